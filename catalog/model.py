@@ -1,0 +1,319 @@
+"""The nouns of the global catalog: what a table is, how it is cut, and where each piece lies.
+
+All are immutable; a change makes a new `Catalog` (see `catalog.state`). Ids never change and
+are never used again; names may. Values inside partition bounds are kept as text in the
+canonical form of the key column's type (`catalog.bounds` compares them), so that the model
+needs no type of its own for each SQL type and encodes to msgpack as it stands.
+
+    table --< part (horizontal) --< fragment >-- column group (vertical)
+    fragment >-- tablet --< replica >-- node
+
+A fragment is one column group of one part. Co-located tables (the same `colocation_id`) have
+the same number of parts with the same bounds, and their parts of one ordinal share tablets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+from storage.types import SqlType
+
+NodeId = NewType("NodeId", int)
+TableId = NewType("TableId", int)
+ColumnId = NewType("ColumnId", int)
+FragmentId = NewType("FragmentId", int)
+TabletId = NewType("TabletId", int)
+ColocationId = NewType("ColocationId", int)
+
+CATALOG_TABLET = TabletId(0)
+DEFAULT_SCHEMA = "public"
+RING_SIZE = 2**32
+
+
+class NodeState(StrEnum):
+    """What the catalog holds of a node; liveness is measured elsewhere."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A member of the cluster. Addresses are `host:port`."""
+
+    id: NodeId
+    rpc_address: str
+    pg_address: str
+    region: str | None = None
+    zone: str | None = None
+    state: NodeState = NodeState.ACTIVE
+
+
+class PartitionMethod(StrEnum):
+    """How a table is cut horizontally."""
+
+    HASH = "hash"
+    RANGE = "range"
+    LIST = "list"
+    NONE = "none"  # one part
+    REPLICATED = "replicated"  # one part, with a replica on every node
+
+
+class AccessMethod(StrEnum):
+    """USING row | columnar | hybrid."""
+
+    ROW = "row"
+    COLUMNAR = "columnar"
+    HYBRID = "hybrid"
+
+
+class Durability(StrEnum):
+    """WITH (durability = ...)."""
+
+    SYNC = "sync"
+    QUORUM = "quorum"
+    ASYNC = "async"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where replicas may lie; None and empty mean anywhere. All conditions must hold."""
+
+    region: str | None = None
+    zone: str | None = None
+    nodes: tuple[NodeId, ...] = ()
+
+
+class BoundKind(StrEnum):
+    MINVALUE = "minvalue"
+    VALUE = "value"
+    MAXVALUE = "maxvalue"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One coordinate of a range bound; `text` is the canonical text of a VALUE."""
+
+    kind: BoundKind
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PartBounds:
+    """Which keys belong to a part; which fields count depends on the table's method.
+
+    hash: ring positions `ring_low <= h < ring_high`.
+    range: `range_low <= key < range_high`, compared column by column.
+    list: the key equals one of `list_values` (None is NULL), or `is_default` and no other does.
+    none, replicated: every key.
+    """
+
+    ring_low: int = 0
+    ring_high: int = RING_SIZE
+    range_low: tuple[Bound, ...] = ()
+    range_high: tuple[Bound, ...] = ()
+    list_values: tuple[str | None, ...] = ()
+    is_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column. `default` is SQL text, evaluated when a row is written."""
+
+    id: ColumnId
+    name: str
+    type: SqlType
+    not_null: bool = False
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueConstraint:
+    name: str
+    columns: tuple[ColumnId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckConstraint:
+    """`expression` is SQL text over the table's column names."""
+
+    name: str
+    expression: str
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnGroup:
+    """A vertical part. `columns` leaves out the key columns, which every group repeats.
+
+    Group 0 is the row's anchor: constraints are checked there.
+    """
+
+    id: int
+    name: str
+    columns: tuple[ColumnId, ...]
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """One column group of one part, and the tablet that holds it."""
+
+    id: FragmentId
+    group_id: int
+    tablet_id: TabletId
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A horizontal part, with one fragment a column group, in the order of the groups."""
+
+    ordinal: int
+    name: str
+    bounds: PartBounds
+    fragments: tuple[Fragment, ...]
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as the user sees it, and how it is cut.
+
+    `key` are the columns that identify a row in every fragment: the primary key's, or the
+    hidden row id's where there is none (`hidden_row_id`; that column is in `columns`, too,
+    with a name no user can spell, and is never shown). `partition_columns` is empty for
+    `NONE` and `REPLICATED`.
+    """
+
+    id: TableId
+    schema: str
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[ColumnId, ...]
+    hidden_row_id: bool
+    primary_key: UniqueConstraint | None
+    unique: tuple[UniqueConstraint, ...]
+    checks: tuple[CheckConstraint, ...]
+    method: PartitionMethod
+    partition_columns: tuple[ColumnId, ...]
+    groups: tuple[ColumnGroup, ...]
+    parts: tuple[Part, ...]
+    colocation_id: ColocationId
+    access_method: AccessMethod
+    replicas: int
+    durability: Durability
+    placement: Placement | None = None
+    # The version of the table's own definition, counted from 1 by DDL on it.
+    schema_version: int = 1
+
+    def column(self, column_id: ColumnId) -> Column:
+        """The column with that id; KeyError when there is none."""
+        for column in self.columns:
+            if column.id == column_id:
+                return column
+        raise KeyError(column_id)
+
+    def column_named(self, name: str) -> Column | None:
+        """The column a user means by `name`, or None."""
+        for column in self.visible_columns:
+            if column.name == name:
+                return column
+        return None
+
+    @property
+    def visible_columns(self) -> tuple[Column, ...]:
+        """The columns a user sees, in order."""
+        if not self.hidden_row_id:
+            return self.columns
+        return tuple(c for c in self.columns if c.id not in self.key)
+
+    def group_columns(self, group_id: int) -> tuple[Column, ...]:
+        """What a fragment of that group stores: the key first, then the group's own."""
+        group = self.groups[group_id]
+        return tuple(self.column(c) for c in (*self.key, *group.columns))
+
+
+HIDDEN_ROW_ID_NAME = "\x00rowid"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view: its query as SQL text and the names of its columns."""
+
+    id: TableId
+    schema: str
+    name: str
+    query: str
+    columns: tuple[tuple[str, SqlType], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tablet:
+    """The unit of replication: a Raft group that holds co-located fragments.
+
+    `replicas` are the nodes that should hold one; the first is preferred as leader. Voters
+    come first: `voters` of them vote, the others learn. `epoch` grows with every change of
+    what the tablet holds.
+    """
+
+    id: TabletId
+    colocation_id: ColocationId
+    replicas: tuple[NodeId, ...]
+    voters: int
+    epoch: int = 1
+    durability: Durability = Durability.QUORUM
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnStatistics:
+    """Of one column: `low` and `high` are canonical texts; width in bytes."""
+
+    distinct: int
+    null_fraction: float
+    low: str | None
+    high: str | None
+    width_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatistics:
+    """What ANALYZE or a bulk load measured."""
+
+    rows: int
+    part_rows: tuple[int, ...] = ()
+    columns: dict[ColumnId, ColumnStatistics] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The whole catalog at one version. Look-ups by name are in `catalog.lookup`."""
+
+    cluster_id: str = ""
+    version: int = 0
+    next_id: int = 1
+    nodes: dict[NodeId, Node] = field(default_factory=dict)
+    schemas: tuple[str, ...] = (DEFAULT_SCHEMA,)
+    tables: dict[TableId, Table] = field(default_factory=dict)
+    views: dict[TableId, View] = field(default_factory=dict)
+    tablets: dict[TabletId, Tablet] = field(default_factory=dict)
+    statistics: dict[TableId, TableStatistics] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def find_table(self, name: str, schema: str | None = None) -> Table | None:
+        """The table of that name; without a schema, in `public`."""
+        wanted = schema or DEFAULT_SCHEMA
+        for table in self.tables.values():
+            if table.name == name and table.schema == wanted:
+                return table
+        return None
+
+    def find_view(self, name: str, schema: str | None = None) -> View | None:
+        """The view of that name; without a schema, in `public`."""
+        wanted = schema or DEFAULT_SCHEMA
+        for view in self.views.values():
+            if view.name == name and view.schema == wanted:
+                return view
+        return None

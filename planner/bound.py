@@ -1,0 +1,68 @@
+"""A bound query: names resolved, types known, PostgreSQL's meaning written in DuckDB's SQL.
+
+The binder turns a parsed PostgreSQL query into a tree that DuckDB would answer as PostgreSQL
+does if all tables were local. What later steps may rely on, for every query block of
+`BoundQuery.tree`, subqueries and CTEs included:
+
+- Every relation in FROM has an alias, unique in the whole statement, and every `exp.Column`
+  is qualified with one. Stars, NATURAL and USING are gone (joins have ON).
+- A base or system table is an `exp.Table` whose name is `BoundRelation.name` and whose
+  `meta["relation"]` is its `BoundRelation`; its columns are named as the user named them.
+- Every item of a select list has an alias unique in its block; ORDER BY and GROUP BY hold
+  expressions over the block's FROM, or (ORDER BY of a set operation, or where DISTINCT demands
+  it) columns of its output by alias; no ordinals.
+- Scalar nodes carry their `SqlType` in `meta["type"]` (`planner.bound.type_of`).
+- Session functions (`now()`, `current_user`, `version()`...) and parameters are literals.
+- Volatile calls (`random()`, `gen_random_uuid()`, `nextval`) are marked `meta["volatile"]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from catalog.model import Table
+from planner.plan import ResultColumn
+from storage.types import ANY, SqlType
+
+
+@dataclass(frozen=True, slots=True)
+class SystemTable:
+    """A virtual table computed on the coordinator from the catalog."""
+
+    schema: str
+    name: str
+    columns: tuple[tuple[str, SqlType], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundRelation:
+    """A base table at one place of a statement; `name` is unique in the statement.
+
+    Two uses of one table are two relations.
+    """
+
+    name: str
+    source: Table | SystemTable
+
+
+@dataclass(frozen=True, slots=True)
+class BoundQuery:
+    """The tree, and what the client is to get from it.
+
+    `columns[i].operands` name output aliases of the outermost block, which may hold more
+    columns than the client sees (divisors, and sort keys that are not shown).
+    `parameters` are the types of `$1`, `$2`, ... as given or inferred.
+    """
+
+    tree: exp.Query
+    columns: tuple[ResultColumn, ...]
+    relations: tuple[BoundRelation, ...]
+    parameters: tuple[SqlType, ...] = ()
+
+
+def type_of(node: exp.Expression) -> SqlType:
+    """The type the binder gave to a scalar node; ANY when DuckDB must say."""
+    found = node.meta.get("type")
+    return found if isinstance(found, SqlType) else ANY
