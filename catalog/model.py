@@ -106,7 +106,8 @@ class PartBounds:
     """Which keys belong to a part; which fields count depends on the table's method.
 
     hash: ring positions `ring_low <= h < ring_high`.
-    range: `range_low <= key < range_high`, compared column by column.
+    range: `range_low <= key < range_high`, compared column by column; or `is_default` and
+    no other part takes the key (a NULL in it included).
     list: the key equals one of `list_values` (None is NULL), or `is_default` and no other does.
     none, replicated: every key.
     """
@@ -247,6 +248,8 @@ class View:
     name: str
     query: str
     columns: tuple[tuple[str, SqlType], ...]
+    # Tables and views that the query reads.
+    depends_on: tuple[TableId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +292,7 @@ class TableStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The whole catalog at one version. Look-ups by name are in `catalog.lookup`."""
+    """The whole catalog at one version."""
 
     cluster_id: str = ""
     version: int = 0
@@ -301,6 +304,8 @@ class Catalog:
     tablets: dict[TabletId, Tablet] = field(default_factory=dict)
     statistics: dict[TableId, TableStatistics] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
+    # Tables being cut anew: each as it will be, its new fragments being filled.
+    recuts: dict[TableId, Table] = field(default_factory=dict)
 
     def find_table(self, name: str, schema: str | None = None) -> Table | None:
         """The table of that name; without a schema, in `public`."""

@@ -1,0 +1,250 @@
+"""The commands that change the catalog: one msgspec struct each, tagged by its class name.
+
+A command is what the catalog tablet's log holds. Its outcome is a `CommandResult` or a
+`DqeError`, the same on every node. Names are already resolved to a schema; ids are those of
+the catalog copy the statement was planned with, and a command whose object has vanished since
+fails as PostgreSQL would.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from catalog.definition import ColumnDefinition, PartDefinition, SchemeDefinition, TableDefinition
+from catalog.model import NodeId, NodeState, TableId, TableStatistics
+from storage.types import SqlType
+
+
+class Command(msgspec.Struct, frozen=True, tag=True):
+    """Root of all commands."""
+
+
+class CreateCluster(Command, frozen=True):
+    """The first entry of every cluster's log: its identity and its first node."""
+
+    cluster_id: str
+    rpc_address: str
+    pg_address: str
+    region: str | None = None
+    zone: str | None = None
+
+
+class AddNode(Command, frozen=True):
+    """A new member. The result's `node_id` is its id; replicated tables get a replica there."""
+
+    rpc_address: str
+    pg_address: str
+    region: str | None = None
+    zone: str | None = None
+
+
+class SetNodeAddresses(Command, frozen=True):
+    """A member came back, perhaps elsewhere. A dead one is active again."""
+
+    node_id: NodeId
+    rpc_address: str
+    pg_address: str
+    region: str | None = None
+    zone: str | None = None
+
+
+class SetNodeState(Command, frozen=True):
+    node_id: NodeId
+    state: NodeState
+
+
+class CreateSchema(Command, frozen=True):
+    name: str
+    if_not_exists: bool = False
+
+
+class DropSchema(Command, frozen=True):
+    name: str
+    if_exists: bool = False
+    cascade: bool = False
+
+
+class CreateTable(Command, frozen=True):
+    definition: TableDefinition
+    if_not_exists: bool = False
+
+
+class DropTable(Command, frozen=True):
+    """Drops all of `names` (schema, name) or none; `cascade` takes dependent views along."""
+
+    names: tuple[tuple[str, str], ...]
+    if_exists: bool = False
+    cascade: bool = False
+
+
+class AttachPart(Command, frozen=True):
+    """CREATE TABLE p PARTITION OF t FOR VALUES ..."""
+
+    table_id: TableId
+    part: PartDefinition
+    if_not_exists: bool = False
+
+
+class DetachPart(Command, frozen=True):
+    """Drops a part with its rows."""
+
+    table_id: TableId
+    part_name: str
+
+
+class RenameTable(Command, frozen=True):
+    """Also moves it to another schema, and renames views."""
+
+    schema: str
+    name: str
+    new_schema: str
+    new_name: str
+
+
+class RenameColumn(Command, frozen=True):
+    """`new_checks` are the table's CHECK texts over the new name, in their order."""
+
+    table_id: TableId
+    name: str
+    new_name: str
+    new_checks: tuple[str, ...] | None = None
+
+
+class AddColumn(Command, frozen=True):
+    """A column at the end, in the group named (the first when None).
+
+    Rows that are there hold NULL in it; the executor fills a default in.
+    """
+
+    table_id: TableId
+    column: ColumnDefinition
+    group: str | None = None
+    if_not_exists: bool = False
+
+
+class DropColumn(Command, frozen=True):
+    table_id: TableId
+    name: str
+    if_exists: bool = False
+
+
+class SetColumnDefault(Command, frozen=True):
+    table_id: TableId
+    name: str
+    default: str | None
+
+
+class SetColumnNotNull(Command, frozen=True):
+    """The executor has checked the rows before it sets `not_null`."""
+
+    table_id: TableId
+    name: str
+    not_null: bool
+
+
+class PrepareRecut(Command, frozen=True):
+    """Makes new, empty fragments for a table that is to be cut by another scheme.
+
+    They are in `Catalog.recuts`; the executor copies the rows into them under a table lock and
+    then proposes `FinishRecut`. Preparing again drops the earlier attempt.
+    """
+
+    table_id: TableId
+    scheme: SchemeDefinition
+
+
+class FinishRecut(Command, frozen=True):
+    """The prepared fragments become the table's; the former ones are dropped.
+
+    `schema_version` is the one the rows were copied at: if the table changed since, 40001.
+    """
+
+    table_id: TableId
+    schema_version: int
+
+
+class AbortRecut(Command, frozen=True):
+    table_id: TableId
+
+
+class CreateView(Command, frozen=True):
+    schema: str
+    name: str
+    query: str
+    columns: tuple[tuple[str, SqlType], ...]
+    or_replace: bool = False
+    # The tables and views the query reads: these cannot be dropped without CASCADE.
+    depends_on: tuple[TableId, ...] = ()
+
+
+class DropView(Command, frozen=True):
+    names: tuple[tuple[str, str], ...]
+    if_exists: bool = False
+    cascade: bool = False
+
+
+class SetStatistics(Command, frozen=True):
+    table_id: TableId
+    statistics: TableStatistics
+
+
+class SetClusterSetting(Command, frozen=True):
+    """None takes the setting back to its default."""
+
+    name: str
+    value: str | None
+
+
+class RaiseCeiling(Command, frozen=True):
+    """The oracle's promise to stay below `ceiling` (rule T1); lower ones change nothing."""
+
+    ceiling: int
+
+
+AnyCommand = (
+    CreateCluster
+    | AddNode
+    | SetNodeAddresses
+    | SetNodeState
+    | CreateSchema
+    | DropSchema
+    | CreateTable
+    | DropTable
+    | AttachPart
+    | DetachPart
+    | RenameTable
+    | RenameColumn
+    | AddColumn
+    | DropColumn
+    | SetColumnDefault
+    | SetColumnNotNull
+    | PrepareRecut
+    | FinishRecut
+    | AbortRecut
+    | CreateView
+    | DropView
+    | SetStatistics
+    | SetClusterSetting
+    | RaiseCeiling
+)
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A command with the id under which it is applied once, however often it is proposed."""
+
+    command_id: str
+    command: AnyCommand
+
+
+class CommandResult(msgspec.Struct, frozen=True):
+    """What a command did.
+
+    `version` is the catalog version from which it shows. `changed` is False where IF EXISTS or
+    IF NOT EXISTS made it do nothing; `notices` are the words for that, as PostgreSQL's.
+    """
+
+    version: int
+    changed: bool = True
+    notices: tuple[str, ...] = ()
+    table_id: TableId | None = None
+    node_id: NodeId | None = None
