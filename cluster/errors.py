@@ -26,7 +26,7 @@ class DqeError(Exception):
     `where` is the CONTEXT line, such as `COPY t, line 3, column b`.
     """
 
-    sqlstate: ClassVar[str] = "XX000"
+    sqlstate: str = "XX000"
     outcome: ClassVar[Outcome] = Outcome.DID_NOT_HAPPEN
 
     def __init__(
@@ -80,7 +80,7 @@ class OtherError(DqeError):
 
     def __init__(self, sqlstate: str, message: str, **fields: str | int | None) -> None:
         super().__init__(message, **fields)  # type: ignore[arg-type]
-        self.sqlstate = sqlstate  # type: ignore[misc]
+        self.sqlstate = sqlstate
 
 
 # Class 08: connection.
