@@ -58,8 +58,9 @@ class AppendReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="A
     """Accepted up to `index`, or `previous_index` refused.
 
     A refusal says where the follower's log may agree: at `hint_index`, whose term there is
-    `hint_term` (paper 5.3, the optimisation at its end). `wants_snapshot`: the follower's
-    state machine has lost what its log no longer holds.
+    `hint_term` (paper 5.3, the optimisation at its end). A `snapshot_floor` above 0: the
+    follower's state machine lacks what its log no longer holds, and needs a snapshot of at
+    least that index.
     """
 
     group_id: GroupId
@@ -69,7 +70,7 @@ class AppendReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="A
     accepted: bool
     hint_index: int
     hint_term: int
-    wants_snapshot: bool
+    snapshot_floor: int
     sent_at_s: float
     round: int
 
@@ -86,13 +87,12 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="h")
 
 
 class HeartbeatReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="H"):
-    """I follow. `last_index` lets the leader see that a message to me was lost."""
+    """I follow."""
 
     group_id: GroupId
     term: int
     sender: NodeId
-    last_index: int
-    wants_snapshot: bool
+    snapshot_floor: int  # see AppendReply
     sent_at_s: float
     round: int
 
