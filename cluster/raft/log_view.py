@@ -57,9 +57,22 @@ class LogView:
         "written_index",
     )
 
+    mark: SnapshotMark
+    configurations: list[tuple[int, Configuration]]  # (index, value), the mark's first
+    last_index: int
+    last_term: int
+    persisted_index: int
+    written_index: int
+    _run_starts: list[int]
+    _run_terms: list[int]
+    _cache: list[Entry]
+    _cache_first: int
+    _cache_bytes: int
+    _in_flight: list[tuple[int, int]]  # (a write's sequence, its last index)
+
     def __init__(self, image: GroupImage, fetch: Fetch) -> None:
         self._fetch = fetch
-        self._in_flight: list[tuple[int, int]] = []  # (write's sequence, its last index)
+        self._in_flight = []
         self._start_at(image.snapshot)
         for entry in image.entries:
             assert entry.index == self.last_index + 1, "the log has a gap"
@@ -214,7 +227,7 @@ class LogView:
         self.last_index, self.last_term = mark.index, mark.term
         self._run_starts, self._run_terms = [mark.index], [mark.term]
         self.configurations = [(mark.index, mark.configuration)]
-        self._cache: list[Entry] = []
+        self._cache = []
         self._cache_first = mark.index + 1
         self._cache_bytes = 0
         self.persisted_index = self.written_index = mark.index
