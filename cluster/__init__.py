@@ -1,0 +1,13 @@
+"""The fabric: clock and chance, transport and RPC, the Raft core, the base error class.
+
+In the order in which control flows:
+
+- `errors`: every error a user or a peer can be told of.
+- `runtime`: clock, chance, tasks and threads; the production one.
+- `transport`: byte connections; TCP.
+- `rpc`: calls, notices and streams between nodes, over `rpc_client` and `rpc_server` (the two
+  ends of a connection), `rpc_local` (calls to oneself), `rpc_stream` (credit),
+  `rpc_handshake` (who may talk) and `rpc_frames` (bytes).
+- `raft`: the consensus core and its driver.
+- `simulation`: all of it again on a simulated clock, network and disk, from one seed.
+"""

@@ -71,7 +71,7 @@ def error_from_fields(fields: Mapping[str, str | int]) -> DqeError:
     optional = {name: fields[name] for name in _OPTIONAL_FIELDS if name in fields}
     error_class = _CLASSES.get(sqlstate)
     if error_class is None:
-        return OtherError(sqlstate, message, **optional)  # type: ignore[arg-type]
+        return OtherError(sqlstate, message, **optional)
     return error_class(message, **optional)  # type: ignore[arg-type]
 
 
@@ -366,6 +366,12 @@ class CannotConnectNow(DqeError):
     """A node or a tablet that the statement needs cannot answer; others go on."""
 
     sqlstate = "57P03"
+
+
+class AnswerLost(CannotConnectNow):
+    """A request went out and no answer came back: it may have been carried out."""
+
+    outcome = Outcome.UNKNOWN
 
 
 class IoError(DqeError):

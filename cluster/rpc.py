@@ -1,0 +1,266 @@
+"""Remote procedure calls between nodes: what the floors above see of the network.
+
+A node registers handlers for methods and calls those of others by address. There are three
+forms: a call (one request, one reply, a deadline), a notice (one way, best effort, handled in
+order) and a stream (messages both ways under credit). Requests and replies are msgspec
+structs in a small header; bulk (Arrow IPC) travels beside it as a body that is not copied
+into it.
+
+A call to the node's own address takes no socket but the same path otherwise: the structs are
+encoded and decoded, deadlines and errors are the same, so nothing works only locally.
+
+How it is split: `rpc_frames` (bytes), `rpc_handshake` (who may talk), `rpc_stream` (credit),
+`rpc_client` and `rpc_server` (the two ends of a connection), `rpc_local` (calls to oneself).
+
+Left out: retries. Only the caller knows whether its request may be carried out twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from cluster.errors import AnswerLost, CannotConnectNow, InvalidParameterValue, ProtocolViolation
+from cluster.rpc_client import ClientConnection, Peer
+from cluster.rpc_handshake import HandshakeRefused, Hello
+from cluster.rpc_local import LocalCalls
+from cluster.rpc_server import CallContext, Method, ServerConnection
+from cluster.rpc_stream import Stream, StreamClosed
+from cluster.runtime import Runtime
+from cluster.transport import Body, Listener, Transport
+
+__all__ = [
+    "AnswerLost",
+    "Body",
+    "CallContext",
+    "CannotConnectNow",
+    "HandshakeRefused",
+    "Reply",
+    "RpcNode",
+    "Stream",
+    "StreamClosed",
+]
+
+S = TypeVar("S", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
+
+# Calls with bodies from here on take the bulk lane.
+BULK_BODY_BYTES = 256 << 10
+# A stream waits this long for its connection.
+OPEN_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[R]):
+    """What a call brought back; the body is read-only and may be a view."""
+
+    header: R
+    body: bytes | memoryview
+
+
+class RpcNode:
+    """One node's end of all RPC: serves its methods and calls those of its peers."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        transport: Transport,
+        *,
+        cluster_id: Callable[[], str],
+        node_id: Callable[[], int],
+    ) -> None:
+        self._runtime = runtime
+        self._transport = transport
+        self.cluster_id = cluster_id
+        self.node_id = node_id
+        self._methods: dict[bytes, Method] = {}
+        self._decoders: dict[type[msgspec.Struct], msgspec.msgpack.Decoder[Any]] = {}
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._control: dict[str, Peer] = {}
+        self._bulk: dict[str, Peer] = {}
+        self._incoming: dict[ServerConnection, None] = {}
+        self._listener: Listener | None = None
+        self._address = ""
+        self._closed = False
+        self._local = LocalCalls(runtime, self, self._methods)
+
+    @property
+    def address(self) -> str:
+        """Where this node listens; "" before `start`."""
+        return self._address
+
+    @property
+    def dropped_notices(self) -> int:
+        """Notices that were not sent since the start."""
+        return sum(peer.dropped_notices for peer in self._control.values())
+
+    # Serving.
+
+    def handle(
+        self,
+        method: str,
+        request_type: type[S],
+        handler: Callable[
+            [CallContext, S, bytes | memoryview],
+            Awaitable[msgspec.Struct | tuple[msgspec.Struct, Body]],
+        ],
+        *,
+        before_join: bool = False,
+    ) -> None:
+        """Registers a call; its handler is cancelled when the caller gives up."""
+        decoder = self._decoder(request_type)
+        self._register(Method(method, decoder, before_join, call=handler))
+
+    def handle_notice(
+        self,
+        method: str,
+        request_type: type[S],
+        handler: Callable[[CallContext, S, bytes | memoryview], None],
+        *,
+        before_join: bool = False,
+    ) -> None:
+        """Registers a notice; its handler runs in place and must be short."""
+        decoder = self._decoder(request_type)
+        self._register(Method(method, decoder, before_join, notice=handler))
+
+    def handle_stream(
+        self,
+        method: str,
+        request_type: type[S],
+        handler: Callable[[CallContext, S, Stream], Awaitable[None]],
+        *,
+        before_join: bool = False,
+    ) -> None:
+        """Registers a stream; when the handler returns its end is finished.
+
+        When the opener aborts or goes away, a handler that waits in the stream gets the error
+        there, any other is cancelled.
+        """
+        decoder = self._decoder(request_type)
+        self._register(Method(method, decoder, before_join, stream=handler))
+
+    def _register(self, method: Method) -> None:
+        key = method.name.encode()
+        assert key not in self._methods, f"method {method.name} registered twice"
+        self._methods[key] = method
+
+    def _decoder(self, struct_type: type[msgspec.Struct]) -> msgspec.msgpack.Decoder[Any]:
+        decoder = self._decoders.get(struct_type)
+        if decoder is None:
+            decoder = self._decoders[struct_type] = msgspec.msgpack.Decoder(struct_type)
+        return decoder
+
+    async def start(self, listen_address: str) -> str:
+        """Listens; the address with the real port. Raises OSError where that is taken."""
+        self._listener = await self._transport.listen(listen_address, self._accept)
+        self._address = self._listener.address
+        return self._address
+
+    def _accept(self) -> ServerConnection:
+        connection = ServerConnection(
+            self._runtime, self, self._methods, lambda ended: self._incoming.pop(ended, None)
+        )
+        self._incoming[connection] = None
+        return connection
+
+    async def close(self) -> None:
+        """Stops listening, cancels handlers, ends every connection."""
+        self._closed = True
+        if self._listener is not None:
+            await self._listener.close()
+        await asyncio.gather(*(connection.close() for connection in self._incoming))
+        for peer in [*self._control.values(), *self._bulk.values()]:
+            await peer.close()
+
+    # Calling.
+
+    async def call(
+        self,
+        address: str,
+        method: str,
+        request: msgspec.Struct,
+        reply_type: type[R],
+        *,
+        body: Body = b"",
+        deadline_s: float,
+    ) -> Reply[R]:
+        """Calls a method and waits for its reply.
+
+        Raises the DqeError the handler raised; CannotConnectNow when the request did not go
+        out; AnswerLost when it did and no answer came before the deadline or the loss of the
+        connection.
+        """
+        header = self._encode(request)
+        if address == self._address:
+            encoded, reply_body = await self._local.call(method, header, body, deadline_s)
+        else:
+            connection = await self._ready_connection(address, body, deadline_s)
+            frame = await connection.call(method.encode(), header, body, deadline_s)
+            encoded, reply_body = frame.header, frame.body
+        try:
+            return Reply(self._decoder(reply_type).decode(encoded), reply_body)
+        except msgspec.DecodeError as error:
+            raise ProtocolViolation(
+                f'reply to "{method}" from node at {address} cannot be read', detail=str(error)
+            ) from error
+
+    async def _ready_connection(
+        self, address: str, body: Body, deadline_s: float
+    ) -> ClientConnection:
+        """A connection that takes bytes; waits for one no longer than the deadline."""
+        peer = self._peer(address, bulk=len(body) >= BULK_BODY_BYTES)
+        connection = peer.connection()
+        if connection is not None and not connection.paused:
+            return connection
+        expires_s = self._runtime.monotonic() + deadline_s
+        while True:
+            connection = await peer.connect(max(0.0, expires_s - self._runtime.monotonic()))
+            if not connection.paused:
+                return connection
+            try:
+                async with asyncio.timeout(expires_s - self._runtime.monotonic()):
+                    await connection.writable()
+            except TimeoutError as error:
+                raise CannotConnectNow(
+                    f"node at {address} cannot be reached",
+                    detail=f"It took no more bytes for {deadline_s:g} s.",
+                ) from error
+
+    def notify(self, address: str, method: str, request: msgspec.Struct, body: Body = b"") -> None:
+        """Sends a notice: dropped and counted where the peer cannot take it now."""
+        header = self._encode(request)
+        if address == self._address:
+            self._local.notify(method, header, body)
+        else:
+            self._peer(address, bulk=False).notify(method.encode(), header, body)
+
+    async def open_stream(self, address: str, method: str, request: msgspec.Struct) -> Stream:
+        """Opens a stream; raises CannotConnectNow. Use it as a context manager.
+
+        An error of its handler, an unknown method included, is raised by the stream's first
+        operation after it has arrived.
+        """
+        header = self._encode(request)
+        if address == self._address:
+            return self._local.open_stream(method, header)
+        peer = self._peer(address, bulk=True)
+        connection = peer.connection() or await peer.connect(OPEN_TIMEOUT_S)
+        return connection.open_stream(method.encode(), header)
+
+    def _peer(self, address: str, *, bulk: bool) -> Peer:
+        if self._closed:
+            raise CannotConnectNow("node is stopping")
+        lane = self._bulk if bulk else self._control
+        peer = lane.get(address)
+        if peer is None:
+            if not address:
+                raise InvalidParameterValue("address of a node is empty")
+            peer = lane[address] = Peer(self._runtime, self._transport, address, self._hello)
+        return peer
+
+    def _hello(self) -> Hello:
+        return Hello(self.cluster_id(), self.node_id(), self._address)
