@@ -325,7 +325,7 @@ class InvalidObjectDefinition(DqeError):
     sqlstate = "42P17"
 
 
-# Class 53 to 58, XX: resources, operators, the system.
+# Class 53 to 58, 72, XX: resources, operators, snapshots, the system.
 class OutOfMemory(DqeError):
     sqlstate = "53200"
 
@@ -380,6 +380,10 @@ class IoError(DqeError):
 
 class UndefinedFile(DqeError):
     sqlstate = "58P01"
+
+
+class SnapshotTooOld(DqeError):
+    sqlstate = "72000"
 
 
 class InternalError(DqeError):

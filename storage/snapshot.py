@@ -1,0 +1,179 @@
+"""Reading the columnar stores of a node at one timestamp (rule R1).
+
+The order of steps is the whole point. First, outside, every transaction that might commit at
+or below S is waited for until it is applied (`storage.tablet`). Then the transaction of the
+stores is opened, and *inside it* the applied index, the highest commit timestamps and the
+prune horizon are read; only these tell whether the current rows are the rows at S. Checking
+first and opening then was tried: a third of all reads beside an applier saw a later commit.
+
+DuckDB opens the transaction of an attached file at the first statement that touches it, so
+one statement that reads the meta tables of all tablets opens them all, and no data is read
+before it.
+
+A snapshot has a maximum age (rule L4): `expire` interrupts what runs and every later use says
+so. `relation_sql` yields a plain SELECT over the current table where it can, so that DuckDB
+pushes filters and projections into the scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from cluster.errors import ObjectNotInPrerequisiteState, SnapshotTooOld
+from storage.columnar_apply import BEGIN, END, FragmentTables
+from storage.duckdb_node import DuckDbNode, quote_name
+from storage.fragments import FragmentId, TabletId, Timestamp
+
+Read = tuple[TabletId, FragmentId]
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentView:
+    """What the store's transaction said of one fragment when it was opened."""
+
+    tables: FragmentTables
+    applied_index: int
+    max_commit_ts: Timestamp
+
+
+def relation_sql(view: FragmentView, columns: Sequence[str], timestamp: Timestamp) -> str:
+    """A parenthesised SELECT of these store columns as they were at the timestamp."""
+    selected = ", ".join(quote_name(column) for column in columns) or "1 AS one"
+    current = f"SELECT {selected} FROM {view.tables.current}"
+    if view.max_commit_ts <= timestamp:
+        return f"({current})"
+    history = f"SELECT {selected} FROM {view.tables.history}"
+    return (
+        f"({current} WHERE {BEGIN} <= {timestamp}"
+        f" UNION ALL {history} WHERE {BEGIN} <= {timestamp} AND {timestamp} < {END})"
+    )
+
+
+class StoreSnapshot:
+    """An open read transaction over fragments of this node, at one timestamp.
+
+    `cursor` is in the transaction already and belongs to the snapshot's user: one statement
+    at a time. Close it when done; `close` may be called again.
+    """
+
+    def __init__(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        views: Mapping[Read, FragmentView],
+        timestamp: Timestamp,
+        on_close: Callable[[StoreSnapshot], None] | None = None,
+    ) -> None:
+        self._cursor = cursor
+        self._views = views
+        self._on_close = on_close
+        self._expired = False
+        self._closed = False
+        self.timestamp = timestamp
+
+    @property
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """The DuckDB connection; raises 72000 once the snapshot has expired."""
+        self.check_alive()
+        return self._cursor
+
+    def relation_sql(
+        self, tablet_id: TabletId, fragment_id: FragmentId, columns: Sequence[str]
+    ) -> str:
+        """SQL text of a parenthesised SELECT giving these store columns at the timestamp."""
+        return relation_sql(self._views[tablet_id, fragment_id], columns, self.timestamp)
+
+    def applied_index(self, tablet_id: TabletId, fragment_id: FragmentId) -> int:
+        """The log index that the rows read here reflect."""
+        return self._views[tablet_id, fragment_id].applied_index
+
+    def check_alive(self) -> None:
+        """Raises 72000 when the snapshot has outlived its maximum age."""
+        if self._expired:
+            raise SnapshotTooOld(
+                "the query's snapshot is too old",
+                hint="The statement ran longer than a store may be read at one point in time.",
+            )
+
+    def expire(self) -> None:
+        """Ends the reading, from any thread: what runs is interrupted, later uses fail."""
+        if not self._closed:
+            self._expired = True
+            self._cursor.interrupt()
+
+    def close(self) -> None:
+        """Gives the transaction and the cursor back."""
+        if self._closed:
+            return
+        self._closed = True
+        self._cursor.close()  # rolls back
+        if self._on_close is not None:
+            self._on_close(self)
+
+
+def open_views(
+    node: DuckDbNode, reads: Mapping[Read, FragmentTables], timestamp: Timestamp
+) -> tuple[duckdb.DuckDBPyConnection, dict[Read, FragmentView]]:
+    """Opens the transaction and reads, inside it, what each fragment's store says of itself.
+
+    Blocks. Raises 72000 for a timestamp below the horizon, 55000 for a fragment that is gone.
+    """
+    cursor = node.cursor()
+    try:
+        cursor.execute("BEGIN")
+        views = _read_views(cursor, reads, timestamp) if reads else {}
+    except BaseException:
+        cursor.close()
+        raise
+    return cursor, views
+
+
+def _read_views(
+    cursor: duckdb.DuckDBPyConnection,
+    reads: Mapping[Read, FragmentTables],
+    timestamp: Timestamp,
+) -> dict[Read, FragmentView]:
+    wanted: dict[TabletId, list[FragmentId]] = {}
+    for tablet_id, fragment_id in reads:
+        wanted.setdefault(tablet_id, []).append(fragment_id)
+    selects = [
+        _meta_sql(reads[tablet_id, fragments[0]].database, tablet_id, fragments)
+        for tablet_id, fragments in wanted.items()
+    ]
+    try:
+        rows = cursor.execute(" UNION ALL ".join(selects)).fetchall()
+    except (duckdb.CatalogException, duckdb.BinderException) as error:
+        # The whole tablet left between looking it up and opening it.
+        raise _gone(", ".join(map(str, wanted))) from error
+    views: dict[Read, FragmentView] = {}
+    for tablet_id, applied_index, horizon, fragment_id, max_commit_ts in rows:
+        if timestamp < horizon:
+            raise SnapshotTooOld(
+                f"timestamp {timestamp} lies below the horizon to which history was pruned",
+                detail=f"The horizon of tablet {tablet_id} is {horizon}.",
+            )
+        tables = reads[tablet_id, fragment_id]
+        views[tablet_id, fragment_id] = FragmentView(tables, applied_index, max_commit_ts)
+    for tablet_id, fragment_id in reads:
+        if (tablet_id, fragment_id) not in views:
+            raise _gone(str(tablet_id), fragment_id)
+    return views
+
+
+def _meta_sql(database: str, tablet_id: TabletId, fragments: Sequence[FragmentId]) -> str:
+    name = quote_name(database)
+    listed = ", ".join(map(str, fragments))
+    return (
+        f"SELECT {tablet_id}, t.applied_index, t.horizon, r.fragment_id, r.max_commit_ts"
+        f" FROM {name}.tablet t, {name}.recency r WHERE r.fragment_id IN ({listed})"
+    )
+
+
+def _gone(tablets: str, fragment_id: FragmentId | None = None) -> ObjectNotInPrerequisiteState:
+    what = f"fragment {fragment_id} of " if fragment_id is not None else ""
+    return ObjectNotInPrerequisiteState(
+        f"{what}tablet {tablets} is not on this node",
+        hint="The table was changed or moved while the statement was planned; run it again.",
+    )
