@@ -338,6 +338,10 @@ class TooManyConnections(DqeError):
     sqlstate = "53300"
 
 
+class ConfigurationLimitExceeded(DqeError):
+    sqlstate = "53400"
+
+
 class ProgramLimitExceeded(DqeError):
     sqlstate = "54000"
 

@@ -70,6 +70,8 @@ def _extension(column: pa.Array) -> pa.StringArray:
     storage = column.storage
     if isinstance(column.type, pa.UuidType):
         return hexadecimal.uuids_as_text(storage)
+    if isinstance(column.type, pa.Bool8Type):
+        return pc.if_else(pc.not_equal(storage, 0), "t", "f")
     if "hugeint" in name:
         return numbers.hugeints_as_text(storage)
     return text_column(storage, ANY)

@@ -1,0 +1,81 @@
+"""What the wire server needs of a session: the shapes of `executor.session`, as protocols.
+
+The server knows sessions only by these, so its tests run against a small session of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+import pyarrow as pa
+
+from planner.plan import ResultColumn
+from planner.statements import Statement
+from storage.types import SqlType
+
+
+class CopyInTarget(Protocol):
+    """COPY FROM STDIN under way; `finish` returns the command tag."""
+
+    binary: bool
+    column_count: int
+
+    async def feed(self, data: bytes) -> None: ...
+    async def finish(self) -> str: ...
+    async def fail(self, message: str) -> None: ...
+
+
+class CopyOutSource(Protocol):
+    """COPY TO STDOUT under way; one chunk a CopyData message."""
+
+    binary: bool
+    column_count: int
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+class Result(Protocol):
+    """A statement's answer. `tag` counts once the batches are exhausted."""
+
+    @property
+    def tag(self) -> str: ...
+    @property
+    def columns(self) -> tuple[ResultColumn, ...] | None: ...
+    @property
+    def copy_in(self) -> CopyInTarget | None: ...
+    @property
+    def copy_out(self) -> CopyOutSource | None: ...
+    def batches(self) -> AsyncIterator[pa.RecordBatch]: ...
+    async def close(self) -> None: ...
+
+
+class Prepared(Protocol):
+    """A statement bound once; `columns` None when it returns no rows."""
+
+    @property
+    def statement(self) -> Statement | None: ...
+    @property
+    def parameters(self) -> tuple[SqlType, ...]: ...
+    @property
+    def columns(self) -> tuple[ResultColumn, ...] | None: ...
+
+
+class Session(Protocol):
+    """One client's session (see `executor.session`)."""
+
+    @property
+    def transaction_status(self) -> str: ...
+    async def parse(self, sql: str) -> list[Statement]: ...
+    async def prepare(
+        self, statement: Statement, parameter_types: Sequence[SqlType | None]
+    ) -> Prepared: ...
+    async def execute(
+        self, statement: Statement | Prepared, parameters: Sequence[str | None] = ()
+    ) -> Result: ...
+    def take_notices(self) -> list[tuple[str, Mapping[str, str | int]]]: ...
+    def take_parameter_changes(self) -> list[tuple[str, str]]: ...
+    def setting(self, name: str) -> str: ...
+    def fail_transaction(self) -> None: ...
+    def cancel(self) -> None: ...
+    async def close(self) -> None: ...

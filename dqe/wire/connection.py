@@ -1,0 +1,371 @@
+"""One client's conversation: reads a message, has the session do it, writes the answer.
+
+Invariants: exactly one ReadyForQuery for every Query and Sync; after an error in the extended
+protocol everything up to the next Sync is skipped; an error that leaves the byte stream in
+doubt (a bad length, an unknown type) is FATAL and ends the connection; nothing else does.
+Output is flushed at Sync, Flush and the end of a Query, and whenever much has gathered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from cluster.errors import (
+    AdminShutdown,
+    DqeError,
+    InternalError,
+    ProtocolViolation,
+    QueryCanceled,
+    SyntaxError_,
+)
+from dqe.wire import messages
+from dqe.wire.backend import CopyInTarget, CopyOutSource, Result, Session
+from dqe.wire.extended_query import (
+    Portal,
+    PortalStore,
+    bind_portal,
+    read_bind,
+    read_parse,
+)
+from dqe.wire.messages import BodyReader, FieldDescription, FrontendMessage
+from dqe.wire.rows import encode_rows
+from dqe.wire.transport import ClientTransport
+from executor.formatting.text import TextSettings
+from planner.plan import ResultColumn
+from planner.statements import Statement
+from storage.types import type_length_bytes, type_modifier, type_oid
+
+_log = logging.getLogger(__name__)
+
+
+class ClientGone(Exception):
+    """The client closed its end; the session is ended, nothing is answered."""
+
+
+class Connection:
+    """Drives one session by the messages of one client, from the first ReadyForQuery on."""
+
+    def __init__(self, transport: ClientTransport, session: Session) -> None:
+        self._transport = transport
+        self._session = session
+        self._store = PortalStore()
+        self._skip_to_sync = False
+
+    async def serve(self) -> None:
+        """Until the client leaves or the stream is broken."""
+        self._ready()
+        try:
+            while (message := await self._transport.next_message()) is not None:
+                if message.type == ord("X"):
+                    break
+                await self._handle(message)
+        except ClientGone:
+            pass
+        except ProtocolViolation as error:
+            self._transport.write(messages.error_response(error, "FATAL"))
+        finally:
+            self._transport.close()
+
+    def stop(self) -> None:
+        """Tells the client that the node goes down, and hangs up."""
+        reason = AdminShutdown("terminating connection due to administrator command")
+        self._transport.write(messages.error_response(reason, "FATAL"))
+        self._transport.close()
+
+    async def _handle(self, message: FrontendMessage) -> None:
+        kind = chr(message.type)
+        if kind == "S":
+            self._skip_to_sync = False
+            self._close_unnamed_portal()
+            self._ready()
+        elif self._skip_to_sync and kind in "PBDEC":
+            return
+        elif kind == "Q":
+            self._skip_to_sync = False
+            await self._simple_query(message.body)
+            self._ready()
+        elif kind == "H":
+            self._transport.flush()
+        elif kind in "PBDEC":
+            await self._extended(kind, message.body)
+        elif kind in "dcf":
+            return  # what is left of a COPY that failed
+        else:
+            raise ProtocolViolation(f"unexpected message type {kind!r}")
+
+    # -- simple protocol ------------------------------------------------------------------
+
+    async def _simple_query(self, body: bytes) -> None:
+        try:
+            reader = BodyReader(body)
+            sql = reader.text()
+            reader.end()
+            statements = await self._session.parse(sql)
+            if not statements:
+                self._transport.write(messages.EMPTY_QUERY)
+            for statement in statements:
+                await self._run_simple(statement)
+        except DqeError as error:
+            self._fail(error)
+        except ClientGone:
+            raise
+        except Exception as error:  # noqa: BLE001 - the driver loop: one statement's failure
+            self._fail(_internal(error))
+
+    async def _run_simple(self, statement: Statement) -> None:
+        result = await self._session.execute(statement)
+        try:
+            if await self._copied(result):
+                return
+            if result.columns is not None:
+                formats = (0,) * len(result.columns)
+                self._transport.write(row_description(result.columns, formats))
+                async for batch in result.batches():
+                    await self._write_rows(batch, result.columns, formats)
+            self._complete(result.tag)
+        finally:
+            await result.close()
+
+    # -- extended protocol ----------------------------------------------------------------
+
+    async def _extended(self, kind: str, body: bytes) -> None:
+        try:
+            if kind == "P":
+                await self._parse(body)
+            elif kind == "B":
+                await self._bind(body)
+            elif kind == "D":
+                self._describe(body)
+            elif kind == "E":
+                await self._execute(body)
+            else:
+                await self._close(body)
+        except ProtocolViolation as error:
+            self._extended_failed(error)
+        except DqeError as error:
+            self._extended_failed(error)
+        except ClientGone:
+            raise
+        except Exception as error:  # noqa: BLE001 - the driver loop: one message's failure
+            self._extended_failed(_internal(error))
+
+    def _extended_failed(self, error: DqeError) -> None:
+        self._fail(error)
+        self._skip_to_sync = True
+        # At once, as PostgreSQL does: a client that sent Flush, not Sync, waits for it.
+        self._transport.flush()
+
+    async def _parse(self, body: bytes) -> None:
+        request = read_parse(body)
+        self._store.check_new_statement(request.name)
+        statements = await self._session.parse(request.sql)
+        if len(statements) > 1:
+            raise SyntaxError_("cannot insert multiple commands into a prepared statement")
+        if statements:
+            prepared = await self._session.prepare(statements[0], request.types)
+        else:
+            prepared = EmptyStatement()
+        self._store.statements[request.name] = prepared
+        self._transport.write(messages.PARSE_COMPLETE)
+
+    async def _bind(self, body: bytes) -> None:
+        request = read_bind(body)
+        prepared = self._store.statement(request.statement)
+        if request.portal == "":
+            self._close_unnamed_portal()
+        elif request.portal in self._store.portals:
+            await self._drop_portal(request.portal)
+        self._store.portals[request.portal] = bind_portal(request, prepared)
+        self._transport.write(messages.BIND_COMPLETE)
+
+    def _describe(self, body: bytes) -> None:
+        reader = BodyReader(body)
+        kind, name = chr(reader.byte()), reader.text()
+        if kind == "S":
+            prepared = self._store.statement(name)
+            oids = [type_oid(t) for t in prepared.parameters]
+            self._transport.write(messages.parameter_description(oids))
+            self._write_description(prepared.columns, ())
+        elif kind == "P":
+            portal = self._store.portal(name)
+            self._write_description(portal.prepared.columns, portal.formats)
+        else:
+            raise ProtocolViolation(f"invalid DESCRIBE message subtype {ord(kind)}")
+
+    def _write_description(
+        self, columns: tuple[ResultColumn, ...] | None, formats: Sequence[int]
+    ) -> None:
+        if columns is None:
+            self._transport.write(messages.NO_DATA)
+        else:
+            self._transport.write(row_description(columns, formats or (0,) * len(columns)))
+
+    async def _execute(self, body: bytes) -> None:
+        reader = BodyReader(body)
+        name, max_rows = reader.text(), reader.int32()
+        portal = self._store.portal(name)
+        if portal.prepared.statement is None:
+            self._transport.write(messages.EMPTY_QUERY)
+            return
+        if portal.result is None:
+            portal.result = await self._session.execute(portal.prepared, portal.parameters)
+            if await self._copied(portal.result):
+                return
+            portal.batches = portal.result.batches() if portal.result.columns is not None else None
+        if await self._send_portal_rows(portal, max_rows):
+            self._transport.write(messages.PORTAL_SUSPENDED)
+            return
+        self._complete(portal.result.tag)
+        await portal.result.close()
+
+    async def _send_portal_rows(self, portal: Portal, max_rows: int) -> bool:
+        """Sends up to `max_rows` rows (0: all); True when rows may be left."""
+        columns = portal.prepared.columns
+        left = max_rows if max_rows > 0 else None
+        while portal.batches is not None:
+            batch = portal.leftover
+            portal.leftover = None
+            if batch is None:
+                batch = await anext(portal.batches, None)
+                if batch is None:
+                    portal.batches = None
+                    return False
+            if left is not None and batch.num_rows > left:
+                batch, portal.leftover = batch.slice(0, left), batch.slice(left)
+            assert columns is not None
+            await self._write_rows(batch, columns, portal.formats)
+            if left is not None:
+                left -= batch.num_rows
+                if left == 0:
+                    return True
+        return False
+
+    async def _close(self, body: bytes) -> None:
+        reader = BodyReader(body)
+        kind, name = chr(reader.byte()), reader.text()
+        if kind == "S":
+            self._store.statements.pop(name, None)
+        elif kind == "P":
+            await self._drop_portal(name)
+        else:
+            raise ProtocolViolation(f"invalid CLOSE message subtype {ord(kind)}")
+        self._transport.write(messages.CLOSE_COMPLETE)
+
+    async def _drop_portal(self, name: str) -> None:
+        portal = self._store.portals.pop(name, None)
+        if portal is not None and portal.result is not None:
+            await portal.result.close()
+
+    def _close_unnamed_portal(self) -> None:
+        # A finished portal holds nothing; one that was left half read is closed when replaced.
+        portal = self._store.portals.get("")
+        if portal is not None and portal.batches is None:
+            del self._store.portals[""]
+
+    # -- COPY -----------------------------------------------------------------------------
+
+    async def _copied(self, result: Result) -> bool:
+        """Runs the COPY sub-protocol when the result asks for it."""
+        if result.copy_in is not None:
+            self._complete(await self._copy_in(result.copy_in))
+            return True
+        if result.copy_out is not None:
+            await self._copy_out(result.copy_out)
+            self._complete(result.tag)
+            return True
+        return False
+
+    async def _copy_in(self, target: CopyInTarget) -> str:
+        self._transport.write(messages.copy_in_response(target.binary, target.column_count))
+        self._transport.flush()
+        while (message := await self._transport.next_message()) is not None:
+            kind = chr(message.type)
+            if kind == "d":
+                await target.feed(message.body)
+            elif kind == "c":
+                return await target.finish()
+            elif kind == "f":
+                reason = BodyReader(message.body).text()
+                await target.fail(reason)
+                raise QueryCanceled(f"COPY from stdin failed: {reason}")
+            elif kind not in "HS":
+                await target.fail("unexpected message")
+                raise ProtocolViolation(f"unexpected message type {kind!r} during COPY from stdin")
+        await target.fail("the client left")
+        raise ClientGone
+
+    async def _copy_out(self, source: CopyOutSource) -> None:
+        self._transport.write(messages.copy_out_response(source.binary, source.column_count))
+        async for chunk in source.chunks():
+            self._transport.write(messages.copy_data(chunk))
+            await self._transport.drain()
+            self._check_client()
+        self._transport.write(messages.COPY_DONE)
+
+    # -- output ---------------------------------------------------------------------------
+
+    async def _write_rows(
+        self, batch: pa.RecordBatch, columns: tuple[ResultColumn, ...], formats: Sequence[int]
+    ) -> None:
+        types = [c.type for c in columns]
+        for piece in encode_rows(batch, types, formats, self._text_settings()):
+            self._transport.write(piece)
+        await self._transport.drain()
+        self._check_client()
+
+    def _text_settings(self) -> TextSettings:
+        setting = self._session.setting
+        return TextSettings(setting("timezone"), setting("intervalstyle"), setting("bytea_output"))
+
+    def _check_client(self) -> None:
+        if self._transport.closed:
+            raise ClientGone
+
+    def _complete(self, tag: str) -> None:
+        self._write_asides()
+        self._transport.write(messages.command_complete(tag))
+
+    def _fail(self, error: DqeError) -> None:
+        self._session.fail_transaction()
+        self._write_asides()
+        self._transport.write(messages.error_response(error))
+
+    def _ready(self) -> None:
+        self._write_asides()
+        self._transport.write(messages.ready_for_query(self._session.transaction_status))
+        self._transport.flush()
+
+    def _write_asides(self) -> None:
+        """Notices and changed settings, which may travel between any two messages."""
+        for severity, fields in self._session.take_notices():
+            self._transport.write(messages.notice_response(fields, severity))
+        for name, value in self._session.take_parameter_changes():
+            self._transport.write(messages.parameter_status(name, value))
+
+
+class EmptyStatement:
+    """What Parse of an empty string prepares."""
+
+    statement = None
+    parameters = ()
+    columns = None
+
+
+def _internal(error: Exception) -> DqeError:
+    _log.exception("a statement failed for a reason of our own", exc_info=error)
+    return InternalError(f"internal error: {type(error).__name__}: {error}")
+
+
+def row_description(columns: Sequence[ResultColumn], formats: Sequence[int]) -> bytes:
+    """The RowDescription of result columns in the formats asked for."""
+    return messages.row_description(
+        [
+            FieldDescription(
+                c.name, type_oid(c.type), type_length_bytes(c.type), type_modifier(c.type), f
+            )
+            for c, f in zip(columns, formats, strict=True)
+        ]
+    )

@@ -1,0 +1,168 @@
+"""One client's socket: bytes in become messages, bytes out are buffered, both bounded.
+
+A client that sends faster than it is served is stopped by `pause_reading` at
+`MAX_QUEUED_BYTES`; one that reads slower than it is answered holds `drain` back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from cluster.errors import DqeError
+from dqe.wire.messages import FrontendDecoder, FrontendMessage, StartupDecoder
+
+MAX_QUEUED_BYTES = 4 << 20
+FLUSH_BYTES = 64 << 10
+OUTPUT_HIGH_WATER_BYTES = 1 << 20
+
+
+class ClientTransport(asyncio.Protocol):
+    """The asyncio end of a connection; `on_connect` starts the loop that serves it."""
+
+    def __init__(self, on_connect: Callable[[ClientTransport], None]) -> None:
+        self._on_connect = on_connect
+        self._startup: StartupDecoder | None = StartupDecoder()
+        self._decoder = FrontendDecoder()
+        self._startup_packets: deque[tuple[int, bytes]] = deque()
+        self._messages: deque[FrontendMessage] = deque()
+        self._queued_bytes = 0
+        self._reading_paused = False
+        self._failure: DqeError | None = None
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._pending: list[bytes | memoryview] = []
+        self._pending_bytes = 0
+        self._transport: asyncio.Transport | None = None
+        self.closed = False
+        self.on_lost: Callable[[], None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=OUTPUT_HIGH_WATER_BYTES)
+        raw = transport.get_extra_info("socket")
+        if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._on_connect(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        self._arrived.set()
+        self._writable.set()
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        if self._failure is not None:
+            return
+        try:
+            self._decode(data)
+        except DqeError as error:
+            self._failure = error
+        self._arrived.set()
+
+    def _decode(self, data: bytes) -> None:
+        if self._startup is not None:
+            packet = self._startup.feed(data)
+            if packet is None:
+                return
+            code, body, rest = packet
+            self._startup_packets.append((code, body))
+            if rest:
+                self._early = rest
+            return
+        for message in self._decoder.feed(data):
+            self._messages.append(message)
+            self._queued_bytes += len(message.body)
+        if self._queued_bytes > MAX_QUEUED_BYTES and not self._reading_paused:
+            assert self._transport is not None
+            self._transport.pause_reading()
+            self._reading_paused = True
+
+    _early: bytes = b""
+
+    def end_startup(self) -> None:
+        """From here on messages are typed; bytes that came early are read as such."""
+        self._startup = None
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
+
+    def restart_startup(self) -> None:
+        """Another first packet follows (after a refused encryption request)."""
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
+
+    async def next_startup_packet(self) -> tuple[int, bytes] | None:
+        """(code, body) of the first packet; None when the client left."""
+        while not self._startup_packets:
+            if self._failure is not None:
+                raise self._failure
+            if self.closed:
+                return None
+            await self._wait()
+        return self._startup_packets.popleft()
+
+    async def next_message(self) -> FrontendMessage | None:
+        """The next message in order; None when the client left."""
+        messages = self._messages
+        while not messages:
+            if self._failure is not None:
+                raise self._failure
+            if self.closed:
+                return None
+            await self._wait()
+        message = messages.popleft()
+        self._queued_bytes -= len(message.body)
+        if self._reading_paused and self._queued_bytes < MAX_QUEUED_BYTES // 2:
+            self._reading_paused = False
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+        return message
+
+    async def _wait(self) -> None:
+        self._arrived.clear()
+        await self._arrived.wait()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Queues bytes; they leave at `flush`, or by themselves when many have gathered."""
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._pending and self._transport is not None and not self.closed:
+            self._transport.writelines(self._pending)
+        self._pending = []
+        self._pending_bytes = 0
+
+    async def drain(self) -> None:
+        """Waits until the client has taken enough of what was written."""
+        if not self._writable.is_set():
+            await self._writable.wait()
+
+    def peer_host(self) -> str:
+        assert self._transport is not None
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else "local"
+
+    def close(self) -> None:
+        self.flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
