@@ -1,0 +1,139 @@
+"""Schemas, views, indexes, and DROP."""
+
+from __future__ import annotations
+
+from cluster.errors import DqeError, FeatureNotSupported
+from planner.parser import grammar
+from planner.parser.builder import build_query, names_in_parentheses, object_name, source
+from planner.parser.keywords import words
+from planner.parser.tables import create_table
+from planner.parser.tokens import Cursor
+from planner.statements import (
+    CreateSchema,
+    CreateView,
+    DropIndex,
+    DropSchema,
+    DropTable,
+    DropView,
+    ObjectName,
+    Statement,
+)
+
+
+def create(cursor: Cursor, start: int) -> Statement:
+    """CREATE of any kind of object."""
+    cursor.expect("CREATE")
+    if cursor.key == "TABLE":
+        return create_table(cursor, start)
+    if cursor.key == "SCHEMA":
+        return _create_schema(cursor, start)
+    or_replace = cursor.accept("OR", "REPLACE")
+    if cursor.key == "VIEW":
+        return _create_view(cursor, start, or_replace)
+    raise _creation_refused(cursor)
+
+
+def _creation_refused(cursor: Cursor) -> DqeError:
+    if cursor.key == "INDEX" or (cursor.key == "UNIQUE" and cursor.peek() == "INDEX"):
+        return FeatureNotSupported(
+            "indexes are not supported yet",
+            hint="A primary key or unique constraint that contains the partition key is kept "
+            "without one.",
+            position=cursor.position,
+        )
+    if cursor.key in ("TEMP", "TEMPORARY", "LOCAL", "GLOBAL"):
+        return FeatureNotSupported("temporary tables are not supported", position=cursor.position)
+    if cursor.key == "UNLOGGED":
+        return FeatureNotSupported(
+            "unlogged tables are not supported",
+            hint="WITH (durability = 'async') gives up the most durability.",
+            position=cursor.position,
+        )
+    if not cursor.at_word or cursor.key not in _KINDS:
+        return cursor.error()
+    return FeatureNotSupported(f"CREATE {cursor.key} is not supported", position=cursor.position)
+
+
+# Kinds of objects that PostgreSQL has and that are refused here by name.
+_KINDS = words(
+    """ACCESS AGGREGATE CAST COLLATION CONVERSION DATABASE DOMAIN EVENT EXTENSION FOREIGN FUNCTION
+    GROUP INDEX LANGUAGE MATERIALIZED OPERATOR POLICY PROCEDURE PUBLICATION RECURSIVE ROLE RULE
+    SEQUENCE SERVER STATISTICS SUBSCRIPTION TABLESPACE TEXT TRANSFORM TRIGGER TYPE UNIQUE USER
+    OWNED"""
+)
+
+
+def _create_schema(cursor: Cursor, start: int) -> Statement:
+    cursor.expect("SCHEMA")
+    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    if cursor.key == "AUTHORIZATION":
+        raise FeatureNotSupported(
+            "CREATE SCHEMA ... AUTHORIZATION is not supported", position=cursor.position
+        )
+    name = cursor.name()
+    if cursor.key not in (";", ""):
+        raise FeatureNotSupported(
+            "CREATE SCHEMA with further clauses is not supported", position=cursor.position
+        )
+    return CreateSchema(**source(cursor, start), name=name, if_not_exists=if_not_exists)
+
+
+def _create_view(cursor: Cursor, start: int, or_replace: bool) -> Statement:
+    cursor.expect("VIEW")
+    view = object_name(cursor)
+    columns = names_in_parentheses(cursor) if cursor.key == "(" else None
+    if cursor.key == "WITH":
+        raise FeatureNotSupported("view options are not supported", position=cursor.position)
+    cursor.expect("AS")
+    query_start = cursor.index
+    grammar.query(cursor)
+    tree = build_query(cursor, cursor.slice(query_start))
+    query_text = cursor.text_from(query_start)
+    if cursor.key == "WITH":
+        raise FeatureNotSupported("WITH CHECK OPTION is not supported", position=cursor.position)
+    return CreateView(
+        **source(cursor, start),
+        view=view,
+        columns=columns,
+        query=tree,
+        query_text=query_text,
+        or_replace=or_replace,
+    )
+
+
+def drop(cursor: Cursor, start: int) -> Statement:
+    """DROP TABLE, VIEW, SCHEMA, INDEX."""
+    cursor.expect("DROP")
+    if cursor.key not in ("TABLE", "VIEW", "SCHEMA", "INDEX"):
+        if not cursor.at_word or cursor.key not in _KINDS:
+            cursor.fail()
+        raise FeatureNotSupported(f"DROP {cursor.key} is not supported", position=cursor.position)
+    kind = cursor.key
+    cursor.advance()
+    if kind == "INDEX":
+        cursor.accept("CONCURRENTLY")
+    if_exists = cursor.accept("IF", "EXISTS")
+    names = [object_name(cursor)]
+    while cursor.accept(","):
+        names.append(object_name(cursor))
+    cascade = cursor.accept_any(("CASCADE", "RESTRICT")) == "CASCADE"
+    return _dropped(cursor, start, kind, tuple(names), if_exists, cascade)
+
+
+def _dropped(
+    cursor: Cursor,
+    start: int,
+    kind: str,
+    names: tuple[ObjectName, ...],
+    if_exists: bool,
+    cascade: bool,
+) -> Statement:
+    fields = source(cursor, start)
+    if kind == "TABLE":
+        return DropTable(**fields, tables=names, if_exists=if_exists, cascade=cascade)
+    if kind == "VIEW":
+        return DropView(**fields, views=names, if_exists=if_exists, cascade=cascade)
+    if kind == "INDEX":
+        return DropIndex(**fields, indexes=names, if_exists=if_exists)
+    schemas = tuple(str(name) for name in names)
+    return DropSchema(**fields, names=schemas, if_exists=if_exists, cascade=cascade)

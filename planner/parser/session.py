@@ -1,0 +1,404 @@
+"""SET, SHOW, transactions, prepared statements, cursors, ANALYZE, VACUUM, DISCARD."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cluster.errors import FeatureNotSupported
+from planner.parser import grammar
+from planner.parser.builder import (
+    build_query,
+    expression,
+    names_in_parentheses,
+    object_name,
+    source,
+)
+from planner.parser.tokens import END, NUMBER, QUOTED, STRING, Cursor
+from planner.statements import (
+    Analyze,
+    Begin,
+    CloseCursor,
+    Commit,
+    Deallocate,
+    Declare,
+    Discard,
+    Execute,
+    Fetch,
+    ObjectName,
+    Query,
+    ReleaseSavepoint,
+    Reset,
+    Rollback,
+    RollbackToSavepoint,
+    Savepoint,
+    SetTransaction,
+    SetVariable,
+    Show,
+    Statement,
+    TransactionModes,
+    Vacuum,
+)
+
+# ---------------------------------------------------------------------------------------
+# Settings
+
+
+def set_statement(cursor: Cursor, start: int) -> Statement:
+    """SET [SESSION | LOCAL] name {TO | =} value; SET TIME ZONE; SET TRANSACTION..."""
+    cursor.expect("SET")
+    if cursor.accept("SESSION", "CHARACTERISTICS"):
+        cursor.expect("AS", "TRANSACTION")
+        return _set_transaction(cursor, start, session=True)
+    if cursor.key == "TRANSACTION":
+        cursor.advance()
+        return _set_transaction(cursor, start, session=False)
+    local = cursor.key == "LOCAL" and cursor.peek() not in ("TO", "=")
+    if local or (cursor.key == "SESSION" and cursor.peek() not in ("TO", "=")):
+        cursor.advance()
+    if cursor.accept("TRANSACTION"):
+        return _set_transaction(cursor, start, session=False)
+    name, value = _setting(cursor)
+    return SetVariable(**source(cursor, start), name=name, value=value, local=local)
+
+
+def _setting(cursor: Cursor) -> tuple[str, str | None]:
+    """The name and value of SET, special forms included."""
+    if cursor.accept("TIME", "ZONE"):
+        return "timezone", _zone(cursor)
+    if cursor.accept("NAMES"):
+        if cursor.key == STRING:
+            return "client_encoding", cursor.string()
+        cursor.accept("DEFAULT")
+        return "client_encoding", None
+    if cursor.key in ("ROLE", "AUTHORIZATION", "CONSTRAINTS", "XML"):
+        raise FeatureNotSupported(f"SET {cursor.key} is not supported", position=cursor.position)
+    if cursor.accept("SCHEMA"):
+        return "search_path", cursor.string()
+    name = setting_name(cursor)
+    cursor.expect_any("TO", "=")
+    if cursor.accept("DEFAULT"):
+        return name, None
+    values = [_setting_value(cursor)]
+    while cursor.accept(","):
+        values.append(_setting_value(cursor))
+    return name, ", ".join(values)
+
+
+def setting_name(cursor: Cursor) -> str:
+    """A setting's name, dotted perhaps; settings are not case-sensitive."""
+    name = cursor.name()
+    while cursor.accept("."):
+        name += "." + cursor.label()
+    return name.lower()
+
+
+def _setting_value(cursor: Cursor) -> str:
+    if cursor.key == STRING:
+        return cursor.string()
+    if cursor.key == NUMBER or cursor.key in ("+", "-"):
+        return _number_text(cursor)
+    if cursor.key in ("TRUE", "FALSE", "ON"):
+        return cursor.label()
+    return cursor.non_reserved()
+
+
+def _number_text(cursor: Cursor) -> str:
+    sign = "-" if cursor.key == "-" else ""
+    cursor.accept_any(("+", "-"))
+    if cursor.key != NUMBER:
+        cursor.fail()
+    text = cursor.token.text
+    cursor.advance()
+    return sign + text
+
+
+def _zone(cursor: Cursor) -> str | None:
+    if cursor.accept_any(("LOCAL", "DEFAULT")):
+        return None
+    if cursor.accept("INTERVAL"):
+        text = cursor.string()
+        if cursor.accept("HOUR"):
+            cursor.expect("TO", "MINUTE")
+        return text
+    return _setting_value(cursor)
+
+
+def show(cursor: Cursor, start: int) -> Statement:
+    """SHOW name | ALL | TIME ZONE | TRANSACTION ISOLATION LEVEL | SESSION AUTHORIZATION."""
+    cursor.expect("SHOW")
+    return Show(name=_shown(cursor), **source(cursor, start))
+
+
+def _shown(cursor: Cursor) -> str:
+    if cursor.accept("ALL"):
+        return "all"
+    if cursor.accept("TIME", "ZONE"):
+        return "timezone"
+    if cursor.accept("TRANSACTION", "ISOLATION", "LEVEL"):
+        return "transaction_isolation"
+    if cursor.accept("SESSION", "AUTHORIZATION"):
+        return "session_authorization"
+    return setting_name(cursor)
+
+
+def reset(cursor: Cursor, start: int) -> Statement:
+    """RESET name | ALL."""
+    cursor.expect("RESET")
+    return Reset(name=_shown(cursor), **source(cursor, start))
+
+
+def discard(cursor: Cursor, start: int) -> Statement:
+    cursor.expect("DISCARD")
+    what = cursor.expect_any("ALL", "PLANS", "SEQUENCES", "TEMP", "TEMPORARY")
+    return Discard(what="TEMP" if what == "TEMPORARY" else what, **source(cursor, start))
+
+
+# ---------------------------------------------------------------------------------------
+# Transactions
+
+
+def begin(cursor: Cursor, start: int) -> Statement:
+    """BEGIN [WORK | TRANSACTION] [modes]; START TRANSACTION [modes]."""
+    tag = "BEGIN"
+    if cursor.accept("START"):
+        cursor.expect("TRANSACTION")
+        tag = "START TRANSACTION"
+    else:
+        cursor.expect("BEGIN")
+        cursor.accept_any(("WORK", "TRANSACTION"))
+    modes = _modes(cursor)
+    return Begin(**source(cursor, start), modes=modes, tag=tag)
+
+
+def _set_transaction(cursor: Cursor, start: int, *, session: bool) -> Statement:
+    if cursor.key == "SNAPSHOT":
+        raise FeatureNotSupported(
+            "SET TRANSACTION SNAPSHOT is not supported", position=cursor.position
+        )
+    before = cursor.index
+    modes = _modes(cursor)
+    if cursor.index == before:
+        cursor.fail()
+    return SetTransaction(**source(cursor, start), modes=modes, session=session)
+
+
+def _modes(cursor: Cursor) -> TransactionModes:
+    modes = TransactionModes()
+    while True:
+        if cursor.accept("ISOLATION", "LEVEL"):
+            modes = dataclasses.replace(modes, isolation=_isolation(cursor))
+        elif cursor.accept("READ", "ONLY"):
+            modes = dataclasses.replace(modes, read_only=True)
+        elif cursor.accept("READ", "WRITE"):
+            modes = dataclasses.replace(modes, read_only=False)
+        elif cursor.accept("NOT", "DEFERRABLE"):
+            modes = dataclasses.replace(modes, deferrable=False)
+        elif cursor.accept("DEFERRABLE"):
+            modes = dataclasses.replace(modes, deferrable=True)
+        else:
+            return modes
+        if cursor.accept(",") and cursor.key in (END, ";"):
+            cursor.fail()
+
+
+def _isolation(cursor: Cursor) -> str:
+    if cursor.accept("SERIALIZABLE"):
+        return "serializable"
+    if cursor.accept("REPEATABLE", "READ"):
+        return "repeatable read"
+    cursor.expect("READ")
+    return "read " + cursor.expect_any("COMMITTED", "UNCOMMITTED").lower()
+
+
+def _chain(cursor: Cursor) -> bool:
+    cursor.accept_any(("WORK", "TRANSACTION"))
+    if not cursor.accept("AND"):
+        return False
+    negated = cursor.accept("NO")
+    cursor.expect("CHAIN")
+    return not negated
+
+
+def commit(cursor: Cursor, start: int) -> Statement:
+    """COMMIT or END."""
+    cursor.expect_any("COMMIT", "END")
+    _refuse_prepared(cursor)
+    chain = _chain(cursor)
+    return Commit(**source(cursor, start), chain=chain)
+
+
+def rollback(cursor: Cursor, start: int) -> Statement:
+    """ROLLBACK or ABORT, also TO a savepoint."""
+    cursor.expect_any("ROLLBACK", "ABORT")
+    _refuse_prepared(cursor)
+    chain = _chain(cursor)
+    if not chain and cursor.accept("TO"):
+        cursor.accept("SAVEPOINT")
+        name = cursor.name()
+        return RollbackToSavepoint(**source(cursor, start), name=name)
+    return Rollback(**source(cursor, start), chain=chain)
+
+
+def _refuse_prepared(cursor: Cursor) -> None:
+    if cursor.key == "PREPARED":
+        raise FeatureNotSupported(
+            "prepared transactions are not supported", position=cursor.position
+        )
+
+
+def savepoint(cursor: Cursor, start: int) -> Statement:
+    cursor.expect("SAVEPOINT")
+    name = cursor.name()
+    return Savepoint(**source(cursor, start), name=name)
+
+
+def release(cursor: Cursor, start: int) -> Statement:
+    cursor.expect("RELEASE")
+    cursor.accept("SAVEPOINT")
+    name = cursor.name()
+    return ReleaseSavepoint(**source(cursor, start), name=name)
+
+
+# ---------------------------------------------------------------------------------------
+# Prepared statements and cursors (PREPARE itself holds a statement: see `entry`)
+
+
+def execute(cursor: Cursor, start: int) -> Statement:
+    """EXECUTE name [(arguments)]."""
+    cursor.expect("EXECUTE")
+    name = cursor.name()
+    arguments = []
+    if cursor.accept("("):
+        arguments.append(expression(cursor))
+        while cursor.accept(","):
+            arguments.append(expression(cursor))
+        cursor.expect(")")
+    return Execute(**source(cursor, start), name=name, arguments=tuple(arguments))
+
+
+def deallocate(cursor: Cursor, start: int) -> Statement:
+    """DEALLOCATE [PREPARE] name | ALL."""
+    cursor.expect("DEALLOCATE")
+    if cursor.key == "PREPARE" and cursor.peek() not in (END, ";"):
+        cursor.advance()
+    name = None if cursor.accept("ALL") else cursor.name()
+    return Deallocate(**source(cursor, start), name=name)
+
+
+def declare(cursor: Cursor, start: int) -> Statement:
+    """DECLARE name [BINARY] [NO SCROLL] CURSOR [WITH HOLD] FOR query."""
+    cursor.expect("DECLARE")
+    name = cursor.name()
+    binary = False
+    while cursor.key != "CURSOR":
+        if cursor.key == "SCROLL":
+            raise FeatureNotSupported(
+                "scrollable cursors are not supported", position=cursor.position
+            )
+        if cursor.accept("BINARY"):
+            binary = True
+        elif not (cursor.accept("INSENSITIVE") or cursor.accept("ASENSITIVE")):
+            cursor.expect("NO", "SCROLL")
+    cursor.expect("CURSOR")
+    hold = cursor.accept("WITH", "HOLD")
+    if not hold:
+        cursor.accept("WITHOUT", "HOLD")
+    cursor.expect("FOR")
+    query_start = cursor.index
+    grammar.query(cursor)
+    tree = build_query(cursor, cursor.slice(query_start))
+    query = Query(**source(cursor, query_start), tree=tree)
+    return Declare(**source(cursor, start), name=name, query=query, hold=hold, binary=binary)
+
+
+def fetch(cursor: Cursor, start: int) -> Statement:
+    """FETCH and MOVE: [NEXT | n | ALL | FORWARD [n | ALL]] [FROM | IN] cursor."""
+    move = cursor.expect_any("FETCH", "MOVE") == "MOVE"
+    count = _fetch_count(cursor)
+    cursor.accept_any(("FROM", "IN"))
+    name = cursor.name()
+    return Fetch(**source(cursor, start), cursor=name, count=count, move=move)
+
+
+def _fetch_count(cursor: Cursor) -> int | None:
+    names_cursor = cursor.peek() in (END, ";")
+    if cursor.key in ("PRIOR", "FIRST", "LAST", "ABSOLUTE", "RELATIVE", "BACKWARD", "-") and (
+        not names_cursor
+    ):
+        raise FeatureNotSupported("cursor can only scan forward", position=cursor.position)
+    if cursor.accept("ALL"):
+        return None
+    if cursor.key == NUMBER:
+        return cursor.integer()
+    if not names_cursor and cursor.accept("FORWARD"):
+        if cursor.accept("ALL"):
+            return None
+        return cursor.integer() if cursor.key == NUMBER else 1
+    if not names_cursor:
+        cursor.accept("NEXT")
+    return 1
+
+
+def close(cursor: Cursor, start: int) -> Statement:
+    """CLOSE name | ALL."""
+    cursor.expect("CLOSE")
+    name = None if cursor.accept("ALL") else cursor.name()
+    return CloseCursor(**source(cursor, start), name=name)
+
+
+# ---------------------------------------------------------------------------------------
+# ANALYZE and VACUUM
+
+_Targets = tuple[tuple[ObjectName, tuple[str, ...] | None], ...]
+
+
+def analyze(cursor: Cursor, start: int) -> Statement:
+    """ANALYZE [VERBOSE | (options)] [table [(columns)], ...]."""
+    cursor.expect_any("ANALYZE", "ANALYSE")
+    options = _maintenance_options(cursor)
+    verbose = cursor.accept("VERBOSE") or options.get("verbose", False)
+    targets = _targets(cursor)
+    return Analyze(**source(cursor, start), tables=targets, verbose=verbose)
+
+
+def vacuum(cursor: Cursor, start: int) -> Statement:
+    """VACUUM with its options: there is nothing to reclaim by hand, ANALYZE is heeded."""
+    cursor.expect("VACUUM")
+    options = _maintenance_options(cursor)
+    while cursor.accept_any(("FULL", "FREEZE", "VERBOSE")):
+        pass
+    analyze_too = bool(cursor.accept_any(("ANALYZE", "ANALYSE"))) or options.get("analyze", False)
+    targets = _targets(cursor)
+    return Vacuum(**source(cursor, start), tables=targets, analyze=analyze_too)
+
+
+def _maintenance_options(cursor: Cursor) -> dict[str, bool]:
+    options: dict[str, bool] = {}
+    if not cursor.accept("("):
+        return options
+    while True:
+        name = cursor.label()
+        options[name] = cursor.key in (",", ")") or option_word(cursor) not in ("false", "off", "0")
+        if not cursor.accept(","):
+            break
+    cursor.expect(")")
+    return options
+
+
+def option_word(cursor: Cursor) -> str:
+    if cursor.key == NUMBER:
+        return _number_text(cursor)
+    if cursor.key == STRING:
+        return cursor.string()
+    return cursor.label()
+
+
+def _targets(cursor: Cursor) -> _Targets:
+    targets: list[tuple[ObjectName, tuple[str, ...] | None]] = []
+    if cursor.at_column_name or cursor.key == QUOTED:
+        while True:
+            table = object_name(cursor)
+            targets.append((table, names_in_parentheses(cursor) if cursor.key == "(" else None))
+            if not cursor.accept(","):
+                break
+    return tuple(targets)

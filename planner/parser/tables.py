@@ -1,0 +1,447 @@
+"""CREATE TABLE in its forms, and ALTER TABLE.
+
+What tables here do not have (foreign keys, exclusion constraints, identity, generated columns,
+inheritance, temporary and unlogged tables) is refused with 0A000, not ignored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NoReturn
+
+from cluster.errors import FeatureNotSupported, SyntaxError_
+from planner.parser.builder import (
+    names_in_parentheses,
+    object_name,
+    query,
+    source,
+    source_expression,
+)
+from planner.parser.clauses import bound_spec, placement, storage_clauses, table_options
+from planner.parser.tokens import Cursor
+from planner.parser.types import type_name
+from planner.statements import (
+    AddColumn,
+    AddConstraint,
+    AlterAction,
+    AlterTable,
+    ColumnClause,
+    ConstraintClause,
+    ConstraintKind,
+    CreatePartition,
+    CreateTable,
+    CreateTableAs,
+    DropColumn,
+    DropConstraint,
+    LikeClause,
+    ObjectName,
+    PartClause,
+    RenameColumn,
+    RenameConstraint,
+    RenameTable,
+    SetDefault,
+    SetNotNull,
+    SetStorage,
+    SetTableSchema,
+    Statement,
+    StorageClauses,
+)
+
+_Constraints = list[ConstraintClause]
+_CONSTRAINT_STARTS = (
+    "CONSTRAINT", "PRIMARY KEY", "UNIQUE", "CHECK", "FOREIGN KEY", "EXCLUDE",
+)  # fmt: skip
+
+
+def create_table(cursor: Cursor, start: int) -> Statement:
+    """Take CREATE TABLE from the word TABLE on."""
+    cursor.expect("TABLE")
+    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    table = object_name(cursor)
+    if cursor.key == "PARTITION" and cursor.peek() == "OF":
+        return _create_partition(cursor, start, table, if_not_exists)
+    if cursor.key == "(" and not _is_column_name_list(cursor):
+        return _create_columns(cursor, start, table, if_not_exists)
+    if cursor.key == "OF":
+        _refuse(cursor, "typed tables are not supported")
+    columns = names_in_parentheses(cursor) if cursor.key == "(" else None
+    clauses = storage_clauses(cursor)
+    _create_tail(cursor)
+    return _create_as(cursor, start, table, if_not_exists, columns, clauses)
+
+
+def _is_column_name_list(cursor: Cursor) -> bool:
+    """Whether `(a, b)` of CREATE TABLE t (a, b) AS follows: names with no types."""
+    return cursor.keys[cursor.index + 2] in (",", ")") and cursor.peek() != ")"
+
+
+def _create_columns(
+    cursor: Cursor, start: int, table: ObjectName, if_not_exists: bool
+) -> Statement:
+    elements: list[ColumnClause | LikeClause] = []
+    constraints: _Constraints = []
+    cursor.expect("(")
+    if cursor.key != ")":
+        _element(cursor, elements, constraints)
+        while cursor.accept(","):
+            _element(cursor, elements, constraints)
+    cursor.expect(")")
+    if cursor.key == "INHERITS":
+        _refuse(cursor, "table inheritance is not supported")
+    clauses = storage_clauses(cursor)
+    _create_tail(cursor)
+    return CreateTable(
+        **source(cursor, start),
+        table=table,
+        if_not_exists=if_not_exists,
+        elements=tuple(elements),
+        constraints=tuple(constraints),
+        clauses=clauses,
+    )
+
+
+def _create_tail(cursor: Cursor) -> None:
+    if cursor.key == "ON" and cursor.peek() == "COMMIT":
+        _refuse(cursor, "ON COMMIT can only be used on temporary tables")
+    if cursor.key == "TABLESPACE":
+        _refuse(
+            cursor,
+            "tablespaces are not supported",
+            "Say where a table lies with WITH (region = ..., zone = ..., nodes = ...).",
+        )
+    if cursor.key == "WITHOUT":
+        cursor.expect("WITHOUT", "OIDS")
+
+
+def _create_as(
+    cursor: Cursor,
+    start: int,
+    table: ObjectName,
+    if_not_exists: bool,
+    columns: tuple[str, ...] | None,
+    clauses: StorageClauses,
+) -> Statement:
+    cursor.expect("AS")
+    if cursor.key == "EXECUTE":
+        _refuse(cursor, "CREATE TABLE AS EXECUTE is not supported")
+    tree = query(cursor)
+    with_data = True
+    if cursor.accept("WITH"):
+        with_data = not cursor.accept("NO")
+        cursor.expect("DATA")
+    return CreateTableAs(
+        **source(cursor, start),
+        table=table,
+        if_not_exists=if_not_exists,
+        columns=columns,
+        query=tree,
+        with_data=with_data,
+        clauses=clauses,
+    )
+
+
+def _create_partition(
+    cursor: Cursor, start: int, table: ObjectName, if_not_exists: bool
+) -> Statement:
+    cursor.expect("PARTITION", "OF")
+    parent = object_name(cursor)
+    if cursor.key == "(":
+        _refuse(cursor, "constraints and defaults of a single part are not supported")
+    position = cursor.position
+    if cursor.accept("DEFAULT"):
+        part = PartClause(table.name, position, is_default=True)
+    else:
+        cursor.expect("FOR", "VALUES")
+        part = bound_spec(cursor, table.name, position)
+    if cursor.key == "PARTITION BY":
+        _refuse(cursor, "a part cannot be partitioned again")
+    if cursor.accept("WITH"):
+        part = dataclasses.replace(part, placement=placement(cursor))
+    return CreatePartition(
+        **source(cursor, start),
+        table=table,
+        if_not_exists=if_not_exists,
+        parent=parent,
+        part=part,
+    )
+
+
+def _refuse(cursor: Cursor, message: str, hint: str | None = None) -> NoReturn:
+    raise FeatureNotSupported(message, hint=hint, position=cursor.position)
+
+
+# ---------------------------------------------------------------------------------------
+# Columns and constraints
+
+
+def _element(
+    cursor: Cursor, elements: list[ColumnClause | LikeClause], constraints: _Constraints
+) -> None:
+    if cursor.key == "LIKE":
+        elements.append(_like(cursor))
+    elif cursor.key in _CONSTRAINT_STARTS:
+        constraints.append(_table_constraint(cursor))
+    else:
+        column, own = _column(cursor)
+        elements.append(column)
+        constraints.extend(own)
+
+
+def _like(cursor: Cursor) -> LikeClause:
+    position = cursor.position
+    cursor.expect("LIKE")
+    like = LikeClause(object_name(cursor), position)
+    while cursor.key in ("INCLUDING", "EXCLUDING"):
+        including = cursor.expect_any("INCLUDING", "EXCLUDING") == "INCLUDING"
+        what = cursor.label()
+        names = ("defaults", "constraints", "indexes") if what == "all" else (what,)
+        if what in ("comments", "compression", "generated", "identity", "statistics", "storage"):
+            continue  # tables here have none of these, so there is nothing to copy
+        if not set(names) <= {"defaults", "constraints", "indexes"}:
+            raise SyntaxError_(f'syntax error at or near "{what}"', position=cursor.position)
+        for name in names:
+            like = _with_like_option(like, name, including)
+    return like
+
+
+def _with_like_option(like: LikeClause, name: str, including: bool) -> LikeClause:
+    if name == "defaults":
+        return dataclasses.replace(like, defaults=including)
+    if name == "constraints":
+        return dataclasses.replace(like, constraints=including)
+    return dataclasses.replace(like, indexes=including)
+
+
+def _column(cursor: Cursor) -> tuple[ColumnClause, _Constraints]:
+    position = cursor.position
+    column = ColumnClause(cursor.name(), type_name(cursor), position)
+    constraints: _Constraints = []
+    while True:
+        name = cursor.name() if cursor.accept("CONSTRAINT") else None
+        taken = _column_constraint(cursor, column, constraints, name)
+        if taken is None:
+            if name is not None:
+                cursor.fail()
+            return column, constraints
+        column = taken
+
+
+def _column_constraint(
+    cursor: Cursor, column: ColumnClause, constraints: _Constraints, name: str | None
+) -> ColumnClause | None:
+    """Take one constraint of a column; None when none stands here."""
+    position = cursor.position
+    if cursor.accept("NOT", "NULL"):
+        return dataclasses.replace(column, not_null=True)
+    if cursor.accept("NULL"):
+        return dataclasses.replace(column, null=True)
+    if cursor.accept("DEFAULT"):
+        if column.default is not None:
+            raise SyntaxError_(
+                f'multiple default values specified for column "{column.name}"', position=position
+            )
+        return dataclasses.replace(column, default=source_expression(cursor, restricted=True))
+    if cursor.accept("PRIMARY KEY"):
+        constraints.append(
+            ConstraintClause(ConstraintKind.PRIMARY_KEY, position, name, (column.name,))
+        )
+    elif cursor.accept("UNIQUE"):
+        _nulls_distinct(cursor)
+        constraints.append(ConstraintClause(ConstraintKind.UNIQUE, position, name, (column.name,)))
+    elif cursor.key == "CHECK":
+        clause = _check(cursor, position, name)
+        constraints.append(dataclasses.replace(clause, columns=(column.name,)))
+    elif cursor.accept("COLLATE"):
+        _collation(cursor)
+    else:
+        _refuse_column_constraint(cursor)
+        return None
+    _index_parameters(cursor)
+    return column
+
+
+def _refuse_column_constraint(cursor: Cursor) -> None:
+    if cursor.key == "REFERENCES":
+        _refuse_foreign_key(cursor)
+    if cursor.key == "GENERATED":
+        _refuse(
+            cursor,
+            "identity and generated columns are not supported yet",
+            "Supply the value in the statement, or give the column a DEFAULT.",
+        )
+    if cursor.key in ("STORAGE", "COMPRESSION"):
+        _refuse(cursor, f"{cursor.key} is not supported")
+
+
+def _refuse_foreign_key(cursor: Cursor) -> NoReturn:
+    _refuse(
+        cursor,
+        "foreign keys are not supported yet",
+        "Leave the constraint out; the rows can still be joined.",
+    )
+
+
+def _collation(cursor: Cursor) -> None:
+    position = cursor.position
+    name = object_name(cursor).name
+    if name.upper() not in ("C", "POSIX", "DEFAULT", "UCS_BASIC"):
+        raise FeatureNotSupported(
+            f'collation "{name}" is not supported',
+            hint="Text is ordered in the C collation.",
+            position=position,
+        )
+
+
+def _check(cursor: Cursor, position: int, name: str | None) -> ConstraintClause:
+    cursor.expect("CHECK", "(")
+    check = source_expression(cursor)
+    cursor.expect(")")
+    if cursor.accept("NO"):
+        cursor.expect("INHERIT")
+    return ConstraintClause(ConstraintKind.CHECK, position, name, check=check)
+
+
+def _table_constraint(cursor: Cursor) -> ConstraintClause:
+    position = cursor.position
+    name = cursor.name() if cursor.accept("CONSTRAINT") else None
+    if cursor.key == "CHECK":
+        clause = _check(cursor, position, name)
+    elif cursor.accept("PRIMARY KEY"):
+        columns = _key_columns(cursor)
+        clause = ConstraintClause(ConstraintKind.PRIMARY_KEY, position, name, columns)
+    elif cursor.accept("UNIQUE"):
+        _nulls_distinct(cursor)
+        columns = _key_columns(cursor)
+        clause = ConstraintClause(ConstraintKind.UNIQUE, position, name, columns)
+    elif cursor.key == "FOREIGN KEY":
+        _refuse_foreign_key(cursor)
+    elif cursor.key == "EXCLUDE":
+        _refuse(cursor, "exclusion constraints are not supported")
+    else:
+        cursor.fail()
+    _index_parameters(cursor)
+    return clause
+
+
+def _key_columns(cursor: Cursor) -> tuple[str, ...]:
+    if cursor.key == "USING":
+        _refuse(cursor, "a constraint cannot take over an index: there are no indexes")
+    return names_in_parentheses(cursor)
+
+
+def _nulls_distinct(cursor: Cursor) -> None:
+    if cursor.key != "NULLS":
+        return
+    if cursor.peek() == "NOT":
+        _refuse(cursor, "NULLS NOT DISTINCT is not supported")
+    cursor.expect("NULLS", "DISTINCT")
+
+
+def _index_parameters(cursor: Cursor) -> None:
+    """What may follow a constraint: INCLUDE and USING INDEX are refused, so is deferring."""
+    if cursor.key in ("INCLUDE", "USING") or (cursor.key == "WITH" and cursor.peek() == "("):
+        following = cursor.key
+        if following == "USING" and cursor.peek() != "INDEX":
+            return
+        if following == "WITH" and cursor.peek(2) != "FILLFACTOR":
+            return
+        _refuse(cursor, "index parameters of a constraint are not supported")
+    if cursor.accept("NOT", "DEFERRABLE") or cursor.accept("INITIALLY", "IMMEDIATE"):
+        return
+    if cursor.key in ("DEFERRABLE", "INITIALLY"):
+        _refuse(cursor, "deferrable constraints are not supported")
+
+
+# ---------------------------------------------------------------------------------------
+# ALTER TABLE
+
+
+def alter_table(cursor: Cursor, start: int) -> Statement:
+    """Take ALTER TABLE from the word TABLE on."""
+    cursor.expect("TABLE")
+    if_exists = cursor.accept("IF", "EXISTS")
+    cursor.accept("ONLY")
+    table = object_name(cursor)
+    cursor.accept("*")
+    actions = _alter_actions(cursor)
+    return AlterTable(**source(cursor, start), table=table, if_exists=if_exists, actions=actions)
+
+
+def _alter_actions(cursor: Cursor) -> tuple[AlterAction, ...]:
+    if cursor.accept("RENAME"):
+        return (_rename(cursor),)
+    if cursor.accept("SET", "SCHEMA"):
+        return (SetTableSchema(cursor.name()),)
+    actions = [_alter_action(cursor)]
+    while cursor.accept(","):
+        actions.append(_alter_action(cursor))
+    return tuple(actions)
+
+
+def _rename(cursor: Cursor) -> AlterAction:
+    if cursor.accept("TO"):
+        return RenameTable(cursor.name())
+    if cursor.accept("CONSTRAINT"):
+        constraint = cursor.name()
+        cursor.expect("TO")
+        return RenameConstraint(constraint, cursor.name())
+    cursor.accept("COLUMN")
+    column = cursor.name()
+    cursor.expect("TO")
+    return RenameColumn(column, cursor.name())
+
+
+def _alter_action(cursor: Cursor) -> AlterAction:
+    if cursor.accept("ADD"):
+        return _add(cursor)
+    if cursor.accept("DROP"):
+        return _drop(cursor)
+    if cursor.accept("ALTER"):
+        cursor.accept("COLUMN")
+        return _alter_column(cursor)
+    if cursor.accept("SET"):
+        if cursor.key == "(":
+            return SetStorage(table_options(cursor, StorageClauses()))
+        _refuse(cursor, "this form of ALTER TABLE ... SET is not supported")
+    if not cursor.at_word:
+        cursor.fail()
+    _refuse(cursor, f"ALTER TABLE ... {cursor.key} is not supported")
+
+
+def _add(cursor: Cursor) -> AlterAction:
+    if cursor.key in _CONSTRAINT_STARTS:
+        constraint = _table_constraint(cursor)
+        if cursor.key == "NOT" and cursor.peek() == "VALID":
+            _refuse(cursor, "NOT VALID constraints are not supported")
+        return AddConstraint(constraint)
+    cursor.accept("COLUMN")
+    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    column, constraints = _column(cursor)
+    return AddColumn(column, tuple(constraints), if_not_exists)
+
+
+def _drop(cursor: Cursor) -> AlterAction:
+    is_constraint = cursor.accept("CONSTRAINT")
+    if not is_constraint:
+        cursor.accept("COLUMN")
+    if_exists = cursor.accept("IF", "EXISTS")
+    name = cursor.name()
+    cascade = cursor.accept_any(("CASCADE", "RESTRICT")) == "CASCADE"
+    if is_constraint:
+        return DropConstraint(name, if_exists)
+    return DropColumn(name, if_exists, cascade)
+
+
+def _alter_column(cursor: Cursor) -> AlterAction:
+    column = cursor.name()
+    if cursor.accept("SET", "DEFAULT"):
+        return SetDefault(column, source_expression(cursor))
+    if cursor.accept("DROP", "DEFAULT"):
+        return SetDefault(column, None)
+    if cursor.accept("SET", "NOT", "NULL"):
+        return SetNotNull(column, True)
+    if cursor.accept("DROP", "NOT", "NULL"):
+        return SetNotNull(column, False)
+    if cursor.key in ("TYPE", "SET", "DROP", "ADD", "RESET", "RESTART"):
+        _refuse(cursor, "this form of ALTER TABLE ... ALTER COLUMN is not supported")
+    raise cursor.error()
