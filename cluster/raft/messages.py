@@ -58,9 +58,7 @@ class AppendReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="A
     """Accepted up to `index`, or `previous_index` refused.
 
     A refusal says where the follower's log may agree: at `hint_index`, whose term there is
-    `hint_term` (paper 5.3, the optimisation at its end). A `snapshot_floor` above 0: the
-    follower's state machine lacks what its log no longer holds, and needs a snapshot of at
-    least that index.
+    `hint_term` (paper 5.3, the optimisation at its end).
     """
 
     group_id: GroupId
@@ -70,7 +68,6 @@ class AppendReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="A
     accepted: bool
     hint_index: int
     hint_term: int
-    snapshot_floor: int
     sent_at_s: float
     round: int
 
@@ -87,12 +84,13 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="h")
 
 
 class HeartbeatReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="H"):
-    """I follow."""
+    """I follow. A `snapshot_floor` above 0: my state machine lacks what my log no longer
+    holds, and I take no entries before a snapshot of at least that index."""
 
     group_id: GroupId
     term: int
     sender: NodeId
-    snapshot_floor: int  # see AppendReply
+    snapshot_floor: int
     sent_at_s: float
     round: int
 
@@ -107,7 +105,6 @@ class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     offset_bytes: int
     data: bytes
     total_bytes: int
-    sent_at_s: float
 
 
 class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="S"):
@@ -119,7 +116,6 @@ class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
     index: int
     offset_bytes: int
     installed: bool
-    sent_at_s: float
 
 
 class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="t"):
@@ -150,8 +146,14 @@ class Envelope(NamedTuple):
     message: Message
 
 
-class MessageBatch(msgspec.Struct, frozen=True, array_like=True):
-    """What one node sends another in one frame: messages of many groups, in order."""
+class RaftFrame(msgspec.Struct, frozen=True, array_like=True):
+    """The header of the notice that carries one node's messages to another, of many groups.
+
+    Its body is `encode_messages` of them.
+    """
 
     sender: NodeId
-    messages: tuple[Message, ...]
+
+
+encode_messages = msgspec.msgpack.Encoder().encode
+decode_messages = msgspec.msgpack.Decoder(tuple[Message, ...]).decode

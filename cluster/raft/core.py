@@ -1,0 +1,411 @@
+"""The Raft core: one replica of one group, without I/O, clock or chance of its own.
+
+Events go in (`step`, `tick`, `propose`, ...), each with the time; instructions come out
+(`ready`, `take_committed`). The names and the algorithm are those of "In Search of an
+Understandable Consensus Algorithm" (Ongaro and Ousterhout, cited as *paper*) and of Ongaro's
+dissertation (*thesis*); each part lives in a module of its own over `RaftState`.
+
+The contract for whoever drives it:
+
+1. Inputs and `ready` are called from one place, never concurrently. Every input carries the
+   time, from one clock that never goes back and counts suspended time.
+2. After inputs, call `ready` until it returns None. Each `Ready` is handled once, in order.
+3. `Ready.write` is appended to the log; writes of one group become durable in the order they
+   were handed out. When they are, call `persisted` with the newest such `sequence`. Further
+   inputs and `ready` calls may come before that: writes may be in flight side by side.
+4. `Ready.messages` may go out at once; `Ready.after_write` only when every write up to and
+   including this `Ready`'s sequence is durable, whether or not this `Ready` has one.
+   A leader's entries go out at once: its disk works while the followers' do (thesis 10.2.1).
+5. Messages may be lost, late, repeated or out of order. A message to itself is never sent.
+6. `take_committed` hands out, in order and once, entries that are committed and durable here.
+   The state machine applies them in that order.
+7. `Ready.snapshot`: when its write (if any) is durable, restore the state machine, durably,
+   then call `snapshot_installed`. No committed entries come before that.
+8. `Ready.snapshot_wanted`: take a snapshot of the state machine when it has applied that index
+   and call `offer_snapshot`. Asked again from time to time for as long as it is wanted.
+9. `compact` is called with an index that the state machine holds durably; the returned mark
+   goes to `LogStorage.compact`.
+10. A failed write is fatal: nothing may be sent or called after it (rule L1).
+11. `tick` is due at `next_due_s`; late ticks cost time, never correctness.
+12. Reads: `read_index` is answered in `Ready.reads`; what is pending when the replica stops
+    leading is never answered. A lease is checked with the time *after* the read it covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from cluster.errors import DataCorrupted
+from cluster.raft import election, membership, reads, replication, snapshots, transfer
+from cluster.raft.errors import not_leader
+from cluster.raft.log import (
+    NO_NODE,
+    Configuration,
+    Entry,
+    EntryKind,
+    GroupId,
+    GroupImage,
+    GroupWrite,
+    HardState,
+    NodeId,
+    SnapshotMark,
+)
+from cluster.raft.log_view import Fetch, LogView, encode_configuration
+from cluster.raft.messages import (
+    Append,
+    AppendReply,
+    Envelope,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    SnapshotChunk,
+    SnapshotReply,
+    TimeoutNow,
+    VoteReply,
+    VoteRequest,
+)
+from cluster.raft.progress import ProgressState
+from cluster.raft.settings import RaftSettings
+from cluster.raft.state import OutgoingSnapshot, RaftState, ReadState, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the driver is to do; see the contract's points 3, 4, 7, 8 and 12."""
+
+    sequence: int
+    write: GroupWrite | None
+    messages: tuple[Envelope, ...]
+    after_write: tuple[Envelope, ...]
+    reads: tuple[ReadState, ...]
+    snapshot: OutgoingSnapshot | None
+    snapshot_wanted: int | None
+
+
+class RaftCore:
+    """One replica of one group; see the module for how to drive it."""
+
+    def __init__(
+        self,
+        group_id: GroupId,
+        node_id: NodeId,
+        image: GroupImage,
+        *,
+        applied_index: int,
+        fetch: Fetch,
+        settings: RaftSettings,
+        random: Random,
+        now_s: float,
+    ) -> None:
+        """Open the replica that `image` holds; `applied_index` is durable in its machine."""
+        log = LogView(image, fetch)
+        if applied_index > log.last_index:
+            raise DataCorrupted(
+                f"the store of tablet {group_id} holds entry {applied_index}, "
+                f"but its log ends at {log.last_index}"
+            )
+        state = RaftState(group_id, node_id, log, image.hard_state, settings, random, now_s)
+        state.awaits_snapshot = applied_index < log.mark.index
+        if state.awaits_snapshot and state.is_only_voter:
+            raise DataCorrupted(
+                f"the store of tablet {group_id} ends at entry {applied_index}, "
+                f"but its log begins at {log.mark.index + 1}, and there is no other replica"
+            )
+        state.delivered_index = max(applied_index, log.mark.index)
+        state.commit = max(state.commit, applied_index)
+        self._state = state
+        self._sequence = 0
+        self._persisted_sequence = 0
+        self._kept = HardState(state.term, state.vote, image.hard_state.commit)
+        self._vote_sequence = 0  # the write that holds the current term and vote
+        self._handed_snapshot: OutgoingSnapshot | None = None
+        election.begin(state)
+
+    # -- what it is now --------------------------------------------------------------------
+
+    @property
+    def group_id(self) -> GroupId:
+        return self._state.group_id
+
+    @property
+    def term(self) -> int:
+        return self._state.term
+
+    @property
+    def role(self) -> Role:
+        return self._state.role
+
+    @property
+    def is_leader(self) -> bool:
+        return self._state.role is Role.LEADER
+
+    @property
+    def leader_id(self) -> NodeId | None:
+        """Where the leader of the current term is, as far as is known."""
+        return self._state.leader_id or None
+
+    @property
+    def configuration(self) -> Configuration:
+        return self._state.configuration
+
+    @property
+    def configuration_index(self) -> int:
+        return self._state.log.configuration_index
+
+    @property
+    def commit_index(self) -> int:
+        return self._state.commit
+
+    @property
+    def last_index(self) -> int:
+        return self._state.log.last_index
+
+    @property
+    def mark(self) -> SnapshotMark:
+        """Where the log begins."""
+        return self._state.log.mark
+
+    @property
+    def awaits_snapshot(self) -> bool:
+        return self._state.awaits_snapshot or self._state.installing is not None
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it leads, and knows all that was committed before it led."""
+        state = self._state
+        return self.is_leader and state.committed_own_entry() and not state.transferee
+
+    @property
+    def next_due_s(self) -> float:
+        """When `tick` has something to do next."""
+        state = self._state
+        if state.role is not Role.LEADER:
+            return state.election_due_s
+        if state.transferee:
+            return min(state.heartbeat_due_s, state.transfer_due_s)
+        return state.heartbeat_due_s
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether `take_committed` would hand out entries."""
+        state = self._state
+        return not self.awaits_snapshot and state.delivered_index < self._applicable_index
+
+    @property
+    def _applicable_index(self) -> int:
+        return min(self._state.commit, self._state.log.persisted_index)
+
+    def match_index(self, node_id: NodeId) -> int:
+        """What that member is known to hold durably; 0 unless this replica leads."""
+        if node_id == self._state.node_id:
+            return self._state.log.persisted_index
+        progress = self._state.progress.get(node_id)
+        return progress.match_index if progress else 0
+
+    def is_caught_up(self, node_id: NodeId) -> bool:
+        """Whether that member could become a voter now (see `membership`)."""
+        return self.is_leader and membership.is_caught_up(self._state, node_id)
+
+    def compaction_floor(self) -> int:
+        """The last index below which no live follower still needs entries."""
+        state = self._state
+        floor = state.delivered_index
+        alive_s = state.now_s - state.settings.election_timeout_s
+        for progress in state.progress.values():
+            if progress.acked_sent_s is None or progress.acked_sent_s < alive_s:
+                continue
+            if progress.state is not ProgressState.SNAPSHOT:
+                floor = min(floor, progress.match_index)
+            elif state.outgoing is not None:
+                floor = min(floor, state.outgoing.mark.index)
+        return floor
+
+    # -- inputs ----------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        """Let time pass."""
+        state = self._state
+        state.now_s = now_s
+        if state.role is not Role.LEADER:
+            if now_s >= state.election_due_s:
+                election.campaign(state)
+            return
+        transfer.give_up_if_due(state)
+        election.check_quorum(state)
+        if state.role is Role.LEADER and now_s >= state.heartbeat_due_s:
+            replication.broadcast_heartbeat(state)
+
+    def step(self, message: Message, now_s: float) -> None:
+        """Take a message of another replica."""
+        state = self._state
+        state.now_s = now_s
+        assert message.group_id == state.group_id, "a message of another group"
+        if isinstance(message, VoteRequest):
+            election.on_vote_request(state, message)
+            return
+        if message.term > state.term and not _is_granted_pre_vote(message):
+            state.become_follower(message.term, NO_NODE)
+        if isinstance(message, VoteReply):
+            election.on_vote_reply(state, message)
+        elif isinstance(message, Append | Heartbeat | SnapshotChunk | TimeoutNow):
+            self._from_leader(message)
+        elif message.term == state.term and message.sender in state.progress:
+            self._from_follower(message)
+
+    def _from_leader(self, message: Append | Heartbeat | SnapshotChunk | TimeoutNow) -> None:
+        state = self._state
+        if message.term < state.term:
+            self._answer_deposed(message.sender)
+        elif isinstance(message, TimeoutNow):
+            election.on_timeout_now(state, message)
+        else:
+            assert state.role is not Role.LEADER, "two leaders in one term"
+            state.hear_leader(message.sender)
+            if isinstance(message, Append):
+                replication.on_append(state, message)
+            elif isinstance(message, Heartbeat):
+                replication.on_heartbeat(state, message)
+            else:
+                snapshots.on_chunk(state, message)
+
+    def _answer_deposed(self, sender: NodeId) -> None:
+        """Tell a leader of an older term about the newer one; it answers nothing else."""
+        state = self._state
+        state.send(sender, HeartbeatReply(state.group_id, state.term, state.node_id, 0, 0.0, 0))
+
+    def _from_follower(self, message: AppendReply | HeartbeatReply | SnapshotReply) -> None:
+        if isinstance(message, AppendReply):
+            replication.on_append_reply(self._state, message)
+        elif isinstance(message, HeartbeatReply):
+            replication.on_heartbeat_reply(self._state, message)
+        else:
+            replication.on_snapshot_reply(self._state, message)
+
+    def propose(self, datas: Sequence[bytes]) -> int:
+        """Append commands; returns the first one's index. Raises NotLeader, nothing happened."""
+        self._require_serving_writes()
+        return replication.append_new(self._state, EntryKind.COMMAND, datas)
+
+    def propose_change(self, configuration: Configuration) -> int:
+        """Append a configuration; returns its index. Raises NotLeader, or 55000 if not now."""
+        self._require_serving_writes()
+        membership.check_change(self._state, configuration)
+        data = encode_configuration(configuration)
+        return replication.append_new(self._state, EntryKind.CONFIGURATION, [data])
+
+    def transfer_leadership(self, target: NodeId, now_s: float) -> None:
+        """Stop serving and hand over. Raises NotLeader, or 55000 if `target` is no voter."""
+        self._require_serving_writes()
+        self._state.now_s = now_s
+        transfer.start(self._state, target)
+
+    def _require_serving_writes(self) -> None:
+        state = self._state
+        if state.role is not Role.LEADER or state.transferee:
+            leader_id = state.transferee or state.leader_id or None
+            raise not_leader(state.group_id, state.node_id, leader_id)
+
+    def read_index(self, context: int, now_s: float) -> None:
+        """Ask for the index a linearizable read must wait for. Raises NotLeader."""
+        state = self._state
+        state.now_s = now_s
+        if state.role is not Role.LEADER:
+            raise not_leader(state.group_id, state.node_id, state.leader_id or None)
+        reads.request(state, context)
+
+    def holds_lease(self, now_s: float) -> bool:
+        """Whether it surely led at `now_s`, a time taken after what is to be covered."""
+        self._state.now_s = now_s
+        return self._state.holds_lease()
+
+    # -- outputs and their acknowledgement ---------------------------------------------------
+
+    def ready(self) -> Ready | None:
+        """The next instructions, or None when there is nothing to do."""
+        state = self._state
+        if state.role is Role.LEADER:
+            if reads.start_round(state):
+                replication.broadcast_heartbeat(state)
+                reads.confirm(state)
+            replication.broadcast_entries(state)
+        snapshot = None
+        if state.installing is not self._handed_snapshot:
+            snapshot = self._handed_snapshot = state.installing
+        write = self._take_write(reset=snapshot is not None)
+        messages, after_write = self._take_messages()
+        confirmed, state.confirmed_reads = tuple(state.confirmed_reads), []
+        wanted = state.snapshot_wanted_index or None
+        if not (write or messages or after_write or confirmed or snapshot or wanted):
+            return None
+        state.snapshot_wanted_index = 0
+        return Ready(self._sequence, write, messages, after_write, confirmed, snapshot, wanted)
+
+    def _take_write(self, *, reset: bool) -> GroupWrite | None:
+        state = self._state
+        kept, now = self._kept, HardState(state.term, state.vote, state.commit)
+        voted = (kept.term, kept.vote) != (now.term, now.vote)
+        log = state.log
+        mark = log.mark if reset and log.persisted_index < log.mark.index else None
+        if not voted and mark is None and log.written_index == log.last_index:
+            return None
+        self._sequence += 1
+        if voted:
+            self._vote_sequence = self._sequence
+        self._kept = now
+        entries = log.take_unwritten(self._sequence)
+        return GroupWrite(state.group_id, now, entries, mark)
+
+    def _take_messages(self) -> tuple[tuple[Envelope, ...], tuple[Envelope, ...]]:
+        state = self._state
+        messages, state.messages = state.messages, []
+        after_write, state.after_write = state.after_write, []
+        if self._persisted_sequence < self._vote_sequence:
+            return (), (*messages, *after_write)  # they speak in a term not yet durable
+        return tuple(messages), tuple(after_write)
+
+    def persisted(self, sequence: int, now_s: float) -> None:
+        """All writes up to `sequence` are durable."""
+        state = self._state
+        state.now_s = now_s
+        self._persisted_sequence = max(self._persisted_sequence, sequence)
+        state.log.persisted(sequence)
+        if state.role is Role.LEADER:
+            replication.advance_commit(state)
+
+    def take_committed(self, max_bytes: int) -> tuple[Entry, ...]:
+        """The next committed entries to apply, at least one if `has_committed`."""
+        if not self.has_committed:
+            return ()
+        state = self._state
+        low, high = state.delivered_index + 1, self._applicable_index + 1
+        entries = state.log.slice(low, high, max_bytes)
+        state.delivered_index = entries[-1].index
+        state.log.shrink_cache(state.delivered_index, state.settings.cached_log_bytes)
+        return entries
+
+    def offer_snapshot(self, index: int, data: bytes, now_s: float) -> None:
+        """A snapshot of the state machine as of `index`, which is applied and in the log."""
+        state = self._state
+        state.now_s = now_s
+        term = state.log.term_at(index)
+        if state.role is not Role.LEADER or term is None:
+            return
+        mark = SnapshotMark(index, term, state.log.configuration_at(index))
+        snapshots.offer(state, OutgoingSnapshot(mark, data))
+
+    def snapshot_installed(self, now_s: float) -> None:
+        """The state machine durably holds `Ready.snapshot`."""
+        self._state.now_s = now_s
+        snapshots.installed(self._state)
+        self._handed_snapshot = None
+
+    def compact(self, index: int) -> SnapshotMark:
+        """Forget the log up to `index`; returns the mark to store."""
+        assert index <= self._state.delivered_index, "compaction of what is not applied"
+        return self._state.log.compact(index)
+
+
+def _is_granted_pre_vote(message: Message) -> bool:
+    return isinstance(message, VoteReply) and message.pre_vote and message.granted
