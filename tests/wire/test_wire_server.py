@@ -61,7 +61,8 @@ def test_asyncpg_reads_every_common_type_in_binary() -> None:
             "time '12:34:56.789', timestamp '2001-02-03 04:05:06.7', "
             "timestamptz '2001-02-03 04:05:06+00', "
             "interval '1 year 2 months 3 days 4 seconds', "
-            "'12345678-1234-5678-1234-567812345678'::uuid, null::int, 0::decimal(5,2), 100000000::decimal(12,2)"
+            "'12345678-1234-5678-1234-567812345678'::uuid, null::int, "
+            "0::decimal(5,2), 100000000::decimal(12,2)"
         )
         assert list(row) == [
             True,
