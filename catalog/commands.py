@@ -123,9 +123,12 @@ class AddColumn(Command, frozen=True):
 
 
 class DropColumn(Command, frozen=True):
+    """`drop_checks` are the names of the CHECK constraints that read the column."""
+
     table_id: TableId
     name: str
     if_exists: bool = False
+    drop_checks: tuple[str, ...] = ()
 
 
 class SetColumnDefault(Command, frozen=True):

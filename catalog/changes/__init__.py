@@ -1,0 +1,9 @@
+"""What each command does to the catalog: pure functions over a draft of the next version.
+
+draft      the catalog being changed, look-ups with PostgreSQL's errors
+scheme     cutting a table: method, groups, parts, tablets
+tables     create and drop tables; parts attached and detached; re-cutting
+columns    what ALTER TABLE does to columns and names
+schemas    schemas and views
+nodes      the cluster itself, its nodes, settings and statistics
+"""

@@ -1,0 +1,174 @@
+"""What ALTER TABLE does to columns and names.
+
+Adding and dropping columns changes what fragments store: tablets see it by their epoch and
+alter their stores. Rows that are there hold NULL in an added column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from catalog import commands
+from catalog.changes.draft import Draft
+from catalog.changes.schemas import dependent_views, refuse_dependents
+from catalog.changes.tables import MAX_COLUMNS, check_alterable_key, check_not_recut, new_column
+from catalog.model import Column, ColumnGroup, Table, TableId
+from cluster.errors import (
+    DuplicateColumn,
+    FeatureNotSupported,
+    InvalidTableDefinition,
+    ProgramLimitExceeded,
+    UndefinedColumn,
+    UndefinedObject,
+    UndefinedTable,
+)
+
+
+def rename_table(draft: Draft, command: commands.RenameTable) -> TableId:
+    """Renames a table or a view, or moves it to another schema."""
+    found = draft.relation(command.schema, command.name)
+    if found is None:
+        raise UndefinedTable(f'relation "{command.name}" does not exist')
+    draft.check_writable_schema(command.new_schema)
+    draft.check_name_free(command.new_schema, command.new_name)
+    _refuse_renaming_under_views(draft, found.id, f'"{command.name}"')
+    if isinstance(found, Table):
+        check_not_recut(draft, found)
+        renamed = replace(found, schema=command.new_schema, name=command.new_name)
+        _store(draft, renamed, stores_change=True)
+    else:
+        draft.views[found.id] = replace(found, schema=command.new_schema, name=command.new_name)
+    return found.id
+
+
+def rename_column(draft: Draft, command: commands.RenameColumn) -> TableId:
+    table = _table_to_alter(draft, command.table_id)
+    column = _column(table, command.name)
+    _check_new_name(table, command.new_name)
+    _refuse_renaming_under_views(draft, table.id, f'column "{command.name}"')
+    checks = table.checks
+    if command.new_checks is not None:
+        pairs = zip(table.checks, command.new_checks, strict=True)
+        checks = tuple(replace(check, expression=text) for check, text in pairs)
+    columns = _replaced(table, replace(column, name=command.new_name))
+    _store(draft, replace(table, columns=columns, checks=checks))
+    return table.id
+
+
+def add_column(draft: Draft, command: commands.AddColumn) -> TableId | None:
+    """Adds a column at the end; None when IF NOT EXISTS found one."""
+    table = _table_to_alter(draft, command.table_id)
+    name = command.column.name
+    if command.if_not_exists and table.column_named(name):
+        draft.notices.append(f'column "{name}" of relation "{table.name}" already exists, skipping')
+        return None
+    _check_new_name(table, name)
+    if len(table.columns) >= MAX_COLUMNS:
+        raise ProgramLimitExceeded(f"tables can have at most {MAX_COLUMNS} columns")
+    column = new_column(draft, command.column)
+    chosen = _group_to_extend(table, command.group)
+    groups = tuple(
+        replace(group, columns=(*group.columns, column.id)) if group is chosen else group
+        for group in table.groups
+    )
+    grown = replace(table, columns=(*table.columns, column), groups=groups)
+    _store(draft, grown, stores_change=True)
+    return table.id
+
+
+def _group_to_extend(table: Table, name: str | None) -> ColumnGroup:
+    for group in table.groups:
+        if name in (None, group.name):
+            return group
+    raise UndefinedObject(f'column group "{name}" of relation "{table.name}" does not exist')
+
+
+def drop_column(draft: Draft, command: commands.DropColumn) -> TableId | None:
+    """Drops a column with the constraints that name it; None when IF EXISTS found none."""
+    table = _table_to_alter(draft, command.table_id)
+    if command.if_exists and table.column_named(command.name) is None:
+        draft.notices.append(
+            f'column "{command.name}" of relation "{table.name}" does not exist, skipping'
+        )
+        return None
+    column = _column(table, command.name)
+    check_alterable_key(table, column)
+    views = dependent_views(draft, [table.id])
+    if views:
+        refuse_dependents(draft, [("column", f"{column.name} of table {table.name}")], views)
+    groups = tuple(
+        replace(group, columns=tuple(c for c in group.columns if c != column.id))
+        for group in table.groups
+    )
+    shrunk = replace(
+        table,
+        columns=tuple(c for c in table.columns if c.id != column.id),
+        groups=groups,
+        unique=tuple(u for u in table.unique if column.id not in u.columns),
+        checks=tuple(c for c in table.checks if c.name not in command.drop_checks),
+    )
+    _store(draft, shrunk, stores_change=True)
+    _forget_statistics(draft, table, column)
+    return table.id
+
+
+def _forget_statistics(draft: Draft, table: Table, column: Column) -> None:
+    statistics = draft.statistics.get(table.id)
+    if statistics is not None:
+        columns = {i: c for i, c in statistics.columns.items() if i != column.id}
+        draft.statistics[table.id] = replace(statistics, columns=columns)
+
+
+def set_column_default(draft: Draft, command: commands.SetColumnDefault) -> TableId:
+    table = _table_to_alter(draft, command.table_id)
+    column = replace(_column(table, command.name), default=command.default)
+    _store(draft, replace(table, columns=_replaced(table, column)))
+    return table.id
+
+
+def set_column_not_null(draft: Draft, command: commands.SetColumnNotNull) -> TableId:
+    table = _table_to_alter(draft, command.table_id)
+    column = _column(table, command.name)
+    if column.id in table.key and not command.not_null:
+        raise InvalidTableDefinition(f'column "{column.name}" is in a primary key')
+    changed = replace(column, not_null=command.not_null)
+    _store(draft, replace(table, columns=_replaced(table, changed)))
+    return table.id
+
+
+def _table_to_alter(draft: Draft, table_id: TableId) -> Table:
+    table = draft.table(table_id)
+    check_not_recut(draft, table)
+    return table
+
+
+def _column(table: Table, name: str) -> Column:
+    column = table.column_named(name)
+    if column is None:
+        raise UndefinedColumn(f'column "{name}" of relation "{table.name}" does not exist')
+    return column
+
+
+def _check_new_name(table: Table, name: str) -> None:
+    if table.column_named(name) is not None:
+        raise DuplicateColumn(f'column "{name}" of relation "{table.name}" already exists')
+
+
+def _replaced(table: Table, column: Column) -> tuple[Column, ...]:
+    return tuple(column if c.id == column.id else c for c in table.columns)
+
+
+def _refuse_renaming_under_views(draft: Draft, table_id: TableId, what: str) -> None:
+    views = dependent_views(draft, [table_id])
+    if views:
+        raise FeatureNotSupported(
+            f"cannot rename {what} because views read it",
+            detail="\n".join(f"view {view.name} reads it" for view in views),
+            hint="Drop the views and create them again over the new name.",
+        )
+
+
+def _store(draft: Draft, table: Table, *, stores_change: bool = False) -> None:
+    draft.tables[table.id] = replace(table, schema_version=table.schema_version + 1)
+    if stores_change:
+        draft.touch_tablets(table)

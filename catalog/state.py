@@ -1,0 +1,204 @@
+"""The replicated state machine of the catalog tablet.
+
+Commands come from the log in one order on every node, and applying them reads nothing but the
+state: no clock, no chance, no iteration over sets. So every node's copy at one version is the
+same, byte for byte (tests/catalog/test_state.py compares them).
+
+Beside the catalog the state holds what must survive with it but is no part of a version: the
+timestamp ceiling (T1), and the outcomes of the last commands by id, so that a proposer who
+lost its answer proposes again and gets the first outcome. A retry that comes more than
+`REMEMBERED_COMMANDS` commands late would be applied twice; proposers give up long before.
+
+A command that fails changes nothing but that memory. Every version is an immutable value;
+readers keep the one they started with.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from catalog import commands
+from catalog.changes import columns, nodes, schemas, tables
+from catalog.changes.draft import Draft
+from catalog.codec import Outcome, decode_envelope, outcome_of
+from catalog.commands import CommandResult, Envelope
+from catalog.model import Catalog, NodeId, TableId
+from cluster.errors import DqeError, ProtocolViolation
+from cluster.raft.log import Entry, EntryKind
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED_COMMANDS = 10_000
+
+
+class _Snapshot(msgspec.Struct, frozen=True):
+    """All of the state, as it goes to a learner or to disk."""
+
+    catalog: Catalog
+    timestamp_ceiling: int
+    outcomes: list[tuple[str, Outcome]]
+
+
+class CatalogState:
+    """The catalog and what survives with it. One mutator: `apply_envelope`."""
+
+    def __init__(self, catalog: Catalog | None = None) -> None:
+        self.catalog = catalog or Catalog()
+        self.timestamp_ceiling = 0
+        # In the order of application, the oldest first.
+        self._outcomes: dict[str, Outcome] = {}
+
+    def apply_envelope(self, envelope: Envelope) -> CommandResult | DqeError:
+        """Applies the command unless its id was applied before; its outcome either way."""
+        if isinstance(envelope.command, commands.RaiseCeiling):
+            # Every few seconds, and no harm in applying one twice: not remembered.
+            self.timestamp_ceiling = max(self.timestamp_ceiling, envelope.command.ceiling)
+            return CommandResult(self.catalog.version)
+        known = self._outcomes.get(envelope.command_id)
+        if known is None:
+            known = outcome_of(self._apply(envelope.command))
+            self._remember(envelope.command_id, known)
+        try:
+            return known.unwrap()
+        except DqeError as error:
+            return error
+
+    def _apply(self, command: commands.AnyCommand) -> CommandResult | DqeError:
+        draft = Draft(self.catalog)
+        try:
+            done = _CHANGES[type(command)](draft, command)
+        except DqeError as error:
+            return error
+        if done is None or done is False:
+            return CommandResult(self.catalog.version, False, tuple(draft.notices))
+        self.catalog = draft.finish()
+        return CommandResult(
+            self.catalog.version,
+            notices=tuple(draft.notices),
+            table_id=TableId(done) if _returns_table(command) else None,
+            node_id=NodeId(done) if _returns_node(command) else None,
+        )
+
+    def _remember(self, command_id: str, outcome: Outcome) -> None:
+        self._outcomes[command_id] = outcome
+        while len(self._outcomes) > REMEMBERED_COMMANDS:
+            del self._outcomes[next(iter(self._outcomes))]
+
+    def encode(self) -> bytes:
+        """The state as bytes; equal states have equal bytes."""
+        outcomes = list(self._outcomes.items())
+        return msgspec.msgpack.encode(_Snapshot(self.catalog, self.timestamp_ceiling, outcomes))
+
+    def replace_by(self, data: bytes | memoryview) -> None:
+        """Takes the state that `encode` wrote elsewhere."""
+        snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
+        self.catalog = snapshot.catalog
+        self.timestamp_ceiling = snapshot.timestamp_ceiling
+        self._outcomes = dict(snapshot.outcomes)
+
+
+def _returns_table(command: commands.AnyCommand) -> bool:
+    return isinstance(
+        command,
+        commands.CreateTable
+        | commands.CreateView
+        | commands.RenameTable
+        | commands.RenameColumn
+        | commands.AddColumn
+        | commands.DropColumn
+        | commands.SetColumnDefault
+        | commands.SetColumnNotNull
+        | commands.PrepareRecut,
+    )
+
+
+def _returns_node(command: commands.AnyCommand) -> bool:
+    return isinstance(command, commands.AddNode | commands.CreateCluster)
+
+
+def _drop_schema(draft: Draft, command: commands.DropSchema) -> bool:
+    found = schemas.drop_schema(draft, command)
+    if found is None:
+        return False
+    tables.remove_tables(draft, found, cascade=command.cascade)
+    return True
+
+
+# What each command does: a function that changes a draft and returns an id, or False or None
+# when there was nothing to change.
+_CHANGES: dict[type[commands.Command], Callable[..., int | bool | None]] = {
+    commands.CreateCluster: nodes.create_cluster,
+    commands.AddNode: nodes.add_node,
+    commands.SetNodeAddresses: nodes.set_node_addresses,
+    commands.SetNodeState: nodes.set_node_state,
+    commands.CreateSchema: schemas.create_schema,
+    commands.DropSchema: _drop_schema,
+    commands.CreateTable: tables.create_table,
+    commands.DropTable: tables.drop_table,
+    commands.AttachPart: tables.attach_part,
+    commands.DetachPart: tables.detach_part,
+    commands.PrepareRecut: tables.prepare_recut,
+    commands.FinishRecut: tables.finish_recut,
+    commands.AbortRecut: tables.abort_recut,
+    commands.RenameTable: columns.rename_table,
+    commands.RenameColumn: columns.rename_column,
+    commands.AddColumn: columns.add_column,
+    commands.DropColumn: columns.drop_column,
+    commands.SetColumnDefault: columns.set_column_default,
+    commands.SetColumnNotNull: columns.set_column_not_null,
+    commands.CreateView: schemas.create_view,
+    commands.DropView: schemas.drop_view,
+    commands.SetStatistics: nodes.set_statistics,
+    commands.SetClusterSetting: nodes.set_cluster_setting,
+}
+
+
+class CatalogStateMachine:
+    """`CatalogState` as a Raft group's state machine, with callbacks for those who follow it.
+
+    It lives in memory; `cluster.raft.state_machine.DurableSnapshots` gives it a file.
+    `on_applied` is called after every batch that made a new version or raised the ceiling.
+    """
+
+    def __init__(self, on_applied: Callable[[], None] = lambda: None) -> None:
+        self.state = CatalogState()
+        self._applied_index = 0
+        self._on_applied = on_applied
+
+    @property
+    def applied_index(self) -> int:
+        return self._applied_index
+
+    @property
+    def durable_index(self) -> int:
+        return 0
+
+    async def apply(self, entries: Sequence[Entry]) -> list[object]:
+        """One outcome an entry: a CommandResult, a DqeError, or None for the core's own."""
+        results = [self._apply_entry(entry) for entry in entries]
+        self._on_applied()
+        return results
+
+    def _apply_entry(self, entry: Entry) -> object:
+        assert entry.index == self._applied_index + 1, "catalog log applied out of order"
+        self._applied_index = entry.index
+        if entry.kind is not EntryKind.COMMAND:
+            return None
+        try:
+            envelope = decode_envelope(entry.data)
+        except msgspec.MsgspecError as error:
+            # The same bytes on every node, so every node skips them alike.
+            logger.error("catalog entry %d is no command: %s", entry.index, error)
+            return ProtocolViolation("catalog command cannot be read", detail=str(error))
+        return self.state.apply_envelope(envelope)
+
+    async def snapshot(self) -> tuple[int, bytes]:
+        return self._applied_index, self.state.encode()
+
+    async def restore(self, index: int, data: bytes) -> None:
+        self.state.replace_by(data)
+        self._applied_index = index
+        self._on_applied()
