@@ -322,3 +322,10 @@ class Catalog:
             if view.name == name and view.schema == wanted:
                 return view
         return None
+
+    def find_part(self, name: str, schema: str | None = None) -> tuple[Table, Part] | None:
+        """The one part of that name among the tables of a schema; None when there are several."""
+        wanted = schema or DEFAULT_SCHEMA
+        tables = (table for table in self.tables.values() if table.schema == wanted)
+        found = [(table, part) for table in tables for part in table.parts if part.name == name]
+        return found[0] if len(found) == 1 else None
