@@ -1,0 +1,13 @@
+"""Runs plans: sessions, the coordinator, stages on every node, and the rows between them.
+
+In the order in which control flows through them:
+
+- `session` (a client's face), `settings`, `statements` (what each kind of statement does),
+  `services` (what all of this stands on)
+- `coordinator` (a distributed query), `results` and `numeric_division` (the client's columns)
+- `messages` (what nodes say to each other), `stage_runner` (the node's side of a query),
+  `stage_threads`, `cancellation`
+- `stage_task` (one stage on one node), `stage_sql`, `arrow_schema`, `system_scan`
+- `outbox` and `partition` (where rows go), `exchange` (who must wait), `inbox`, `spill`
+- `writes`, `copy`, `ddl` (changes), `analyze` (statistics), `formatting` (values as text)
+"""

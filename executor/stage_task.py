@@ -1,0 +1,140 @@
+"""One stage on one node, on its own thread: DuckDB between the task's inboxes and its sinks.
+
+The thread opens the inputs (waiting for their schemas), runs the SQL lazily on the cursor of
+a store snapshot, and sends each batch on as DuckDB yields it. DuckDB pulls inputs from
+whichever of its threads needs rows, so those wait in the inbox, without Python's lock.
+
+Invariants:
+- When `run` returns no reader is open on the cursor. What was registered on it, and temporary
+  tables, belong to the snapshot's transaction and go when the snapshot is closed.
+- The error it raises is a DqeError: the one the query was stopped with, if it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+
+from cluster.errors import DqeError
+from executor.arrow_schema import early_schema
+from executor.cancellation import Cancellation
+from executor.inbox import TaskInputs
+from executor.messages import Task
+from executor.outbox import TaskOutput
+from executor.stage_sql import input_name, quoted, scan_name, stage_sql
+from planner.plan import ScanFragment, StageInput
+from planner.semantics.errors import translate_duckdb_error
+
+if TYPE_CHECKING:
+    from storage.snapshot import StoreSnapshot
+
+# Rows a batch: large enough that a batch's fixed costs (0.2 ms) vanish, small enough that a
+# batch of ordinary rows is a few megabytes.
+BATCH_ROWS = 32_768
+
+
+class StageTask:
+    """A task with everything it needs; `run` is called once, on a thread."""
+
+    def __init__(
+        self,
+        task: Task,
+        inputs: TaskInputs,
+        output: TaskOutput,
+        system_rows: Mapping[int, pa.Table],
+        settings: Mapping[str, str],
+        cancellation: Cancellation,
+    ) -> None:
+        self.task = task
+        self.inputs = inputs
+        self.output = output
+        self._system_rows = system_rows
+        self._settings = settings
+        self._cancellation = cancellation
+
+    def run(self, snapshot: StoreSnapshot) -> None:
+        """Runs the stage to its end, or until no consumer wants more; closes the snapshot."""
+        try:
+            cursor = snapshot.cursor
+            with ExitStack() as stack:
+                stack.enter_context(self._cancellation.waking(cursor.interrupt))
+                self._cancellation.check()
+                self._apply_settings(cursor)
+                self._register(cursor)
+                self._send_rows(cursor, self._sql(snapshot), stack)
+        except DqeError as error:
+            raise self._cancellation.error or error from None
+        except duckdb.Error as error:
+            if self._cancellation.error is not None:
+                raise self._cancellation.error from None
+            snapshot.check_alive()
+            raise translate_duckdb_error(error) from error
+        finally:
+            snapshot.close()
+        self.output.finish()
+
+    def _apply_settings(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        time_zone = self._settings.get("timezone")
+        if time_zone is not None:
+            literal = time_zone.replace("'", "''")
+            cursor.execute(f"SET SESSION TimeZone = '{literal}'")
+
+    def _register(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        for scan in self.task.system_scans:
+            cursor.register(scan_name(scan.id), self._system_rows[scan.id])
+        for item in self.task.inputs:
+            reader = self._reader(item.exchange_id)
+            if item.rescannable:
+                _keep(cursor, item, reader)
+            else:
+                cursor.register(input_name(item.exchange_id), reader)
+
+    def _reader(self, exchange_id: int) -> pa.RecordBatchReader:
+        schema = self.inputs.schema(exchange_id)
+        return pa.RecordBatchReader.from_batches(schema, self._read(exchange_id))
+
+    def _read(self, exchange_id: int) -> Iterator[pa.RecordBatch]:
+        """The inbox's batches. DuckDB turns an exception in here into text, so the error is
+        kept where `run` finds it."""
+        try:
+            yield from self.inputs.read(exchange_id)
+        except DqeError as error:
+            self._cancellation.fail(error)
+            raise
+
+    def _sql(self, snapshot: StoreSnapshot) -> str:
+        def relation_sql(fragment: ScanFragment, store_columns: tuple[str, ...]) -> str:
+            return snapshot.relation_sql(fragment.tablet_id, fragment.fragment_id, store_columns)
+
+        places = len(self.task.readers[0].nodes) if self.task.readers else 1
+        task = self.task
+        return stage_sql(task.sql, task.scans, task.exchange, places, relation_sql)
+
+    def _send_rows(self, cursor: duckdb.DuckDBPyConnection, sql: str, stack: ExitStack) -> None:
+        relation = cursor.sql(sql)
+        schema = early_schema(relation)
+        if schema is not None:
+            self.output.announce(schema)
+        reader = relation.to_arrow_reader(BATCH_ROWS)
+        stack.callback(reader.close)
+        if schema is None:
+            schema = reader.schema
+            self.output.announce(schema)
+        same = schema.equals(reader.schema)
+        for batch in reader:
+            if not self.output.send(batch if same else batch.cast(schema)):
+                return
+
+
+def _keep(
+    cursor: duckdb.DuckDBPyConnection, item: StageInput, reader: pa.RecordBatchReader
+) -> None:
+    """Reads an input into a temporary table, which DuckDB keeps within its memory limit."""
+    source = f"@stream:{item.exchange_id}"
+    cursor.register(source, reader)
+    name = quoted(input_name(item.exchange_id))
+    cursor.execute(f"CREATE TEMP TABLE {name} AS FROM {quoted(source)}")

@@ -1,0 +1,60 @@
+"""The threads that tasks run on.
+
+All tasks of a query must run at once: a task without a thread is a consumer that does not
+read or a producer that does not send, and the others would wait for it for ever. So a node
+admits a query's tasks together or refuses them together (53400), and there is a thread for
+every task admitted. Idle threads are used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar, TypeVarTuple
+
+from cluster.errors import ConfigurationLimitExceeded
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+# A waiting thread costs some 100 KB; DuckDB's own threads do most of the work.
+MAX_TASKS = 1024
+
+
+class StageThreads:
+    """Admits tasks and runs them. Used from the event loop only."""
+
+    def __init__(self, max_tasks: int = MAX_TASKS) -> None:
+        self._max_tasks = max_tasks
+        self._admitted = 0
+        self._pool = ThreadPoolExecutor(max_tasks, thread_name_prefix="stage")
+
+    @property
+    def admitted(self) -> int:
+        """Tasks that have or will have a thread now."""
+        return self._admitted
+
+    @contextmanager
+    def admit(self, tasks: int) -> Iterator[None]:
+        """Takes room for that many tasks for the length of the block, or refuses."""
+        if self._admitted + tasks > self._max_tasks:
+            raise ConfigurationLimitExceeded(
+                "too many query stages are running on this node",
+                detail=f"{self._admitted} are running, {tasks} more were asked for, "
+                f"the limit is {self._max_tasks}.",
+            )
+        self._admitted += tasks
+        try:
+            yield
+        finally:
+            self._admitted -= tasks
+
+    async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Runs one admitted task. A cancelled caller must still wait for the thread to end."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    def close(self) -> None:
+        """Lets the threads end; tasks still running end with their queries."""
+        self._pool.shutdown(wait=False)

@@ -1,0 +1,270 @@
+"""A few nodes in one process for the executor's tests: real RPC over loopback, real DuckDB,
+and in place of the lower floors' catalog and stores the least that stage tasks need.
+
+A table is a DuckDB table per node; a scan's fragment names it by number: `t<fragment id>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from catalog.model import Catalog, FragmentId, Node, NodeId, TableId, TabletId
+from cluster.rpc import RpcNode
+from cluster.runtime import ProductionRuntime, run_production
+from cluster.transport import TcpTransport
+from executor.coordinator import Coordinator
+from executor.exchange import DEFAULT_CREDIT_BYTES
+from executor.services import ExecutorServices
+from executor.spill import SpillSpace
+from executor.stage_runner import StageRunner
+from executor.stage_threads import StageThreads
+from planner.plan import (
+    Exchange,
+    ExchangeKind,
+    PlanNote,
+    QueryPlan,
+    ResultColumn,
+    Scan,
+    ScanColumn,
+    ScanFragment,
+    Stage,
+    StageColumn,
+    StageInput,
+)
+from storage.types import ANY, INT8, SqlType
+
+CLUSTER_ID = "test-cluster"
+
+
+class FakeSnapshot:
+    """A cursor over the node's DuckDB; counts itself so that tests see what is left open."""
+
+    def __init__(self, storage: FakeStorage) -> None:
+        self._storage = storage
+        self.cursor = storage.database.cursor()
+        self.cursor.execute("BEGIN")
+        self._closed = False
+
+    def relation_sql(
+        self, tablet_id: TabletId, fragment_id: FragmentId, columns: Sequence[str]
+    ) -> str:
+        names = ", ".join(f'"{column}"' for column in columns) or "1 AS one"
+        return f"(SELECT {names} FROM t{fragment_id})"
+
+    def check_alive(self) -> None:
+        return
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.cursor.close()
+            with self._storage.lock:
+                self._storage.open_snapshots -= 1
+
+
+class FakeStorage:
+    def __init__(self) -> None:
+        self.database = duckdb.connect(config={"threads": 2})
+        for name, value in (
+            ("arrow_lossless_conversion", "true"),
+            ("integer_division", "true"),
+            ("TimeZone", "'UTC'"),
+        ):
+            self.database.execute(f"SET GLOBAL {name} = {value}")
+        self.open_snapshots = 0
+        self.lock = threading.Lock()
+
+    async def open_snapshot(
+        self, reads: Sequence[tuple[int, int]], timestamp: int, deadline_s: float
+    ) -> FakeSnapshot:
+        with self.lock:
+            self.open_snapshots += 1
+        return FakeSnapshot(self)
+
+
+class FakeCatalog:
+    def __init__(self) -> None:
+        self.current = Catalog(cluster_id=CLUSTER_ID)
+
+    async def wait_version(self, version: int) -> None:
+        while self.current.version < version:
+            await asyncio.sleep(0.001)
+
+
+@dataclass
+class MiniNode:
+    id: NodeId
+    rpc: RpcNode
+    storage: FakeStorage
+    catalog: FakeCatalog
+    runner: StageRunner
+    coordinator: Coordinator
+    address: str
+
+    def load(self, fragment_id: int, sql: str) -> None:
+        self.storage.database.execute(f"CREATE TABLE t{fragment_id} AS {sql}")
+
+
+class MiniCluster:
+    def __init__(self, runtime: ProductionRuntime, nodes: list[MiniNode]) -> None:
+        self.runtime = runtime
+        self.nodes = nodes
+
+    @property
+    def ids(self) -> tuple[NodeId, ...]:
+        return tuple(node.id for node in self.nodes)
+
+    async def rows(self, plan: QueryPlan, at: int = 0, **options: Any) -> list[tuple[Any, ...]]:
+        """The plan's whole answer."""
+        run = await self.nodes[at].coordinator.run_query(plan, 1, {}, **options)
+        batches = [batch async for batch in run.batches()]
+        return [row for batch in batches for row in zip(*batch.to_pydict().values(), strict=True)]
+
+    def leftovers(self) -> dict[str, Any]:
+        """What a finished query must not leave behind, where it is not zero."""
+        found: dict[str, Any] = {}
+        for node in self.nodes:
+            counts = {
+                "snapshots": node.storage.open_snapshots,
+                "queries": node.runner.running,
+                "tasks": node.runner.threads.admitted,
+                "spilled": node.runner.spill_space.used_bytes,
+            }
+            found.update({f"{node.id} {k}": v for k, v in counts.items() if v})
+        return found
+
+    async def settled(self) -> None:
+        """Waits until nothing is left; fails the test when something stays."""
+        for _ in range(500):
+            if not self.leftovers():
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"left behind: {self.leftovers()}")
+
+
+@asynccontextmanager
+async def mini_cluster(
+    runtime: ProductionRuntime,
+    directory: Path,
+    count: int = 3,
+    credit_bytes: int = DEFAULT_CREDIT_BYTES,
+) -> AsyncIterator[MiniCluster]:
+    nodes = [await _start(runtime, NodeId(i + 1), directory, credit_bytes) for i in range(count)]
+    members = {node.id: Node(id=node.id, rpc_address=node.address, pg_address="") for node in nodes}
+    for node in nodes:
+        node.catalog.current = replace(node.catalog.current, version=1, nodes=members)
+    try:
+        yield MiniCluster(runtime, nodes)
+    finally:
+        for node in nodes:
+            await node.rpc.close()
+            node.runner.threads.close()
+            node.storage.database.close()
+
+
+async def _start(
+    runtime: ProductionRuntime, node_id: NodeId, directory: Path, credit_bytes: int
+) -> MiniNode:
+    rpc = RpcNode(runtime, TcpTransport(), cluster_id=lambda: CLUSTER_ID, node_id=lambda: node_id)
+    storage, catalog = FakeStorage(), FakeCatalog()
+    services: Any = ExecutorServices(
+        runtime=runtime,
+        rpc=rpc,
+        storage=storage,  # type: ignore[arg-type]
+        catalog=catalog,  # type: ignore[arg-type]
+        timestamps=None,  # type: ignore[arg-type]
+        node_id=node_id,
+    )
+    space = SpillSpace(directory / f"spill{node_id}")
+    runner = StageRunner(services, space, StageThreads(), credit_bytes)
+    address = await rpc.start("127.0.0.1:0")
+    return MiniNode(node_id, rpc, storage, catalog, runner, Coordinator(runner), address)
+
+
+def in_cluster(
+    directory: Path,
+    test: Callable[[MiniCluster], Awaitable[None]],
+    **options: Any,
+) -> None:
+    """Runs the test in a fresh cluster and checks that it leaves nothing running."""
+
+    async def main(runtime: ProductionRuntime) -> None:
+        async with mini_cluster(runtime, directory, **options) as cluster:
+            async with asyncio.timeout(60):
+                await test(cluster)
+                await cluster.settled()
+        assert not runtime.failures, list(runtime.failures)
+
+    run_production(main)
+
+
+# -- plans by hand ------------------------------------------------------------------------
+
+
+def scan(scan_id: int, columns: dict[str, SqlType], fragments: Sequence[Sequence[int]]) -> Scan:
+    """`fragments` are those of each node of the stage."""
+    return Scan(
+        id=scan_id,
+        table_id=TableId(1),
+        columns=tuple(ScanColumn(n, n, t) for n, t in columns.items()),
+        fragments=tuple(
+            tuple(ScanFragment(FragmentId(f), TabletId(f)) for f in of_node)
+            for of_node in fragments
+        ),
+    )
+
+
+def stage(
+    stage_id: int,
+    sql: str,
+    nodes: Sequence[NodeId],
+    exchange: Exchange,
+    output: Sequence[str],
+    scans: Sequence[Scan] = (),
+    inputs: Sequence[StageInput] = (),
+) -> Stage:
+    return Stage(
+        id=stage_id,
+        sql=sql,
+        nodes=tuple(nodes),
+        scans=tuple(scans),
+        system_scans=(),
+        inputs=tuple(inputs),
+        output=tuple(StageColumn(name, INT8) for name in output),
+        exchange=exchange,
+    )
+
+
+def plan(*stages: Stage, columns: Sequence[ResultColumn] | None = None) -> QueryPlan:
+    root = stages[-1]
+    assert root.exchange.kind is ExchangeKind.RESULT
+    return QueryPlan(
+        stages=stages,
+        columns=tuple(columns)
+        if columns is not None
+        else tuple(ResultColumn(c.name, ANY, (c.name,)) for c in root.output),
+        catalog_version=1,
+        tables=(),
+        explanation=PlanNote("Result", root.id),
+    )
+
+
+def result(exchange_id: int = 99) -> Exchange:
+    return Exchange(exchange_id, ExchangeKind.RESULT)
+
+
+def reads(exchange_id: int, *columns: str, rescannable: bool = False) -> StageInput:
+    return StageInput(exchange_id, tuple(StageColumn(c, INT8) for c in columns), rescannable)
+
+
+def table_of(batches: list[pa.RecordBatch]) -> pa.Table:
+    return pa.Table.from_batches(batches)
