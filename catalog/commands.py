@@ -10,7 +10,13 @@ from __future__ import annotations
 
 import msgspec
 
-from catalog.definition import ColumnDefinition, PartDefinition, SchemeDefinition, TableDefinition
+from catalog.definition import (
+    ColumnDefinition,
+    PartDefinition,
+    SchemeDefinition,
+    TableDefinition,
+    UniqueDefinition,
+)
 from catalog.model import NodeId, NodeState, TableId, TableStatistics
 from storage.types import SqlType
 
@@ -149,11 +155,13 @@ class PrepareRecut(Command, frozen=True):
     """Makes new, empty fragments for a table that is to be cut by another scheme.
 
     They are in `Catalog.recuts`; the executor copies the rows into them under a table lock and
-    then proposes `FinishRecut`. Preparing again drops the earlier attempt.
+    then proposes `FinishRecut`. Preparing again drops the earlier attempt. `primary_key` is one
+    for a table that has none: the hidden row id goes, the key's columns become NOT NULL.
     """
 
     table_id: TableId
     scheme: SchemeDefinition
+    primary_key: UniqueDefinition | None = None
 
 
 class FinishRecut(Command, frozen=True):

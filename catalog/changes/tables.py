@@ -124,14 +124,20 @@ def _unique(
     names: _ConstraintNames,
     kind: str,
 ) -> UniqueConstraint:
+    ids = _unique_columns(columns, definition, kind)
+    return UniqueConstraint(names.of_key(definition, is_primary=kind == "primary key"), ids)
+
+
+def _unique_columns(
+    columns: Iterable[Column], definition: UniqueDefinition, kind: str
+) -> tuple[ColumnId, ...]:
     by_name = {column.name: column.id for column in columns}
     for place, name in enumerate(definition.columns):
         if name not in by_name:
             raise UndefinedColumn(f'column "{name}" named in key does not exist')
         if name in definition.columns[:place]:
             raise DuplicateColumn(f'column "{name}" appears twice in {kind} constraint')
-    ids = tuple(by_name[name] for name in definition.columns)
-    return UniqueConstraint(names.of_key(definition, is_primary=kind == "primary key"), ids)
+    return tuple(by_name[name] for name in definition.columns)
 
 
 class _ConstraintNames:
@@ -274,8 +280,33 @@ def prepare_recut(draft: Draft, command: commands.PrepareRecut) -> TableId:
     if table.id in draft.recuts:
         draft.touch_tablets(draft.recuts.pop(table.id))
         draft.drop_empty_tablets()
-    draft.recuts[table.id] = cut_table(draft, table, command.scheme)
+    shell = table
+    if command.primary_key is not None:
+        shell = _with_primary_key(table, command.primary_key)
+    draft.recuts[table.id] = cut_table(draft, shell, command.scheme)
     return table.id
+
+
+def _with_primary_key(table: Table, key: UniqueDefinition) -> Table:
+    """The table identified by this key instead of a hidden row id."""
+    if table.primary_key is not None:
+        raise InvalidTableDefinition(
+            f'multiple primary keys for table "{table.name}" are not allowed'
+        )
+    visible = table.visible_columns
+    taken = {u.name for u in table.unique} | {check.name for check in table.checks}
+    name = key.name or f"{table.name}_pkey"
+    if name in taken:
+        raise DuplicateObject(f'constraint "{name}" for relation "{table.name}" already exists')
+    ids = _unique_columns(visible, key, "primary key")
+    columns = tuple(replace(c, not_null=True) if c.id in ids else c for c in visible)
+    return replace(
+        table,
+        columns=columns,
+        key=ids,
+        hidden_row_id=False,
+        primary_key=UniqueConstraint(name, ids),
+    )
 
 
 def finish_recut(draft: Draft, command: commands.FinishRecut) -> bool:
