@@ -14,11 +14,12 @@ from sqlglot.errors import ErrorLevel, ParseError
 from sqlglot.tokenizer_core import Token
 
 from cluster.errors import FeatureNotSupported
+from planner.dialect import POSTGRES
 from planner.parser import grammar
-from planner.parser.tokens import DIALECT, Cursor, tokenize
+from planner.parser.tokens import Cursor, tokenize
 from planner.statements import ObjectName, SourceExpression
 
-_PARSER = DIALECT.parser(error_level=ErrorLevel.IMMEDIATE)
+_PARSER = POSTGRES.parser(error_level=ErrorLevel.IMMEDIATE)
 _SELECT = tokenize("SELECT")
 _SELECT_ONE = tokenize("SELECT 1")
 _FROM = tokenize("FROM")
@@ -143,9 +144,10 @@ def build_row_source(
 
 def _build(cursor: Cursor, tokens: list[Token]) -> exp.Expr:
     try:
-        (tree,) = _PARSER.parse(tokens, cursor.sql)
+        parsed: list[exp.Expr | None] = _PARSER.parse(tokens, cursor.sql)
     except ParseError as error:
         raise _unsupported(cursor, tokens, error) from None
+    tree = parsed[0] if len(parsed) == 1 else None
     if tree is None or isinstance(tree, exp.Command):
         raise FeatureNotSupported("this form is not supported", position=tokens[0].start + 1)
     return tree

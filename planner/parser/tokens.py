@@ -19,6 +19,7 @@ from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from cluster.errors import SyntaxError_
+from planner.dialect import POSTGRES
 from planner.parser.keywords import NOT_COLUMN_NAMES, NOT_FUNCTION_NAMES, RESERVED
 
 STRING = "'"
@@ -70,8 +71,7 @@ class _Tokenizer(Postgres.Tokenizer):
     }
 
 
-DIALECT = Postgres()
-_TOKENIZER = _Tokenizer(dialect=DIALECT)
+_TOKENIZER = _Tokenizer(dialect=POSTGRES)
 
 
 def tokenize(sql: str) -> list[Token]:

@@ -1,0 +1,222 @@
+"""Statements that define things, planned: `plan_ddl`.
+
+CREATE TABLE is in `ddl_tables`, ALTER TABLE in `ddl_alter`, tables cut anew in `ddl_recut`, what
+a plan looks like in `ddl_plan`; schemas, views and DROP are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlglot import exp
+
+from catalog import commands
+from catalog.model import (
+    PartitionMethod,
+    Table,
+    TableId,
+)
+from cluster.errors import (
+    DuplicateColumn,
+    DuplicateSchema,
+    InvalidTableDefinition,
+    UndefinedObject,
+)
+from planner.binder import bind_query
+from planner.context import PlannerContext
+from planner.ddl_alter import plan_alter_table
+from planner.ddl_names import (
+    SYSTEM_SCHEMAS,
+    creation_schema,
+    drop_names,
+    find_relation,
+    search_path,
+)
+from planner.ddl_plan import ChangeCatalog, DdlPlan
+from planner.ddl_recut import plan_distribute
+from planner.ddl_tables import (
+    plan_create_partition,
+    plan_create_table,
+    plan_create_table_as,
+)
+from planner.parser.expressions import quote_name
+from planner.statements import (
+    AlterTable,
+    CreatePartition,
+    CreateSchema,
+    CreateTable,
+    CreateTableAs,
+    CreateView,
+    Distribute,
+    DropIndex,
+    DropSchema,
+    DropTable,
+    DropView,
+    ObjectName,
+    Statement,
+)
+from storage.types import TEXT, Kind
+
+
+def plan_ddl(statement: Statement, context: PlannerContext) -> DdlPlan:
+    """The plan of one of `DDL_STATEMENTS`."""
+    return _PLANNERS[type(statement)](statement, context)
+
+
+# ---------------------------------------------------------------------------------------
+# Schemas
+
+
+def _create_schema(statement: CreateSchema, context: PlannerContext) -> DdlPlan:
+    if statement.name.startswith("pg_") or statement.name in SYSTEM_SCHEMAS:
+        if statement.name in SYSTEM_SCHEMAS and statement.if_not_exists:
+            return ChangeCatalog(
+                (),
+                "CREATE SCHEMA",
+                (*statement.notices, f'schema "{statement.name}" already exists, skipping'),
+            )
+        if statement.name in SYSTEM_SCHEMAS:
+            raise DuplicateSchema(f'schema "{statement.name}" already exists')
+        raise InvalidTableDefinition(
+            f'unacceptable schema name "{statement.name}"',
+            detail='The prefix "pg_" is reserved for system schemas.',
+        )
+    command = commands.CreateSchema(statement.name, statement.if_not_exists)
+    return ChangeCatalog((command,), "CREATE SCHEMA", statement.notices)
+
+
+def _drop_schema(statement: DropSchema, context: PlannerContext) -> DdlPlan:
+    dropped = tuple(
+        commands.DropSchema(name, statement.if_exists, statement.cascade)
+        for name in statement.names
+    )
+    return ChangeCatalog(dropped, "DROP SCHEMA", statement.notices)
+
+
+# ---------------------------------------------------------------------------------------
+# Views
+
+
+def _create_view(statement: CreateView, context: PlannerContext) -> DdlPlan:
+    schema = creation_schema(context, statement.view)
+    bound = bind_query(statement.query, context)
+    if bound.parameters:
+        raise UndefinedObject("there is no parameter $1")
+    names = [column.name for column in bound.columns]
+    if statement.columns is not None:
+        if len(statement.columns) > len(names):
+            raise InvalidTableDefinition("CREATE VIEW specifies more column names than columns")
+        names[: len(statement.columns)] = statement.columns
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise DuplicateColumn(f'column "{name}" specified more than once')
+    types = [TEXT if c.type.kind is Kind.UNKNOWN else c.type for c in bound.columns]
+    text, depends_on = _qualified_view(statement, context)
+    command = commands.CreateView(
+        schema,
+        statement.view.name,
+        text,
+        tuple(zip(names, types, strict=True)),
+        statement.or_replace,
+        depends_on,
+    )
+    return ChangeCatalog((command,), "CREATE VIEW", statement.notices)
+
+
+def _qualified_view(
+    statement: CreateView, context: PlannerContext
+) -> tuple[str, tuple[TableId, ...]]:
+    """The query's text with every relation's schema written out, and what it reads.
+
+    So a view means the same whatever `search_path` its users have.
+    """
+    start = statement.offset + statement.text.index(statement.query_text)
+    common = {cte.alias_or_name for cte in statement.query.find_all(exp.CTE)}
+    insertions: list[tuple[int, str]] = []
+    depends_on: list[TableId] = []
+    for reference in statement.query.find_all(exp.Table):
+        identifier = reference.this
+        if not isinstance(identifier, exp.Identifier):
+            continue
+        name = _folded(identifier)
+        schema = reference.args.get("db")
+        if schema is None and name in common:
+            continue
+        found = find_relation(context, ObjectName(name, _folded(schema) if schema else None))
+        if found is None:
+            continue
+        if found.id not in depends_on:
+            depends_on.append(found.id)
+        if schema is None and "start" in identifier.meta:
+            insertions.append((identifier.meta["start"] - start, quote_name(found.schema)))
+    text = statement.query_text
+    for place, schema_name in sorted(insertions, reverse=True):
+        text = f"{text[:place]}{schema_name}.{text[place:]}"
+    return text, tuple(depends_on)
+
+
+def _folded(identifier: exp.Expr) -> str:
+    return identifier.name if identifier.args.get("quoted") else identifier.name.lower()
+
+
+def _drop_view(statement: DropView, context: PlannerContext) -> DdlPlan:
+    names = drop_names(context, statement.views)
+    command = commands.DropView(names, statement.if_exists, statement.cascade)
+    return ChangeCatalog((command,), "DROP VIEW", statement.notices)
+
+
+# ---------------------------------------------------------------------------------------
+# DROP TABLE, DROP INDEX
+
+
+def _drop_table(statement: DropTable, context: PlannerContext) -> DdlPlan:
+    """DROP TABLE of tables, and of parts by their names."""
+    parts = []
+    tables = []
+    for name in statement.tables:
+        owner = None if find_relation(context, name) else _owner_of_part(context, name)
+        if owner is None:
+            tables.append(name)
+        else:
+            parts.append(commands.DetachPart(owner.id, name.name))
+    found: list[commands.Command] = [*parts]
+    if tables:
+        names = drop_names(context, tables)
+        found.append(commands.DropTable(names, statement.if_exists, statement.cascade))
+    return ChangeCatalog(tuple(found), "DROP TABLE", statement.notices)
+
+
+def _owner_of_part(context: PlannerContext, name: ObjectName) -> Table | None:
+    schemas = (name.schema,) if name.schema else search_path(context)
+    for table in context.catalog.tables.values():
+        named = table.method in (PartitionMethod.RANGE, PartitionMethod.LIST)
+        if named and table.schema in schemas and any(p.name == name.name for p in table.parts):
+            return table
+    return None
+
+
+def _drop_index(statement: DropIndex, context: PlannerContext) -> DdlPlan:
+    notices = list(statement.notices)
+    for index in statement.indexes:
+        if not statement.if_exists:
+            raise UndefinedObject(f'index "{index.name}" does not exist', position=index.position)
+        notices.append(f'index "{index.name}" does not exist, skipping')
+    return ChangeCatalog((), "DROP INDEX", tuple(notices))
+
+
+_PLANNERS: dict[type[Statement], Callable[..., DdlPlan]] = {
+    CreateTable: plan_create_table,
+    CreateTableAs: plan_create_table_as,
+    CreatePartition: plan_create_partition,
+    AlterTable: plan_alter_table,
+    DropTable: _drop_table,
+    CreateSchema: _create_schema,
+    DropSchema: _drop_schema,
+    CreateView: _create_view,
+    DropView: _drop_view,
+    DropIndex: _drop_index,
+    Distribute: plan_distribute,
+}
+
+# The kinds of statements `plan_ddl` plans.
+DDL_STATEMENTS = tuple(_PLANNERS)

@@ -1,0 +1,225 @@
+"""ALTER TABLE, action by action.
+
+Changes that the catalog has no command for yet (constraints other than a primary key, storage
+options) are refused with 0A000.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from sqlglot import exp
+
+from catalog import commands
+from catalog.definition import UniqueDefinition
+from catalog.model import Table
+from cluster.errors import (
+    FeatureNotSupported,
+    InvalidTableDefinition,
+    UndefinedColumn,
+    UndefinedObject,
+)
+from planner.binder import bind_query
+from planner.context import PlannerContext
+from planner.ddl_names import creation_schema, find_relation, find_table
+from planner.ddl_plan import AddFilledColumn, ChangeCatalog, DdlPlan, ForbidNulls, Recut
+from planner.ddl_recut import scheme_with_key
+from planner.ddl_tables import column_definition, columns_read, default_text
+from planner.optimizer import plan_query
+from planner.parser.expressions import parse_expression, quote_name, rename_in_expression
+from planner.statements import (
+    AddColumn,
+    AddConstraint,
+    AlterAction,
+    AlterTable,
+    ConstraintKind,
+    DropColumn,
+    DropConstraint,
+    ObjectName,
+    RenameColumn,
+    RenameConstraint,
+    RenameTable,
+    SetDefault,
+    SetNotNull,
+    SetStorage,
+    SetTableSchema,
+)
+
+
+def plan_alter_table(statement: AlterTable, context: PlannerContext) -> DdlPlan:
+    """One plan for all actions; those that read or move rows stand alone."""
+    if statement.if_exists and find_relation(context, statement.table) is None:
+        notice = f'relation "{statement.table.name}" does not exist, skipping'
+        return ChangeCatalog((), "ALTER TABLE", (*statement.notices, notice))
+    table = find_table(context, statement.table)
+    plans = [_plan_action(table, action, context) for action in statement.actions]
+    if len(plans) == 1:
+        return _with_notices(plans[0], statement.notices)
+    found: list[commands.Command] = []
+    for plan in plans:
+        if not isinstance(plan, ChangeCatalog):
+            raise FeatureNotSupported(
+                "this ALTER TABLE action cannot be combined with others",
+                hint="Write it as a statement of its own.",
+            )
+        found.extend(plan.commands)
+    return ChangeCatalog(tuple(found), "ALTER TABLE", statement.notices)
+
+
+def _with_notices(plan: DdlPlan, notices: tuple[str, ...]) -> DdlPlan:
+    if not notices:
+        return plan
+    return dataclasses.replace(plan, notices=(*notices, *plan.notices))
+
+
+def _plan_action(table: Table, action: AlterAction, context: PlannerContext) -> DdlPlan:
+    return _ACTIONS[type(action)](table, action, context)
+
+
+def _changed(*found: commands.Command, notices: tuple[str, ...] = ()) -> ChangeCatalog:
+    return ChangeCatalog(tuple(found), "ALTER TABLE", notices)
+
+
+def _rename_table(table: Table, action: RenameTable, context: PlannerContext) -> DdlPlan:
+    return _changed(commands.RenameTable(table.schema, table.name, table.schema, action.new_name))
+
+
+def _set_schema(table: Table, action: SetTableSchema, context: PlannerContext) -> DdlPlan:
+    schema = creation_schema(context, ObjectName("", action.schema))
+    return _changed(commands.RenameTable(table.schema, table.name, schema, table.name))
+
+
+def _rename_column(table: Table, action: RenameColumn, context: PlannerContext) -> DdlPlan:
+    checks = tuple(
+        rename_in_expression(check.expression, action.column, action.new_name)
+        for check in table.checks
+    )
+    return _changed(commands.RenameColumn(table.id, action.column, action.new_name, checks))
+
+
+def _add_column(table: Table, action: AddColumn, context: PlannerContext) -> DdlPlan:
+    if action.constraints:
+        raise FeatureNotSupported(
+            "ADD COLUMN with a key or CHECK constraint is not supported",
+            hint="Create a new table with the constraint and copy the rows.",
+        )
+    exists = table.column_named(action.column.name) is not None
+    definition = column_definition(action.column, context)
+    if exists or (definition.default is None and not definition.not_null):
+        return _changed(commands.AddColumn(table.id, definition, None, action.if_not_exists))
+    nullable = commands.AddColumn(
+        table.id, dataclasses.replace(definition, not_null=False), None, action.if_not_exists
+    )
+    target = f"{quote_name(table.schema)}.{quote_name(table.name)}"
+    fill = ""
+    if definition.default is not None:
+        fill = f"UPDATE {target} SET {quote_name(definition.name)} = DEFAULT"
+    return AddFilledColumn(nullable, fill, definition.not_null, "ALTER TABLE")
+
+
+def _drop_column(table: Table, action: DropColumn, context: PlannerContext) -> DdlPlan:
+    checks = tuple(
+        check.name
+        for check in table.checks
+        if action.column in columns_read(parse_expression(check.expression).copy(), table.name)
+    )
+    return _changed(commands.DropColumn(table.id, action.column, action.if_exists, checks))
+
+
+def _set_default(table: Table, action: SetDefault, context: PlannerContext) -> DdlPlan:
+    column = table.column_named(action.column)
+    if column is None:
+        raise _no_column(table, action.column)
+    text = None
+    if action.default is not None:
+        text = default_text(action.default, column.type, context)
+    return _changed(commands.SetColumnDefault(table.id, action.column, text))
+
+
+def _set_not_null(table: Table, action: SetNotNull, context: PlannerContext) -> DdlPlan:
+    column = table.column_named(action.column)
+    if column is None:
+        raise _no_column(table, action.column)
+    if not action.not_null or column.not_null:
+        return _changed(commands.SetColumnNotNull(table.id, action.column, action.not_null))
+    return forbid_nulls(table, action.column, context)
+
+
+def forbid_nulls(table: Table, column: str, context: PlannerContext) -> ForbidNulls:
+    """SET NOT NULL, with the query that looks for a NULL."""
+    reference = exp.column(exp.to_identifier(column, quoted=True))
+    query = (
+        exp.Select(expressions=[exp.Literal.number(1)])
+        .from_(exp.table_(table.name, table.schema, quoted=True))
+        .where(exp.Is(this=reference, expression=exp.Null()))
+        .limit(1)
+    )
+    plan = plan_query(bind_query(query, context), context)
+    return ForbidNulls(table.id, column, plan, "ALTER TABLE")
+
+
+def _add_constraint(table: Table, action: AddConstraint, context: PlannerContext) -> DdlPlan:
+    clause = action.constraint
+    if clause.kind is not ConstraintKind.PRIMARY_KEY:
+        raise FeatureNotSupported(
+            f"ALTER TABLE ... ADD {clause.kind.upper()} is not supported yet",
+            hint="Give the constraint when the table is created.",
+            position=clause.position,
+        )
+    if table.primary_key is not None:
+        raise InvalidTableDefinition(
+            f'multiple primary keys for table "{table.name}" are not allowed',
+            position=clause.position,
+        )
+    for name in clause.columns:
+        if table.column_named(name) is None:
+            raise UndefinedColumn(
+                f'column "{name}" of relation "{table.name}" does not exist',
+                position=clause.position,
+            )
+    key = UniqueDefinition(clause.columns, clause.name)
+    return Recut(table.id, scheme_with_key(table, clause.columns), "ALTER TABLE", key)
+
+
+def _refuse_rename_constraint(
+    table: Table, action: RenameConstraint, context: PlannerContext
+) -> DdlPlan:
+    raise FeatureNotSupported("ALTER TABLE ... RENAME CONSTRAINT is not supported yet")
+
+
+def _drop_constraint(table: Table, action: DropConstraint, context: PlannerContext) -> DdlPlan:
+    names = [u.name for u in (*table.unique, table.primary_key) if u]
+    names += [check.name for check in table.checks]
+    if action.constraint in names:
+        raise FeatureNotSupported("ALTER TABLE ... DROP CONSTRAINT is not supported yet")
+    message = f'constraint "{action.constraint}" of relation "{table.name}" does not exist'
+    if not action.if_exists:
+        raise UndefinedObject(message)
+    return _changed(notices=(f"{message}, skipping",))
+
+
+def _set_storage(table: Table, action: SetStorage, context: PlannerContext) -> DdlPlan:
+    raise FeatureNotSupported(
+        "ALTER TABLE ... SET (...) is not supported yet",
+        hint="Give replicas, durability and placement when the table is created.",
+    )
+
+
+def _no_column(table: Table, name: str) -> UndefinedColumn:
+    return UndefinedColumn(f'column "{name}" of relation "{table.name}" does not exist')
+
+
+_ACTIONS: dict[type[AlterAction], Callable[..., DdlPlan]] = {
+    RenameTable: _rename_table,
+    RenameColumn: _rename_column,
+    RenameConstraint: _refuse_rename_constraint,
+    SetTableSchema: _set_schema,
+    AddColumn: _add_column,
+    DropColumn: _drop_column,
+    SetDefault: _set_default,
+    SetNotNull: _set_not_null,
+    AddConstraint: _add_constraint,
+    DropConstraint: _drop_constraint,
+    SetStorage: _set_storage,
+}

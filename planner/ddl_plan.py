@@ -1,0 +1,75 @@
+"""What a statement that defines something comes to: commands, and the work around them.
+
+`ChangeCatalog` is commands alone. The others need rows to be read or moved as well; the
+executor does that (`executor.ddl`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from catalog.commands import AddColumn, Command, CreateTable
+from catalog.definition import SchemeDefinition, UniqueDefinition
+from catalog.model import TableId
+from planner.plan import QueryPlan
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeCatalog:
+    """Run the commands in order; `tag` is the answer. `notices` come before theirs."""
+
+    commands: tuple[Command, ...]
+    tag: str
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAndFill:
+    """CREATE TABLE AS: the table, then the rows of `source` in the order of its columns."""
+
+    command: CreateTable
+    source: QueryPlan | None  # None: WITH NO DATA
+    tag: str
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recut:
+    """Move a table's rows into fragments cut by another scheme, or under another key.
+
+    `primary_key` is one added to a table that had none: its hidden row id goes.
+    """
+
+    table_id: TableId
+    scheme: SchemeDefinition
+    tag: str
+    primary_key: UniqueDefinition | None = None
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AddFilledColumn:
+    """A column with a default: added empty, filled in the rows there are, then made NOT NULL.
+
+    `fill` is an UPDATE's text to be planned once the column is there.
+    """
+
+    command: AddColumn
+    fill: str
+    not_null: bool
+    tag: str
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForbidNulls:
+    """SET NOT NULL: `violations` yields a row if one contradicts it."""
+
+    table_id: TableId
+    column: str
+    violations: QueryPlan
+    tag: str
+    notices: tuple[str, ...] = ()
+
+
+DdlPlan = ChangeCatalog | CreateAndFill | Recut | AddFilledColumn | ForbidNulls

@@ -1,0 +1,325 @@
+"""CREATE TABLE in its forms: from clauses to a `TableDefinition`.
+
+What can be checked without cutting the table is checked here (types, defaults, CHECKs,
+constraints that contradict each other); the rest, from duplicate columns to overlapping parts,
+by the catalog, whose answer is the same on every node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from catalog import commands
+from catalog.definition import (
+    CheckDefinition,
+    ColumnDefinition,
+    GroupDefinition,
+    PartDefinition,
+    SchemeDefinition,
+    TableDefinition,
+    UniqueDefinition,
+)
+from catalog.model import AccessMethod, Bound, BoundKind, ColumnId, PartitionMethod, Table
+from cluster.errors import (
+    FeatureNotSupported,
+    IndeterminateDatatype,
+    InvalidObjectDefinition,
+    InvalidTableDefinition,
+    SyntaxError_,
+)
+from planner.binder import bind_query, bind_scalar
+from planner.context import PlannerContext
+from planner.ddl_names import creation_schema, find_table, placement_of
+from planner.ddl_plan import ChangeCatalog, CreateAndFill
+from planner.ddl_types import column_type
+from planner.optimizer import plan_query
+from planner.statements import (
+    BoundWord,
+    ColumnClause,
+    ConstraintClause,
+    ConstraintKind,
+    CreatePartition,
+    CreateTable,
+    CreateTableAs,
+    LikeClause,
+    PartClause,
+    SourceExpression,
+    StorageClauses,
+)
+from storage.types import TEXT, Kind, SqlType
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A definition while it is collected."""
+
+    columns: list[ColumnDefinition] = field(default_factory=list)
+    primary_key: UniqueDefinition | None = None
+    unique: list[UniqueDefinition] = field(default_factory=list)
+    checks: list[CheckDefinition] = field(default_factory=list)
+
+
+def plan_create_table(statement: CreateTable, context: PlannerContext) -> ChangeCatalog:
+    """CREATE TABLE (...)."""
+    schema = creation_schema(context, statement.table)
+    draft = _Draft()
+    for element in statement.elements:
+        if isinstance(element, LikeClause):
+            _copy_definition(draft, element, context)
+        else:
+            draft.columns.append(column_definition(element, context))
+    for constraint in statement.constraints:
+        _add_constraint(draft, statement.table.name, constraint, context)
+    definition = TableDefinition(
+        schema,
+        statement.table.name,
+        tuple(draft.columns),
+        draft.primary_key,
+        tuple(draft.unique),
+        tuple(draft.checks),
+        scheme_definition(statement.clauses, context),
+        statement.clauses.access_method,
+    )
+    command = commands.CreateTable(definition, statement.if_not_exists)
+    notices = (*statement.notices, *_access_method_notices(statement.clauses))
+    return ChangeCatalog((command,), "CREATE TABLE", notices)
+
+
+def plan_create_table_as(statement: CreateTableAs, context: PlannerContext) -> CreateAndFill:
+    """CREATE TABLE AS: columns are the query's."""
+    schema = creation_schema(context, statement.table)
+    bound = bind_query(statement.query, context)
+    names = [column.name for column in bound.columns]
+    if statement.columns is not None:
+        if len(statement.columns) > len(names):
+            raise SyntaxError_("too many column names were specified")
+        names[: len(statement.columns)] = statement.columns
+    columns = tuple(
+        ColumnDefinition(name, _result_type(name, column.type))
+        for name, column in zip(names, bound.columns, strict=True)
+    )
+    definition = TableDefinition(
+        schema,
+        statement.table.name,
+        columns,
+        scheme=scheme_definition(statement.clauses, context),
+        access_method=statement.clauses.access_method,
+    )
+    command = commands.CreateTable(definition, statement.if_not_exists)
+    source = plan_query(bound, context) if statement.with_data else None
+    notices = (*statement.notices, *_access_method_notices(statement.clauses))
+    return CreateAndFill(command, source, "CREATE TABLE AS", notices)
+
+
+def _result_type(name: str, found: SqlType) -> SqlType:
+    if found.kind is Kind.UNKNOWN:
+        return TEXT
+    if found.kind in (Kind.ANY, Kind.RECORD, Kind.VOID):
+        raise IndeterminateDatatype(
+            f'the type of column "{name}" cannot be told from the query',
+            hint="Cast it to the type that the column is to have.",
+        )
+    return found
+
+
+def plan_create_partition(statement: CreatePartition, context: PlannerContext) -> ChangeCatalog:
+    """CREATE TABLE p PARTITION OF t."""
+    parent = find_table(context, statement.parent)
+    if statement.table.schema not in (None, parent.schema):
+        raise FeatureNotSupported(
+            "a partition lies in the schema of its table", position=statement.table.position
+        )
+    command = commands.AttachPart(
+        parent.id, part_definition(statement.part), statement.if_not_exists
+    )
+    return ChangeCatalog((command,), "CREATE TABLE", statement.notices)
+
+
+def _access_method_notices(clauses: StorageClauses) -> tuple[str, ...]:
+    if clauses.access_method in (AccessMethod.ROW, AccessMethod.HYBRID):
+        return (
+            f'access method "{clauses.access_method}" is kept with the table; its rows are in the'
+            " columnar store until there is a row store",
+        )
+    return ()
+
+
+# ---------------------------------------------------------------------------------------
+# Columns and constraints
+
+
+def column_definition(clause: ColumnClause, context: PlannerContext) -> ColumnDefinition:
+    """A column with its type known and its default checked."""
+    if clause.null and clause.not_null:
+        raise SyntaxError_(
+            f'conflicting NULL/NOT NULL declarations for column "{clause.name}"',
+            position=clause.position,
+        )
+    found = column_type(clause.type, clause.name)
+    default = None
+    if clause.default is not None:
+        default = default_text(clause.default, found, context)
+    return ColumnDefinition(clause.name, found, clause.not_null, default)
+
+
+def default_text(default: SourceExpression, column: SqlType, context: PlannerContext) -> str | None:
+    """The default's text once it is known to fit the column; None for DEFAULT NULL."""
+    if isinstance(default.tree, exp.Null):
+        return None
+    if default.tree.find(exp.Query):
+        raise FeatureNotSupported(
+            "cannot use subquery in DEFAULT expression", position=default.position
+        )
+    if default.tree.find(exp.Column):
+        raise FeatureNotSupported(
+            "cannot use column reference in DEFAULT expression", position=default.position
+        )
+    bind_query(exp.Select(expressions=[default.tree.copy()]), context, expected=[column])
+    return default.text
+
+
+def _add_constraint(
+    draft: _Draft, table_name: str, clause: ConstraintClause, context: PlannerContext
+) -> None:
+    if clause.kind is ConstraintKind.PRIMARY_KEY:
+        if draft.primary_key is not None:
+            raise InvalidTableDefinition(
+                f'multiple primary keys for table "{table_name}" are not allowed',
+                position=clause.position,
+            )
+        draft.primary_key = UniqueDefinition(clause.columns, clause.name)
+    elif clause.kind is ConstraintKind.UNIQUE:
+        draft.unique.append(UniqueDefinition(clause.columns, clause.name))
+    else:
+        draft.checks.append(check_definition(table_name, draft.columns, clause, context))
+
+
+def check_definition(
+    table_name: str,
+    columns: Sequence[ColumnDefinition],
+    clause: ConstraintClause,
+    context: PlannerContext,
+) -> CheckDefinition:
+    """A CHECK once it is known to bind over the table's columns."""
+    assert clause.check is not None
+    tree = clause.check.tree.copy()
+    if tree.find(exp.Query):
+        raise FeatureNotSupported(
+            "cannot use subquery in check constraint", position=clause.check.position
+        )
+    used = columns_read(tree, table_name)
+    bind_scalar(tree, [(c.name, c.type) for c in columns], context)
+    names = clause.columns or used
+    return CheckDefinition(clause.check.text, clause.name, tuple(names))
+
+
+def columns_read(tree: exp.Expr, table_name: str) -> tuple[str, ...]:
+    """The columns an expression names, in order, with qualifications by its table taken off."""
+    names: list[str] = []
+    for column in tree.find_all(exp.Column):
+        if column.table == table_name:
+            column.set("table", None)
+        name = column.name if column.this.args.get("quoted") else column.name.lower()
+        if name not in names:
+            names.append(name)
+    return tuple(names)
+
+
+def _copy_definition(draft: _Draft, like: LikeClause, context: PlannerContext) -> None:
+    source = find_table(context, like.source)
+    for column in source.visible_columns:
+        default = column.default if like.defaults else None
+        not_null = column.not_null
+        draft.columns.append(ColumnDefinition(column.name, column.type, not_null, default))
+    if like.constraints:
+        draft.checks.extend(CheckDefinition(c.expression, c.name) for c in source.checks)
+    if like.indexes:
+        if source.primary_key is not None:
+            draft.primary_key = UniqueDefinition(_names(source, source.primary_key.columns))
+        draft.unique.extend(UniqueDefinition(_names(source, u.columns)) for u in source.unique)
+
+
+def _names(table: Table, columns: Iterable[ColumnId]) -> tuple[str, ...]:
+    return tuple(table.column(column_id).name for column_id in columns)
+
+
+# ---------------------------------------------------------------------------------------
+# How it is cut
+
+
+def scheme_definition(clauses: StorageClauses, context: PlannerContext) -> SchemeDefinition:
+    """The scheme the clauses describe."""
+    partition = clauses.partition
+    if clauses.replicated and partition is not None:
+        raise InvalidTableDefinition(
+            "a REPLICATED table cannot be partitioned", position=partition.position
+        )
+    colocate_with = None
+    if clauses.colocate_with is not None:
+        host = find_table(context, clauses.colocate_with)
+        colocate_with = (host.schema, host.name)
+    method = PartitionMethod.REPLICATED if clauses.replicated else None
+    return SchemeDefinition(
+        method=partition.method if partition else method,
+        columns=partition.columns if partition else (),
+        part_count=partition.part_count if partition else None,
+        parts=tuple(part_definition(p) for p in (partition.parts or ())) if partition else (),
+        groups=tuple(
+            GroupDefinition(g.name, g.columns, placement_of(g.placement))
+            for g in clauses.groups or ()
+        ),
+        colocate_with=colocate_with,
+        replicas=clauses.replicas,
+        durability=clauses.durability,
+        placement=placement_of(clauses.placement),
+    )
+
+
+def part_definition(part: PartClause) -> PartDefinition:
+    """A part with its bounds as texts."""
+    return PartDefinition(
+        part.name,
+        low=tuple(_bound(item) for item in part.range_low or ()),
+        high=tuple(_bound(item) for item in part.range_high or ()),
+        values=tuple(constant_text(value) for value in part.list_values or ()),
+        is_default=part.is_default,
+        modulus=part.modulus,
+        remainder=part.remainder,
+        placement=placement_of(part.placement),
+    )
+
+
+def _bound(item: BoundWord | SourceExpression) -> Bound:
+    if isinstance(item, BoundWord):
+        return Bound(BoundKind(item.value))
+    text = constant_text(item)
+    if text is None:
+        raise InvalidObjectDefinition("cannot specify NULL in range bound", position=item.position)
+    return Bound(BoundKind.VALUE, text)
+
+
+def constant_text(source: SourceExpression) -> str | None:
+    """The text of a constant, None for NULL; a cast or a typed literal is its literal."""
+    node: exp.Expr = source.tree
+    sign = ""
+    while True:
+        if isinstance(node, exp.Paren | exp.Cast):
+            node = node.this
+        elif isinstance(node, exp.Neg) and not sign:
+            sign, node = "-", node.this
+        else:
+            break
+    if isinstance(node, exp.Null) and not sign:
+        return None
+    if isinstance(node, exp.Literal) and not (sign and node.is_string):
+        return sign + node.name
+    if isinstance(node, exp.Boolean) and not sign:
+        return "true" if node.this else "false"
+    raise FeatureNotSupported(
+        "partition bounds must be constants",
+        hint="Write the value out as a literal.",
+        position=source.position,
+    )
