@@ -147,6 +147,11 @@ class RaftCore:
         return self._state.leader_id or None
 
     @property
+    def term_start_index(self) -> int:
+        """The first entry this leader has appended; whoever applied it knows all before."""
+        return self._state.term_start_index
+
+    @property
     def configuration(self) -> Configuration:
         return self._state.configuration
 
@@ -371,6 +376,7 @@ class RaftCore:
         state.now_s = now_s
         self._persisted_sequence = max(self._persisted_sequence, sequence)
         state.log.persisted(sequence)
+        state.log.shrink_cache(state.settings.cached_log_bytes)
         if state.role is Role.LEADER:
             replication.advance_commit(state)
 
@@ -382,7 +388,6 @@ class RaftCore:
         low, high = state.delivered_index + 1, self._applicable_index + 1
         entries = state.log.slice(low, high, max_bytes)
         state.delivered_index = entries[-1].index
-        state.log.shrink_cache(state.delivered_index, state.settings.cached_log_bytes)
         return entries
 
     def offer_snapshot(self, index: int, data: bytes, now_s: float) -> None:

@@ -2,8 +2,8 @@
 
 A log may be far larger than memory (bulk loads pass through it), but the core asks of old
 entries nothing but their terms, and terms come in runs. So the view keeps the runs, every
-configuration in the log, and a cache of entries that always includes those not yet durable
-or not yet applied; what a lagging follower needs beyond that is fetched from the log storage.
+configuration in the log, and a cache of entries that always includes those not yet durable;
+what a lagging follower (or apply) needs beyond that is fetched from the log storage.
 
 Indexes, in order:
 
@@ -186,14 +186,13 @@ class LogView:
         self._drop_cached(index)
         return mark
 
-    def shrink_cache(self, applied_index: int, max_bytes: int) -> None:
-        """Let go of the oldest applied entries while the cache is over its bound."""
+    def shrink_cache(self, max_bytes: int) -> None:
+        """Let go of the oldest durable entries while the cache is over its bound."""
         if self._cache_bytes <= max_bytes:
             return
-        droppable = min(applied_index, self.persisted_index)
         excess, upto = self._cache_bytes - max_bytes, self._cache_first - 1
         for entry in self._cache:
-            if excess <= 0 or entry.index > droppable:
+            if excess <= 0 or entry.index > self.persisted_index:
                 break
             excess -= entry_bytes(entry)
             upto = entry.index

@@ -1,0 +1,573 @@
+"""One replica of one group, driven: what the floors above hold of Raft.
+
+The core says what to do (`core`), this carries it out: writes go to the node's one log
+writer, messages to its outbox, committed entries to the state machine. At most one task a
+group does work that takes time (apply, snapshot, restore), and only while there is any, so an
+idle group is nothing but memory and a place in the host's timer heap.
+
+Order of things on a leader for one proposal: the entry goes to the followers and to the log
+in the same turn of the loop; it is durable here or there in any order; once a majority has it
+and it is durable here it is applied; then its proposer is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from cluster.errors import (
+    CannotConnectNow,
+    DqeError,
+    InternalError,
+    ObjectNotInPrerequisiteState,
+    ProgramLimitExceeded,
+)
+from cluster.raft.core import RaftCore, Ready
+from cluster.raft.errors import not_leader
+from cluster.raft.log import Configuration, Entry, GroupId, LogStorage, NodeId
+from cluster.raft.messages import Envelope, Message
+from cluster.raft.outbox import Outbox
+from cluster.raft.proposals import Proposals, unknown_outcome
+from cluster.raft.settings import MIB, RaftSettings
+from cluster.raft.state import OutgoingSnapshot
+from cluster.raft.state_machine import StateMachine
+from cluster.raft.writer import LogWriter
+from cluster.runtime import Runtime
+
+# One entry; larger changes come in several (rule L6). A frame holds it with room to spare.
+MAX_ENTRY_BYTES = 16 * MIB
+# Of one group's proposals whose outcome is open; further ones wait.
+MAX_OPEN_BYTES = 64 * MIB
+# Handed to the state machine in one call.
+MAX_APPLY_BYTES = 8 * MIB
+# The log is cut when this much could go, and no later than this much stands for a follower.
+COMPACT_AT_ENTRIES = 256
+MAX_RETAINED_ENTRIES = 65_536
+
+
+class AskLeader(Protocol):
+    """Asks another node for a read index; the host does it by RPC."""
+
+    async def __call__(self, node_id: NodeId, group_id: GroupId, deadline_s: float) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HostServices:
+    """What a host lends to its groups."""
+
+    runtime: Runtime
+    settings: RaftSettings
+    log: LogStorage
+    writer: LogWriter
+    outbox: Outbox
+    mark_dirty: Callable[[RaftGroup], None]  # call `drive` later in this turn of the loop
+    ask_leader: AskLeader
+
+
+class RaftGroup:
+    """See the module. All times in `deadline_s` are seconds from the call.
+
+    Errors of all waiting calls: `NotLeader` (the request did not happen, ask elsewhere),
+    `CannotConnectNow` (it did not happen, nobody could answer in time) and, of `propose` and
+    `change_membership` only, `StatementCompletionUnknown` (it may have happened, or yet may).
+    """
+
+    def __init__(
+        self, services: HostServices, node_id: NodeId, core: RaftCore, machine: StateMachine
+    ) -> None:
+        self._services = services
+        self._core = core
+        self._machine = machine
+        self.node_id = node_id
+        self.group_id = core.group_id
+        self.scheduled_s = float("inf")  # the host's: when its timer heap looks at this group
+        self.dirty = False  # the host's: `drive` is due
+
+        self._persisted_sequence = 0
+        self._held: deque[tuple[int, tuple[Envelope, ...]]] = deque()
+        self._to_restore: tuple[int, OutgoingSnapshot] | None = None
+        self._snapshot_wanted: int | None = None
+        self._applied_index = machine.applied_index
+        self._working: asyncio.Task[None] | None = None
+
+        self._proposals = Proposals(self.group_id, node_id)
+        self._room = asyncio.Event()
+        self._room.set()
+        self._reads: dict[int, asyncio.Future[int]] = {}
+        self._read_count = 0
+        self._applied_waiters: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._remote_reads: list[asyncio.Future[int]] = []
+        self._asking = False
+        self._role_changed = asyncio.Event()
+        self._serving_term: int | None = None
+        self._started: list[Callable[[int], None]] = []
+        self._stopped: list[Callable[[], None]] = []
+        self._closed: DqeError | None = None
+
+    # -- what it is now --------------------------------------------------------------------
+
+    @property
+    def leader_id(self) -> NodeId | None:
+        """Where the leader is, as far as this replica knows; a hint."""
+        return self._core.leader_id
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this replica leads *and serves*: its term's first entry is applied here."""
+        return self._serving_term is not None
+
+    @property
+    def term(self) -> int:
+        return self._core.term
+
+    @property
+    def configuration(self) -> Configuration:
+        """The members, as of the newest configuration in this replica's log."""
+        return self._core.configuration
+
+    @property
+    def applied_index(self) -> int:
+        """The last entry the state machine has applied."""
+        return self._applied_index
+
+    @property
+    def commit_index(self) -> int:
+        return self._core.commit_index
+
+    @property
+    def last_index(self) -> int:
+        return self._core.last_index
+
+    def match_index(self, node_id: NodeId) -> int:
+        """What a member durably holds, as the leader knows it; 0 elsewhere."""
+        return self._core.match_index(node_id)
+
+    def lease_valid(self) -> bool:
+        """Whether no other replica can have led until now; ask *after* the read (rule G1)."""
+        return self.is_leader and self._core.holds_lease(self._now_s())
+
+    def on_leadership(self, started: Callable[[int], None], stopped: Callable[[], None]) -> None:
+        """Be told when this replica starts to serve as leader in a term, and stops to.
+
+        `started` comes once the term's first entry is applied (rule C2); `stopped` before a
+        transfer's word is sent (rule G1). Both are called in place and must not fail.
+        """
+        self._started.append(started)
+        self._stopped.append(stopped)
+        if self._serving_term is not None:
+            started(self._serving_term)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    async def propose(self, data: bytes, *, deadline_s: float) -> object:
+        """Replicate a command and apply it; returns what `apply` returned for it here."""
+        if len(data) > MAX_ENTRY_BYTES:
+            raise ProgramLimitExceeded(
+                f"one change of tablet {self.group_id} has {len(data)} bytes, "
+                f"more than the {MAX_ENTRY_BYTES} allowed"
+            )
+        expires_s = self._now_s() + deadline_s
+        while self._proposals.open_bytes >= MAX_OPEN_BYTES:
+            self._room.clear()
+            await self._wait_for_room(expires_s)
+        self._require_open()
+        index = self._core.propose([data])
+        return await self._outcome(index, len(data), expires_s)
+
+    async def _wait_for_room(self, expires_s: float) -> None:
+        try:
+            async with asyncio.timeout(expires_s - self._now_s()):
+                await self._room.wait()
+        except TimeoutError:
+            raise CannotConnectNow(
+                f"tablet {self.group_id} has more changes under way than it can take"
+            ) from None
+
+    async def _outcome(self, index: int, size_bytes: int, expires_s: float) -> object:
+        future = self._proposals.add(index, self._core.term, size_bytes)
+        self._services.mark_dirty(self)
+        try:
+            async with asyncio.timeout(expires_s - self._now_s()):
+                return await future
+        except TimeoutError:
+            raise unknown_outcome(self.group_id, "no majority confirmed it in time") from None
+
+    async def change_membership(self, configuration: Configuration, *, deadline_s: float) -> None:
+        """Make that the group's members; returns once it is committed and applied here.
+
+        Raises ObjectNotInPrerequisiteState where the change is not allowed now: more than one
+        voter differs, a change is under way, a new voter is no caught-up learner.
+        """
+        self._require_open()
+        expires_s = self._now_s() + deadline_s
+        index = self._core.propose_change(configuration)
+        await self._outcome(index, 0, expires_s)
+
+    async def add_voter(self, node_id: NodeId, *, deadline_s: float) -> None:
+        """Let a node learn the log, then make it a voter once it has nearly caught up."""
+        expires_s = self._now_s() + deadline_s
+        members = self.configuration
+        if node_id in members.voters:
+            return
+        if node_id not in members.learners:
+            learning = members.with_learner(node_id)
+            await self.change_membership(learning, deadline_s=deadline_s)
+        while not self._core.is_caught_up(node_id):
+            self._require_leader()
+            if self._now_s() >= expires_s:
+                raise CannotConnectNow(
+                    f"node {node_id} has not caught up with tablet {self.group_id} in time"
+                )
+            await self._services.runtime.sleep(self._services.settings.heartbeat_interval_s)
+        voting = self.configuration.with_voter(node_id)
+        await self.change_membership(voting, deadline_s=expires_s - self._now_s())
+
+    async def transfer_leadership(self, node_id: NodeId, *, deadline_s: float) -> None:
+        """Hand leadership to a voter; returns when this replica no longer leads.
+
+        Raises ObjectNotInPrerequisiteState if the target has not taken over in time; this
+        replica then goes on leading.
+        """
+        self._require_open()
+        expires_s = self._now_s() + deadline_s
+        self._core.transfer_leadership(node_id, self._now_s())
+        self._notice_role()  # its users stop serving before the word goes out
+        self._services.mark_dirty(self)
+        while self._core.is_leader and node_id != self.node_id:
+            if self._core.is_serving or self._now_s() >= expires_s:
+                raise ObjectNotInPrerequisiteState(
+                    f"node {node_id} did not take over tablet {self.group_id} in time"
+                )
+            await self._services.runtime.sleep(self._services.settings.heartbeat_interval_s / 4)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    async def read_barrier(self, *, deadline_s: float) -> int:
+        """Make this leader's state fresh for a linearizable read; the index it waited for.
+
+        Everything committed before the call is applied here when it returns. Under a lease
+        that costs nothing, without one a round of heartbeats.
+        """
+        expires_s = self._now_s() + deadline_s
+        index = await self._read_index(deadline_s)
+        await self.wait_applied(index, deadline_s=expires_s - self._now_s())
+        return index
+
+    async def _read_index(self, deadline_s: float) -> int:
+        self._require_open()
+        if self.is_leader:
+            index = self._core.commit_index
+            if self._core.holds_lease(self._now_s()):
+                return index
+        self._read_count += 1
+        context = self._read_count
+        self._core.read_index(context, self._now_s())
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._reads[context] = future
+        self._services.mark_dirty(self)
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await future
+        except TimeoutError:
+            raise CannotConnectNow(
+                f"no majority of tablet {self.group_id} answered its leader in time"
+            ) from None
+        finally:
+            self._reads.pop(context, None)
+
+    async def read_index(self, *, deadline_s: float) -> int:
+        """The index a fresh read elsewhere must apply up to; at the leader only (rule R3)."""
+        return await self._read_index(deadline_s)
+
+    async def remote_read_index(self, *, deadline_s: float) -> int:
+        """At any replica: ask the leader for a read index and apply up to it here.
+
+        Callers that wait while a question is on its way share the *next* one, since the
+        answer to the present one may be older than their call.
+        """
+        expires_s = self._now_s() + deadline_s
+        self._require_open()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._remote_reads.append(future)
+        if not self._asking:
+            self._asking = True
+            self._services.runtime.spawn(
+                self._ask_for_all(), f"read index of tablet {self.group_id}"
+            )
+        try:
+            async with asyncio.timeout(deadline_s):
+                index = await future
+        except TimeoutError:
+            raise CannotConnectNow(
+                f"the leader of tablet {self.group_id} did not answer in time"
+            ) from None
+        await self.wait_applied(index, deadline_s=expires_s - self._now_s())
+        return index
+
+    async def _ask_for_all(self) -> None:
+        """Answer everybody in `_remote_reads`, one question at a time."""
+        patience_s = self._services.settings.election_timeout_s
+        try:
+            while True:
+                self._remote_reads = [f for f in self._remote_reads if not f.done()]
+                if not self._remote_reads or self._closed:
+                    return
+                waiting, self._remote_reads = self._remote_reads, []
+                try:
+                    index = await self._ask_once(patience_s)
+                except CannotConnectNow:  # the leader is moving: ask again, for as long as wanted
+                    self._remote_reads = waiting + self._remote_reads
+                    await self._services.runtime.sleep(
+                        self._services.settings.heartbeat_interval_s / 2
+                    )
+                    continue
+                for future in waiting:
+                    if not future.done():
+                        future.set_result(index)
+        finally:
+            self._asking = False
+
+    async def _ask_once(self, deadline_s: float) -> int:
+        leader_id = self._core.leader_id
+        if leader_id is None:
+            raise not_leader(self.group_id, self.node_id, None)
+        if leader_id == self.node_id:
+            return await self._read_index(deadline_s)
+        return await self._services.ask_leader(leader_id, self.group_id, deadline_s)
+
+    async def wait_applied(self, index: int, *, deadline_s: float) -> None:
+        """Wait until the state machine here has applied that entry."""
+        if self._applied_index >= index:
+            return
+        self._require_open()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._read_count += 1
+        heapq.heappush(self._applied_waiters, (index, self._read_count, future))
+        try:
+            async with asyncio.timeout(deadline_s):
+                await future
+        except TimeoutError:
+            raise CannotConnectNow(
+                f"node {self.node_id} has applied tablet {self.group_id} only up to "
+                f"{self._applied_index}, not {index}"
+            ) from None
+
+    async def wait_role_change(self, *, deadline_s: float) -> bool:
+        """Wait until leadership here or the known leader changes; False if it did not."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._role_changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _require_open(self) -> None:
+        if self._closed is not None:
+            raise self._closed
+
+    def _require_leader(self) -> None:
+        self._require_open()
+        if not self._core.is_leader:
+            raise not_leader(self.group_id, self.node_id, self._core.leader_id)
+
+    def _now_s(self) -> float:
+        return self._services.runtime.monotonic()
+
+    # -- the host's side -------------------------------------------------------------------
+
+    @property
+    def next_due_s(self) -> float:
+        """When `tick` is due."""
+        return self._core.next_due_s if self._closed is None else float("inf")
+
+    def tick(self, now_s: float) -> None:
+        """Let time pass."""
+        if self._closed is None:
+            self._core.tick(now_s)
+            self._services.mark_dirty(self)
+
+    def step(self, message: Message, now_s: float) -> None:
+        """Take a message of another replica."""
+        if self._closed is None:
+            self._core.step(message, now_s)
+            self._services.mark_dirty(self)
+
+    def drive(self) -> None:
+        """Carry out what the core asks for."""
+        if self._closed is not None:
+            return
+        while (ready := self._core.ready()) is not None:
+            self._carry_out(ready)
+        self._notice_role()
+        self._start_work()
+
+    def _carry_out(self, ready: Ready) -> None:
+        self._services.outbox.put(ready.messages)
+        if ready.write is not None:
+            self._services.writer.submit(ready.write, partial(self._written, ready.sequence))
+        if ready.after_write:
+            if self._persisted_sequence >= ready.sequence:
+                self._services.outbox.put(ready.after_write)
+            else:
+                self._held.append((ready.sequence, ready.after_write))
+        for read in ready.reads:
+            waiter = self._reads.pop(read.context, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(read.index)
+        if ready.snapshot is not None:
+            self._to_restore = (ready.sequence, ready.snapshot)
+        if ready.snapshot_wanted is not None:
+            self._snapshot_wanted = ready.snapshot_wanted
+
+    def _written(self, sequence: int) -> None:
+        if self._closed is not None:
+            return
+        self._persisted_sequence = sequence
+        self._core.persisted(sequence, self._now_s())
+        while self._held and self._held[0][0] <= sequence:
+            self._services.outbox.put(self._held.popleft()[1])
+        self._services.mark_dirty(self)
+
+    def _notice_role(self) -> None:
+        core = self._core
+        if self._reads and not core.is_leader:
+            self._fail_reads(not_leader(self.group_id, self.node_id, core.leader_id))
+        ready_to_serve = core.is_serving and self._applied_index >= core.term_start_index
+        serving_term = core.term if ready_to_serve else None
+        if serving_term == self._serving_term:
+            return
+        if self._serving_term is not None:
+            self._serving_term = None
+            for stopped in self._stopped:
+                stopped()
+        if serving_term is not None:
+            self._serving_term = serving_term
+            for started in self._started:
+                started(serving_term)
+        self._role_changed.set()
+        self._role_changed = asyncio.Event()
+
+    # -- work that takes time --------------------------------------------------------------
+
+    def _start_work(self) -> None:
+        if self._working is None and self._has_work():
+            self._working = self._services.runtime.spawn(
+                self._work(), f"apply tablet {self.group_id}"
+            )
+
+    def _restore_is_due(self) -> bool:
+        return self._to_restore is not None and self._to_restore[0] <= self._persisted_sequence
+
+    def _snapshot_is_due(self) -> bool:
+        wanted = self._snapshot_wanted
+        return wanted is not None and wanted <= self._applied_index
+
+    def _has_work(self) -> bool:
+        return self._restore_is_due() or self._core.has_committed or self._snapshot_is_due()
+
+    async def _work(self) -> None:
+        """Apply, restore and take snapshots until there is nothing left to do."""
+        try:
+            while self._closed is None and self._has_work():
+                if self._restore_is_due():
+                    await self._restore()
+                elif self._core.has_committed:
+                    await self._apply(self._core.take_committed(MAX_APPLY_BYTES))
+                else:
+                    await self._take_snapshot()
+        except Exception as error:
+            self.close(self._stopped_by(error))
+            raise
+        finally:
+            self._working = None
+
+    def _stopped_by(self, error: Exception) -> DqeError:
+        return InternalError(
+            f"the replica of tablet {self.group_id} on node {self.node_id} has stopped",
+            detail=str(error),
+        )
+
+    async def _apply(self, entries: tuple[Entry, ...]) -> None:
+        results = await self._machine.apply(entries)
+        assert len(results) == len(entries), "one result an entry"
+        self._advance_applied(entries[-1].index)
+        self._proposals.applied(entries, results)
+        if self._proposals.open_bytes < MAX_OPEN_BYTES:
+            self._room.set()
+        self.compact_log()
+
+    async def _restore(self) -> None:
+        assert self._to_restore is not None
+        snapshot, self._to_restore = self._to_restore[1], None
+        await self._machine.restore(snapshot.mark.index, snapshot.data)
+        assert self._machine.durable_index >= snapshot.mark.index, "a restore must be durable"
+        self._core.snapshot_installed(self._now_s())
+        self._advance_applied(snapshot.mark.index)
+        self._proposals.skipped_to(snapshot.mark.index)
+        self._services.mark_dirty(self)
+
+    async def _take_snapshot(self) -> None:
+        self._snapshot_wanted = None
+        index, data = await self._machine.snapshot()
+        self._core.offer_snapshot(index, data, self._now_s())
+        self._services.mark_dirty(self)
+
+    def _advance_applied(self, index: int) -> None:
+        self._applied_index = index
+        while self._applied_waiters and self._applied_waiters[0][0] <= index:
+            waiter = heapq.heappop(self._applied_waiters)[2]
+            if not waiter.done():
+                waiter.set_result(None)
+        self._notice_role()
+
+    def compact_log(self) -> None:
+        """Cut the log up to what the state machine holds durably, unless too little would go.
+
+        Called after each apply; a machine calls it too when its durable index has moved. A
+        live follower that lags keeps entries for itself, up to a bound.
+        """
+        durable_index = min(self._machine.durable_index, self._applied_index)
+        kept_for_followers = max(
+            self._core.compaction_floor(), self._applied_index - MAX_RETAINED_ENTRIES
+        )
+        index = min(durable_index, kept_for_followers)
+        if self._closed is None and index - self._core.mark.index >= COMPACT_AT_ENTRIES:
+            self._services.log.compact(self.group_id, self._core.compact(index))
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def close(self, error: DqeError) -> None:
+        """Stop at once; everybody who waits gets `error`, or that the outcome is unknown."""
+        if self._closed is not None:
+            return
+        self._closed = error
+        self._proposals.fail_all(error.message)
+        self._room.set()
+        self._fail_reads(error)
+        for reader in self._remote_reads:
+            if not reader.done():
+                reader.set_exception(error)
+        for _, _, waiter in self._applied_waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+        self._applied_waiters, self._remote_reads = [], []
+        if self._serving_term is not None:
+            self._serving_term = None
+            for stopped in self._stopped:
+                stopped()
+
+    async def finished(self) -> None:
+        """Wait until the work under way when it was closed has ended."""
+        if self._working is not None:
+            await asyncio.gather(self._working, return_exceptions=True)
+
+    def _fail_reads(self, error: DqeError) -> None:
+        waiting, self._reads = self._reads, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(error)

@@ -1,0 +1,284 @@
+"""All Raft replicas of one node: one log, one frame a peer, one timer.
+
+    RPC notice -> RaftHost -> RaftGroup.step -> (dirty) -> RaftGroup.drive -> writer, outbox
+
+Whatever happens to a group marks it dirty; once in a turn of the loop the host drives the
+dirty ones and then flushes the outbox, so that all their messages to a peer share a frame and
+all their writes an append. Time is one task: it sleeps a tick and wakes the groups whose
+timers are due, from a heap in which each group has one place.
+
+Left out, until tablets by the thousand live on Raft: heartbeats of idle groups folded into one
+a pair of nodes (rule G2). They share frames but are still a message a group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from cluster.errors import CannotConnectNow, DuplicateObject, ProtocolViolation
+from cluster.raft.core import RaftCore
+from cluster.raft.group import HostServices, RaftGroup
+from cluster.raft.log import (
+    Configuration,
+    Entry,
+    GroupId,
+    GroupImage,
+    GroupWrite,
+    HardState,
+    LogStorage,
+    NodeId,
+    SnapshotMark,
+)
+from cluster.raft.messages import RaftFrame, decode_messages
+from cluster.raft.outbox import METHOD, Outbox
+from cluster.raft.settings import RaftSettings
+from cluster.raft.state_machine import StateMachine
+from cluster.raft.writer import LogWriter, log_failure
+from cluster.rpc import CallContext, RpcNode
+from cluster.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+READ_INDEX_METHOD = "raft.read_index"
+
+# Timers are looked at this often: this share of a heartbeat interval.
+TICK_SHARE = 0.25
+
+
+class ReadIndexRequest(msgspec.Struct, frozen=True):
+    """Asks the leader of a group for a read index."""
+
+    group_id: GroupId
+
+
+class ReadIndexReply(msgspec.Struct, frozen=True):
+    """The index the asking replica must have applied."""
+
+    index: int
+
+
+class RaftHost:
+    """See the module. `address_of` says where a node listens, None if that is not known.
+
+    `on_fatal` is called once when the log has failed: the process must then end (rule L1).
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        rpc: RpcNode,
+        log: LogStorage,
+        node_id: NodeId,
+        address_of: Callable[[NodeId], str | None],
+        *,
+        settings: RaftSettings | None = None,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.node_id = node_id
+        self.settings = settings or RaftSettings()
+        self._runtime = runtime
+        self._rpc = rpc
+        self._log = log
+        self._address_of = address_of
+        self._on_fatal = on_fatal
+        self._images: dict[GroupId, GroupImage] = {}
+        self._groups: dict[GroupId, RaftGroup] = {}
+        self._dirty: list[RaftGroup] = []
+        self._timers: list[tuple[float, GroupId]] = []
+        self._timer_task: asyncio.Task[None] | None = None
+        self._closed = False
+        self._unknown_group: Callable[[GroupId, NodeId], None] | None = None
+        self.writer = LogWriter(runtime, log, self._log_failed)
+        self.outbox = Outbox(rpc, node_id, address_of)
+        self._services = HostServices(
+            runtime,
+            self.settings,
+            log,
+            self.writer,
+            self.outbox,
+            self._mark_dirty,
+            self._ask_leader,
+        )
+        rpc.handle_notice(METHOD, RaftFrame, self._on_frame)
+        rpc.handle(READ_INDEX_METHOD, ReadIndexRequest, self._on_read_index)
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Read the log; then groups can be opened."""
+        self._images = self._log.load()
+        self.writer.start()
+        self._timer_task = self._runtime.spawn(self._keep_time(), "raft timers")
+
+    async def close(self) -> None:
+        """Stop all groups, in the middle of whatever they do; what is queued is written."""
+        self._closed = True
+        if self._timer_task is not None:
+            self._timer_task.cancel()
+            await asyncio.gather(self._timer_task, return_exceptions=True)
+        groups, self._groups = list(self._groups.values()), {}
+        for group in groups:
+            group.close(CannotConnectNow(f"node {self.node_id} is shutting down"))
+        for group in groups:
+            await group.finished()
+        await self.writer.close()
+
+    @property
+    def logged_groups(self) -> tuple[GroupId, ...]:
+        """The groups the log holds that have not been opened."""
+        return tuple(sorted(self._images))
+
+    def group(self, group_id: GroupId) -> RaftGroup | None:
+        """An open group."""
+        return self._groups.get(group_id)
+
+    def on_unknown_group(self, callback: Callable[[GroupId, NodeId], None]) -> None:
+        """Be told when a node writes to a group that is not open here; it is asked again."""
+        self._unknown_group = callback
+
+    async def open_group(
+        self, group_id: GroupId, machine: StateMachine, bootstrap: Configuration | None
+    ) -> RaftGroup:
+        """Open the replica in the log; if there is none, a new one.
+
+        A new group's first members all open it with the same `bootstrap`; a replica that
+        joins later has None and waits to be contacted. A replica that the log holds goes on
+        from there, whatever `bootstrap` says.
+        """
+        if group_id in self._groups:
+            raise DuplicateObject(f"tablet {group_id} is already open on node {self.node_id}")
+        image = self._images.pop(group_id, None)
+        if image is None:
+            image = await self._create(group_id, bootstrap)
+        assert machine.applied_index == machine.durable_index, (
+            "a machine opens at its durable index"
+        )
+
+        def fetch(low: int, high: int) -> list[Entry]:
+            return self._log.entries(group_id, low, high)
+
+        core = RaftCore(
+            group_id,
+            self.node_id,
+            image,
+            applied_index=machine.durable_index,
+            fetch=fetch,
+            settings=self.settings,
+            random=self._runtime.random,
+            now_s=self._runtime.monotonic(),
+        )
+        group = RaftGroup(self._services, self.node_id, core, machine)
+        self._groups[group_id] = group
+        if core.next_due_s <= self._runtime.monotonic():
+            group.tick(self._runtime.monotonic())
+        self._mark_dirty(group)
+        return group
+
+    async def _create(self, group_id: GroupId, bootstrap: Configuration | None) -> GroupImage:
+        mark = SnapshotMark(0, 0, bootstrap or Configuration())
+        await self.writer.write(GroupWrite(group_id, HardState(), (), mark))
+        return GroupImage(HardState(), mark, ())
+
+    async def drop_group(self, group_id: GroupId) -> None:
+        """Close a group and forget its log; the state machine's files are the caller's."""
+        self._images.pop(group_id, None)
+        group = self._groups.pop(group_id, None)
+        if group is not None:
+            group.close(CannotConnectNow(f"tablet {group_id} is no longer on node {self.node_id}"))
+            await group.finished()
+        self.writer.forget(group_id)
+        await self.writer.rest()
+        self._log.drop(group_id)
+
+    def _log_failed(self, error: BaseException) -> None:
+        failure = log_failure(error)
+        for group in self._groups.values():
+            group.close(failure)
+        if self._on_fatal is not None:
+            self._on_fatal(error)
+
+    # -- driving ---------------------------------------------------------------------------
+
+    def _mark_dirty(self, group: RaftGroup) -> None:
+        if group.dirty:
+            return
+        group.dirty = True
+        if not self._dirty:
+            self._runtime.call_soon(self._drive)
+        self._dirty.append(group)
+
+    def _drive(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for group in dirty:
+            group.dirty = False
+            group.drive()
+            self._schedule(group)
+        self.outbox.flush()
+
+    def _schedule(self, group: RaftGroup) -> None:
+        """Give the group its place in the heap; later timers keep the earlier place."""
+        due_s = group.next_due_s
+        if due_s < group.scheduled_s:
+            group.scheduled_s = due_s
+            heapq.heappush(self._timers, (due_s, group.group_id))
+
+    async def _keep_time(self) -> None:
+        tick_s = self.settings.heartbeat_interval_s * TICK_SHARE
+        while True:
+            await self._runtime.sleep(tick_s)
+            self._wake_due(self._runtime.monotonic())
+
+    def _wake_due(self, now_s: float) -> None:
+        while self._timers and self._timers[0][0] <= now_s:
+            due_s, group_id = heapq.heappop(self._timers)
+            group = self._groups.get(group_id)
+            if group is None or group.scheduled_s != due_s:
+                continue  # closed, or it has an earlier place
+            group.scheduled_s = float("inf")
+            if group.next_due_s <= now_s:
+                group.tick(now_s)
+            else:
+                self._schedule(group)
+
+    # -- the network -----------------------------------------------------------------------
+
+    def _on_frame(self, _context: CallContext, frame: RaftFrame, body: bytes | memoryview) -> None:
+        try:
+            messages = decode_messages(body)
+        except msgspec.DecodeError as error:
+            raise ProtocolViolation(
+                f"raft messages from node {frame.sender} cannot be read", detail=str(error)
+            ) from error
+        now_s = self._runtime.monotonic()
+        for message in messages:
+            group = self._groups.get(message.group_id)
+            if group is not None:
+                group.step(message, now_s)
+            elif self._unknown_group is not None and not self._closed:
+                self._unknown_group(message.group_id, frame.sender)
+
+    async def _on_read_index(
+        self, context: CallContext, request: ReadIndexRequest, _body: bytes | memoryview
+    ) -> ReadIndexReply:
+        group = self._groups.get(request.group_id)
+        if group is None:
+            raise CannotConnectNow(f"tablet {request.group_id} is not on node {self.node_id}")
+        return ReadIndexReply(await group.read_index(deadline_s=context.remaining_s()))
+
+    async def _ask_leader(self, node_id: NodeId, group_id: GroupId, deadline_s: float) -> int:
+        address = self._address_of(node_id)
+        if address is None:
+            raise CannotConnectNow(f"the address of node {node_id} is not known")
+        reply = await self._rpc.call(
+            address,
+            READ_INDEX_METHOD,
+            ReadIndexRequest(group_id),
+            ReadIndexReply,
+            deadline_s=deadline_s,
+        )
+        return reply.header.index
