@@ -1,0 +1,130 @@
+"""The `dqe` command. Each command is a module of `dqe.commands`, loaded when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dqe.configuration import DEFAULT_PG_PORT, DEFAULT_RPC_PORT
+
+app = typer.Typer(
+    help="dqe: a distributed SQL database that speaks PostgreSQL's protocol.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Url = Annotated[
+    str | None,
+    typer.Argument(help="postgresql://HOST:PORT/dqe; left out: DQE_URL, or the local cluster."),
+]
+
+
+@app.command()
+def start(
+    data: Annotated[Path, typer.Option(help="The node's data directory; made when missing.")],
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT for other nodes.")
+    ] = f"127.0.0.1:{DEFAULT_RPC_PORT}",
+    pg: Annotated[
+        str, typer.Option(help="HOST:PORT for PostgreSQL clients.")
+    ] = f"127.0.0.1:{DEFAULT_PG_PORT}",
+    join: Annotated[
+        str,
+        typer.Option(
+            help="HOST:PORT,... of members of the cluster to join. Without it an empty data "
+            "directory creates a cluster."
+        ),
+    ] = "",
+    region: Annotated[
+        str | None, typer.Option(help="Where the node stands, for placement.")
+    ] = None,
+    zone: Annotated[str | None, typer.Option(help="Where in the region it stands.")] = None,
+    memory_limit_mib: Annotated[
+        int, typer.Option(help="Memory for queries, in MiB; 0: half of the machine's.", min=0)
+    ] = 0,
+    threads: Annotated[int, typer.Option(help="Threads for queries; 0: one a core.", min=0)] = 0,
+    stop_when_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run one node until SIGINT or SIGTERM."""
+    from dqe.commands.start import run
+    from dqe.configuration import NodeConfiguration
+
+    configuration = NodeConfiguration(
+        data_directory=data,
+        listen=listen,
+        pg=pg,
+        join=tuple(address.strip() for address in join.split(",") if address.strip()),
+        region=region,
+        zone=zone,
+        memory_limit_mib=memory_limit_mib,
+        threads=threads,
+    )
+    raise typer.Exit(run(configuration, stop_when_stdin_closes=stop_when_stdin_closes))
+
+
+@app.command()
+def local(
+    data: Annotated[Path, typer.Option(help="The cluster's data directory; made when missing.")],
+    nodes: Annotated[int, typer.Option(help="How many node processes.", min=1, max=64)] = 3,
+    pg_port: Annotated[
+        int, typer.Option(help="PostgreSQL port of the first node; the others follow.")
+    ] = DEFAULT_PG_PORT,
+    regions: Annotated[str, typer.Option(help="REGION,... given to the nodes in turn.")] = "",
+) -> None:
+    """Run a cluster of node processes on this machine, in the foreground."""
+    from dqe.commands.local import run
+
+    raise typer.Exit(run(nodes, data, pg_port, tuple(r for r in regions.split(",") if r)))
+
+
+@app.command()
+def demo(
+    exit_: Annotated[
+        bool, typer.Option("--exit", help="End after the tour instead of staying up.")
+    ] = False,
+    scale: Annotated[float, typer.Option(help="TPC-H scale factor.", min=0.001)] = 0.1,
+    pg_port: Annotated[
+        int, typer.Option(help="PostgreSQL port of the first node; 0 picks free ports.")
+    ] = 0,
+) -> None:
+    """Start three nodes, load TPC-H, and show where the data lie and how queries run."""
+    from dqe.commands.demo import run
+
+    raise typer.Exit(run(scale=scale, pg_port=pg_port, stay=not exit_))
+
+
+@app.command()
+def sql(
+    url: Url = None,
+    command: Annotated[
+        str | None, typer.Option("--command", "-c", help="Run this and end.")
+    ] = None,
+) -> None:
+    """Ask SQL of a node, interactively or with -c."""
+    from dqe.commands.sql import run
+
+    raise typer.Exit(run(url, command))
+
+
+@app.command()
+def status(url: Url = None) -> None:
+    """Show nodes, tablets, sizes, and where the fragments lie."""
+    from dqe.commands.status import run
+
+    raise typer.Exit(run(url))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as version_of
+
+    typer.echo(f"dqe {version_of('dqe-sql')}")
+
+
+def main() -> None:
+    """Entry point of the `dqe` script."""
+    app()

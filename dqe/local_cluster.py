@@ -1,0 +1,271 @@
+"""Several node processes on one machine, kept alive as a service manager would.
+
+Used by `dqe local`, `dqe demo`, the benchmarks and the tests. Every node is a `dqe start`
+process of its own with a directory under one data directory; the first creates the cluster and
+the others join it. A node that dies is started again after a second. Each node holds the read
+end of a pipe whose write end is ours, and ends when that closes: no node outlives its keeper,
+however the keeper ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from dqe.configuration import DATABASE, default_memory_limit_mib
+
+HOST = "127.0.0.1"
+RESTART_AFTER_S = 1.0
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+_ADDRESSES_FILE = "local.json"
+# A node that dies this often before the cluster was ever ready will not come up by itself.
+_EARLY_DEATHS_ALLOWED = 3
+
+
+class LocalClusterError(Exception):
+    """The cluster did not come up; the text says which node and why."""
+
+
+@dataclass(slots=True)
+class NodeProcess:
+    """One node: where it lives, how it is reached, and its process while it runs."""
+
+    number: int
+    directory: Path
+    rpc_address: str
+    pg_port: int
+    process: subprocess.Popen[bytes] | None = None
+    died_at: float | None = None
+    early_deaths: int = 0
+    held: bool = False
+
+    @property
+    def log_path(self) -> Path:
+        return self.directory.parent / f"node{self.number}.log"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://dqe@{HOST}:{self.pg_port}/{DATABASE}"
+
+    def log_tail(self, lines: int = 12) -> str:
+        if not self.log_path.exists():
+            return "(no log)"
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+
+class LocalCluster:
+    """Starts, watches and stops the processes; use as a context manager."""
+
+    def __init__(
+        self,
+        node_count: int,
+        data_directory: Path,
+        pg_port: int = 0,
+        *,
+        regions: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """`pg_port` 0 picks free ports; otherwise nodes take pg_port, pg_port + 1, ...
+
+        `regions` are given to the nodes in turn.
+        """
+        self._regions = regions
+        self._environment = environment or {}
+        self._directory = data_directory
+        data_directory.mkdir(parents=True, exist_ok=True)
+        addresses = self._addresses(node_count)
+        ports = [pg_port + i if pg_port else free_port() for i in range(node_count)]
+        self.nodes = [
+            NodeProcess(i + 1, data_directory / f"node{i + 1}", addresses[i], ports[i])
+            for i in range(node_count)
+        ]
+        self._was_ready = False
+        # The nodes inherit the read end as standard input.
+        self._lifeline_read, self._lifeline_write = os.pipe()
+
+    def __enter__(self) -> LocalCluster:
+        try:
+            self.start()
+            self.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The first node's."""
+        return self.nodes[0].url
+
+    def start(self) -> None:
+        """Starts every node that does not run."""
+        for node in self.nodes:
+            if node.process is None:
+                self._spawn(node)
+
+    def _spawn(self, node: NodeProcess) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "dqe",
+            "start",
+            "--data",
+            str(node.directory),
+            "--listen",
+            node.rpc_address,
+            "--pg",
+            f"{HOST}:{node.pg_port}",
+            "--memory-limit-mib",
+            str(default_memory_limit_mib(len(self.nodes))),
+            "--stop-when-stdin-closes",
+        ]
+        if node.number > 1:
+            others = [n.rpc_address for n in self.nodes if n is not node]
+            command += ["--join", ",".join(others)]
+        if self._regions:
+            command += ["--region", self._regions[(node.number - 1) % len(self._regions)]]
+        with node.log_path.open("ab") as log:
+            node.process = subprocess.Popen(
+                command,
+                stdin=self._lifeline_read,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environment},
+                start_new_session=True,
+            )
+        node.died_at = None
+
+    def watch(self) -> None:
+        """Starts dead nodes again, a second after their death. Call it regularly."""
+        now = time.monotonic()
+        for node in self.nodes:
+            if node.process is None or node.process.poll() is None or node.held:
+                continue
+            if node.died_at is None:
+                node.died_at = now
+                self._note_death(node)
+            elif now - node.died_at >= RESTART_AFTER_S:
+                self._spawn(node)
+
+    def _note_death(self, node: NodeProcess) -> None:
+        if self._was_ready:
+            return
+        node.early_deaths += 1
+        if node.early_deaths >= _EARLY_DEATHS_ALLOWED:
+            raise LocalClusterError(f"node {node.number} does not start:\n{node.log_tail()}")
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Until every node answers SQL and knows all the others; LocalClusterError if never."""
+        deadline = time.monotonic() + timeout_s
+        waiting = [node for node in self.nodes if not node.held]
+        while waiting:
+            self.watch()
+            waiting = [node for node in waiting if not self._answers(node)]
+            if waiting and time.monotonic() > deadline:
+                node = waiting[0]
+                raise LocalClusterError(
+                    f"node {node.number} did not answer within {timeout_s:.0f} s:\n"
+                    f"{node.log_tail()}"
+                )
+            if waiting:
+                time.sleep(0.05)
+        self._was_ready = True
+
+    def _answers(self, node: NodeProcess) -> bool:
+        with (
+            contextlib.suppress(psycopg.Error),
+            psycopg.connect(node.url, connect_timeout=2, autocommit=True) as connection,
+        ):
+            row = connection.execute("select count(*) from dqe.nodes").fetchone()
+            return row is not None and row[0] >= len(self.nodes)
+        return False
+
+    def kill(self, node: NodeProcess, signal_number: int = signal.SIGKILL) -> None:
+        """Sends a signal to a node's process, as a crash or an operator would."""
+        if node.process is not None and node.process.poll() is None:
+            node.process.send_signal(signal_number)
+            if signal_number in (signal.SIGKILL, signal.SIGTERM):
+                node.process.wait(timeout=STOP_TIMEOUT_S)
+
+    def hold(self, node: NodeProcess) -> None:
+        """Kills a node and keeps it down until `release`."""
+        node.held = True
+        self.kill(node)
+
+    def release(self, node: NodeProcess) -> None:
+        node.held = False
+        self._spawn(node)
+
+    def restart(self) -> None:
+        """Stops all nodes in good order and starts them again."""
+        self._terminate()
+        self.start()
+        self.wait_ready()
+
+    def stop(self) -> None:
+        """Ends every node: asked first, killed if it does not."""
+        self._terminate()
+        for descriptor in (self._lifeline_read, self._lifeline_write):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _terminate(self) -> None:
+        running = [n for n in self.nodes if n.process is not None and n.process.poll() is None]
+        for node in running:
+            assert node.process is not None
+            node.process.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for node in running:
+            assert node.process is not None
+            try:
+                node.process.wait(timeout=max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                node.process.kill()
+                node.process.wait()
+        for node in self.nodes:
+            node.process = None
+
+    def _addresses(self, node_count: int) -> list[str]:
+        """The nodes' RPC addresses, the same at every start where the ports are still free."""
+        path = self._directory / _ADDRESSES_FILE
+        kept: list[str] = json.loads(path.read_text()) if path.exists() else []
+        addresses = [a if _is_free(a) else _free_address() for a in kept[:node_count]]
+        while len(addresses) < node_count:
+            addresses.append(_free_address())
+        path.write_text(json.dumps(addresses + kept[node_count:]))
+        return addresses
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _free_address() -> str:
+    return f"{HOST}:{free_port()}"
+
+
+def _is_free(address: str) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, int(address.rpartition(":")[2])))
+        except OSError:
+            return False
+        return True

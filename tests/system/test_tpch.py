@@ -1,0 +1,79 @@
+"""TPC-H: the 22 queries equal DuckDB's answers under every fragmentation, and after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+
+from benchmarks.peers import load_duckdb
+from benchmarks.tpch import differs, load, normalised
+from benchmarks.tpch_data import FRAGMENTATIONS, QUERY_NUMBERS, query
+from dqe.local_cluster import LocalCluster
+from dqe.tpch import generate
+
+SCALE = 0.01
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return generate(SCALE, tmp_path_factory.mktemp("tpch"))
+
+
+@pytest.fixture(scope="module")
+def answers(files: dict[str, Path]) -> dict[int, Any]:
+    engine = load_duckdb(files, threads=1)
+    return {n: normalised(_duckdb_rows(engine, n)) for n in QUERY_NUMBERS}
+
+
+def _duckdb_rows(engine: duckdb.DuckDBPyConnection, number: int) -> list[tuple[Any, ...]]:
+    return engine.sql(query(number).rstrip().rstrip(";")).fetchall()
+
+
+@pytest.fixture(scope="module", params=sorted(FRAGMENTATIONS))
+def loaded(
+    request: pytest.FixtureRequest,
+    files: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[LocalCluster]:
+    with LocalCluster(3, tmp_path_factory.mktemp("nodes")) as cluster:
+        with psycopg.connect(cluster.url, autocommit=True) as connection:
+            load(connection, files, request.param)
+        yield cluster
+
+
+def check_all(cluster: LocalCluster, answers: dict[int, Any]) -> None:
+    """Every query, each through another node."""
+    wrong = []
+    for number in QUERY_NUMBERS:
+        node = cluster.nodes[number % len(cluster.nodes)]
+        with psycopg.connect(node.url, autocommit=True) as connection:
+            try:
+                rows = connection.execute(query(number).encode()).fetchall()
+                reason = differs(normalised(rows), answers[number])
+            except psycopg.Error as error:
+                reason = str(error)
+        if reason is not None:
+            wrong.append(f"query {number}: {reason}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_answers_equal_duckdbs_also_after_a_restart(
+    loaded: LocalCluster, answers: dict[int, Any]
+) -> None:
+    check_all(loaded, answers)
+    loaded.restart()
+    check_all(loaded, answers)
+
+
+def test_one_node(files: dict[str, Path], answers: dict[int, Any], tmp_path: Path) -> None:
+    with LocalCluster(1, tmp_path) as cluster:
+        with psycopg.connect(cluster.url, autocommit=True) as connection:
+            load(connection, files, "hash")
+        check_all(cluster, answers)
