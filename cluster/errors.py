@@ -184,6 +184,10 @@ class InFailedSqlTransaction(DqeError):
     sqlstate = "25P02"
 
 
+class ReadOnlySqlTransaction(DqeError):
+    sqlstate = "25006"
+
+
 class InvalidSqlStatementName(DqeError):
     sqlstate = "26000"
 
@@ -348,6 +352,10 @@ class ProgramLimitExceeded(DqeError):
 
 class ObjectNotInPrerequisiteState(DqeError):
     sqlstate = "55000"
+
+
+class CantChangeRuntimeParam(DqeError):
+    sqlstate = "55P02"
 
 
 class LockNotAvailable(DqeError):
