@@ -1,0 +1,121 @@
+"""Simple pings between all nodes: who answers, where they are, which catalog they hold.
+
+Every node calls every other one it knows each `PING_S`. What is learnt are hints (G4): the
+planner prefers nodes that answer, DDL does not wait for those that do not, the leader's
+membership loop promotes only those that do. Nothing is decided by them alone.
+
+Left out: the cost grows with the square of the number of nodes; gossip replaces it (issue of
+its own), behind the same three questions: `is_live`, `live_nodes`, `version_of`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from catalog.addresses import AddressBook, Announcement, Announcements
+from catalog.model import NodeId
+from cluster.errors import DqeError
+from cluster.rpc import CallContext, RpcNode
+from cluster.runtime import Runtime
+
+METHOD = "catalog.ping"
+PING_S = 0.5
+PING_TIMEOUT_S = 1.0
+LIVE_FOR_S = 2.5
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """A node's own state, and the addresses it knows. Asked and answered alike."""
+
+    node_id: int
+    catalog_version: int
+    known: Announcements
+
+
+class Liveness:
+    """This node's view of the others."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        rpc: RpcNode,
+        book: AddressBook,
+        node_id: int,
+        catalog_version: Callable[[], int],
+        seeds: tuple[str, ...] = (),
+    ) -> None:
+        self._runtime = runtime
+        self._rpc = rpc
+        self._book = book
+        self._node_id = node_id
+        self._catalog_version = catalog_version
+        self._seeds = seeds
+        self._heard_s: dict[int, float] = {}
+        self._versions: dict[int, int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        rpc.handle(METHOD, Ping, self._serve)
+
+    def start(self, own_address: str) -> None:
+        """Announces this node and begins to ping."""
+        self._book.learn({self._node_id: Announcement(own_address, self._runtime.wall_ms())})
+        self._tasks.append(self._runtime.spawn(self._ping_forever(), "pings"))
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def is_live(self, node_id: int) -> bool:
+        """Whether the node was heard of lately; this node always is."""
+        if node_id == self._node_id:
+            return True
+        heard_s = self._heard_s.get(node_id)
+        return heard_s is not None and self._runtime.monotonic() - heard_s <= LIVE_FOR_S
+
+    def live_nodes(self) -> tuple[NodeId, ...]:
+        """Those that are live, by id."""
+        ids = sorted({self._node_id, *self._heard_s})
+        return tuple(NodeId(node_id) for node_id in ids if self.is_live(node_id))
+
+    def version_of(self, node_id: int) -> int:
+        """The catalog version the node said it holds; 0 when it never did."""
+        return self._versions.get(node_id, 0)
+
+    async def _ping_forever(self) -> None:
+        while True:
+            for address in self._targets():
+                self._runtime.spawn(self._ping(address), "ping")
+            await self._runtime.sleep(PING_S)
+
+    def _targets(self) -> list[str]:
+        known = self._book.announcements
+        others = [known[node_id].address for node_id in sorted(known) if node_id != self._node_id]
+        # Seeds are asked only while some node has not been heard of: they may be outdated.
+        silent = any(not self.is_live(node_id) for node_id in known)
+        seeds = self._seeds if silent or not others else ()
+        own = self._rpc.address
+        return list(dict.fromkeys(a for a in (*others, *seeds) if a and a != own))
+
+    async def _ping(self, address: str) -> None:
+        try:
+            reply = await self._rpc.call(
+                address, METHOD, self._own_ping(), Ping, deadline_s=PING_TIMEOUT_S
+            )
+        except DqeError:
+            # A node that is down, restarting, or of another cluster: it is just not heard.
+            return
+        self._hear(reply.header)
+
+    def _own_ping(self) -> Ping:
+        return Ping(self._node_id, self._catalog_version(), dict(self._book.announcements))
+
+    async def _serve(self, context: CallContext, ping: Ping, body: bytes | memoryview) -> Ping:
+        self._hear(ping)
+        return self._own_ping()
+
+    def _hear(self, ping: Ping) -> None:
+        self._heard_s[ping.node_id] = self._runtime.monotonic()
+        self._versions[ping.node_id] = ping.catalog_version
+        self._book.learn(ping.known)

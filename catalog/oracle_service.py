@@ -1,0 +1,119 @@
+"""Drives the timestamp oracle on the catalog's leader, and answers `timestamps.take`.
+
+When this node serves as leader, everything of former terms is applied here, the logged ceiling
+included: the oracle starts above it. The driver raises the ceiling at once and keeps it ahead by a
+timer, so that requests find it high enough; a burst that outruns it waits for the next raise.
+The lease is checked *after* the numbers are taken (T1). A node that leads but cannot show its
+lease says so with an error, and the asker looks for the leader again.
+
+Left out: the oldest snapshot that every request carries (T3) is not used here yet; it is there
+for the history horizon (L7), which comes with pruning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from catalog.codec import encode_envelope
+from catalog.commands import Envelope, RaiseCeiling
+from catalog.oracle import MAX_COUNT, TimestampOracle
+from catalog.state import CatalogStateMachine
+from catalog.timestamp_client import TakeTimestamps, TimestampsTaken
+from cluster.errors import CannotConnectNow, ProgramLimitExceeded, StatementCompletionUnknown
+from cluster.raft.group import RaftGroup
+from cluster.rpc import CallContext, RpcNode
+from cluster.runtime import Runtime
+
+METHOD = "timestamps.take"
+RAISE_TIMEOUT_S = 2.0
+# Between looks at the ceiling while leading.
+TEND_S = 0.3
+# A taker waits for a raise of the ceiling in steps of this.
+RETRY_S = 0.005
+
+
+class OracleService:
+    """One a voter node; serves only while its replica of the catalog leads."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        rpc: RpcNode,
+        group: RaftGroup,
+        machine: CatalogStateMachine,
+        catalog_version: Callable[[], int],
+    ) -> None:
+        self._runtime = runtime
+        self._group = group
+        self._machine = machine
+        self._catalog_version = catalog_version
+        self._oracle = TimestampOracle()
+        self._raising: asyncio.Task[None] | None = None
+        self._tending: asyncio.Task[None] | None = None
+        rpc.handle(METHOD, TakeTimestamps, self._serve)
+        group.on_leadership(self._lead, self._follow)
+
+    # Leadership.
+
+    def _lead(self, term: int) -> None:
+        self._oracle.start(self._machine.state.timestamp_ceiling)
+        self._tending = self._runtime.spawn(self._tend(), "oracle")
+
+    def _follow(self) -> None:
+        self._oracle.stop()
+        if self._tending is not None:
+            self._tending.cancel()
+            self._tending = None
+
+    async def _tend(self) -> None:
+        while True:
+            self._raise_if_wanted()
+            await self._runtime.sleep(TEND_S)
+
+    def close(self) -> None:
+        """Stops serving."""
+        self._follow()
+
+    def _raise_if_wanted(self) -> None:
+        if self._raising is not None and not self._raising.done():
+            return
+        ceiling = self._oracle.wanted_ceiling(self._runtime.wall_ms())
+        if ceiling is not None:
+            self._raising = self._runtime.spawn(self._raise(ceiling), "oracle ceiling")
+
+    async def _raise(self, ceiling: int) -> None:
+        envelope = Envelope("", RaiseCeiling(ceiling))
+        try:
+            await self._group.propose(encode_envelope(envelope), deadline_s=RAISE_TIMEOUT_S)
+        except (CannotConnectNow, StatementCompletionUnknown):
+            # No longer leader, or no majority: the next look tries again if it still leads.
+            return
+        self._oracle.ceiling_logged(ceiling)
+
+    # Requests.
+
+    async def _serve(
+        self, context: CallContext, request: TakeTimestamps, body: bytes | memoryview
+    ) -> TimestampsTaken:
+        return await self.take(request)
+
+    async def take(self, request: TakeTimestamps) -> TimestampsTaken:
+        """Numbers for one request; CannotConnectNow when this node does not lead."""
+        if not 1 <= request.count <= MAX_COUNT:
+            raise ProgramLimitExceeded(f"cannot take {request.count} timestamps at once")
+        while True:
+            if not self._oracle.serving:
+                raise _not_serving()
+            first = self._oracle.take(request.count, self._runtime.wall_ms())
+            if first is not None:
+                break
+            self._raise_if_wanted()
+            await self._runtime.sleep(RETRY_S)
+        if not self._group.lease_valid():
+            raise _not_serving()
+        return TimestampsTaken(first, self._catalog_version())
+
+
+def _not_serving() -> CannotConnectNow:
+    return CannotConnectNow("this node does not lead the catalog")
