@@ -1,0 +1,235 @@
+"""The oracle over failovers: numbers rise whatever the clocks and the log do (T1, T2, T4)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from catalog.oracle import (
+    CEILING_AHEAD_MS,
+    TimestampOracle,
+    milliseconds_of,
+    timestamp_at,
+)
+from catalog.timestamp_client import TakeTimestamps, TimestampClient, TimestampsTaken
+from cluster.errors import CannotConnectNow
+from cluster.runtime import ProductionRuntime
+
+NODES = 3
+
+
+class OracleOverFailovers(RuleBasedStateMachine):
+    """Three nodes with clocks of their own over one logged ceiling.
+
+    Only the elected node's ceilings reach the log. A deposed node goes on taking numbers, but
+    its lease check fails, so they are not answers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.oracles = [TimestampOracle() for _ in range(NODES)]
+        self.clocks_ms = [1_000_000] * NODES
+        self.leader = 0
+        self.logged = 0
+        self.proposed: dict[int, int] = {}
+        self.answers: list[int] = []
+        self.oracles[0].start(0)
+
+    @rule(node=st.integers(0, NODES - 1), ms=st.integers(-5000, 5000))
+    def move_clock(self, node: int, ms: int) -> None:
+        self.clocks_ms[node] = max(0, self.clocks_ms[node] + ms)
+
+    @rule(node=st.integers(0, NODES - 1))
+    def elect(self, node: int) -> None:
+        self.leader = node
+        self.oracles[node].stop()
+        self.proposed.pop(node, None)
+        self.oracles[node].start(self.logged)
+
+    @rule(node=st.integers(0, NODES - 1))
+    def restart(self, node: int) -> None:
+        self.oracles[node] = TimestampOracle()
+        self.proposed.pop(node, None)
+        if node == self.leader:
+            self.oracles[node].start(self.logged)
+
+    @rule(node=st.integers(0, NODES - 1))
+    def propose_ceiling(self, node: int) -> None:
+        wanted = self.oracles[node].wanted_ceiling(self.clocks_ms[node])
+        if wanted is not None:
+            self.proposed[node] = wanted
+
+    @precondition(lambda self: self.leader in self.proposed)
+    @rule(answer_arrives=st.booleans())
+    def log_ceiling(self, answer_arrives: bool) -> None:
+        ceiling = self.proposed.pop(self.leader)
+        self.logged = max(self.logged, ceiling)
+        if answer_arrives:
+            self.oracles[self.leader].ceiling_logged(ceiling)
+
+    @rule(node=st.integers(0, NODES - 1), count=st.integers(1, 300_000))
+    def take(self, node: int, count: int) -> None:
+        first = self.oracles[node].take(min(count, 100_000), self.clocks_ms[node])
+        if first is not None and node == self.leader:
+            self.answers += [first, first + min(count, 100_000) - 1]
+
+    @invariant()
+    def numbers_rise(self) -> None:
+        recent = self.answers[-4:]
+        assert recent == sorted(recent)
+        assert len(recent) < 4 or recent[1] < recent[2]
+
+    @invariant()
+    def nothing_above_the_logged_ceiling(self) -> None:
+        assert not self.answers or self.answers[-1] <= self.logged
+
+
+TestOracleOverFailovers = OracleOverFailovers.TestCase
+TestOracleOverFailovers.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+def test_number_tells_its_millisecond() -> None:
+    oracle = TimestampOracle()
+    oracle.start(0)
+    ceiling = oracle.wanted_ceiling(5_000)
+    assert ceiling == timestamp_at(5_000 + CEILING_AHEAD_MS)
+    assert oracle.take(1, 5_000) is None
+    oracle.ceiling_logged(ceiling)
+    first = oracle.take(2, 5_000)
+    assert first is not None
+    assert milliseconds_of(first) == 5_000
+    assert oracle.take(1, 4_000) == first + 2
+    assert oracle.has_issued(first + 2)
+    assert not oracle.has_issued(first + 3)
+
+
+def test_ceiling_is_raised_before_it_is_reached() -> None:
+    oracle = TimestampOracle()
+    oracle.start(0)
+    oracle.ceiling_logged(timestamp_at(10_000))
+    assert oracle.wanted_ceiling(8_000) is None
+    assert oracle.wanted_ceiling(8_501) == timestamp_at(8_501 + CEILING_AHEAD_MS)
+    oracle.stop()
+    assert oracle.take(1, 8_000) is None
+
+
+# --- The client ----------------------------------------------------------------------------
+
+
+class FakeLeader:
+    """Answers after a turn of the loop, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.next = 1000
+        self.requests: list[TakeTimestamps] = []
+        self.failures = 0
+        self.gate: asyncio.Event | None = None
+
+    async def take(self, request: TakeTimestamps, deadline_s: float) -> TimestampsTaken:
+        first = self.next
+        self.next += request.count
+        self.requests.append(request)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failures:
+            self.failures -= 1
+            raise CannotConnectNow("not the leader")
+        return TimestampsTaken(first, 7)
+
+
+async def client_of(leader: FakeLeader) -> TimestampClient:
+    return TimestampClient(ProductionRuntime(), 2, leader)
+
+
+def test_snapshots_share_a_number_and_commits_do_not() -> None:
+    async def check() -> None:
+        leader = FakeLeader()
+        leader.gate = asyncio.Event()
+        client = await client_of(leader)
+        # The first four requests go out at once, the rest gathers in one batch.
+        early = [asyncio.ensure_future(client.commit_timestamp()) for _ in range(4)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        snapshots = [asyncio.ensure_future(client.snapshot()) for _ in range(10)]
+        commits = [asyncio.ensure_future(client.commit_timestamp()) for _ in range(5)]
+        await asyncio.sleep(0)
+        leader.gate.set()
+        await asyncio.gather(*early)
+        numbers = {timestamp for timestamp, _ in await asyncio.gather(*snapshots)}
+        drawn = await asyncio.gather(*commits)
+        assert len(numbers) == 1
+        assert len({*drawn, *numbers}) == 6
+        assert [request.count for request in leader.requests] == [1, 1, 1, 1, 6]
+        assert {version for _, version in [await client.snapshot()]} == {7}
+
+    asyncio.run(check())
+
+
+def test_waiter_takes_only_an_answer_to_a_later_request() -> None:
+    """T2: a snapshot asked for while a request is out must not get that request's number."""
+
+    async def check() -> None:
+        leader = FakeLeader()
+        leader.gate = asyncio.Event()
+        client = await client_of(leader)
+        first = asyncio.ensure_future(client.snapshot())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        acknowledged = leader.next  # a commit drawn elsewhere, acknowledged before the next ask
+        leader.next += 1
+        second = asyncio.ensure_future(client.snapshot())
+        await asyncio.sleep(0)
+        leader.gate.set()
+        assert (await first)[0] < acknowledged < (await second)[0]
+
+    asyncio.run(check())
+
+
+def test_deposed_leader_is_asked_again_until_there_is_one() -> None:
+    async def check() -> None:
+        leader = FakeLeader()
+        leader.failures = 3
+        client = await client_of(leader)
+        timestamp, _ = await client.snapshot()
+        assert timestamp == 1003
+        leader.failures = 10**9
+        with pytest.raises(CannotConnectNow, match="no timestamp could be had"):
+            await client.snapshot(deadline_s=0.05)
+
+    asyncio.run(check())
+
+
+def test_requests_carry_the_oldest_snapshot_in_use() -> None:
+    async def check() -> None:
+        leader = FakeLeader()
+        client = await client_of(leader)
+        with client.held(50), client.held(40), client.held(40):
+            await client.snapshot()
+        await client.snapshot()
+        assert [request.oldest_snapshot for request in leader.requests] == [40, 0]
+
+    asyncio.run(check())
+
+
+def test_cancelled_waiters_do_not_disturb_the_others() -> None:
+    async def check() -> None:
+        leader = FakeLeader()
+        leader.gate = asyncio.Event()
+        client = await client_of(leader)
+        waiters = [asyncio.ensure_future(client.commit_timestamp()) for _ in range(20)]
+        await asyncio.sleep(0)
+        chosen = random.Random(3).sample(range(20), 8)
+        for index in chosen:
+            waiters[index].cancel()
+        await asyncio.sleep(0)
+        leader.gate.set()
+        results = await asyncio.gather(*waiters, return_exceptions=True)
+        numbers = [result for result in results if isinstance(result, int)]
+        assert len(numbers) == len(set(numbers)) == 12
+
+    asyncio.run(check())
