@@ -200,6 +200,10 @@ class InvalidCursorName(DqeError):
     sqlstate = "34000"
 
 
+class InvalidSavepointSpecification(DqeError):
+    sqlstate = "3B001"
+
+
 class InvalidCatalogName(DqeError):
     sqlstate = "3D000"
 
@@ -299,6 +303,10 @@ class DuplicateColumn(DqeError):
 
 class DuplicateTable(DqeError):
     sqlstate = "42P07"
+
+
+class DuplicateCursor(DqeError):
+    sqlstate = "42P03"
 
 
 class DuplicateAlias(DqeError):
