@@ -24,16 +24,17 @@ Left out: indexes; point work belongs to the row store.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 import msgspec
+import pyarrow as pa
 
 from cluster.errors import DataCorrupted
-from storage.columnar_apply import BEGIN, END, FragmentTables, Step, apply_steps
+from storage.columnar_apply import BEGIN, END, FragmentTables, Step, apply_steps, registered
 from storage.duckdb_node import BLOCK_SIZE_BYTES, DuckDbNode, quote_name
 from storage.fragments import (
     FragmentChange,
@@ -140,6 +141,53 @@ class ColumnarStore:
             self._execute("INSERT INTO {db}.image VALUES (?, ?)", [image_index, image])
         self._execute("CHECKPOINT {db}")
         self.image_index, self.image = image_index, image
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection for reading beside the store's own. Close it after use."""
+        return self._node.cursor()
+
+    def read_table(self, name: str) -> pa.Table:
+        """All rows and columns of a table of this store, for a transfer."""
+        return self._cursor.sql(f"SELECT * FROM {name}").to_arrow_table()
+
+    def recency(self, fragment_id: FragmentId) -> Timestamp:
+        """The highest commit timestamp that touched the fragment."""
+        row = self._execute(
+            "SELECT max_commit_ts FROM {db}.recency WHERE fragment_id = ?", [fragment_id]
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def replace(
+        self,
+        schemas: Sequence[FragmentSchema],
+        rows: Mapping[FragmentId, tuple[Timestamp, pa.Table, pa.Table]],
+        position: StorePosition,
+        image: bytes,
+        index: int,
+    ) -> None:
+        """Throws away what is here for the fragments, rows and position of another store."""
+        fragments_before = dict(self._fragments)
+        position = replace(position, applied_index=index)
+        try:
+            with self._transaction():
+                self._alter([])
+                self._alter(schemas)
+                for fragment_id, (max_commit_ts, current, history) in rows.items():
+                    self._fill(fragment_id, current, history)
+                    self._raise_recency(fragment_id, max_commit_ts)
+                self._write_position(position)
+        except BaseException:
+            self._fragments = fragments_before
+            raise
+        self.position, self.image_index = position, 0
+        self.checkpoint(image, index)
+
+    def _fill(self, fragment_id: FragmentId, current: pa.Table, history: pa.Table) -> None:
+        tables = self.tables(fragment_id)
+        for name, rows in ((tables.current, current), (tables.history, history)):
+            with registered(self._cursor, "transferred", rows):
+                self._cursor.execute(f"INSERT INTO {name} SELECT * FROM transferred")
 
     def size(self) -> list[FragmentSize]:
         """What each fragment occupies, as of the last checkpoint for the bytes."""

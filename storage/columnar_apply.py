@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.duckdb_node import quote_name
 from storage.fragments import FragmentSchema, Timestamp
@@ -58,7 +59,7 @@ class FragmentTables:
 
 
 @dataclass(slots=True)
-class _Numbered:
+class Numbered:
     """Batches of one segment with the number and time of the change each came from."""
 
     batches: list[pa.RecordBatch] = field(default_factory=list)
@@ -92,38 +93,58 @@ def _repeated(values: Sequence[int], lengths: Sequence[int]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.repeat(pa.scalar(v, pa.int64()), n) for v, n in pairs])
 
 
-class _Segment:
-    """Changes between two truncations."""
+class Segment:
+    """Changes of one fragment between two truncations, in order."""
 
     def __init__(self) -> None:
-        self.deletes = _Numbered()
-        self.inserts = _Numbered()
+        self.deletes = Numbered()
+        self.inserts = Numbered()
         # Whether some delete stands behind some insert, so that their keys must be compared.
         self.interleaved = False
 
     def add(self, step: Step, position: int) -> None:
-        if step.delete_keys is not None and self.inserts.batches:
-            self.interleaved = True
+        has_deletes = step.delete_keys is not None and step.delete_keys.num_rows > 0
+        self.interleaved |= has_deletes and bool(self.inserts.batches)
         self.deletes.add(step.delete_keys, 2 * position, step.timestamp)
         self.inserts.add(step.insert_rows, 2 * position + 1, step.timestamp)
+
+    def resolved_rows(self, cursor: duckdb.DuckDBPyConnection, schema: FragmentSchema) -> pa.Table:
+        """The inserted rows with their begin, and their end where a later delete has their key."""
+        matches = " AND ".join(f"r.{n} = k.{n}" for n in map(quote_name, schema.key))
+        with (
+            registered(cursor, "new_rows", self.inserts.table(BEGIN, numbered=True)),
+            registered(cursor, "ended_keys", self.deletes.table(END, numbered=True)),
+        ):
+            return cursor.sql(
+                f"SELECT {_columns(schema.names, prefix='r.')}, r.{BEGIN}, k.{END}"
+                f" FROM new_rows r ASOF LEFT JOIN ended_keys k"
+                f" ON {matches} AND r.{_SEQUENCE} < k.{_SEQUENCE}"
+            ).to_arrow_table()
+
+    def surviving_rows(self, cursor: duckdb.DuckDBPyConnection, schema: FragmentSchema) -> pa.Table:
+        """The inserted rows that no later delete of the segment takes away."""
+        if not self.interleaved:
+            return self.inserts.table()
+        rows = self.resolved_rows(cursor, schema)
+        return rows.filter(pc.is_null(rows[END]))
 
 
 def apply_steps(
     cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, steps: Sequence[Step]
 ) -> None:
     """Brings the fragment past `steps`, inside the cursor's open transaction."""
-    segment = _Segment()
+    segment = Segment()
     for position, step in enumerate(steps):
         if step.truncate:
             _apply_segment(cursor, tables, segment)
             _truncate(cursor, tables, step.timestamp)
-            segment = _Segment()
+            segment = Segment()
         segment.add(step, position)
     _apply_segment(cursor, tables, segment)
 
 
 def _apply_segment(
-    cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, segment: _Segment
+    cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, segment: Segment
 ) -> None:
     if segment.deletes.batches:
         _end_current_rows(cursor, tables, segment.deletes)
@@ -146,14 +167,14 @@ def _truncate(
 
 
 def _end_current_rows(
-    cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, deletes: _Numbered
+    cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, deletes: Numbered
 ) -> None:
     schema = tables.schema
     keys = _columns(schema.key)
     # A key deleted twice ended at the first: the row that the second met came in between.
     first = f"(SELECT {keys}, arg_min({END}, {_SEQUENCE}) AS {END} FROM ended_keys GROUP BY ALL)"
     matches = " AND ".join(f"f.{n} = k.{n}" for n in map(quote_name, schema.key))
-    with _registered(cursor, "ended_keys", deletes.table(END, numbered=True)):
+    with registered(cursor, "ended_keys", deletes.table(END, numbered=True)):
         cursor.execute(
             f"INSERT INTO {tables.history} SELECT {_columns(schema.names, prefix='f.')},"
             f" f.{BEGIN}, k.{END} FROM {tables.current} f JOIN {first} k ON {matches}"
@@ -161,11 +182,11 @@ def _end_current_rows(
         cursor.execute(f"DELETE FROM {tables.current} f USING ended_keys k WHERE {matches}")
 
 
-def _insert(cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, inserts: _Numbered) -> None:
+def _insert(cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, inserts: Numbered) -> None:
     timestamp = inserts.single_timestamp
     table = inserts.table(BEGIN if timestamp is None else None)
     begin = BEGIN if timestamp is None else str(timestamp)
-    with _registered(cursor, "new_rows", table):
+    with registered(cursor, "new_rows", table):
         cursor.execute(
             f"INSERT INTO {tables.current} SELECT {_columns(tables.schema.names)}, {begin}"
             " FROM new_rows"
@@ -173,21 +194,9 @@ def _insert(cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, inserts: 
 
 
 def _insert_interleaved(
-    cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, segment: _Segment
+    cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, segment: Segment
 ) -> None:
-    schema = tables.schema
-    names = _columns(schema.names, prefix="r.")
-    matches = " AND ".join(f"r.{n} = k.{n}" for n in map(quote_name, schema.key))
-    ended = (
-        f"SELECT {names}, r.{BEGIN}, k.{END} FROM new_rows r ASOF LEFT JOIN ended_keys k"
-        f" ON {matches} AND r.{_SEQUENCE} < k.{_SEQUENCE}"
-    )
-    with (
-        _registered(cursor, "new_rows", segment.inserts.table(BEGIN, numbered=True)),
-        _registered(cursor, "ended_keys", segment.deletes.table(END, numbered=True)),
-    ):
-        rows = cursor.sql(ended).to_arrow_table()
-    with _registered(cursor, "resolved_rows", rows):
+    with registered(cursor, "resolved_rows", segment.resolved_rows(cursor, tables.schema)):
         cursor.execute(
             f"INSERT INTO {tables.current} SELECT * EXCLUDE ({END}) FROM resolved_rows"
             f" WHERE {END} IS NULL"
@@ -202,7 +211,7 @@ def _columns(schema: FragmentSchema | Sequence[str], *more: str, prefix: str = "
     return ", ".join([*(prefix + quote_name(name) for name in names), *more])
 
 
-class _registered:
+class registered:
     """Makes an Arrow table visible to the cursor under a name, for the length of a block."""
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:

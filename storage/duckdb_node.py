@@ -35,7 +35,6 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("checkpoint_threshold", "'1TB'"),
     ("autoinstall_known_extensions", "false"),
     ("autoload_known_extensions", "false"),
-    ("enable_progress_bar", "false"),
 )
 
 Setup = Callable[[duckdb.DuckDBPyConnection], None]

@@ -94,9 +94,7 @@ class FragmentChange:
     def size_bytes(self) -> int:
         """About what it occupies."""
         return sum(
-            batch.get_total_buffer_size()
-            for batch in (self.delete_keys, self.insert_rows)
-            if batch is not None
+            batch.nbytes for batch in (self.delete_keys, self.insert_rows) if batch is not None
         )
 
 

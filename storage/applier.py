@@ -1,0 +1,227 @@
+"""Brings a tablet's columnar store up to its log, in the background and on demand (rule L5).
+
+The tablet pushes what each log entry means for the store; pushing is cheap. The queue goes to
+DuckDB as one transaction, when it holds `APPLY_BYTES` or is `APPLY_AGE_S` old, and earlier when
+a reader needs it. Everything that touches the store runs here, one call at a time, on a thread.
+
+Invariants:
+- operations reach the store in log order, whole entries only;
+- an entry the store already holds (index <= its applied index, met again while the log is
+  replayed) is not given to it twice;
+- after a failed call (a full disk, say) the queue is as before, the next reader gets the error,
+  and the background tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, TypeVarTuple
+
+import duckdb
+
+from cluster.errors import DqeError, InternalError, IoError
+from cluster.runtime import Runtime
+from storage.columnar import ColumnarStore, Operation
+from storage.fragments import FragmentId, Timestamp
+from storage.tasks import run_to_end
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+logger = logging.getLogger(__name__)
+
+APPLY_BYTES = 4 * 1024 * 1024
+APPLY_AGE_S = 0.5
+# Past this the log's driver waits for the store: what is queued may be in memory.
+QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
+RETRY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The effect of one log entry. `operation` is made when it is applied, on the thread.
+
+    `fragments` are those it touches, None for all; `timestamp` its commit's, or 0.
+    """
+
+    index: int
+    make: Callable[[], Operation]
+    size_bytes: int
+    timestamp: Timestamp = 0
+    fragments: frozenset[FragmentId] | None = None
+    done: Callable[[], None] | None = None
+
+
+def _nothing() -> None:
+    return None
+
+
+class StoreApplier:
+    """The queue before one store, and the only one who calls the store."""
+
+    def __init__(self, runtime: Runtime, store: ColumnarStore) -> None:
+        self._runtime = runtime
+        self._store = store
+        self._queue: list[Queued] = []
+        self._queue_bytes = 0
+        self._seen_index = store.position.applied_index
+        self._turn = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        # Log bytes that have gone into the store since its last checkpoint.
+        self.unsaved_bytes = 0
+
+    @property
+    def store(self) -> ColumnarStore:
+        return self._store
+
+    @property
+    def queue_bytes(self) -> int:
+        """What waits to be applied."""
+        return self._queue_bytes
+
+    def push(self, queued: Queued) -> None:
+        """Takes the effect of the next entry that has one."""
+        if queued.index <= self._store.position.applied_index:
+            if queued.done is not None:
+                queued.done()
+            return
+        self._queue.append(queued)
+        self._queue_bytes += queued.size_bytes
+        self._schedule()
+
+    def seen(self, index: int) -> None:
+        """Every entry up to `index` has been pushed, or has no effect on the store."""
+        self._seen_index = max(self._seen_index, index)
+
+    async def wait_room(self) -> None:
+        """Holds the log's driver back while the queue is over its limit."""
+        if self._queue_bytes > QUEUE_LIMIT_BYTES:
+            await self.flush()
+
+    def needed_by(self, fragments: Iterable[FragmentId], timestamp: Timestamp) -> bool:
+        """Whether a read of these fragments at the timestamp must see the queue applied."""
+        wanted = frozenset(fragments)
+        return any(
+            queued.fragments is None
+            or (queued.timestamp <= timestamp and not wanted.isdisjoint(queued.fragments))
+            for queued in self._queue
+        )
+
+    async def flush(self) -> None:
+        """Applies what is queued now; an error leaves it queued."""
+        if not self._queue:
+            return
+        await self._finish(self._flush(self._queue[-1].index))
+
+    async def run(self, function: Callable[[], T], first: Callable[[], None] = _nothing) -> T:
+        """Brings the store up to date and calls a function on a thread before it moves on.
+
+        `first` is called, on the loop, at the moment whose state the function will meet.
+        """
+        return await self._finish(self._run(function, first))
+
+    async def replace(self, function: Callable[[], None]) -> None:
+        """Calls a function that gives the store other contents; what was queued is void."""
+        await self._finish(self._replace(function))
+
+    async def checkpoint(self, image: Callable[[], bytes]) -> None:
+        """Makes everything seen so far durable, with the image of that moment."""
+        await self._finish(self._checkpoint(image))
+
+    async def _finish(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        # A caller may be cancelled; a call on the thread runs to its end, and holds the turn.
+        return await run_to_end(self._runtime, coroutine, f"store of {self._store.tablet_id}")
+
+    async def _flush(self, last: int) -> None:
+        async with self._turn:
+            # Whoever had the turn before may have applied it all.
+            if self._queue and self._queue[0].index <= last:
+                await self._apply_queue()
+
+    async def _run(self, function: Callable[[], T], first: Callable[[], None]) -> T:
+        async with self._turn:
+            first()
+            await self._apply_queue()
+            return await self._blocking(function)
+
+    async def _replace(self, function: Callable[[], None]) -> None:
+        async with self._turn:
+            await self._blocking(function)
+            self._queue, self._queue_bytes, self.unsaved_bytes = [], 0, 0
+            self._seen_index = self._store.position.applied_index
+
+    async def _checkpoint(self, image: Callable[[], bytes]) -> None:
+        async with self._turn:
+            unsaved = self.unsaved_bytes + self._queue_bytes
+            # One step: the image, the index it stands for and the queue up to there.
+            data, index = image(), self._seen_index
+            await self._apply_queue()
+            await self._blocking(self._store.checkpoint, data, index)
+            self.unsaved_bytes = max(0, self.unsaved_bytes - unsaved)
+
+    async def close(self) -> None:
+        """Stops the background; waits for a call under way. The queue is not applied."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        async with self._turn:
+            return
+
+    async def _apply_queue(self) -> None:
+        taken, index = list(self._queue), self._seen_index
+        if not taken and index == self._store.position.applied_index:
+            return
+        await self._blocking(_apply, self._store, taken, index)
+        del self._queue[: len(taken)]
+        applied_bytes = sum(queued.size_bytes for queued in taken)
+        self._queue_bytes -= applied_bytes
+        self.unsaved_bytes += applied_bytes
+        for queued in taken:
+            if queued.done is not None:
+                queued.done()
+
+    async def _blocking(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        try:
+            return await self._runtime.run_blocking(function, *args)
+        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+            raise IoError(f"the columnar store cannot go on: {error}") from error
+        except duckdb.Error as error:
+            raise InternalError(f"the columnar store failed: {error}") from error
+
+    def _schedule(self) -> None:
+        if self._closed:
+            return
+        if self._queue_bytes >= APPLY_BYTES:
+            self._start_background(0.0)
+        elif self._timer is None:
+            self._start_background(APPLY_AGE_S)
+
+    def _start_background(self, delay_s: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() <= asyncio.get_running_loop().time() + delay_s:
+                return
+            self._timer.cancel()
+        self._timer = self._runtime.call_later(delay_s, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        name = f"apply tablet {self._store.tablet_id}"
+        self._runtime.spawn(self._apply_in_background(), name)
+
+    async def _apply_in_background(self) -> None:
+        if self._closed:
+            return
+        try:
+            await self.flush()
+        except DqeError as error:
+            logger.error("tablet %s: %s", self._store.tablet_id, error.message)
+            if not self._closed and self._timer is None:
+                self._start_background(RETRY_S)
+
+
+def _apply(store: ColumnarStore, queue: Sequence[Queued], index: int) -> None:
+    store.apply([queued.make() for queued in queue], index)

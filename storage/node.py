@@ -1,0 +1,290 @@
+"""All that one node keeps: its data directory, log, DuckDB instance and tablets.
+
+    DIR/identity.json, lock        whose it is, and that it is in use (storage.identity)
+    DIR/wal/                       the one log (storage.wal)
+    DIR/tablets/<id>.duckdb        a store a tablet, each a cache of the log
+    DIR/staging/<id>/              changes without outcome; emptied at a start
+    DIR/spill/                     DuckDB's temporary files; emptied at a start
+    DIR/state/                     small states kept whole (`kept_file`)
+
+One task looks after the tablets about every second: leases, transactions in doubt, snapshots
+that are too old, and checkpoints, one tablet at a time. A checkpoint is due when enough log
+waits for it, when a change is older than `CHECKPOINT_AGE_S`, or when the log could let a
+segment go but for that tablet.
+
+`open` finds the stores; the floors above open the tablets they know of, each with its Raft
+group: `tablet = await storage.open_tablet(id)`, `group = await host.open_group(id, tablet,
+...)`, `tablet.attach(group)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import CannotConnectNow, DqeError
+from cluster.runtime import Runtime
+from storage.columnar import ColumnarStore
+from storage.columnar_apply import FragmentTables
+from storage.duckdb_node import DuckDbLimits, DuckDbNode, Setup
+from storage.fragments import FragmentId, FragmentSize, TabletId, Timestamp, TransactionId
+from storage.identity import DataDirectory, Identity
+from storage.kept_file import KeptFile
+from storage.participant import Outcome
+from storage.snapshot import Read, StoreSnapshot, open_views
+from storage.staging import Staging
+from storage.tablet import DEADLINE_S, Peers, Tablet, fragment_gone
+from storage.wal import WriteAheadLog, stop_process
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 1.0
+CHECKPOINT_BYTES = 64 * 1024 * 1024
+CHECKPOINT_AGE_S = 60.0
+# A stage that reads one snapshot for longer is ended (rule L4).
+MAX_SNAPSHOT_AGE_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class TabletSize:
+    """What a replica occupies: the file, and how its fragments share it."""
+
+    tablet_id: TabletId
+    file_bytes: int
+    fragments: tuple[FragmentSize, ...]
+
+
+class _NoPeers:
+    """Before the upper floors are there, nobody else can be asked."""
+
+    async def ask_home(self, tablet_id: TabletId, transaction_id: TransactionId) -> Outcome | None:
+        raise _nobody(tablet_id)
+
+    async def tell_commit(
+        self, tablet_id: TabletId, transaction_id: TransactionId, commit_ts: Timestamp
+    ) -> None:
+        raise _nobody(tablet_id)
+
+    async def ask_read_index(
+        self, tablet_id: TabletId, timestamp: Timestamp, deadline_s: float
+    ) -> int:
+        raise _nobody(tablet_id)
+
+
+def _nobody(tablet_id: TabletId) -> CannotConnectNow:
+    return CannotConnectNow(f"the leader of tablet {tablet_id} cannot be reached yet")
+
+
+def _no_setup(_: object) -> None:
+    return None
+
+
+class NodeStorage:
+    """See the module. Made by `open`."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        directory: DataDirectory,
+        duckdb: DuckDbNode,
+        log: WriteAheadLog,
+    ) -> None:
+        self._runtime = runtime
+        self._directory = directory
+        self._tablets: dict[TabletId, Tablet] = {}
+        self._checkpointed_s: dict[TabletId, float] = {}
+        self._snapshots: dict[StoreSnapshot, float] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self.duckdb = duckdb
+        self.log = log
+        # Set by the upper floors before any tablet needs another one.
+        self.peers: Peers = _NoPeers()
+
+    @classmethod
+    async def open(
+        cls,
+        runtime: Runtime,
+        directory: Path,
+        *,
+        limits: DuckDbLimits | None = None,
+        setup: Setup = _no_setup,
+        on_log_failure: Callable[[Exception], None] = stop_process,
+    ) -> NodeStorage:
+        """Takes the data directory and opens log and DuckDB. 55000 for a directory in use, of
+        another version or not ours; XX001 for a damaged log."""
+        held = DataDirectory.open(directory)
+        try:
+            log = await WriteAheadLog.open(directory / "wal", runtime, on_failure=on_log_failure)
+            duckdb = DuckDbNode(directory / "spill", limits, setup)
+        except BaseException:
+            held.close()
+            raise
+        for name in ("tablets", "state"):
+            (directory / name).mkdir(exist_ok=True)
+        shutil.rmtree(directory / "staging", ignore_errors=True)
+        storage = cls(runtime, held, duckdb, log)
+        storage._keeper = runtime.spawn(storage._keep(), "storage keeper")
+        return storage
+
+    async def close(self) -> None:
+        """Makes what is applied durable, closes everything and gives the directory back.
+
+        The Raft host is closed before. After a crash nothing of this is needed.
+        """
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        for tablet in list(self._tablets.values()):
+            if tablet.has_unsaved:
+                await self._checkpoint(tablet)
+            await tablet.close()
+        self._tablets.clear()
+        for snapshot in list(self._snapshots):
+            snapshot.close()
+        self.duckdb.close()
+        await self.log.close()
+        self._directory.close()
+
+    # Identity.
+
+    @property
+    def path(self) -> Path:
+        """The data directory."""
+        return self._directory.path
+
+    @property
+    def identity(self) -> Identity:
+        """Which node of which cluster; cluster_id is empty until it was set."""
+        return self._directory.identity
+
+    def set_identity(self, cluster_id: str, node_id: int) -> None:
+        """Writes down which node this is; 55000 when it is another already."""
+        self._directory.set_identity(cluster_id, node_id)
+
+    def expect_cluster(self, cluster_id: str) -> None:
+        """55000 for a data directory of another cluster."""
+        self._directory.expect_cluster(cluster_id)
+
+    def kept_file(self, name: str) -> KeptFile:
+        """A small state kept whole under that name."""
+        return KeptFile(self._runtime, self.path / "state" / name)
+
+    # Tablets.
+
+    @property
+    def tablets(self) -> Mapping[TabletId, Tablet]:
+        """The open tablets."""
+        return self._tablets
+
+    def tablet(self, tablet_id: TabletId) -> Tablet:
+        """An open tablet; 57P03 when it is not here."""
+        tablet = self._tablets.get(tablet_id)
+        if tablet is None:
+            raise CannotConnectNow(f"tablet {tablet_id} is not on this node")
+        return tablet
+
+    def stored_tablets(self) -> list[TabletId]:
+        """The tablets whose files are here, open or not, ascending."""
+        return sorted(int(p.stem) for p in (self.path / "tablets").glob("*.duckdb"))
+
+    async def open_tablet(self, tablet_id: TabletId) -> Tablet:
+        """Opens the replica's store, or a new one. XX001 for a file that does not open."""
+        if tablet_id in self._tablets:
+            return self._tablets[tablet_id]
+        store = await self._runtime.run_blocking(
+            ColumnarStore, self.duckdb, tablet_id, self._store_path(tablet_id)
+        )
+        staging = Staging(self.path / "staging" / str(tablet_id))
+        node_id = self.identity.node_id
+        tablet = Tablet(self._runtime, store, staging, node_id, lambda: self.peers)
+        self._tablets[tablet_id] = tablet
+        self._checkpointed_s[tablet_id] = self._runtime.monotonic()
+        return tablet
+
+    async def drop_tablet(self, tablet_id: TabletId) -> None:
+        """Removes the replica's files, open or not; its Raft group is dropped before."""
+        tablet = self._tablets.pop(tablet_id, None)
+        self._checkpointed_s.pop(tablet_id, None)
+        if tablet is not None:
+            await tablet.drop()
+        else:
+            self._store_path(tablet_id).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "staging" / str(tablet_id), ignore_errors=True)
+
+    async def sizes(self) -> list[TabletSize]:
+        """What every open tablet occupies, by tablet id."""
+        sizes = []
+        for tablet_id in sorted(self._tablets):
+            fragments = await self._tablets[tablet_id].sizes()
+            file_bytes = self._store_path(tablet_id).stat().st_size
+            sizes.append(TabletSize(tablet_id, file_bytes, tuple(fragments)))
+        return sizes
+
+    def _store_path(self, tablet_id: TabletId) -> Path:
+        return self.path / "tablets" / f"{tablet_id}.duckdb"
+
+    # Reading.
+
+    async def open_snapshot(
+        self, reads: Sequence[Read], timestamp: Timestamp, deadline_s: float = DEADLINE_S
+    ) -> StoreSnapshot:
+        """Opens fragments for reading at one timestamp (rule R1); close it after use.
+
+        57P03 when a tablet is not here or its leader does not answer in time, 55000 for a
+        fragment that is gone, 72000 for a timestamp below the horizon.
+        """
+        wanted: dict[TabletId, list[FragmentId]] = {}
+        for tablet_id, fragment_id in reads:
+            wanted.setdefault(tablet_id, []).append(fragment_id)
+        prepared = await asyncio.gather(
+            *(self.tablet(t).prepare_read(f, timestamp, deadline_s) for t, f in wanted.items())
+        )
+        tables: dict[Read, FragmentTables] = {}
+        for (tablet_id, fragments), found in zip(wanted.items(), prepared, strict=True):
+            for fragment_id in fragments:
+                if fragment_id not in found:
+                    raise fragment_gone(tablet_id, fragment_id)
+                tables[tablet_id, fragment_id] = found[fragment_id]
+        cursor, views = await self._runtime.run_blocking(open_views, self.duckdb, tables, timestamp)
+        snapshot = StoreSnapshot(cursor, views, timestamp, self._forget_snapshot)
+        self._snapshots[snapshot] = self._runtime.monotonic()
+        return snapshot
+
+    def _forget_snapshot(self, snapshot: StoreSnapshot) -> None:
+        self._snapshots.pop(snapshot, None)
+
+    # Keeping.
+
+    async def _keep(self) -> None:
+        while True:
+            await self._runtime.sleep(TICK_S)
+            now = self._runtime.monotonic()
+            for tablet in list(self._tablets.values()):
+                tablet.tick()
+            for snapshot, opened_s in list(self._snapshots.items()):
+                if now - opened_s > MAX_SNAPSHOT_AGE_S:
+                    snapshot.expire()
+            await self.checkpoint_due()
+
+    async def checkpoint_due(self) -> None:
+        """Checkpoints the tablets whose time has come."""
+        now = self._runtime.monotonic()
+        holding = self.log.holding_groups()
+        for tablet_id, tablet in list(self._tablets.items()):
+            if not tablet.has_unsaved:
+                continue
+            old = now - self._checkpointed_s[tablet_id] > CHECKPOINT_AGE_S
+            if old or tablet_id in holding or tablet.unsaved_bytes > CHECKPOINT_BYTES:
+                await self._checkpoint(tablet)
+
+    async def _checkpoint(self, tablet: Tablet) -> None:
+        try:
+            await tablet.checkpoint()
+        except DqeError as error:
+            # The log keeps what the store could not; the next round tries again.
+            logger.error("checkpoint of tablet %s failed: %s", tablet.tablet_id, error.message)
+        self._checkpointed_s[tablet.tablet_id] = self._runtime.monotonic()

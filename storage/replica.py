@@ -1,0 +1,410 @@
+"""What every replica of a tablet does: follow the log, keep the store, answer reads.
+
+The log drives two things. The participant (who is under way, who ended how) takes in each
+entry as it is applied. The columnar store follows behind through `storage.applier`. So there
+are three indexes:
+
+    applied_index            what the participant has taken in; what the log's driver sees
+    store applied index      what the tables hold; a read brings it up to what it needs
+    durable_index            from where the log is needed after a crash
+
+At a checkpoint the file takes the participant's image and everything applied. Transactions
+without an outcome then are in the image by name only; their entries stay in the log, so the
+durable index stays below the first of them. After a restart the log is replayed from there:
+of the entries up to the image only those of the named transactions count again. Entries that
+came by a snapshot from another replica were never in this node's log: they are *carried* in
+the image until their transaction ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import msgspec
+
+from cluster.raft.log import Entry, EntryKind
+from cluster.runtime import Runtime
+from storage.applier import Queued, StoreApplier
+from storage.columnar import (
+    AlterOperation,
+    ColumnarStore,
+    CommitOperation,
+    HorizonOperation,
+)
+from storage.columnar_apply import FragmentTables
+from storage.entries import (
+    Alter,
+    ChangeEntry,
+    Confirm,
+    Horizon,
+    Ingest,
+    Prepare,
+    TabletEntry,
+    decode_changes,
+    decode_entry,
+)
+from storage.fragments import (
+    FragmentChange,
+    FragmentId,
+    FragmentSchema,
+    FragmentSize,
+    TabletId,
+    Timestamp,
+    TransactionId,
+)
+from storage.participant import (
+    ApplyChunks,
+    DropChunks,
+    Ended,
+    Granted,
+    Instruction,
+    LogAbort,
+    Outcome,
+    Participant,
+    ParticipantImage,
+)
+from storage.staging import StagedEntry, Staging
+from storage.tasks import deadline
+from storage.transfer import StoreContents, export_store, replace_store
+
+# Longer entries are written to the staging file on a thread.
+_INLINE_BYTES = 256 * 1024
+
+
+class CarriedEntry(msgspec.Struct, frozen=True, array_like=True):
+    """An entry of a transaction without outcome, kept outside the log."""
+
+    term: int
+    index: int
+    data: bytes
+
+
+class ReplicaImage(msgspec.Struct, frozen=True):
+    """The participant at a checkpoint; `first_unresolved` is the oldest log entry it needs."""
+
+    participant: ParticipantImage = ParticipantImage()
+    carried: tuple[CarriedEntry, ...] = ()
+    first_unresolved: int | None = None
+
+
+class ReplicaSnapshot(msgspec.Struct, frozen=True):
+    """All of a tablet at one index, for another replica."""
+
+    image: ReplicaImage
+    store: StoreContents
+
+
+class TabletReplica:
+    """A `cluster.raft.state_machine.StateMachine` over one columnar store."""
+
+    def __init__(self, runtime: Runtime, store: ColumnarStore, staging: Staging) -> None:
+        self.tablet_id: TabletId = store.tablet_id
+        self._runtime = runtime
+        self._staging = staging
+        self._applier = StoreApplier(runtime, store)
+        self._schemas: dict[FragmentId, FragmentSchema] = dict(store.fragments)
+        self._schema_version = store.position.schema_version
+        self._lock_waiters: dict[TransactionId, asyncio.Future[bool]] = {}
+        self._end_waiters: dict[TransactionId, list[asyncio.Future[None]]] = {}
+        self._index_waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._load_image(store.image, store.image_index)
+        self._applied_index = self._durable_index
+
+    def _load_image(self, data: bytes, index: int) -> None:
+        image = msgspec.msgpack.decode(data, type=ReplicaImage) if data else ReplicaImage()
+        self._participant = Participant(image.participant)
+        self._image_index = index
+        self._unresolved = frozenset(image.participant.unresolved)
+        self._carried_index = 0
+        for carried in image.carried:
+            self._apply_kept(carried)
+            self._carried_index = carried.index
+        self._durable_index = _durable_index(image, index)
+
+    def _apply_kept(self, carried: CarriedEntry) -> None:
+        decoded, _ = decode_entry(carried.data)
+        assert isinstance(decoded, Ingest | Prepare)
+        staged = self._staging.keep(_staged(decoded, carried.term, carried.index, carried.data))
+        self._participant.apply(decoded, carried.term, staged)
+
+    # The state machine.
+
+    @property
+    def applied_index(self) -> int:
+        """The last log entry taken in."""
+        return self._applied_index
+
+    @property
+    def durable_index(self) -> int:
+        """The log is needed from the next entry on."""
+        return self._durable_index
+
+    @property
+    def schemas(self) -> dict[FragmentId, FragmentSchema]:
+        """The fragments as the log has them. Not to be changed."""
+        return self._schemas
+
+    @property
+    def schema_version(self) -> int:
+        """The version that came with the last `alter`."""
+        return self._schema_version
+
+    async def apply(self, entries: Sequence[Entry]) -> list[object]:
+        """Takes in log entries; see `StateMachine`."""
+        results = [await self._apply_entry(entry) for entry in entries]
+        await self._applier.wait_room()
+        return results
+
+    async def snapshot(self) -> tuple[int, bytes]:
+        """Everything as of the applied index."""
+        image: ReplicaImage | None = None
+        index = 0
+
+        def freeze() -> None:
+            nonlocal image, index
+            image, index = self._image(carry_all=True), self._applied_index
+
+        contents = await self._applier.run(partial(export_store, self._applier.store), first=freeze)
+        assert image is not None
+        return index, msgspec.msgpack.encode(ReplicaSnapshot(image, contents))
+
+    async def restore(self, index: int, data: bytes) -> None:
+        """Becomes what `snapshot` described, durably."""
+        snapshot = msgspec.msgpack.decode(data, type=ReplicaSnapshot)
+        image = msgspec.msgpack.encode(snapshot.image)
+        store = self._applier.store
+        await self._applier.replace(partial(replace_store, store, snapshot.store, image, index))
+        self._staging.close()
+        self._schemas = dict(store.fragments)
+        self._schema_version = store.position.schema_version
+        self._load_image(image, index)
+        self._carried_index = index
+        self._durable_index = self._applied_index = index
+        self._wake_index_waiters()
+        for transaction_id in [*self._end_waiters]:
+            self._end(transaction_id, None)
+
+    async def _apply_entry(self, entry: Entry) -> object:
+        decoded = decode_entry(entry.data)[0] if entry.kind is EntryKind.COMMAND else None
+        if entry.index <= self._image_index and not self._is_unresolved(decoded):
+            decoded = None
+        staged = None
+        if isinstance(decoded, ChangeEntry):
+            staged = await self._stage(decoded, entry)
+        # No await from here on: a checkpoint must never see half an entry.
+        result = self._take_in(decoded, entry, staged)
+        self._applied_index = entry.index
+        self._applier.seen(entry.index)
+        self._wake_index_waiters()
+        return result
+
+    def _is_unresolved(self, decoded: TabletEntry | None) -> bool:
+        return isinstance(decoded, Ingest | Prepare) and decoded.transaction_id in self._unresolved
+
+    async def _stage(self, decoded: ChangeEntry, entry: Entry) -> StagedEntry:
+        staged = _staged(decoded, entry.term, entry.index, entry.data)
+        if not isinstance(decoded, Ingest | Prepare):
+            return staged  # its outcome is here already
+        long = len(entry.data) > _INLINE_BYTES
+        if long and self._staging.goes_to_disk(decoded.transaction_id, len(entry.data)):
+            return await self._runtime.run_blocking(self._staging.keep, staged)
+        return self._staging.keep(staged)
+
+    def _take_in(
+        self, decoded: TabletEntry | None, entry: Entry, staged: StagedEntry | None
+    ) -> object:
+        if decoded is None:
+            return None
+        if isinstance(decoded, Alter):
+            self._schemas = {schema.fragment_id: schema for schema in decoded.fragments}
+            self._schema_version = decoded.schema_version
+            operation = AlterOperation(decoded.fragments, decoded.schema_version)
+            self._applier.push(Queued(entry.index, lambda: operation, len(entry.data)))
+            return None
+        if isinstance(decoded, Horizon):
+            prune = HorizonOperation(decoded.horizon)
+            self._applier.push(Queued(entry.index, lambda: prune, len(entry.data)))
+            return None
+        result, instructions = self._participant.apply(decoded, entry.term, staged)
+        self._follow(instructions, entry.index)
+        if isinstance(decoded, Confirm):
+            return None
+        return result
+
+    # What the participant asks for.
+
+    def _follow(self, instructions: Iterable[Instruction], index: int = 0) -> None:
+        for instruction in instructions:
+            if isinstance(instruction, ApplyChunks):
+                self._push_commit(instruction, index)
+            elif isinstance(instruction, DropChunks):
+                self._staging.drop(instruction.transaction_id)
+            elif isinstance(instruction, Granted):
+                self._grant(instruction.transaction_id, granted=True)
+            elif isinstance(instruction, Ended):
+                self._grant(instruction.transaction_id, granted=False)
+                self._end(instruction.transaction_id, instruction.outcome)
+            else:
+                self._propose_abort(instruction)
+
+    def _push_commit(self, instruction: ApplyChunks, index: int) -> None:
+        entries: Sequence[StagedEntry] = sorted(instruction.chunks, key=lambda e: e.sequence)
+        fragments = frozenset(fragment for entry in entries for fragment in entry.fragments)
+        self._applier.push(
+            Queued(
+                index,
+                partial(self._commit_operation, instruction.commit_ts, entries),
+                sum(entry.length for entry in entries),
+                instruction.commit_ts,
+                fragments,
+                partial(self._staging.drop, instruction.transaction_id),
+            )
+        )
+
+    def _commit_operation(
+        self, commit_ts: Timestamp, entries: Sequence[StagedEntry]
+    ) -> CommitOperation:
+        return CommitOperation(commit_ts, self._load_changes(entries))
+
+    def _load_changes(self, entries: Sequence[StagedEntry]) -> list[FragmentChange]:
+        """The changes in staged entries, in order; blocks on the disk. Runs on any thread."""
+        changes: list[FragmentChange] = []
+        for buffer in self._staging.load(entries):
+            entry, bodies = decode_entry(buffer)
+            assert isinstance(entry, ChangeEntry)
+            changes += decode_changes(entry.changes, bodies, self._schemas.get)
+        return changes
+
+    def _grant(self, transaction_id: TransactionId, *, granted: bool) -> None:
+        waiter = self._lock_waiters.pop(transaction_id, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(granted)
+
+    def _end(self, transaction_id: TransactionId, outcome: Outcome | None) -> None:
+        for waiter in self._end_waiters.pop(transaction_id, []):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _propose_abort(self, instruction: LogAbort) -> None:
+        raise AssertionError(f"a follower cannot log {instruction}")
+
+    # Reading.
+
+    async def wait_applied(self, index: int, deadline_s: float) -> None:
+        """Returns once the log is taken in up to `index`; 57P03 when that takes too long."""
+        if self._applied_index >= index:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._index_waiters.append((index, waiter))
+        async with deadline(deadline_s, f"tablet {self.tablet_id} did not catch up"):
+            await waiter
+
+    def _wake_index_waiters(self) -> None:
+        if not self._index_waiters:
+            return
+        waiting = self._index_waiters
+        self._index_waiters = [w for w in waiting if w[0] > self._applied_index]
+        for index, waiter in waiting:
+            if index <= self._applied_index and not waiter.done():
+                waiter.set_result(None)
+
+    async def _wait_pending(self, timestamp: Timestamp) -> None:
+        """Returns once every transaction that may commit at or below S has its outcome here."""
+        pending = self._participant.pending_below(timestamp)
+        waiters = [self._end_waiter(transaction_id) for transaction_id in pending]
+        for waiter in waiters:
+            await waiter
+
+    def _end_waiter(self, transaction_id: TransactionId) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._end_waiters.setdefault(transaction_id, []).append(waiter)
+        return waiter
+
+    async def _bring_up(
+        self, fragment_ids: Sequence[FragmentId], timestamp: Timestamp
+    ) -> dict[FragmentId, FragmentTables]:
+        """The store's tables once they hold what a read at the timestamp needs.
+
+        A fragment that is not here is left out; `snapshot.open_views` says so.
+        """
+        if self._applier.needed_by(fragment_ids, timestamp):
+            await self._applier.flush()
+        store = self._applier.store
+        return {f: store.tables(f) for f in fragment_ids if f in store.fragments}
+
+    # Keeping.
+
+    @property
+    def unsaved_bytes(self) -> int:
+        """Log bytes whose effects the next checkpoint would make durable."""
+        return self._applier.unsaved_bytes + self._applier.queue_bytes
+
+    @property
+    def has_unsaved(self) -> bool:
+        """Whether a checkpoint would raise the durable index or save an effect."""
+        return self._applied_index > self._image_index
+
+    async def checkpoint(self) -> None:
+        """Makes everything applied durable; the log may be cut up to `durable_index` after."""
+        image: ReplicaImage | None = None
+        index = 0
+
+        def freeze() -> bytes:
+            nonlocal image, index
+            image, index = self._image(), self._applied_index
+            return msgspec.msgpack.encode(image)
+
+        await self._applier.checkpoint(freeze)
+        assert image is not None
+        self._durable_index = max(self._durable_index, _durable_index(image, index))
+
+    async def sizes(self) -> list[FragmentSize]:
+        """What each fragment of the tablet occupies here."""
+        return await self._applier.run(self._applier.store.size)
+
+    async def close(self) -> None:
+        """Stops following the log; what is not durable is replayed at the next start."""
+        await self._applier.close()
+        self._staging.close()
+        self._applier.store.close()
+
+    async def drop(self) -> None:
+        """Removes the replica's files."""
+        await self._applier.close()
+        self._staging.close()
+        self._applier.store.drop()
+
+    def _image(self, *, carry_all: bool = False) -> ReplicaImage:
+        participant = self._participant.image()
+        entries = sorted(
+            (
+                entry
+                for transaction_id in participant.unresolved
+                for entry in self._participant.transactions[transaction_id].chunks
+            ),
+            key=lambda entry: entry.index,
+        )
+        carried = [e for e in entries if carry_all or e.index <= self._carried_index]
+        in_log = [e.index for e in entries if e not in carried]
+        buffers = self._staging.load(carried)
+        return ReplicaImage(
+            participant,
+            tuple(
+                CarriedEntry(e.term, e.index, b.to_pybytes())
+                for e, b in zip(carried, buffers, strict=True)
+            ),
+            min(in_log, default=None),
+        )
+
+
+def _durable_index(image: ReplicaImage, index: int) -> int:
+    return index if image.first_unresolved is None else min(index, image.first_unresolved - 1)
+
+
+def _staged(decoded: ChangeEntry, term: int, index: int, data: bytes) -> StagedEntry:
+    # Chunks are numbered; an entry that prepares or decides comes behind all of them.
+    sequence = decoded.sequence if isinstance(decoded, Ingest) else decoded.chunks
+    fragments = frozenset(change.fragment_id for change in decoded.changes)
+    return StagedEntry(decoded.transaction_id, term, index, sequence, fragments, len(data), data)

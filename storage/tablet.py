@@ -1,0 +1,685 @@
+"""A tablet: a replica, and, while this node leads it, the transactions that write it.
+
+The leader keeps for each transaction a *draft*: changes that are not logged yet. Small ones
+stay in the draft and go into the one entry that commits or prepares them, so a one-row INSERT
+is one log entry and one sync; large ones are logged as `ingest` chunks while they come in.
+
+How a transaction on this tablet alone commits (rule C3): validate unique keys under the lock,
+mark it, draw C, log `write`. With others (C4): `prepare` here, or `mark_home` and `decide` at
+its home, `commit` here. Whatever is cancelled or fails half-way is settled by the log: a mark
+stays until an entry, the end of the lease or of the leader's term says how it ended.
+
+Every public coroutine of a transaction renews its lease, and holds it while it runs. Errors:
+57P03 when this node does not lead the tablet (`NotLeader`), 40001 when the transaction is lost,
+23505, 55P03 when a lock is not had in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Protocol
+
+from cluster.errors import (
+    CannotConnectNow,
+    DqeError,
+    LockNotAvailable,
+    ObjectNotInPrerequisiteState,
+    StatementCompletionUnknown,
+)
+from cluster.raft.errors import not_leader
+from cluster.runtime import Runtime
+from storage.columnar import ColumnarStore
+from storage.columnar_apply import FragmentTables
+from storage.drafts import Draft, encode_with_changes, in_shape, pieces
+from storage.entries import (
+    CHUNK_BYTES,
+    Abort,
+    Alter,
+    ChangeHeader,
+    Commit,
+    Confirm,
+    Decision,
+    Horizon,
+    Ingest,
+    Prepare,
+    TabletEntry,
+    Write,
+    encode_entry,
+)
+from storage.fragments import (
+    FragmentChange,
+    FragmentId,
+    FragmentSchema,
+    TabletId,
+    Timestamp,
+    TransactionId,
+)
+from storage.locks import LockMode
+from storage.participant import (
+    ABORTED,
+    LogAbort,
+    Outcome,
+    Phase,
+    lost_transaction,
+)
+from storage.replica import TabletReplica
+from storage.staging import StagedEntry, Staging
+from storage.tasks import deadline, run_to_end
+from storage.uniqueness import find_violation
+
+logger = logging.getLogger(__name__)
+
+DEADLINE_S = 30.0
+# Chunks of one transaction on their way into the log; more are waited for.
+CHUNKS_IN_FLIGHT = 4
+# A prepared transaction asks its home, a home its participants, after this long without word.
+IN_DOUBT_S = 3.0
+
+
+class ReplicationGroup(Protocol):
+    """What a tablet needs of its Raft group (`cluster.raft`'s `RaftGroup`)."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this replica leads and has applied an entry of its own term."""
+        ...
+
+    @property
+    def leader_id(self) -> int | None: ...
+
+    @property
+    def term(self) -> int: ...
+
+    async def propose(self, data: bytes, *, deadline_s: float) -> object:
+        """The result of applying the entry here, once it is committed."""
+        ...
+
+    async def read_barrier(self, *, deadline_s: float) -> int:
+        """Returns when everything committed before the call is applied here; leader only."""
+        ...
+
+    def on_leadership(self, started: Callable[[int], None], stopped: Callable[[], None]) -> None:
+        """Calls `started` with the term when this replica serves as leader, also if it does
+        already, and `stopped` when it no longer does."""
+        ...
+
+    def compact_log(self) -> None:
+        """Cuts the log to the machine's durable index."""
+        ...
+
+
+class Peers(Protocol):
+    """Other tablets, wherever they are led. The upper floors carry the questions there."""
+
+    async def ask_home(self, tablet_id: TabletId, transaction_id: TransactionId) -> Outcome | None:
+        """`Tablet.status` at the home; None while the transaction runs."""
+        ...
+
+    async def tell_commit(
+        self, tablet_id: TabletId, transaction_id: TransactionId, commit_ts: Timestamp
+    ) -> None:
+        """`Tablet.commit` at a participant; returns at once for a tablet that is no more."""
+        ...
+
+    async def ask_read_index(
+        self, tablet_id: TabletId, timestamp: Timestamp, deadline_s: float
+    ) -> int:
+        """`Tablet.read_index` at the tablet's leader."""
+        ...
+
+
+class Tablet(TabletReplica):
+    """See the module. Open it, give it its group with `attach`, then use it."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        store: ColumnarStore,
+        staging: Staging,
+        node_id: int,
+        peers: Callable[[], Peers],
+    ) -> None:
+        super().__init__(runtime, store, staging)
+        self._node_id = node_id
+        self._peers = peers
+        self._group: ReplicationGroup | None = None
+        self._drafts: dict[TransactionId, Draft] = {}
+        self._busy: Counter[TransactionId] = Counter()
+        self._serving = asyncio.Event()
+        self._doubts: dict[TransactionId, float] = {}
+        self._settling: dict[TransactionId, None] = {}
+
+    # Leadership.
+
+    def attach(self, group: ReplicationGroup) -> None:
+        """Gives the tablet its group; call before the first proposal."""
+        self._group = group
+        group.on_leadership(self._started, self._stopped)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this replica leads and serves."""
+        group = self._group
+        return group is not None and group.is_leader and self._participant.term == group.term
+
+    def _started(self, term: int) -> None:
+        self._participant.end_term()
+        self._drafts.clear()
+        instructions = self._participant.begin_term(term)
+        self._serving.set()
+        self._follow(instructions)
+
+    def _stopped(self) -> None:
+        self._serving.clear()
+        self._follow(self._participant.end_term())
+        self._drafts.clear()
+        self._doubts.clear()
+
+    async def _lead(self, deadline_s: float = DEADLINE_S) -> ReplicationGroup:
+        """The group, once this replica serves as its leader; NotLeader where another does."""
+        group = self._group
+        if group is None:
+            raise CannotConnectNow(f"tablet {self.tablet_id} is not open yet")
+        if not self.is_leader:
+            if group.leader_id not in (None, 0, self._node_id):
+                raise not_leader(self.tablet_id, self._node_id, group.leader_id)
+            async with deadline(deadline_s, f"tablet {self.tablet_id} did not get a leader here"):
+                await self._serving.wait()
+        return group
+
+    async def _propose(self, entry: TabletEntry) -> object:
+        """Logs an entry without changes; its result here."""
+        return await self._propose_encoded(encode_entry(entry))
+
+    async def _propose_encoded(self, data: bytes) -> object:
+        group = await self._lead()
+        return await group.propose(data, deadline_s=DEADLINE_S)
+
+    def _propose_abort(self, instruction: LogAbort) -> None:
+        name = f"abort {instruction.transaction_id} on tablet {self.tablet_id}"
+        self._runtime.spawn(self._log_abort(instruction), name)
+
+    async def _log_abort(self, instruction: LogAbort) -> None:
+        try:
+            await self._propose(Abort(instruction.transaction_id, instruction.decided))
+        except DqeError as error:
+            # The lease's next tick, or the next leader, tries again.
+            logger.info("tablet %s: could not log an abort: %s", self.tablet_id, error.message)
+
+    # Transactions: locks and changes.
+
+    async def lock(
+        self,
+        transaction_id: TransactionId,
+        mode: LockMode | str = LockMode.EXCLUSIVE,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """Locks the whole tablet until the transaction's outcome. 55P03 when not in time."""
+        await self._lead(deadline_s)
+        with self._speaking(transaction_id):
+            await self._lock(transaction_id, LockMode(mode), deadline_s)
+
+    async def _lock(self, transaction_id: TransactionId, mode: LockMode, deadline_s: float) -> None:
+        now = self._runtime.monotonic()
+        if self._participant.request_lock(transaction_id, mode, now):
+            return
+        waiter = self._lock_waiters.get(transaction_id)
+        if waiter is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._lock_waiters[transaction_id] = waiter
+        try:
+            async with asyncio.timeout(deadline_s):
+                granted = await asyncio.shield(waiter)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            self._lock_waiters.pop(transaction_id, None)
+            self._follow(self._participant.abandon(transaction_id))
+            if isinstance(error, TimeoutError):
+                raise LockNotAvailable(
+                    "canceling statement due to lock timeout",
+                    detail=f"Tablet {self.tablet_id} was locked for {deadline_s:g} s.",
+                ) from error
+            raise
+        if not granted:
+            raise lost_transaction("it ended while it waited for a lock")
+
+    async def stage(self, transaction_id: TransactionId, change: FragmentChange) -> None:
+        """Adds a change to the transaction; invisible until its outcome.
+
+        Changes apply in the order in which they are staged. Returns when the change is kept,
+        in memory or on its way into the log; an error of the log comes with a later call.
+        """
+        await self._lead()
+        schema = self._schemas.get(change.fragment_id)
+        if schema is None:
+            raise fragment_gone(self.tablet_id, change.fragment_id)
+        with self._speaking(transaction_id):
+            draft = self._drafts.setdefault(transaction_id, Draft())
+            for piece in pieces(in_shape(change, schema)):
+                draft.add(piece)
+                if draft.size_bytes >= CHUNK_BYTES:
+                    await self._log_chunk(transaction_id, draft)
+            if draft.error is not None:
+                raise draft.error
+
+    async def _log_chunk(self, transaction_id: TransactionId, draft: Draft) -> None:
+        sequence, changes = draft.chunks, draft.take()
+        draft.chunks += 1
+        term = self._participant.transactions[transaction_id].term
+        while len(draft.in_flight) >= CHUNKS_IN_FLIGHT:
+            await draft.in_flight.pop(0)
+        chunk = self._propose_chunk(transaction_id, term, sequence, changes, draft)
+        name = f"chunk {sequence} of {transaction_id} on tablet {self.tablet_id}"
+        draft.in_flight.append(self._runtime.spawn(chunk, name))
+
+    async def _propose_chunk(
+        self,
+        transaction_id: TransactionId,
+        term: int,
+        sequence: int,
+        changes: Sequence[FragmentChange],
+        draft: Draft,
+    ) -> None:
+        def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
+            return Ingest(transaction_id, term, sequence, headers)
+
+        try:
+            data = await self._runtime.run_blocking(encode_with_changes, make, changes)
+            result = await self._propose_encoded(data)
+        except DqeError as error:
+            draft.error = draft.error or error
+            return
+        if result == ABORTED and draft.error is None:
+            draft.error = lost_transaction("its chunks came to another leader's log")
+
+    # Transactions: one tablet.
+
+    async def write(
+        self,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        draw_timestamp: Callable[[], Awaitable[Timestamp]],
+    ) -> Timestamp:
+        """Commits a transaction that changes this tablet alone; its commit timestamp.
+
+        `floor` is an oracle timestamp seen before the call. 40003 when the answer was lost.
+        """
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            draft = await self._validated(transaction_id)
+            commit = self._write(transaction_id, floor, draft, draw_timestamp)
+            name = f"write {transaction_id} on tablet {self.tablet_id}"
+            return await run_to_end(self._runtime, commit, name)
+
+    async def _write(
+        self,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        draft: Draft,
+        draw_timestamp: Callable[[], Awaitable[Timestamp]],
+    ) -> Timestamp:
+        term = self._mark(transaction_id, floor)
+        with self._giving_up(transaction_id):
+            commit_ts = await draw_timestamp()
+
+        def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
+            return Write(transaction_id, term, commit_ts, draft.chunks, headers)
+
+        return _committed(await self._propose_last(transaction_id, make, draft))
+
+    # Transactions: several tablets.
+
+    async def prepare(
+        self, transaction_id: TransactionId, floor: Timestamp, home_tablet: TabletId
+    ) -> None:
+        """Promises, in the log, to do what the home decides."""
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            if self._participant.transactions[transaction_id].phase is Phase.PREPARED:
+                return
+            draft = await self._validated(transaction_id)
+            prepare = self._prepare(transaction_id, floor, home_tablet, draft)
+            name = f"prepare {transaction_id} on tablet {self.tablet_id}"
+            await run_to_end(self._runtime, prepare, name)
+
+    async def _prepare(
+        self,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        home_tablet: TabletId,
+        draft: Draft,
+    ) -> None:
+        term = self._mark(transaction_id, floor)
+        exclusive = self._participant.lock.mode(transaction_id) is LockMode.EXCLUSIVE
+
+        def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
+            return Prepare(
+                transaction_id, term, floor, home_tablet, exclusive, draft.chunks, headers
+            )
+
+        result = await self._propose_last(transaction_id, make, draft)
+        if isinstance(result, Outcome) and not result.committed:
+            raise lost_transaction("it was aborted before it was prepared")
+
+    async def mark_home(self, transaction_id: TransactionId, floor: Timestamp) -> None:
+        """Validates and marks the transaction where its decision will be logged."""
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            await self._validated(transaction_id)
+            self._mark(transaction_id, floor)
+
+    async def decide(
+        self,
+        transaction_id: TransactionId,
+        commit_ts: Timestamp,
+        participants: Sequence[TabletId],
+    ) -> Timestamp:
+        """Commits the transaction everywhere: once this is logged, it has happened."""
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            transaction = self._participant.transactions[transaction_id]
+            if transaction.phase is not Phase.MARKED:
+                raise lost_transaction("its home was not marked")
+            draft = self._drafts.setdefault(transaction_id, Draft())
+            others = tuple(t for t in participants if t != self.tablet_id)
+            decide = self._decide(transaction_id, transaction.term, commit_ts, others, draft)
+            name = f"decide {transaction_id} on tablet {self.tablet_id}"
+            return await run_to_end(self._runtime, decide, name)
+
+    async def _decide(
+        self,
+        transaction_id: TransactionId,
+        term: int,
+        commit_ts: Timestamp,
+        participants: tuple[TabletId, ...],
+        draft: Draft,
+    ) -> Timestamp:
+        def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
+            return Decision(transaction_id, term, commit_ts, participants, draft.chunks, headers)
+
+        return _committed(await self._propose_last(transaction_id, make, draft))
+
+    async def commit(self, transaction_id: TransactionId, commit_ts: Timestamp) -> None:
+        """Does what the home decided with what is prepared here. May be called again."""
+        await self._lead()
+        outcome = self._participant.outcome(transaction_id)
+        if outcome is None:
+            logged = self._propose(Commit(transaction_id, commit_ts))
+            outcome = _as_outcome(await run_to_end(self._runtime, logged, "commit"))
+        if outcome.commit_ts != commit_ts:
+            raise lost_transaction("it ended otherwise here")
+
+    async def abort(self, transaction_id: TransactionId) -> None:
+        """Ends the transaction without effect.
+
+        For a coordinator that has not asked the home to decide, or was told that the home
+        aborted. A transaction that ended already, either way, is left as it is.
+        """
+        await self._lead()
+        self._drafts.pop(transaction_id, None)
+        self._doubts.pop(transaction_id, None)
+        for instruction in self._participant.abandon(transaction_id):
+            if isinstance(instruction, LogAbort):
+                abort = self._propose(Abort(transaction_id, instruction.decided))
+                await run_to_end(self._runtime, abort, "abort")
+            else:
+                self._follow([instruction])
+
+    async def release(self, transaction_id: TransactionId) -> None:
+        """The same as `abort`, for a transaction that only locked."""
+        await self.abort(transaction_id)
+
+    async def status(self, transaction_id: TransactionId) -> Outcome | None:
+        """How the transaction ended, None while it runs (rule C5).
+
+        One that nobody speaks for is aborted in the log before it is said to be.
+        """
+        await self._lead()
+        outcome = self._participant.outcome(transaction_id)
+        if outcome is not None or transaction_id in self._participant.transactions:
+            return outcome
+        abort = self._propose(Abort(transaction_id, decided=False))
+        return _as_outcome(await run_to_end(self._runtime, abort, "status"))
+
+    async def confirm(self, transaction_id: TransactionId, tablets: Sequence[TabletId]) -> None:
+        """These participants have committed; the home may forget them (rule C6)."""
+        if transaction_id in self._participant.unconfirmed():
+            await self._propose(Confirm(transaction_id, tuple(tablets)))
+
+    # Definition.
+
+    async def alter(self, fragments: Sequence[FragmentSchema], schema_version: int) -> None:
+        """From here on the tablet holds exactly these fragments."""
+        await self._propose(Alter(tuple(fragments), schema_version))
+
+    async def set_horizon(self, horizon: Timestamp) -> None:
+        """Lets history go that ended at or before the timestamp (rule L7)."""
+        await self._propose(Horizon(horizon))
+
+    # Reading.
+
+    async def prepare_read(
+        self,
+        fragment_ids: Sequence[FragmentId],
+        timestamp: Timestamp,
+        deadline_s: float = DEADLINE_S,
+    ) -> dict[FragmentId, FragmentTables]:
+        """Makes a read at the timestamp possible here (rules R1, R3); the tables to read.
+
+        On the leader that is waiting for what may commit at or below it; elsewhere, asking the
+        leader how far to follow, and following.
+        """
+        async with deadline(deadline_s, f"tablet {self.tablet_id} could not be read"):
+            if self.is_leader or self._leads_soon():
+                await self.read_index(timestamp, deadline_s)
+            else:
+                index = await self._peers().ask_read_index(self.tablet_id, timestamp, deadline_s)
+                await self.wait_applied(index, deadline_s)
+            return await self._bring_up(fragment_ids, timestamp)
+
+    async def read_index(self, timestamp: Timestamp, deadline_s: float = DEADLINE_S) -> int:
+        """The log index that holds every commit at or below the timestamp. Leader only."""
+        group = await self._lead(deadline_s)
+        await group.read_barrier(deadline_s=deadline_s)
+        async with deadline(deadline_s, f"tablet {self.tablet_id} has transactions in doubt"):
+            await self._wait_pending(timestamp)
+        if not self.is_leader:
+            raise not_leader(self.tablet_id, self._node_id, group.leader_id)
+        return self._applied_index
+
+    def _leads_soon(self) -> bool:
+        group = self._group
+        return group is not None and group.leader_id == self._node_id
+
+    # Time.
+
+    async def checkpoint(self) -> None:
+        """Makes everything applied durable and lets the log be cut."""
+        await super().checkpoint()
+        if self._group is not None:
+            self._group.compact_log()
+
+    def tick(self) -> None:
+        """Called about every second: lapsed leases, and transactions in doubt."""
+        if not self.is_leader:
+            return
+        now = self._runtime.monotonic()
+        for transaction_id in list(self._busy):
+            transaction = self._participant.transactions.get(transaction_id)
+            if transaction is not None:
+                self._participant.touch(transaction_id, now)
+        self._follow(self._participant.expire(now))
+        open_ones = self._participant.transactions
+        for transaction_id in [t for t in self._drafts if t not in open_ones]:
+            del self._drafts[transaction_id]
+        self._settle_doubts(now)
+
+    def _settle_doubts(self, now: float) -> None:
+        doubtful = [t.id for t in self._participant.prepared()]
+        decided = list(self._participant.unconfirmed())
+        for transaction_id in [t for t in self._doubts if t not in (*doubtful, *decided)]:
+            del self._doubts[transaction_id]
+        for transaction_id in (*doubtful, *decided):
+            due = self._doubts.setdefault(transaction_id, now + IN_DOUBT_S)
+            if due <= now and transaction_id not in self._settling:
+                self._doubts[transaction_id] = now + IN_DOUBT_S
+                self._settling[transaction_id] = None
+                name = f"settle {transaction_id} on tablet {self.tablet_id}"
+                self._runtime.spawn(self._settle(transaction_id), name)
+
+    async def _settle(self, transaction_id: TransactionId) -> None:
+        """Ends a doubt: a participant asks its home, a home tells its participants."""
+        try:
+            decision = self._participant.unconfirmed().get(transaction_id)
+            if decision is not None:
+                await self._tell_participants(transaction_id, *decision)
+                return
+            transaction = self._participant.transactions.get(transaction_id)
+            if transaction is not None and transaction.phase is Phase.PREPARED:
+                await self._ask_home(transaction_id, transaction.home_tablet)
+        except DqeError as error:
+            logger.info(
+                "tablet %s: transaction %s stays in doubt: %s",
+                self.tablet_id,
+                transaction_id,
+                error.message,
+            )
+        finally:
+            del self._settling[transaction_id]
+
+    async def _tell_participants(
+        self, transaction_id: TransactionId, commit_ts: Timestamp, tablets: Sequence[TabletId]
+    ) -> None:
+        for tablet_id in tablets:
+            await self._peers().tell_commit(tablet_id, transaction_id, commit_ts)
+            await self.confirm(transaction_id, [tablet_id])
+
+    async def _ask_home(self, transaction_id: TransactionId, home_tablet: TabletId) -> None:
+        outcome = await self._peers().ask_home(home_tablet, transaction_id)
+        if outcome is None:
+            return
+        if outcome.committed:
+            await self.commit(transaction_id, outcome.commit_ts)
+        else:
+            await self._propose(Abort(transaction_id, decided=True))
+
+    # Helpers of transactions.
+
+    @contextmanager
+    def _speaking(self, transaction_id: TransactionId, *, known: bool = False) -> Iterator[None]:
+        """The coordinator speaks for the transaction: its lease holds during the block."""
+        now = self._runtime.monotonic()
+        if known:
+            self._participant.known(transaction_id, now)
+        else:
+            self._participant.touch(transaction_id, now)
+        self._busy[transaction_id] += 1
+        try:
+            yield
+        finally:
+            self._busy[transaction_id] -= 1
+            if not self._busy[transaction_id]:
+                del self._busy[transaction_id]
+
+    @contextmanager
+    def _giving_up(self, transaction_id: TransactionId) -> Iterator[None]:
+        """Whatever goes wrong in the block, nothing of the transaction was decided."""
+        try:
+            yield
+        except BaseException:
+            self._follow(self._participant.abandon(transaction_id))
+            raise
+
+    def _mark(self, transaction_id: TransactionId, floor: Timestamp) -> int:
+        transaction = self._participant.mark(transaction_id, floor, self._runtime.monotonic())
+        return transaction.term
+
+    async def _validated(self, transaction_id: TransactionId) -> Draft:
+        """The draft, once its chunks are logged and its rows keep the unique constraints."""
+        draft = self._drafts.setdefault(transaction_id, Draft())
+        while draft.in_flight:
+            await draft.in_flight.pop(0)
+        if draft.error is not None:
+            raise draft.error
+        checked = [f for f in draft.inserts_into if self._has_unique(f)]
+        if checked:
+            await self._lock(transaction_id, LockMode.EXCLUSIVE, DEADLINE_S)
+            await self._check_unique(transaction_id, draft, checked)
+        # Other calls may have run meanwhile.
+        self._participant.known(transaction_id, self._runtime.monotonic())
+        return draft
+
+    def _has_unique(self, fragment_id: FragmentId) -> bool:
+        schema = self._schemas.get(fragment_id)
+        return schema is not None and bool(schema.unique)
+
+    async def _check_unique(
+        self, transaction_id: TransactionId, draft: Draft, fragment_ids: Sequence[FragmentId]
+    ) -> None:
+        chunks = list(self._participant.transactions[transaction_id].chunks)
+        check = partial(self._find_violation, chunks, list(draft.changes), fragment_ids)
+        violation = await self._applier.run(check)
+        if violation is not None:
+            raise violation
+
+    def _find_violation(
+        self,
+        chunks: Sequence[StagedEntry],
+        last: Sequence[FragmentChange],
+        fragment_ids: Sequence[FragmentId],
+    ) -> DqeError | None:
+        ordered = sorted(chunks, key=lambda entry: entry.sequence)
+        changes = [*self._load_changes(ordered), *last]
+        store = self._applier.store
+        with store.cursor() as cursor:
+            for fragment_id in fragment_ids:
+                if fragment_id not in store.fragments:
+                    continue
+                own = [change for change in changes if change.fragment_id == fragment_id]
+                violation = find_violation(cursor, store.tables(fragment_id), own)
+                if violation is not None:
+                    return violation
+        return None
+
+    async def _propose_last(
+        self,
+        transaction_id: TransactionId,
+        make: Callable[[tuple[ChangeHeader, ...]], TabletEntry],
+        draft: Draft,
+    ) -> object:
+        """Logs the entry that settles the transaction, with what is left in its draft."""
+        self._drafts.pop(transaction_id, None)
+        data = encode_with_changes(make, draft.changes)
+        try:
+            return await self._propose_encoded(data)
+        except StatementCompletionUnknown:
+            raise  # the mark stays until the log says how it ended
+        except DqeError:
+            self._follow(self._participant.abandon(transaction_id))
+            raise
+
+
+def fragment_gone(tablet_id: TabletId, fragment_id: FragmentId) -> ObjectNotInPrerequisiteState:
+    """The error for a fragment that the tablet does not hold (any more, or yet)."""
+    return ObjectNotInPrerequisiteState(
+        f"fragment {fragment_id} of tablet {tablet_id} is not on this node",
+        hint="The table was changed or moved while the statement was planned; run it again.",
+    )
+
+
+def _as_outcome(result: object) -> Outcome:
+    if isinstance(result, Outcome):
+        return result
+    assert isinstance(result, DqeError) or result is None, result
+    raise result if isinstance(result, DqeError) else lost_transaction("it is still prepared")
+
+
+def _committed(result: object) -> Timestamp:
+    outcome = _as_outcome(result)
+    if not outcome.committed:
+        raise lost_transaction("another outcome was logged before")
+    return outcome.commit_ts
