@@ -12,14 +12,12 @@ of two, the later wins. A wrong clock can only hide a node until it is heard of 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from catalog.model import Catalog
+from cluster.raft.state_machine import SnapshotStore
 
 
 class Announcement(msgspec.Struct, frozen=True):
@@ -32,23 +30,16 @@ class Announcement(msgspec.Struct, frozen=True):
 Announcements = dict[int, Announcement]
 
 
-class BookStore(Protocol):
-    """Keeps the book over restarts."""
-
-    def load(self) -> bytes | None: ...
-
-    def save(self, data: bytes) -> None: ...
-
-
 class AddressBook:
     """Node id -> RPC address, the best that is known here."""
 
-    def __init__(self, store: BookStore) -> None:
+    def __init__(self, store: SnapshotStore) -> None:
         self._store = store
-        data = store.load()
-        self._known: Announcements = (
-            msgspec.msgpack.decode(data, type=Announcements) if data else {}
-        )
+        self._known: Announcements = {}
+        kept = store.load()
+        if kept is not None:
+            self._known = msgspec.msgpack.decode(kept[1], type=Announcements)
+        self._saved = self._known
 
     @property
     def announcements(self) -> Mapping[int, Announcement]:
@@ -60,7 +51,7 @@ class AddressBook:
         return known.address if known else None
 
     def learn(self, announcements: Mapping[int, Announcement]) -> None:
-        """Takes what is newer than what is known, and keeps it."""
+        """Takes what is newer than what is known."""
         newer = {
             node_id: announcement
             for node_id, announcement in announcements.items()
@@ -68,11 +59,17 @@ class AddressBook:
         }
         if newer:
             self._known = {**self._known, **newer}
-            self._store.save(msgspec.msgpack.encode(self._known))
 
     def learn_catalog(self, catalog: Catalog) -> None:
         """Takes the catalog's addresses of nodes that did not announce themselves."""
         self.learn({n.id: Announcement(n.rpc_address) for n in catalog.nodes.values()})
+
+    async def keep(self) -> None:
+        """Writes the book down if it changed since it was."""
+        if self._known is not self._saved:
+            known = self._known
+            await self._store.save(0, msgspec.msgpack.encode(known))
+            self._saved = known
 
     def _is_news(self, node_id: int, announcement: Announcement) -> bool:
         known = self._known.get(node_id)
@@ -80,33 +77,3 @@ class AddressBook:
             return True
         # Both from the catalog: the newer copy of it counts.
         return announcement.started_ms == known.started_ms == 0 and announcement != known
-
-
-class FileStore:
-    """One small file, replaced whole: a `BookStore`, and with an index a `SnapshotStore`.
-
-    The new bytes are synced before they take the file's name, and the directory after, so a
-    crash leaves the former file or the new one.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def load(self) -> bytes | None:
-        try:
-            return self._path.read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def save(self, data: bytes) -> None:
-        temporary = self._path.with_suffix(".new")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

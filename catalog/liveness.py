@@ -87,6 +87,7 @@ class Liveness:
         while True:
             for address in self._targets():
                 self._runtime.spawn(self._ping(address), "ping")
+            await self._book.keep()
             await self._runtime.sleep(PING_S)
 
     def _targets(self) -> list[str]:

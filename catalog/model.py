@@ -257,8 +257,9 @@ class Tablet:
     """The unit of replication: a Raft group that holds co-located fragments.
 
     `replicas` are the nodes that should hold one; the first is preferred as leader. Voters
-    come first: `voters` of them vote, the others learn. `epoch` grows with every change of
-    what the tablet holds.
+    come first: `voters` of them vote, the others learn. `founders` are the voters with which
+    its group began; a replica that came later joins through them. `epoch` grows with every
+    change of what the tablet holds.
     """
 
     id: TabletId
@@ -268,6 +269,7 @@ class Tablet:
     epoch: int = 1
     durability: Durability = Durability.QUORUM
     placement: Placement | None = None
+    founders: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

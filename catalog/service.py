@@ -232,6 +232,13 @@ class CatalogService:
                 complaint, hint="A majority of the catalog's voter nodes must be up."
             ) from None
 
+    def address_of(self, node_id: NodeId) -> str:
+        """Where to reach a node; CannotConnectNow when nobody ever said."""
+        address = self._book.address_of(node_id)
+        if address is None:
+            raise CannotConnectNow(f"the address of node {node_id} is not known")
+        return address
+
     # --- Changing it -------------------------------------------------------------------------
 
     async def execute(
@@ -336,7 +343,7 @@ class CatalogService:
                 )
             try:
                 await self._rpc.call(
-                    self._book.address_of(node.id) or node.rpc_address,
+                    self.address_of(node.id),
                     WAIT_METHOD,
                     WaitVersion(version),
                     WaitVersion,

@@ -426,6 +426,7 @@ def _new_tablet(
             colocation,
             replicas,
             voters,
+            founders=replicas[:voters],
             epoch=0,
             durability=table.durability,
             placement=placement,

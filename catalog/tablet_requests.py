@@ -1,0 +1,119 @@
+"""What goes over the wire to a tablet's leader: one struct a method of `storage.tablet.Tablet`.
+
+Every request of a transaction names the leader term under which the transaction began at that
+tablet, 0 when it has not yet; the answer names the term it was served in. So a coordinator
+never goes on at a new leader that knows nothing of the locks and changes given to the old one
+(rule C2): it gets 40001.
+
+A change travels as two Arrow IPC streams one after the other in the body, either may be empty.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import pyarrow as pa
+
+from storage.fragments import FragmentChange, FragmentId, TabletId, Timestamp, TransactionId
+
+
+class TransactionRequest(msgspec.Struct, frozen=True):
+    """Root of a transaction's requests."""
+
+    tablet_id: TabletId
+    transaction_id: TransactionId
+    term: int
+
+
+class Lock(TransactionRequest, frozen=True):
+    mode: str
+
+
+class Stage(TransactionRequest, frozen=True):
+    """`delete_bytes` of the body are the keys to delete, the rest the rows to insert."""
+
+    fragment_id: FragmentId
+    truncate: bool
+    delete_bytes: int
+
+
+class Write(TransactionRequest, frozen=True):
+    floor: Timestamp
+
+
+class Prepare(TransactionRequest, frozen=True):
+    floor: Timestamp
+    home_tablet: TabletId
+
+
+class MarkHome(TransactionRequest, frozen=True):
+    floor: Timestamp
+
+
+class Decide(TransactionRequest, frozen=True):
+    commit_ts: Timestamp
+    participants: tuple[TabletId, ...]
+
+
+class Commit(TransactionRequest, frozen=True):
+    commit_ts: Timestamp
+
+
+class Abort(TransactionRequest, frozen=True):
+    pass
+
+
+class AskStatus(TransactionRequest, frozen=True):
+    pass
+
+
+class AskReadIndex(msgspec.Struct, frozen=True):
+    tablet_id: TabletId
+    timestamp: Timestamp
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The request was carried out in that term; `value` is the method's number, if any."""
+
+    term: int
+    value: int = 0
+
+
+class Status(msgspec.Struct, frozen=True):
+    """`running`, or ended with `commit_ts`, 0 when aborted."""
+
+    running: bool
+    commit_ts: Timestamp = 0
+
+
+def encode_change(change: FragmentChange) -> tuple[int, bytes]:
+    """The length of the first part of the body, and the body."""
+    deletes = _to_ipc(change.delete_keys)
+    return len(deletes), deletes + _to_ipc(change.insert_rows)
+
+
+def decode_change(request: Stage, body: bytes | memoryview) -> FragmentChange:
+    """The change that `encode_change` described."""
+    view = memoryview(body)
+    return FragmentChange(
+        request.fragment_id,
+        _from_ipc(view[: request.delete_bytes]),
+        _from_ipc(view[request.delete_bytes :]),
+        request.truncate,
+    )
+
+
+def _to_ipc(batch: pa.RecordBatch | None) -> bytes:
+    if batch is None or batch.num_rows == 0:
+        return b""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _from_ipc(data: memoryview) -> pa.RecordBatch | None:
+    if not len(data):
+        return None
+    with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
+        return reader.read_next_batch()

@@ -1,0 +1,459 @@
+"""Tablets wherever they are led: requests find the leader, and are repeated only where safe.
+
+    TabletClient --(leader here)--> TabletServer method --> storage Tablet
+                 --(elsewhere)----> RPC --> the same method at the leader's node
+
+Which requests may be sent again after an answer was lost:
+
+    lock                    yes, while the transaction holds nothing else there
+    stage, prepare,         no: the error goes up, the coordinator aborts, nothing was decided
+      mark_home
+    write, decide           no, but the tablet is asked how the transaction ended (rule C5);
+                            40003 only when nobody can say by the deadline
+    commit, abort, status,  yes: doing them again changes nothing
+      read_index
+
+A request that surely was not carried out (no connection, not the leader) is sent again, to
+whoever leads by then, until the deadline; with the term of `tablet_requests` in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from catalog import tablet_requests as requests
+from catalog.model import NodeId, TabletId
+from catalog.service import CatalogService
+from catalog.tablet_requests import Done, Status
+from catalog.tablets import TabletManager
+from cluster.errors import (
+    AnswerLost,
+    CannotConnectNow,
+    DqeError,
+    Outcome,
+    SerializationFailure,
+    StatementCompletionUnknown,
+)
+from cluster.rpc import CallContext, RpcNode
+from cluster.runtime import Runtime
+from storage.fragments import FragmentChange, Timestamp, TransactionId
+from storage.node import NodeStorage
+from storage.participant import Outcome as TransactionOutcome
+
+RETRY_PAUSE_S = 0.05
+DEADLINE_S = 30.0
+
+# A method of `TabletServer`: request, seconds left -> answer.
+Handler = Callable[..., Awaitable[msgspec.Struct]]
+
+R = TypeVar("R", bound=msgspec.Struct)
+Request = requests.TransactionRequest | requests.AskReadIndex
+
+
+class TabletServer:
+    """Carries requests out on the tablets of this node."""
+
+    def __init__(
+        self, rpc: RpcNode, storage: NodeStorage, tablets: TabletManager, catalog: CatalogService
+    ) -> None:
+        self._storage = storage
+        self._tablets = tablets
+        self._timestamps = catalog.timestamps
+        handlers: list[tuple[type[Request], Handler]] = [
+            (requests.Lock, self.lock),
+            (requests.Write, self.write),
+            (requests.Prepare, self.prepare),
+            (requests.MarkHome, self.mark_home),
+            (requests.Decide, self.decide),
+            (requests.Commit, self.commit),
+            (requests.Abort, self.abort),
+            (requests.AskStatus, self.status),
+            (requests.AskReadIndex, self.read_index),
+        ]
+        for request_type, handler in handlers:
+            rpc.handle(method_name(request_type), request_type, _served(handler))
+        rpc.handle(method_name(requests.Stage), requests.Stage, self._serve_stage)
+
+    async def lock(self, request: requests.Lock, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        self._check_term(request)
+        await tablet.lock(request.transaction_id, request.mode, deadline_s)
+        return self._done(request)
+
+    async def _serve_stage(
+        self, context: CallContext, request: requests.Stage, body: bytes | memoryview
+    ) -> Done:
+        return await self.stage(request, requests.decode_change(request, body))
+
+    async def stage(self, request: requests.Stage, change: FragmentChange) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        self._check_term(request)
+        await tablet.stage(request.transaction_id, change)
+        return self._done(request)
+
+    async def write(self, request: requests.Write, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        self._check_term(request)
+        commit_ts = await tablet.write(
+            request.transaction_id, request.floor, self._timestamps.commit_timestamp
+        )
+        return self._done(request, commit_ts)
+
+    async def prepare(self, request: requests.Prepare, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        self._check_term(request)
+        await tablet.prepare(request.transaction_id, request.floor, request.home_tablet)
+        return self._done(request)
+
+    async def mark_home(self, request: requests.MarkHome, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        self._check_term(request)
+        await tablet.mark_home(request.transaction_id, request.floor)
+        return self._done(request)
+
+    async def decide(self, request: requests.Decide, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        self._check_term(request)
+        commit_ts = await tablet.decide(
+            request.transaction_id, request.commit_ts, request.participants
+        )
+        return self._done(request, commit_ts)
+
+    async def commit(self, request: requests.Commit, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        await tablet.commit(request.transaction_id, request.commit_ts)
+        return self._done(request)
+
+    async def abort(self, request: requests.Abort, deadline_s: float) -> Done:
+        await self._storage.tablet(request.tablet_id).abort(request.transaction_id)
+        return self._done(request)
+
+    async def status(self, request: requests.AskStatus, deadline_s: float) -> Status:
+        outcome = await self._storage.tablet(request.tablet_id).status(request.transaction_id)
+        if outcome is None:
+            return Status(running=True)
+        return Status(running=False, commit_ts=outcome.commit_ts)
+
+    async def read_index(self, request: requests.AskReadIndex, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        return Done(0, await tablet.read_index(request.timestamp, deadline_s))
+
+    def _term(self, tablet_id: TabletId) -> int:
+        group = self._tablets.group(tablet_id)
+        return group.term if group is not None else 0
+
+    def _check_term(self, request: requests.TransactionRequest) -> None:
+        if request.term not in (0, self._term(TabletId(request.tablet_id))):
+            raise SerializationFailure(
+                "could not serialize access because a tablet changed its leader",
+                detail=f"Tablet {request.tablet_id} has another leader than the transaction"
+                " began with.",
+                hint="The transaction might succeed if retried.",
+            )
+
+    def _done(self, request: requests.TransactionRequest, value: int = 0) -> Done:
+        return Done(self._term(TabletId(request.tablet_id)), value)
+
+
+def method_name(request_type: type[Request]) -> str:
+    """The RPC method that takes such requests, as `tablet.MarkHome`."""
+    return f"tablet.{request_type.__name__}"
+
+
+def _served(handler: Handler) -> Handler:
+    async def serve(
+        context: CallContext, request: Request, body: bytes | memoryview
+    ) -> msgspec.Struct:
+        return await handler(request, context.remaining_s())
+
+    return serve
+
+
+class TabletClient:
+    """Speaks to tablet leaders for this node's coordinators, and for its tablets' peers."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        rpc: RpcNode,
+        catalog: CatalogService,
+        tablets: TabletManager,
+        server: TabletServer,
+        node_id: NodeId,
+    ) -> None:
+        self._runtime = runtime
+        self._rpc = rpc
+        self._catalog = catalog
+        self._tablets = tablets
+        self._server = server
+        self._node_id = node_id
+        # Where a request was served last, and the term a transaction began with at a tablet.
+        self._leaders: dict[TabletId, NodeId] = {}
+        self._terms: dict[tuple[TransactionId, TabletId], int] = {}
+
+    # --- Transactions ------------------------------------------------------------------------
+
+    async def lock(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        mode: str,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """Locks the tablet for the transaction; also renews its lease."""
+        term = self._term(transaction_id, tablet_id)
+        request = requests.Lock(tablet_id, transaction_id, term, mode)
+        self._begun(
+            request,
+            await self._ask(request, Done, self._server.lock, deadline_s, again=term == 0),
+        )
+
+    async def stage(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        change: FragmentChange,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """Adds a change to the transaction, behind those staged before."""
+        request = requests.Stage(
+            tablet_id,
+            transaction_id,
+            self._term(transaction_id, tablet_id),
+            change.fragment_id,
+            change.truncate,
+            0,
+        )
+
+        async def here(_: requests.Stage, deadline_s: float) -> Done:
+            return await self._server.stage(request, change)
+
+        self._begun(request, await self._ask(request, Done, here, deadline_s, change=change))
+
+    async def write(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        deadline_s: float = DEADLINE_S,
+    ) -> Timestamp:
+        """Commits on this tablet alone; the commit timestamp."""
+        term = self._term(transaction_id, tablet_id)
+        request = requests.Write(tablet_id, transaction_id, term, floor)
+        return await self._settled(request, self._server.write, deadline_s)
+
+    async def prepare(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        home_tablet: int,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """The tablet will do what the home decides."""
+        term = self._term(transaction_id, tablet_id)
+        request = requests.Prepare(tablet_id, transaction_id, term, floor, home_tablet)
+        await self._ask(request, Done, self._server.prepare, deadline_s)
+
+    async def mark_home(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """Marks the transaction at the tablet that will decide."""
+        term = self._term(transaction_id, tablet_id)
+        request = requests.MarkHome(tablet_id, transaction_id, term, floor)
+        await self._ask(request, Done, self._server.mark_home, deadline_s)
+
+    async def decide(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        commit_ts: Timestamp,
+        participants: Sequence[int],
+        deadline_s: float = DEADLINE_S,
+    ) -> Timestamp:
+        """Commits everywhere, by the home's log."""
+        term = self._term(transaction_id, tablet_id)
+        request = requests.Decide(tablet_id, transaction_id, term, commit_ts, tuple(participants))
+        return await self._settled(request, self._server.decide, deadline_s)
+
+    async def commit(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        commit_ts: Timestamp,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """Tells a participant the home's decision."""
+        self._terms.pop((transaction_id, TabletId(tablet_id)), None)
+        request = requests.Commit(tablet_id, transaction_id, 0, commit_ts)
+        await self._ask(request, Done, self._server.commit, deadline_s, again=True)
+
+    async def abort(
+        self, tablet_id: int, transaction_id: TransactionId, deadline_s: float = DEADLINE_S
+    ) -> None:
+        """Ends the transaction at the tablet without effect."""
+        self._terms.pop((transaction_id, TabletId(tablet_id)), None)
+        request = requests.Abort(tablet_id, transaction_id, 0)
+        await self._ask(request, Done, self._server.abort, deadline_s, again=True)
+
+    async def status(
+        self, tablet_id: int, transaction_id: TransactionId, deadline_s: float = DEADLINE_S
+    ) -> TransactionOutcome | None:
+        """How the transaction ended by that tablet's log, None while it runs there."""
+        request = requests.AskStatus(tablet_id, transaction_id, 0)
+        status = await self._ask(request, Status, self._server.status, deadline_s, again=True)
+        return None if status.running else TransactionOutcome(status.commit_ts)
+
+    async def _settled(
+        self,
+        request: requests.Write | requests.Decide,
+        here: Handler,
+        deadline_s: float,
+    ) -> Timestamp:
+        """The commit timestamp; when the answer is lost, what the tablet's log says."""
+        ends_s = self._runtime.monotonic() + deadline_s
+        try:
+            done = await self._ask(request, Done, here, deadline_s)
+            return done.value
+        except (AnswerLost, StatementCompletionUnknown) as lost:
+            return await self._outcome_after(request, lost, ends_s)
+        finally:
+            self._terms.pop((request.transaction_id, TabletId(request.tablet_id)), None)
+
+    async def _outcome_after(
+        self, request: requests.Write | requests.Decide, lost: DqeError, ends_s: float
+    ) -> Timestamp:
+        while (left_s := ends_s - self._runtime.monotonic()) > 0:
+            try:
+                outcome = await self.status(request.tablet_id, request.transaction_id, left_s)
+            except CannotConnectNow:
+                break
+            if outcome is not None and outcome.committed:
+                return outcome.commit_ts
+            if outcome is not None:
+                raise SerializationFailure(
+                    "could not serialize access because a tablet changed its leader",
+                    detail=lost.message,
+                    hint="The transaction might succeed if retried.",
+                ) from lost
+            await self._runtime.sleep(RETRY_PAUSE_S)
+        raise StatementCompletionUnknown(
+            "it is not known whether the transaction was committed", detail=lost.message
+        ) from lost
+
+    # --- Reads, and what tablets ask each other (`storage.tablet.Peers`) -----------------------
+
+    async def ask_read_index(self, tablet_id: int, timestamp: Timestamp, deadline_s: float) -> int:
+        """How far a replica must follow to serve a read at the timestamp (rule R3)."""
+        request = requests.AskReadIndex(tablet_id, timestamp)
+        done = await self._ask(request, Done, self._server.read_index, deadline_s, again=True)
+        return done.value
+
+    async def ask_home(
+        self, tablet_id: int, transaction_id: TransactionId
+    ) -> TransactionOutcome | None:
+        """What the home says of a transaction in doubt."""
+        return await self.status(tablet_id, transaction_id)
+
+    async def tell_commit(
+        self, tablet_id: int, transaction_id: TransactionId, commit_ts: Timestamp
+    ) -> None:
+        """Repeats a decision to a participant; nothing to do for a tablet that was dropped."""
+        if not self._is_dropped(TabletId(tablet_id)):
+            await self.commit(tablet_id, transaction_id, commit_ts)
+
+    def _is_dropped(self, tablet_id: TabletId) -> bool:
+        catalog = self._catalog.current
+        return tablet_id not in catalog.tablets and tablet_id < catalog.next_id
+
+    # --- Finding the leader --------------------------------------------------------------------
+
+    async def _ask(
+        self,
+        request: Request,
+        reply_type: type[R],
+        here: Handler,
+        deadline_s: float,
+        *,
+        again: bool = False,
+        change: FragmentChange | None = None,
+    ) -> R:
+        """Sends the request to the leader, and `again` also after a lost answer."""
+        ends_s = self._runtime.monotonic() + deadline_s
+        tablet_id = TabletId(request.tablet_id)
+        attempt = 0
+        while True:
+            left_s = max(ends_s - self._runtime.monotonic(), 0.001)
+            node_id = self._candidate(tablet_id, attempt)
+            try:
+                reply = await self._send(node_id, request, reply_type, here, left_s, change)
+            except CannotConnectNow as error:
+                self._leaders.pop(tablet_id, None)
+                lost = error.outcome is Outcome.UNKNOWN and not again
+                if lost or left_s <= RETRY_PAUSE_S or not self._may_return(request):
+                    raise
+            else:
+                self._leaders[tablet_id] = node_id
+                return reply
+            attempt += 1
+            await self._runtime.sleep(RETRY_PAUSE_S)
+
+    def _may_return(self, request: Request) -> bool:
+        """Whether asking again makes sense at all."""
+        return not self._is_dropped(TabletId(request.tablet_id))
+
+    def _candidate(self, tablet_id: TabletId, attempt: int) -> NodeId:
+        """Whom to ask: who answered last, who this node's replica follows, then all in turn."""
+        tablet = self._catalog.current.tablets.get(tablet_id)
+        if tablet is None:
+            raise CannotConnectNow(
+                f"tablet {tablet_id} does not exist (any more)",
+                hint="The table was changed while the statement was planned; run it again.",
+            )
+        hint = self._leaders.get(tablet_id) or self._tablets.leader_of(tablet_id)
+        if attempt == 0 and hint in tablet.replicas:
+            assert hint is not None
+            return hint
+        return tablet.replicas[attempt % len(tablet.replicas)]
+
+    async def _send(
+        self,
+        node_id: NodeId,
+        request: Request,
+        reply_type: type[R],
+        here: Handler,
+        deadline_s: float,
+        change: FragmentChange | None,
+    ) -> R:
+        if node_id == self._node_id:
+            reply = await here(request, deadline_s)
+            assert isinstance(reply, reply_type)
+            return reply
+        body = b""
+        if change is not None:
+            assert isinstance(request, requests.Stage)
+            length, body = requests.encode_change(change)
+            request = msgspec.structs.replace(request, delete_bytes=length)
+        address = self._catalog.address_of(node_id)
+        answer = await self._rpc.call(
+            address,
+            method_name(type(request)),
+            request,
+            reply_type,
+            body=body,
+            deadline_s=deadline_s,
+        )
+        return answer.header
+
+    def _term(self, transaction_id: TransactionId, tablet_id: int) -> int:
+        return self._terms.get((transaction_id, TabletId(tablet_id)), 0)
+
+    def _begun(self, request: requests.TransactionRequest, done: Done) -> None:
+        self._terms.setdefault((request.transaction_id, TabletId(request.tablet_id)), done.term)

@@ -1,0 +1,183 @@
+"""Keeps this node's tablets as the catalog says: which are here, what they hold, who votes.
+
+    new catalog version --> reconcile: drop, open, alter (where led here), change members
+                                \\--> `wait_reconciled`: DDL returns after every live node's
+
+Opening and dropping is each node's own. What a tablet holds, and who its members are, is its
+leader's: it logs an `alter` when the catalog's epoch of the tablet is above the one last
+logged, and makes one membership change at a time towards the replicas the catalog names. A
+node counts as reconciled with a version when its replicas have *applied* those alters, whoever
+logged them.
+
+A tablet that the catalog does not name is dropped only if its id is below the catalog's
+`next_id`: ids are never used again, so it was dropped, and is not one from a newer version
+than this (after a restart older) copy.
+
+Left out: moving tablets, and replacing dead replicas (the repair loop's).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from catalog.fragment_schemas import tablet_schemas
+from catalog.model import Catalog, NodeId, Tablet, TabletId
+from catalog.service import CatalogService
+from cluster.errors import CannotConnectNow, DqeError
+from cluster.raft.group import RaftGroup
+from cluster.raft.host import RaftHost
+from cluster.raft.log import Configuration
+from cluster.runtime import Runtime
+from storage.node import NodeStorage
+
+logger = logging.getLogger(__name__)
+
+# After a round that could not finish, and between looks for changes of leadership.
+RETRY_S = 0.05
+IDLE_LOOK_S = 0.5
+OPENED_AT_ONCE = 8
+CHANGE_TIMEOUT_S = 5.0
+
+
+class TabletManager:
+    """One a node. `start` after the catalog service's."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        storage: NodeStorage,
+        host: RaftHost,
+        catalog: CatalogService,
+        node_id: NodeId,
+    ) -> None:
+        self._runtime = runtime
+        self._storage = storage
+        self._host = host
+        self._catalog = catalog
+        self._node_id = node_id
+        self._groups: dict[TabletId, RaftGroup] = {}
+        self._reconciled_version = 0
+        self._wake = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to follow the catalog."""
+        self._catalog.follow(lambda _: self._wake.set(), self.wait_reconciled)
+        self._task = self._runtime.spawn(self._reconcile_forever(), "tablets")
+
+    def close(self) -> None:
+        """Stops following; the tablets stay open until host and storage are closed."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def group(self, tablet_id: TabletId) -> RaftGroup | None:
+        """The Raft group of a tablet that is open here."""
+        return self._groups.get(tablet_id)
+
+    def leader_of(self, tablet_id: TabletId) -> NodeId | None:
+        """Who leads the tablet, as far as this node's own replica knows: a hint."""
+        group = self._groups.get(tablet_id)
+        return NodeId(group.leader_id) if group is not None and group.leader_id else None
+
+    async def wait_reconciled(self, version: int, deadline_s: float) -> None:
+        """Returns when this node's replicas are as that catalog version says; 57P03 else."""
+        try:
+            async with asyncio.timeout(max(deadline_s, 0)):
+                while self._reconciled_version < version:
+                    await self._progress.wait()
+        except TimeoutError:
+            raise CannotConnectNow(
+                f"the tablets of node {self._node_id} have not followed catalog version {version}"
+            ) from None
+
+    async def _reconcile_forever(self) -> None:
+        while True:
+            self._wake.clear()
+            catalog = self._catalog.current
+            try:
+                done = await self._reconcile(catalog)
+            except DqeError as error:
+                logger.warning("tablets do not follow the catalog yet: %s", error)
+                done = False
+            if done and self._reconciled_version != catalog.version:
+                self._reconciled_version = catalog.version
+                self._progress.set()
+                self._progress = asyncio.Event()
+            await self._rest(IDLE_LOOK_S if done else RETRY_S)
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _reconcile(self, catalog: Catalog) -> bool:
+        """One round; whether everything is as the catalog says (members aside)."""
+        wanted = [t for t in catalog.tablets.values() if self._node_id in t.replicas]
+        await self._drop_unwanted(catalog, {tablet.id for tablet in wanted})
+        missing = [tablet for tablet in wanted if tablet.id not in self._groups]
+        for start in range(0, len(missing), OPENED_AT_ONCE):
+            await asyncio.gather(*map(self._open, missing[start : start + OPENED_AT_ONCE]))
+        outdated = [t for t in wanted if self._storage.tablet(t.id).schema_version < t.epoch]
+        await asyncio.gather(*(self._alter(catalog, tablet) for tablet in outdated))
+        for tablet in wanted:
+            await self._change_members(tablet)
+        return all(self._storage.tablet(t.id).schema_version >= t.epoch for t in wanted)
+
+    async def _drop_unwanted(self, catalog: Catalog, wanted: set[TabletId]) -> None:
+        here = {*self._groups, *map(TabletId, self._storage.stored_tablets())}
+        for tablet_id in sorted(here - wanted):
+            if tablet_id < catalog.next_id:
+                self._groups.pop(tablet_id, None)
+                await self._host.drop_group(tablet_id)
+                await self._storage.drop_tablet(tablet_id)
+
+    async def _open(self, tablet: Tablet) -> None:
+        opened = await self._storage.open_tablet(tablet.id)
+        bootstrap = None
+        if self._node_id in tablet.founders:
+            bootstrap = Configuration.of(tablet.founders)
+        group = await self._host.open_group(tablet.id, opened, bootstrap)
+        opened.attach(group)
+        self._groups[tablet.id] = group
+
+    async def _alter(self, catalog: Catalog, tablet: Tablet) -> None:
+        group = self._groups[tablet.id]
+        opened = self._storage.tablet(tablet.id)
+        if not group.is_leader or opened.schema_version >= tablet.epoch:
+            return
+        try:
+            await opened.alter(tablet_schemas(catalog, tablet.id), tablet.epoch)
+        except DqeError as error:
+            # Leadership moved or the quorum is gone: whoever leads in the next round does it.
+            logger.info("tablet %d is not altered yet: %s", tablet.id, error)
+
+    async def _change_members(self, tablet: Tablet) -> None:
+        group = self._groups[tablet.id]
+        if not group.is_leader:
+            return
+        change = next_members(group.configuration, tablet)
+        if change is None:
+            return
+        try:
+            await group.change_membership(change, deadline_s=CHANGE_TIMEOUT_S)
+        except DqeError as error:
+            logger.info("members of tablet %d stay for now: %s", tablet.id, error)
+
+
+def next_members(current: Configuration, tablet: Tablet) -> Configuration | None:
+    """The next single change towards the replicas the catalog names, or None."""
+    for node_id in tablet.replicas:
+        if node_id not in current.members:
+            return current.with_learner(node_id)
+    if len(current.voters) < tablet.voters:
+        for node_id in tablet.replicas:
+            if node_id in current.learners:
+                return current.with_voter(node_id)
+    for member in current.members:
+        if member not in tablet.replicas:
+            return current.without(member)
+    return None
