@@ -24,8 +24,8 @@ from cluster.rpc_frames import FrameError
 
 MAGIC = b"dqe-rpc\0"
 PROTOCOL_VERSION = 1
-# A handshake frame holds ids and an address; more is not believed.
-MAX_HELLO_BYTES = 4096
+# No frame of a connection is believed to be larger before its handshake is done.
+MAX_HELLO_BYTES = 64 << 10
 HANDSHAKE_TIMEOUT_S = 10.0
 
 _PREAMBLE = struct.Struct("<8sI")
