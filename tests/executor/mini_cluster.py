@@ -27,6 +27,7 @@ from executor.services import ExecutorServices
 from executor.spill import SpillSpace
 from executor.stage_runner import StageRunner
 from executor.stage_threads import StageThreads
+from executor.writes_ids import UniqueIds
 from planner.plan import (
     Exchange,
     ExchangeKind,
@@ -95,9 +96,10 @@ class FakeCatalog:
     def __init__(self) -> None:
         self.current = Catalog(cluster_id=CLUSTER_ID)
 
-    async def wait_version(self, version: int) -> None:
+    async def wait_version(self, version: int, deadline_s: float = 10.0) -> Catalog:
         while self.current.version < version:
             await asyncio.sleep(0.001)
+        return self.current
 
 
 @dataclass
@@ -183,6 +185,8 @@ async def _start(
         catalog=catalog,  # type: ignore[arg-type]
         timestamps=None,  # type: ignore[arg-type]
         node_id=node_id,
+        tablets=None,  # type: ignore[arg-type]
+        ids=UniqueIds(runtime, node_id),
     )
     space = SpillSpace(directory / f"spill{node_id}")
     runner = StageRunner(services, space, StageThreads(), credit_bytes)

@@ -1,0 +1,263 @@
+"""How a transaction ends, as a state machine: events in, instructions out (rules C1 to C5).
+
+    OPEN --Commit, one tablet----> WRITING ------------------------------> COMMITTED
+      |\\--Commit, several-> MARKING -> DRAWING -> DECIDING -> CONFIRMING -> COMMITTED
+      \\----------------- Abort, or an error before the decision ---------> ABORTED
+
+One tablet (C3): `SendWrite`; the tablet validates, marks, draws and writes in one entry.
+Several (C4): the first tablet is the home. All others are asked to prepare and the home to
+mark, all at once, with a floor seen before; only when every one has answered is the commit
+timestamp drawn (C1), and the home decides. With the decision logged the client is answered;
+participants are told to commit, and if they cannot be told they ask the home themselves (C5).
+
+What is known when something fails:
+- before the decision is sent, the transaction aborts: it did not happen;
+- once the decision (or the one write) is on its way and its answer is lost, the outcome is
+  unknown, and the client is told so (40003); nobody aborts then, the home's log decides.
+
+Invariants: no timestamp is asked for before every participant has marked; nothing is asked to
+abort after a decision was sent, unless the home itself refused it; one answer is given.
+
+The driver is `executor.transaction_driver`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cluster.errors import DqeError, Outcome, StatementCompletionUnknown
+
+TabletId = int
+Timestamp = int
+
+
+class State(StrEnum):
+    OPEN = "open"
+    WRITING = "writing"
+    MARKING = "marking"
+    DRAWING = "drawing"
+    DECIDING = "deciding"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+    UNKNOWN = "unknown"
+
+
+# --- Events --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The statement is done. `floor` is an oracle timestamp that was seen before now."""
+
+    tablets: tuple[TabletId, ...]
+    floor: Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """The statement failed, or nobody wants it any more."""
+
+    tablets: tuple[TabletId, ...]
+    error: DqeError
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """The participant has logged its prepare, or the home holds its mark."""
+
+    tablet: TabletId
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    timestamp: Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The one write or the home's decision is logged, at this timestamp."""
+
+    timestamp: Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What was asked for last of `tablet` (None: of the oracle) failed."""
+
+    tablet: TabletId | None
+    error: DqeError
+
+
+Event = Commit | Abort | Marked | Drawn | Decided | Failed
+
+# --- Instructions --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendWrite:
+    tablet: TabletId
+    floor: Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class SendPrepare:
+    tablet: TabletId
+    floor: Timestamp
+    home: TabletId
+
+
+@dataclass(frozen=True, slots=True)
+class SendMarkHome:
+    tablet: TabletId
+    floor: Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class DrawTimestamp:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class SendDecide:
+    tablet: TabletId
+    timestamp: Timestamp
+    participants: tuple[TabletId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendCommit:
+    """Best effort: a participant that does not hear it asks the home."""
+
+    tablet: TabletId
+    timestamp: Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class SendAbort:
+    """Best effort: what is not heard lapses or is asked of the home."""
+
+    tablet: TabletId
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Tell the client: committed at a timestamp, or the error."""
+
+    timestamp: Timestamp | None
+    error: DqeError | None = None
+
+
+Instruction = (
+    SendWrite
+    | SendPrepare
+    | SendMarkHome
+    | DrawTimestamp
+    | SendDecide
+    | SendCommit
+    | SendAbort
+    | Answer
+)
+
+
+class TransactionMachine:
+    """One transaction's end. `step` is its only mutator."""
+
+    def __init__(self) -> None:
+        self.state = State.OPEN
+        self._tablets: tuple[TabletId, ...] = ()
+        self._unmarked: set[TabletId] = set()
+
+    @property
+    def ended(self) -> bool:
+        return self.state in (State.COMMITTED, State.ABORTED, State.UNKNOWN)
+
+    def step(self, event: Event) -> list[Instruction]:
+        """What to do because of the event, in order."""
+        if isinstance(event, Commit):
+            return self._commit(event)
+        if isinstance(event, Abort):
+            return self._abort(event)
+        if isinstance(event, Failed):
+            return self._failed(event)
+        if isinstance(event, Marked):
+            return self._marked(event)
+        if isinstance(event, Drawn):
+            return self._drawn(event)
+        return self._decided(event)
+
+    @property
+    def _home(self) -> TabletId:
+        return self._tablets[0]
+
+    @property
+    def _participants(self) -> tuple[TabletId, ...]:
+        return self._tablets[1:]
+
+    def _commit(self, event: Commit) -> list[Instruction]:
+        assert self.state is State.OPEN
+        assert event.tablets, "a transaction that wrote nothing has nothing to commit"
+        self._tablets = event.tablets
+        if len(event.tablets) == 1:
+            self.state = State.WRITING
+            return [SendWrite(self._home, event.floor)]
+        self.state = State.MARKING
+        self._unmarked = set(event.tablets)
+        prepares: list[Instruction] = [
+            SendPrepare(tablet, event.floor, self._home) for tablet in self._participants
+        ]
+        return [*prepares, SendMarkHome(self._home, event.floor)]
+
+    def _marked(self, event: Marked) -> list[Instruction]:
+        self._unmarked.discard(event.tablet)
+        if self.state is not State.MARKING or self._unmarked:
+            return []
+        self.state = State.DRAWING
+        return [DrawTimestamp()]
+
+    def _drawn(self, event: Drawn) -> list[Instruction]:
+        if self.state is not State.DRAWING:
+            return []
+        self.state = State.DECIDING
+        return [SendDecide(self._home, event.timestamp, self._participants)]
+
+    def _decided(self, event: Decided) -> list[Instruction]:
+        if self.state not in (State.WRITING, State.DECIDING):
+            return []
+        self.state = State.COMMITTED
+        commits = [SendCommit(tablet, event.timestamp) for tablet in self._participants]
+        return [Answer(event.timestamp), *commits]
+
+    def _abort(self, event: Abort) -> list[Instruction]:
+        """Before anything was decided; afterwards the outcome stands."""
+        if self.ended:
+            return []
+        if self.state in (State.WRITING, State.DECIDING):
+            return self._lost(event.error)
+        self.state = State.ABORTED
+        return [*_aborts(self._tablets or event.tablets), Answer(None, event.error)]
+
+    def _failed(self, event: Failed) -> list[Instruction]:
+        if self.ended:
+            return []
+        deciding = self.state in (State.WRITING, State.DECIDING)
+        if deciding and event.tablet != self._home:
+            return []  # a participant's late trouble: the decision is with the home
+        if deciding and event.error.outcome is Outcome.UNKNOWN:
+            return self._lost(event.error)
+        self.state = State.ABORTED
+        return [*_aborts(self._tablets), Answer(None, event.error)]
+
+    def _lost(self, error: DqeError) -> list[Instruction]:
+        """The decision may have been made: nobody may abort, and the client is told so."""
+        self.state = State.UNKNOWN
+        if not isinstance(error, StatementCompletionUnknown):
+            error = StatementCompletionUnknown(
+                "the answer to the commit was lost: it may have happened", detail=error.message
+            )
+        return [Answer(None, error)]
+
+
+def _aborts(tablets: Sequence[TabletId]) -> list[Instruction]:
+    return [SendAbort(tablet) for tablet in tablets]

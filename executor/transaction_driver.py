@@ -1,0 +1,327 @@
+"""Carries out what `TransactionMachine` says: locks, changes and the end of one transaction.
+
+While a transaction is open its coordinator renews the leases it holds on tablets; when the
+coordinator dies they lapse and the tablets forget it, unless it is prepared: then they ask the
+home (rule C5). Locks are taken in ascending tablet order by everybody, so no two transactions
+wait for each other.
+
+Once the end has begun it is carried through whether or not the statement is still wanted: its
+result is the transaction's, not the statement's.
+
+Invariants: changes of one tablet arrive in the order they were staged; at most
+`IN_FLIGHT_BYTES` of changes are on their way; after `commit` or `abort` nothing more is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from cluster.errors import DqeError, InternalError, QueryCanceled
+from cluster.runtime import Runtime
+from executor import transaction as machine
+from storage.fragments import FragmentChange, TabletId, Timestamp, TransactionId
+
+IN_FLIGHT_BYTES = 64 * 1024 * 1024
+# The tablets' lease is 10 s (storage.participant); this leaves room for two lost messages.
+RENEW_EVERY_S = 3.0
+LOCK_DEADLINE_S = 30.0
+COMMIT_DEADLINE_S = 30.0
+
+
+class TabletAccess(Protocol):
+    """Tablets wherever they are led; the methods are those of `storage.tablet.Tablet`."""
+
+    async def lock(
+        self, tablet_id: TabletId, transaction_id: TransactionId, mode: str, deadline_s: float
+    ) -> None: ...
+
+    async def stage(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        change: FragmentChange,
+        deadline_s: float,
+    ) -> None: ...
+
+    async def write(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        deadline_s: float,
+    ) -> Timestamp: ...
+
+    async def prepare(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        home_tablet: TabletId,
+        deadline_s: float,
+    ) -> None: ...
+
+    async def mark_home(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        deadline_s: float,
+    ) -> None: ...
+
+    async def decide(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        commit_ts: Timestamp,
+        participants: Sequence[TabletId],
+        deadline_s: float,
+    ) -> Timestamp: ...
+
+    async def commit(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        commit_ts: Timestamp,
+        deadline_s: float,
+    ) -> None: ...
+
+    async def abort(
+        self, tablet_id: TabletId, transaction_id: TransactionId, deadline_s: float
+    ) -> None: ...
+
+
+class TimestampSource(Protocol):
+    async def commit_timestamp(self, deadline_s: float = ...) -> Timestamp: ...
+
+
+class _Lane:
+    """The changes on their way to one tablet, first come first served."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[FragmentChange] = deque()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Transaction:
+    """One statement's transaction, from its first lock or change to its end."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        tablets: TabletAccess,
+        timestamps: TimestampSource,
+        transaction_id: TransactionId,
+        in_flight_bytes: int = IN_FLIGHT_BYTES,
+    ) -> None:
+        self._runtime = runtime
+        self._tablets = tablets
+        self._timestamps = timestamps
+        self.id = transaction_id
+        self._in_flight_bytes = in_flight_bytes
+        self._machine = machine.TransactionMachine()
+        self._locked: set[TabletId] = set()
+        self._written: set[TabletId] = set()
+        self._lanes: dict[TabletId, _Lane] = {}
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self._error: DqeError | None = None
+        self._renewal: asyncio.Task[None] | None = None
+
+    # -- locks
+
+    async def lock(self, tablets: Sequence[TabletId], deadline_s: float = LOCK_DEADLINE_S) -> None:
+        """Locks whole tablets against other writers until the end, in ascending order."""
+        for tablet_id in sorted(set(tablets) - self._locked):
+            self._touched(tablet_id)
+            await self._tablets.lock(tablet_id, self.id, "exclusive", deadline_s)
+            self._locked.add(tablet_id)
+
+    def _touched(self, tablet_id: TabletId) -> None:
+        self._lanes.setdefault(tablet_id, _Lane())
+        if self._renewal is None:
+            self._renewal = self._runtime.spawn(self._renew(), f"leases of transaction {self.id}")
+
+    async def _renew(self) -> None:
+        """Speaks for the transaction where it holds locks, so that it does not lapse."""
+        while not self._machine.ended:
+            await self._runtime.sleep(RENEW_EVERY_S)
+            for tablet_id in sorted(self._locked):
+                try:
+                    await self._tablets.lock(tablet_id, self.id, "exclusive", RENEW_EVERY_S)
+                except DqeError as error:
+                    self._fail(error)
+                    return
+
+    # -- changes
+
+    async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None:
+        """Sends a change on its way; waits while too much is. Raises what went wrong before."""
+        while self._bytes >= self._in_flight_bytes and self._error is None:
+            self._room.clear()
+            await self._room.wait()
+        self._raise()
+        self._touched(tablet_id)
+        self._written.add(tablet_id)
+        lane = self._lanes[tablet_id]
+        lane.waiting.append(change)
+        self._bytes += change.size_bytes
+        if lane.task is None:
+            lane.task = self._runtime.spawn(
+                self._send(tablet_id, lane), f"changes of {self.id} for tablet {tablet_id}"
+            )
+
+    async def _send(self, tablet_id: TabletId, lane: _Lane) -> None:
+        try:
+            while lane.waiting and self._error is None:
+                change = lane.waiting.popleft()
+                await self._tablets.stage(tablet_id, self.id, change, COMMIT_DEADLINE_S)
+                self._bytes -= change.size_bytes
+                self._room.set()
+        except DqeError as error:
+            self._fail(error)
+        finally:
+            lane.task = None
+
+    async def drain(self) -> None:
+        """Waits until every change is with its tablet."""
+        for lane in self._lanes.values():
+            while lane.task is not None:
+                await asyncio.wait([lane.task])
+        self._raise()
+
+    def _fail(self, error: DqeError) -> None:
+        self._error = self._error or error
+        self._room.set()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    # -- the end
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self._written)
+
+    async def commit(self, floor: Timestamp, *, lock: bool) -> Timestamp:
+        """Commits everywhere or nowhere; the commit timestamp, `floor` if nothing was written.
+
+        `lock`: constraints will be checked, which locks tablets; several are locked in order
+        first. `floor` is an oracle timestamp seen before. Raises what kept it from committing;
+        StatementCompletionUnknown when nobody can tell.
+        """
+        await self.drain()
+        if not self._written:
+            await self.abort(QueryCanceled("nothing was written"))
+            return floor
+        if lock and len(self._written) > 1:
+            await self.lock(sorted(self._written))
+        tablets = tuple(sorted(self._written))
+        answer = await self._end(machine.Commit(tablets, floor))
+        self._release(self._locked - self._written)
+        if answer.error is not None:
+            raise answer.error
+        assert answer.timestamp is not None
+        return answer.timestamp
+
+    async def abort(self, error: DqeError | None = None) -> None:
+        """Ends the transaction without effect, unless it has ended already."""
+        if self._machine.ended:
+            return
+        reason = error or InternalError("the statement failed")
+        self._fail(reason)
+        await self._end(machine.Abort(tuple(sorted(self._lanes)), reason))
+
+    def _release(self, tablets: set[TabletId]) -> None:
+        for tablet_id in sorted(tablets):
+            self._in_background(machine.SendAbort(tablet_id))
+
+    async def _end(self, event: machine.Event) -> machine.Answer:
+        """Runs the end to its answer, whatever becomes of the statement meanwhile."""
+        task = self._runtime.spawn(self._drive(event), f"end of transaction {self.id}")
+        cancelled = False
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                cancelled = True
+        if self._renewal is not None:
+            self._renewal.cancel()
+        if cancelled and task.result().error is not None:
+            raise asyncio.CancelledError
+        return task.result()
+
+    async def _drive(self, event: machine.Event) -> machine.Answer:
+        events: asyncio.Queue[machine.Event] = asyncio.Queue()
+        answer = None
+        todo = deque(self._machine.step(event))
+        while answer is None:
+            if not todo:
+                todo.extend(self._machine.step(await events.get()))
+                continue
+            instruction = todo.popleft()
+            if isinstance(instruction, machine.Answer):
+                answer = instruction
+            elif isinstance(instruction, machine.SendCommit | machine.SendAbort):
+                self._in_background(instruction)
+            else:
+                self._runtime.spawn(
+                    self._perform(instruction, events), f"commit of transaction {self.id}"
+                )
+        for instruction in todo:
+            self._in_background(instruction)
+        return answer
+
+    async def _perform(
+        self, instruction: machine.Instruction, events: asyncio.Queue[machine.Event]
+    ) -> None:
+        tablet = getattr(instruction, "tablet", None)
+        try:
+            events.put_nowait(await self._ask(instruction))
+        except DqeError as error:
+            events.put_nowait(machine.Failed(tablet, error))
+
+    async def _ask(self, instruction: machine.Instruction) -> machine.Event:
+        deadline_s = COMMIT_DEADLINE_S
+        match instruction:
+            case machine.SendWrite(tablet, floor):
+                written = await self._tablets.write(tablet, self.id, floor, deadline_s)
+                return machine.Decided(written)
+            case machine.SendPrepare(tablet, floor, home):
+                await self._tablets.prepare(tablet, self.id, floor, home, deadline_s)
+                return machine.Marked(tablet)
+            case machine.SendMarkHome(tablet, floor):
+                await self._tablets.mark_home(tablet, self.id, floor, deadline_s)
+                return machine.Marked(tablet)
+            case machine.DrawTimestamp():
+                return machine.Drawn(await self._timestamps.commit_timestamp())
+            case machine.SendDecide(tablet, timestamp, participants):
+                decided = await self._tablets.decide(
+                    tablet, self.id, timestamp, participants, deadline_s
+                )
+                return machine.Decided(decided)
+        raise InternalError(f"no event answers {instruction}")
+
+    def _in_background(self, instruction: machine.Instruction) -> None:
+        name = f"outcome of transaction {self.id}"
+        match instruction:
+            case machine.SendCommit(tablet, timestamp):
+                done = self._tablets.commit(tablet, self.id, timestamp, COMMIT_DEADLINE_S)
+                self._runtime.spawn(_best_effort(done), name)
+            case machine.SendAbort(tablet):
+                done = self._tablets.abort(tablet, self.id, COMMIT_DEADLINE_S)
+                self._runtime.spawn(_best_effort(done), name)
+            case _:
+                raise InternalError(f"{instruction} cannot wait behind the answer")
+
+
+async def _best_effort(message: Awaitable[None]) -> None:
+    """A tablet that does not hear the outcome finds it out: by its lease, or from the home."""
+    try:
+        await message
+    except DqeError:
+        return

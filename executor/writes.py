@@ -1,0 +1,340 @@
+"""INSERT, UPDATE, DELETE and TRUNCATE: each one transaction over all the tablets it touches.
+
+    row source (a query's batches) -> types, defaults -> constraints -> `TableWriter` -> commit
+
+INSERT reads at the statement's snapshot and locks nothing until constraints are checked at its
+end. UPDATE and DELETE lock the target's tablets first and draw their snapshot after, so that
+what they read is what they change; the planner is asked again if the table's definition
+changed meanwhile. RETURNING is evaluated over the rows as they are written.
+
+Left out until transactions come: row locks, several statements in one transaction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import pyarrow as pa
+
+from catalog.model import Column, ColumnId, Table
+from cluster.errors import DqeError, ProgramLimitExceeded, SerializationFailure
+from executor.coordinator import QueryRun
+from executor.execution import Execution, Result
+from executor.transaction_driver import Transaction
+from executor.writes_defaults import DefaultValues
+from executor.writes_rows import RowChecker, RowEvaluator, conformed, row_batch
+from executor.writes_stage import TableWriter, offloaded, tablets_of
+from planner.plan import QueryPlan
+from planner.statements import Delete, Insert, Truncate, Update
+from planner.write_plan import DeletePlan, InsertPlan, Returning, UpdatePlan
+from planner.writes import plan_delete, plan_insert, plan_truncate, plan_update
+from storage.fragments import FragmentChange
+
+# RETURNING's rows wait here until the transaction has committed.
+RETURNED_BYTES = 256 * 1024 * 1024
+# How often a statement is planned again because its table changed under it.
+PLAN_ATTEMPTS = 5
+
+PlanT = TypeVar("PlanT", UpdatePlan, DeletePlan)
+
+
+# ---------------------------------------------------------------------------------------
+# Transactions of statements
+
+
+@asynccontextmanager
+async def transaction(execution: Execution) -> AsyncIterator[Transaction]:
+    """A transaction for one statement: aborted unless the block commits it."""
+    services = execution.services
+    opened = Transaction(
+        services.runtime, services.tablets, services.timestamps, services.ids.next()
+    )
+    try:
+        yield opened
+    except DqeError as error:
+        await opened.abort(error)
+        raise
+    except BaseException:
+        await opened.abort()
+        raise
+
+
+@asynccontextmanager
+async def _rows_of(execution: Execution, plan: QueryPlan) -> AsyncIterator[QueryRun]:
+    run = await execution.run(plan)
+    try:
+        yield run
+    finally:
+        await run.close()
+
+
+class StatementRows:
+    """What a statement's rows go through besides being written. Close it."""
+
+    def __init__(self, execution: Execution, returning: Returning | None) -> None:
+        self._runtime = execution.services.runtime
+        self.evaluator = RowEvaluator(execution.services.storage.duckdb.cursor)
+        self._returning = returning
+        self._returned: list[pa.RecordBatch] = []
+        self._returned_bytes = 0
+
+    async def keep_returned(self, batch: pa.RecordBatch) -> None:
+        """Evaluates RETURNING over whole rows."""
+        if self._returning is None or not batch.num_rows:
+            return
+        found = await offloaded(self._runtime, batch.num_rows, self._evaluate, batch)
+        self._returned.append(found)
+        self._returned_bytes += found.nbytes
+        if self._returned_bytes > RETURNED_BYTES:
+            raise ProgramLimitExceeded(
+                "RETURNING gives too many rows",
+                detail=f"They take more than {RETURNED_BYTES} bytes.",
+            )
+
+    def _evaluate(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        assert self._returning is not None
+        arrays = self.evaluator.evaluate(batch, self._returning.expressions)
+        return pa.RecordBatch.from_arrays(arrays, names=[f"r{i}" for i in range(len(arrays))])
+
+    def result(self, tag: str) -> Result:
+        """The statement's answer, with RETURNING's rows if it has any."""
+        if self._returning is None:
+            return Result(tag)
+        return Result(tag, self._returning.columns, _each(self._returned))
+
+    def close(self) -> None:
+        self.evaluator.close()
+
+
+async def _each(batches: Sequence[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+
+
+# ---------------------------------------------------------------------------------------
+# INSERT
+
+
+async def run_insert(execution: Execution, statement: Insert) -> Result:
+    """INSERT; the tag is PostgreSQL's `INSERT 0 n`."""
+    plan = plan_insert(
+        statement,
+        execution.context,
+        parameters=execution.parameter_types,
+        values=execution.values,
+    )
+    rows = StatementRows(execution, plan.returning)
+    try:
+        async with transaction(execution) as opened:
+            async with _rows_of(execution, plan.source) as run:
+                count = await insert_rows(execution, opened, plan, run.batches(), rows)
+            await opened.commit(execution.timestamp, lock=has_unique(plan.table))
+        return rows.result(f"INSERT 0 {count}")
+    finally:
+        rows.close()
+
+
+async def insert_rows(
+    execution: Execution,
+    opened: Transaction,
+    plan: InsertPlan,
+    batches: AsyncIterator[pa.RecordBatch],
+    rows: StatementRows,
+) -> int:
+    """Stages the source's rows, completed and checked; how many."""
+    table = plan.table
+    runtime = execution.services.runtime
+    checker = RowChecker(table, plan.checks, rows.evaluator)
+    writer = TableWriter(runtime, table, opened, execution.services.ids)
+    defaults = DefaultValues(execution, table, plan.defaults)
+    async for batch in batches:
+        given = dict(zip(plan.columns, batch.columns, strict=True))
+        given |= await defaults.values(batch.num_rows)
+        whole = completed(table, given, batch.num_rows)
+        await check_rows(execution, checker, whole)
+        await writer.insert(whole)
+        await rows.keep_returned(whole)
+    await writer.finish()
+    return writer.rows
+
+
+def completed(table: Table, given: dict[ColumnId, pa.Array], rows: int) -> pa.RecordBatch:
+    """Whole rows in the columns' types; what is not given is NULL."""
+    columns = table.visible_columns
+    arrays = [conformed(given[c.id] if c.id in given else pa.nulls(rows), c) for c in columns]
+    return row_batch(columns, arrays, rows)
+
+
+async def check_rows(execution: Execution, checker: RowChecker, batch: pa.RecordBatch) -> None:
+    """NOT NULL and CHECK, on a thread where they need DuckDB."""
+    if checker.blocks:
+        await execution.services.runtime.run_blocking(checker.check, batch)
+    else:
+        checker.check(batch)
+
+
+def has_unique(table: Table) -> bool:
+    """Whether committing new rows checks constraints under locks."""
+    return table.primary_key is not None or bool(table.unique)
+
+
+# ---------------------------------------------------------------------------------------
+# UPDATE, DELETE
+
+
+async def run_update(execution: Execution, statement: Update) -> Result:
+    """UPDATE; the tag is `UPDATE n`."""
+
+    def plan_it(current: Execution) -> UpdatePlan:
+        return plan_update(
+            statement,
+            current.context,
+            parameters=current.parameter_types,
+            values=current.values,
+        )
+
+    async with transaction(execution) as opened:
+        current, plan = await _locked_plan(execution, opened, plan_it)
+        rows = StatementRows(current, plan.returning)
+        try:
+            count = await _update_rows(current, opened, plan, rows)
+            await opened.commit(current.timestamp, lock=False)
+        finally:
+            rows.close()
+    return rows.result(f"UPDATE {count}")
+
+
+async def _update_rows(
+    execution: Execution, opened: Transaction, plan: UpdatePlan, rows: StatementRows
+) -> int:
+    table = plan.table
+    writer = TableWriter(execution.services.runtime, table, opened, execution.services.ids)
+    checker = RowChecker(table, plan.checks, rows.evaluator)
+    old_columns, new_columns = _columns(table, plan.old), _columns(table, plan.new)
+    async with _rows_of(execution, plan.source) as run:
+        async for batch in run.batches():
+            old = _named(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
+            new = _named(new_columns, batch.columns[len(old_columns) :], batch.num_rows)
+            await check_rows(execution, checker, new)
+            if plan.moves:
+                await writer.move(old, new)
+            else:
+                await writer.update(old, new, plan.groups)
+            await rows.keep_returned(new)
+    await writer.finish()
+    return writer.rows
+
+
+def _columns(table: Table, ids: Sequence[ColumnId]) -> list[Column]:
+    return [table.column(column_id) for column_id in ids]
+
+
+def _named(columns: Sequence[Column], arrays: Sequence[pa.Array], rows: int) -> pa.RecordBatch:
+    conforming = [conformed(a, c) for a, c in zip(arrays, columns, strict=True)]
+    return row_batch(columns, conforming, rows)
+
+
+async def run_delete(execution: Execution, statement: Delete) -> Result:
+    """DELETE; the tag is `DELETE n`."""
+
+    def plan_it(current: Execution) -> DeletePlan:
+        return plan_delete(
+            statement,
+            current.context,
+            parameters=current.parameter_types,
+            values=current.values,
+        )
+
+    async with transaction(execution) as opened:
+        current, plan = await _locked_plan(execution, opened, plan_it)
+        rows = StatementRows(current, plan.returning)
+        try:
+            count = await _delete_rows(current, opened, plan, rows)
+            await opened.commit(current.timestamp, lock=False)
+        finally:
+            rows.close()
+    return rows.result(f"DELETE {count}")
+
+
+async def _delete_rows(
+    execution: Execution, opened: Transaction, plan: DeletePlan, rows: StatementRows
+) -> int:
+    table = plan.table
+    writer = TableWriter(execution.services.runtime, table, opened, execution.services.ids)
+    old_columns, row_columns = _columns(table, plan.old), _columns(table, plan.row)
+    async with _rows_of(execution, plan.source) as run:
+        async for batch in run.batches():
+            old = _named(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
+            await writer.delete(old)
+            row = _named(row_columns, batch.columns[len(old_columns) :], batch.num_rows)
+            await rows.keep_returned(row)
+    await writer.finish()
+    return writer.rows
+
+
+async def _locked_plan(
+    execution: Execution, opened: Transaction, plan_it: Callable[[Execution], PlanT]
+) -> tuple[Execution, PlanT]:
+    """The statement planned for a snapshot taken under its locks.
+
+    Planning comes first, because it tells which parts can hold a row that is meant; if the
+    table is another one by the time they are locked, it is planned anew.
+    """
+    for _ in range(PLAN_ATTEMPTS):
+        plan = plan_it(execution)
+        await opened.lock(_tablets_to_lock(plan))
+        execution = await at_new_snapshot(execution)
+        if execution.context.catalog.tables.get(plan.table.id) is plan.table:
+            return execution, plan_it(execution)
+    raise SerializationFailure(f'table "{plan.table.name}" keeps changing')
+
+
+def _tablets_to_lock(plan: UpdatePlan | DeletePlan) -> list[int]:
+    """Where rows may change: the parts the plan reads, all parts for rows that may move."""
+    table = plan.table
+    if isinstance(plan, UpdatePlan) and plan.moves:
+        return tablets_of(table)
+    groups = plan.groups if isinstance(plan, UpdatePlan) else None
+    read = {
+        fragment.fragment_id
+        for stage in plan.source.stages
+        for scan in stage.scans
+        if scan.table_id == table.id
+        for fragments in scan.fragments
+        for fragment in fragments
+    }
+    parts = [p for p in table.parts if any(f.id in read for f in p.fragments)]
+    return tablets_of(dataclasses.replace(table, parts=tuple(parts)), groups)
+
+
+async def at_new_snapshot(execution: Execution) -> Execution:
+    """The execution at a snapshot drawn now, with the catalog that belongs to it."""
+    services = execution.services
+    timestamp, version = await services.timestamps.snapshot()
+    catalog = execution.context.catalog
+    if version > catalog.version:
+        catalog = await services.catalog.wait_version(version)
+    context = dataclasses.replace(execution.context, catalog=catalog)
+    return dataclasses.replace(execution, context=context, timestamp=timestamp)
+
+
+# ---------------------------------------------------------------------------------------
+# TRUNCATE
+
+
+async def run_truncate(execution: Execution, statement: Truncate) -> Result:
+    """TRUNCATE of all the tables together. History keeps the rows for older snapshots."""
+    plan = plan_truncate(statement, execution.context)
+    async with transaction(execution) as opened:
+        tablets = [tablet for table in plan.tables for tablet in tablets_of(table)]
+        await opened.lock(tablets)
+        for table in plan.tables:
+            for part in table.parts:
+                for fragment in part.fragments:
+                    change = FragmentChange(fragment.id, truncate=True)
+                    await opened.stage(fragment.tablet_id, change)
+        await opened.commit(execution.timestamp, lock=False)
+    return Result("TRUNCATE TABLE")

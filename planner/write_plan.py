@@ -1,0 +1,110 @@
+"""Statements that change rows, planned: where rows come from and what is done with each.
+
+A row source is a `QueryPlan`; the layout of its columns is given beside it. `RowExpression`s
+are evaluated where the rows are at hand, at the coordinator, over a batch whose columns have the
+table's column names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from catalog.model import ColumnId, Table
+from planner.plan import QueryPlan, ResultColumn
+
+# How many rows of defaults that differ by row (random(), ...) one run of their query gives.
+VOLATILE_DEFAULT_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RowExpression:
+    """DuckDB SQL over the columns of a row; `name` is a constraint's or an output column's."""
+
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultColumns:
+    """Values for columns that the row source does not give.
+
+    `query` yields one row for the whole statement; where `volatile`, it yields
+    `VOLATILE_DEFAULT_ROWS` rows and is run as often as rows need new ones.
+    """
+
+    columns: tuple[ColumnId, ...]
+    query: QueryPlan
+    volatile: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """RETURNING over whole rows of the table."""
+
+    columns: tuple[ResultColumn, ...]
+    expressions: tuple[RowExpression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InsertPlan:
+    """`source` yields the values of `columns`, in this order; the rest is default or NULL."""
+
+    table: Table
+    columns: tuple[ColumnId, ...]
+    source: QueryPlan
+    defaults: DefaultColumns | None
+    checks: tuple[RowExpression, ...]
+    returning: Returning | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePlan:
+    """`source` yields, for each row: `old` (the row's key, and what routes it), then `new`.
+
+    `new` are whole new values: every column of each group in `groups`, and what checks and
+    RETURNING read besides. `moves` says that the key or the part may change; then `new` is the
+    whole row and `groups` all groups.
+    """
+
+    table: Table
+    source: QueryPlan
+    old: tuple[ColumnId, ...]
+    new: tuple[ColumnId, ...]
+    assigned: tuple[ColumnId, ...]
+    groups: tuple[int, ...]
+    moves: bool
+    checks: tuple[RowExpression, ...]
+    returning: Returning | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePlan:
+    """`source` yields `old` as for an update, then the whole row where RETURNING reads it."""
+
+    table: Table
+    source: QueryPlan
+    old: tuple[ColumnId, ...]
+    row: tuple[ColumnId, ...]
+    returning: Returning | None
+
+
+@dataclass(frozen=True, slots=True)
+class TruncatePlan:
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFromPlan:
+    """Rows come from the client or a file, as values of `columns` in this order.
+
+    `where` keeps the rows for which it is true.
+    """
+
+    table: Table
+    columns: tuple[ColumnId, ...]
+    defaults: DefaultColumns | None
+    checks: tuple[RowExpression, ...]
+    where: RowExpression | None
+
+
+WritePlan = InsertPlan | UpdatePlan | DeletePlan | TruncatePlan

@@ -1,0 +1,171 @@
+"""What every kind of write asks of its table: columns by name, defaults, CHECKs, RETURNING."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlglot import exp
+
+from catalog.model import Column, ColumnId, Table
+from cluster.errors import DuplicateColumn, UndefinedColumn
+from planner.binder import bind_query, bind_scalar
+from planner.context import PlannerContext
+from planner.ddl_tables import columns_read
+from planner.dialect import duckdb_sql
+from planner.optimizer import plan_query
+from planner.parser.expressions import parse_expression
+from planner.write_plan import VOLATILE_DEFAULT_ROWS, DefaultColumns, Returning, RowExpression
+
+# Functions whose value differs from row to row.
+_VOLATILE = frozenset({"random", "gen_random_uuid", "uuidv4", "uuidv7", "clock_timestamp"})
+
+
+def column_named(table: Table, name: str, position: int | None = None) -> Column:
+    """42703 in the words of INSERT, UPDATE and COPY when there is none."""
+    found = table.column_named(name)
+    if found is None:
+        raise UndefinedColumn(
+            f'column "{name}" of relation "{table.name}" does not exist', position=position
+        )
+    return found
+
+
+def target_columns(table: Table, names: Sequence[str] | None) -> tuple[Column, ...]:
+    """The columns a list names, all visible ones without a list."""
+    if names is None:
+        return table.visible_columns
+    columns = tuple(column_named(table, name) for name in names)
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise DuplicateColumn(f'column "{name}" specified more than once')
+    return columns
+
+
+def default_tree(column: Column) -> exp.Expr:
+    """A column's default as a tree of its own, NULL where it has none."""
+    if column.default is None:
+        return exp.Null()
+    return parse_expression(column.default).copy()
+
+
+def default_columns(
+    table: Table, given: Iterable[ColumnId], context: PlannerContext
+) -> DefaultColumns | None:
+    """The defaults of columns that are not given; None when there are none to evaluate."""
+    present = set(given)
+    missing = [c for c in table.visible_columns if c.id not in present and c.default is not None]
+    if not missing:
+        return None
+    trees = [default_tree(column) for column in missing]
+    query = exp.Select(expressions=list(trees))
+    volatile = any(is_volatile(tree) for tree in trees)
+    if volatile:
+        series = exp.Anonymous(
+            this="generate_series",
+            expressions=[exp.Literal.number(1), exp.Literal.number(VOLATILE_DEFAULT_ROWS)],
+        )
+        query.set("from_", exp.From(this=exp.Table(this=series)))
+    bound = bind_query(query, context, expected=[column.type for column in missing])
+    columns = tuple(column.id for column in missing)
+    return DefaultColumns(columns, plan_query(bound, context), volatile)
+
+
+def is_volatile(tree: exp.Expr) -> bool:
+    """Whether an expression may have another value for each row."""
+    return any(
+        isinstance(call, exp.Rand | exp.Uuid) or call.name.lower() in _VOLATILE
+        for call in tree.find_all(exp.Func)
+    )
+
+
+def check_expressions(
+    table: Table, context: PlannerContext, assigned: Iterable[ColumnId] | None = None
+) -> tuple[RowExpression, ...]:
+    """The table's CHECKs in the order of their names, as PostgreSQL tests them.
+
+    With `assigned` only those that read one of these columns.
+    """
+    columns = [(c.name, c.type) for c in table.visible_columns]
+    names = None if assigned is None else {table.column(c).name for c in assigned}
+    found = []
+    for check in sorted(table.checks, key=lambda check: check.name):
+        tree = parse_expression(check.expression).copy()
+        read = columns_read(tree, table.name)
+        if names is None or names.intersection(read):
+            sql = duckdb_sql(bind_scalar(tree, columns, context))
+            found.append(RowExpression(check.name, sql))
+    return tuple(found)
+
+
+def columns_checked(table: Table, assigned: Iterable[ColumnId]) -> tuple[ColumnId, ...]:
+    """All columns read by CHECKs that read one of the assigned columns."""
+    names = {table.column(c).name for c in assigned}
+    read: list[str] = []
+    for check in table.checks:
+        used = columns_read(parse_expression(check.expression).copy(), table.name)
+        if names.intersection(used):
+            read.extend(used)
+    return tuple(column_named(table, name).id for name in dict.fromkeys(read))
+
+
+def row_condition(tree: exp.Expr, table: Table, context: PlannerContext) -> RowExpression:
+    """A condition over a row, such as COPY's WHERE."""
+    copied = tree.copy()
+    columns_read(copied, table.name)
+    columns = [(c.name, c.type) for c in table.visible_columns]
+    return RowExpression("where", duckdb_sql(bind_scalar(copied, columns, context)))
+
+
+def plan_returning(
+    items: Sequence[exp.Expr], table: Table, alias: str | None, context: PlannerContext
+) -> Returning | None:
+    """RETURNING's list over the table's own row; None without one.
+
+    Names and types are those of the same list in a SELECT from the table.
+    """
+    if not items:
+        return None
+    relation = table_reference(table, alias)
+    expanded = _expanded(items, table, alias or table.name)
+    query = exp.Select(
+        expressions=[item.copy() for item in expanded], from_=exp.From(this=relation)
+    )
+    bound = bind_query(query, context)
+    columns = [(c.name, c.type) for c in table.visible_columns]
+    expressions = []
+    for item, result in zip(expanded, bound.columns, strict=True):
+        tree = item.unalias().copy()
+        columns_read(tree, alias or table.name)
+        expressions.append(
+            RowExpression(result.name, duckdb_sql(bind_scalar(tree, columns, context)))
+        )
+    return Returning(bound.columns, tuple(expressions))
+
+
+def _expanded(items: Sequence[exp.Expr], table: Table, alias: str) -> list[exp.Expr]:
+    """The list with stars written out."""
+    expanded: list[exp.Expr] = []
+    for item in items:
+        is_star = isinstance(item, exp.Star) or (
+            isinstance(item, exp.Column) and isinstance(item.this, exp.Star) and item.table == alias
+        )
+        if is_star:
+            expanded.extend(column_reference(c.name) for c in table.visible_columns)
+        else:
+            expanded.append(item)
+    return expanded
+
+
+def column_reference(name: str, relation: str | None = None) -> exp.Column:
+    """A column by its exact name."""
+    table = exp.to_identifier(relation, quoted=True) if relation is not None else None
+    return exp.Column(this=exp.to_identifier(name, quoted=True), table=table)
+
+
+def table_reference(table: Table, alias: str | None) -> exp.Table:
+    """The table in FROM, under the name the statement gives it."""
+    return exp.Table(
+        this=exp.to_identifier(table.name, quoted=True),
+        db=exp.to_identifier(table.schema, quoted=True),
+        alias=exp.TableAlias(this=exp.to_identifier(alias or table.name, quoted=True)),
+    )
