@@ -1,0 +1,20 @@
+"""The optimiser: from a bound query to a distributed plan.
+
+In the order in which control flows through them:
+
+    planning        `plan_query`: all the steps
+    rules           rewrites of the algebra that need no knowledge of places
+    constants       what constant expressions are worth
+    selectivity     what share of rows conditions let through
+    statistics      rows and bytes of each operator, from the catalog's statistics
+    distribution    where rows lie, the property plans are compared by
+    alternatives    plans under comparison, their costs, the exchanges between them
+    aggregates      aggregates in two steps
+    join_methods    the ways to do one join
+    join_order      the order of joins
+    distribute      the cheapest physical plan of every operator
+"""
+
+from planner.optimizer.planning import plan_query
+
+__all__ = ["plan_query"]
