@@ -27,6 +27,7 @@ from cluster.errors import CannotConnectNow, DqeError, InternalError, QueryCance
 from executor.messages import (
     RESULT_READER,
     RUN_TASKS,
+    Producers,
     RunTasks,
     Task,
     TasksDone,
@@ -36,7 +37,7 @@ from executor.messages import (
 )
 from executor.results import ResultShape
 from executor.stage_runner import NodeQuery, StageRunner, call_in_loop, node_lost, resolve
-from planner.plan import ExchangeKind, QueryPlan, ResultColumn
+from planner.plan import ExchangeKind, QueryPlan, ResultColumn, SortKey, Stage
 
 # A call without a statement timeout still has a deadline: RPC wants one.
 NO_TIMEOUT_S = 7 * 24 * 3600.0
@@ -248,7 +249,10 @@ def _requests(
     query_id: str,
 ) -> dict[NodeId, RunTasks]:
     """Every node's request; the coordinator always has one, if only to read the result."""
-    producers = {stage.exchange.id: len(stage.nodes) for stage in plan.stages}
+    producers = {
+        stage.exchange.id: Producers(stage.exchange.id, len(stage.nodes), _read_order(stage))
+        for stage in plan.stages
+    }
     tasks: dict[NodeId, list[Task]] = {coordinator: []}
     for stage in plan.stages:
         readers = readers_of(stage, plan.stages, coordinator)
@@ -269,6 +273,10 @@ def _requests(
         )
         for node_id, node_tasks in tasks.items()
     }
+
+
+def _read_order(stage: Stage) -> tuple[SortKey, ...]:
+    return stage.exchange.sort if stage.exchange.kind is ExchangeKind.MERGE else ()
 
 
 class Coordinator:

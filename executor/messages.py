@@ -12,7 +12,16 @@ from __future__ import annotations
 import msgspec
 
 from catalog.model import NodeId
-from planner.plan import Exchange, ExchangeKind, Scan, ScanFragment, Stage, StageInput, SystemScan
+from planner.plan import (
+    Exchange,
+    ExchangeKind,
+    Scan,
+    ScanFragment,
+    SortKey,
+    Stage,
+    StageInput,
+    SystemScan,
+)
 
 RUN_TASKS = "executor.run_tasks"
 OPEN_EXCHANGE = "executor.open_exchange"
@@ -22,10 +31,11 @@ RESULT_READER = -1
 
 
 class Producers(msgspec.Struct, frozen=True):
-    """How many tasks fill an exchange."""
+    """How many tasks fill an exchange, and the order it is to be read in, if any."""
 
     exchange_id: int
     count: int
+    sort: tuple[SortKey, ...] = ()
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -101,7 +111,7 @@ class OpenExchange(msgspec.Struct, frozen=True):
 
 
 def task_of(
-    stage: Stage, node_id: NodeId, producers: dict[int, int], readers: tuple[Reader, ...]
+    stage: Stage, node_id: NodeId, producers: dict[int, Producers], readers: tuple[Reader, ...]
 ) -> Task:
     """The stage as that node is to run it."""
     place = stage.nodes.index(node_id)
@@ -111,9 +121,7 @@ def task_of(
         scans=tuple(_local_scan(scan, place) for scan in stage.scans),
         system_scans=stage.system_scans,
         inputs=stage.inputs,
-        producers=tuple(
-            Producers(item.exchange_id, producers[item.exchange_id]) for item in stage.inputs
-        ),
+        producers=tuple(producers[item.exchange_id] for item in stage.inputs),
         exchange=stage.exchange,
         readers=readers,
     )

@@ -123,7 +123,9 @@ class NodeQuery:
         inputs.fail(self.cancellation.error)
 
     async def _run_tasks(self) -> None:
-        await self._wait_for_catalog()
+        await self._services.catalog.wait_version(
+            self.request.catalog_version, self.request.deadline_s
+        )
         for task in self.request.tasks:
             self._start_task(task)
         self._everything = asyncio.gather(
@@ -151,20 +153,6 @@ class NodeQuery:
     def _wake_again(self) -> None:
         if self._everything is not None and not self._everything.done():
             self.cancellation.wake()
-
-    async def _wait_for_catalog(self) -> None:
-        version = self.request.catalog_version
-        if self._services.catalog.current.version >= version:
-            return
-        try:
-            async with asyncio.timeout(self.request.deadline_s):
-                await self._services.catalog.wait_version(version)
-        except TimeoutError:
-            raise CannotConnectNow(
-                f"node {self._services.node_id} has not caught up with the catalog",
-                detail=f"It is at version {self._services.catalog.current.version}, "
-                f"the query was planned at {version}.",
-            ) from None
 
     def _start_task(self, task: Task) -> None:
         sinks = [self._sinks(task, reader) for reader in task.readers]

@@ -110,9 +110,7 @@ class StageTask:
         def relation_sql(fragment: ScanFragment, store_columns: tuple[str, ...]) -> str:
             return snapshot.relation_sql(fragment.tablet_id, fragment.fragment_id, store_columns)
 
-        places = len(self.task.readers[0].nodes) if self.task.readers else 1
-        task = self.task
-        return stage_sql(task.sql, task.scans, task.exchange, places, relation_sql)
+        return stage_sql(self.task, relation_sql)
 
     def _send_rows(self, cursor: duckdb.DuckDBPyConnection, sql: str, stack: ExitStack) -> None:
         relation = cursor.sql(sql)

@@ -12,7 +12,7 @@ import pytest
 from mini_cluster import MiniCluster, in_cluster, plan, reads, result, scan, stage
 
 from cluster.errors import CannotConnectNow, DivisionByZero, QueryCanceled
-from planner.plan import Exchange, ExchangeKind, HostOperation, QueryPlan, ResultColumn
+from planner.plan import Exchange, ExchangeKind, HostOperation, QueryPlan, ResultColumn, SortKey
 from storage.types import INT8, NUMERIC, Kind
 
 COLUMNS = {"k": INT8, "v": INT8}
@@ -266,6 +266,35 @@ def test_broadcast(tmp_path: Path) -> None:
             ),
         )
         assert await cluster.rows(joined) == [(300,)]
+
+    in_cluster(tmp_path, test)
+
+
+def test_sorted_streams_are_merged(tmp_path: Path) -> None:
+    async def test(cluster: MiniCluster) -> None:
+        load(cluster, 0, 1000, "CASE WHEN i % 100 = 0 THEN NULL ELSE -i END AS k, i AS v")
+        order = (SortKey("k", descending=True, nulls_first=False), SortKey("v", False, False))
+        merged = plan(
+            stage(
+                0,
+                'SELECT a.k, a.v FROM "@scan:0" a ORDER BY k DESC NULLS LAST, v',
+                cluster.ids,
+                Exchange(1, ExchangeKind.MERGE, sort=order),
+                ["k", "v"],
+                scans=[scan(0, COLUMNS, [[0], [1], [2]])],
+            ),
+            stage(
+                1,
+                'SELECT k, v FROM "@input:1" LIMIT 2980',
+                [cluster.ids[0]],
+                result(),
+                ["k", "v"],
+                inputs=[reads(1, "k", "v")],
+            ),
+        )
+        keyed = [(-i, i) for i in range(3000) if i % 100]
+        unkeyed = [(None, i) for i in range(0, 3000, 100)]
+        assert await cluster.rows(merged) == (keyed + unkeyed)[:2980]
 
     in_cluster(tmp_path, test)
 

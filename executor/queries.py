@@ -1,0 +1,115 @@
+"""SELECT, VALUES, TABLE and WITH: planned, run, and answered with rows.
+
+The first batch is read before the answer is given out: a query that fails at once (a node
+down, a tablet moved, a division by zero in the first rows) fails before the client has been
+sent a row description, and the session may still plan it again (`executor.session`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+from sqlglot import exp
+
+from executor.coordinator import QueryRun
+from executor.execution import Execution, Result
+from executor.formatting.text import text_column
+from planner.binder import bind_query
+from planner.bound import BoundQuery
+from planner.optimizer import plan_query
+from planner.plan import QueryPlan, ResultColumn
+from planner.statements import Query
+from storage.types import TEXT, Kind
+
+# Longer texts are planned on a thread, so that other sessions of the node are served.
+PLAN_INLINE_CHARACTERS = 4096
+
+
+async def run_select(execution: Execution, statement: Query) -> Result:
+    """Runs the query; its rows come from the result."""
+    plan = await plan_select(execution, statement)
+    return await start_select(execution, plan)
+
+
+async def start_select(execution: Execution, plan: QueryPlan) -> Result:
+    """Runs a plan as SELECT's answer."""
+    run = await execution.run(plan)
+    try:
+        batches = run.batches()
+        first = await anext(batches, None)
+    except BaseException:
+        await run.close()
+        raise
+    return _answer(run, first, batches)
+
+
+def _answer(
+    run: QueryRun, first: pa.RecordBatch | None, rest: AsyncIterator[pa.RecordBatch]
+) -> Result:
+    async def rows() -> AsyncIterator[pa.RecordBatch]:
+        count = 0
+        batch = first
+        while batch is not None:
+            count += batch.num_rows
+            yield batch
+            batch = await anext(rest, None)
+        result.tag = f"SELECT {count}"
+
+    result = Result("SELECT 0", run.columns, rows(), on_close=run.close)
+    return result
+
+
+async def plan_select(execution: Execution, statement: Query) -> QueryPlan:
+    """The plan of the query with the statement's parameters."""
+    if len(statement.text) <= PLAN_INLINE_CHARACTERS:
+        return plan_tree(execution, statement.tree)
+    return await execution.services.runtime.run_blocking(plan_tree, execution, statement.tree)
+
+
+def plan_tree(execution: Execution, tree: exp.Query) -> QueryPlan:
+    """Binds and plans."""
+    bound = bind_query(
+        tree,
+        execution.context,
+        parameters=execution.parameter_types,
+        values=execution.values if execution.parameter_types else None,
+    )
+    return plan_query(bound, execution.context)
+
+
+def describe(bound: BoundQuery) -> tuple[ResultColumn, ...]:
+    """The columns as Describe tells them: what only DuckDB can type is text."""
+    return tuple(
+        replace(column, type=TEXT) if column.type.kind is Kind.ANY else column
+        for column in bound.columns
+    )
+
+
+def as_described(result: Result, described: Sequence[ResultColumn]) -> Result:
+    """The answer in the types its client was told of before it ran.
+
+    Only columns told as text can differ, those that DuckDB alone could type.
+    """
+    columns = result.columns
+    assert columns is not None
+    changed = [
+        index
+        for index, (told, real) in enumerate(zip(described, columns, strict=True))
+        if told.type != real.type
+    ]
+    if not changed:
+        return result
+    source = result.batches()
+
+    async def rows() -> AsyncIterator[pa.RecordBatch]:
+        async for batch in source:
+            for index in changed:
+                texts = text_column(batch.column(index), columns[index].type)
+                batch = batch.set_column(index, batch.schema.names[index], texts)
+            yield batch
+
+    result.rows = rows()
+    result.columns = tuple(described)
+    return result

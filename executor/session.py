@@ -1,0 +1,408 @@
+"""A client's session: statements in, answers out, and the state between them.
+
+The wire server (or anything else that speaks for a client) parses, prepares and executes
+through a `Session`; `executor.statements` says what each kind of statement does. The session
+itself keeps settings, the transaction block, prepared statements, cursors and notices, gives
+each statement its snapshot and its time limit, and hears cancel requests.
+
+A statement's snapshot is drawn when it begins, and it is planned from a catalog at least as
+new (rule T3). If the cluster has moved on before its first row (a fragment is no longer where
+the plan says), it is planned once more.
+
+Invariants:
+- One statement runs at a time; its error leaves the session usable.
+- A statement cancelled or timed out raises 57014 from whatever of it is awaited then.
+
+Left out: a cache of plans; each statement is planned anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pyarrow as pa
+from sqlglot import exp
+
+from cluster.errors import (
+    DqeError,
+    InvalidSqlStatementName,
+    ObjectNotInPrerequisiteState,
+    QueryCanceled,
+)
+from executor.coordinator import Coordinator
+from executor import session_statements
+from executor.cursors import Cursors
+from executor.execution import Execution, Notice, Result
+from executor.formatting.text import text_columns
+from executor.queries import as_described
+from executor.services import ExecutorServices
+from executor.set_config import calls_set_config, with_values
+from executor.setting_kinds import milliseconds_of
+from executor.settings import SERVER_VERSION, SessionSettings
+from executor.statements import change_of, describe_planned, run_statement
+from executor.transaction_block import TransactionBlock
+from planner.context import PlannerContext
+from planner.datum import Datum
+from planner.parser import parse
+from planner.plan import ResultColumn
+from planner.statements import Query, Statement
+from storage.types import TEXT, SqlType
+
+T = TypeVar("T")
+
+DATABASE = "dqe"
+# Longer strings are parsed on a thread, so that other sessions of the node are served.
+PARSE_INLINE_CHARACTERS = 32_768
+# Notices a client does not take are dropped, the oldest first.
+NOTICES_KEPT = 1000
+
+_LEVELS = ("LOG", "NOTICE", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement described once; `columns` is None where it has no rows."""
+
+    statement: Statement
+    parameters: tuple[SqlType, ...]
+    columns: tuple[ResultColumn, ...] | None
+
+
+@dataclass(slots=True)
+class _Limit:
+    """What can stop one statement, from its start until its rows are read."""
+
+    deadline_s: float | None = None
+    cancelled: bool = False
+    done: bool = False
+    scope: asyncio.Timeout | None = None
+
+
+@dataclass(slots=True)
+class SessionState:
+    """What handlers of session statements read and change."""
+
+    settings: SessionSettings
+    block: TransactionBlock = field(default_factory=TransactionBlock)
+    prepared: dict[str, Prepared] = field(default_factory=dict)
+    cursors: Cursors = field(default_factory=Cursors)
+
+
+class Session:
+    """One client's session. Used from the event loop, by one task at a time; `cancel` may
+    come from any other."""
+
+    def __init__(
+        self,
+        services: ExecutorServices,
+        coordinator: Coordinator,
+        *,
+        user: str,
+        database: str = DATABASE,
+        startup: Mapping[str, str] | None = None,
+        process_id: int = 0,
+    ) -> None:
+        """`startup` are the settings of the client's start-up packet; a wrong one raises."""
+        self.services = services
+        self.coordinator = coordinator
+        self.state = SessionState(SessionSettings(user, startup or {}))
+        self._facts = {
+            "user": user,
+            "database": database,
+            "backend_pid": str(process_id),
+            "server_version": SERVER_VERSION,
+        }
+        self._notices: list[Notice] = []
+        # Replaced by a server that keeps prepared statements of its own.
+        self.forget_protocol_prepared: Callable[[str | None], bool] = _none_forgotten
+        self._limit = _Limit(done=True)
+
+    # -- what the client's server asks between statements -------------------------------
+
+    @property
+    def transaction_status(self) -> str:
+        """I, T or E, as ReadyForQuery has it."""
+        return self.state.block.status.value
+
+    def setting(self, name: str) -> str:
+        """A setting's value by its name in any case; 42704 for one unknown."""
+        return self.state.settings.show(name)
+
+    def take_parameter_changes(self) -> list[tuple[str, str]]:
+        """Settings the client is to be told of, changed since the last call."""
+        return self.state.settings.take_changes()
+
+    def take_notices(self) -> list[tuple[str, Mapping[str, str | int]]]:
+        """Severity and fields of what the client is to be told, since the last call."""
+        notices = list(self._notices)
+        self._notices.clear()
+        least = self.state.settings["client_min_messages"].upper()
+        least_level = _LEVELS.index(least) if least in _LEVELS else 0
+        return [
+            (notice.severity, notice.fields)
+            for notice in notices
+            if notice.severity not in _LEVELS or _LEVELS.index(notice.severity) >= least_level
+        ]
+
+    def notice(self, message: str, severity: str = "NOTICE", **fields: str) -> None:
+        """Tells the client something beside the answers."""
+        self._notices.append(Notice(severity, {"message": message, **fields}))
+
+    def fail_transaction(self) -> None:
+        """An error was sent to the client: an open block is failed."""
+        self.state.block.fail()
+
+    def cancel(self) -> None:
+        """Stops the statement under way, if there is one; it raises 57014."""
+        if self._limit.done:
+            return
+        self._limit.cancelled = True
+        if self._limit.scope is not None:
+            self._limit.scope.reschedule(0.0)
+
+    async def close(self) -> None:
+        """The client is gone: ends what is open."""
+        await self.state.cursors.close_all(held=True)
+        self.state.block.end()
+
+    # -- statements ---------------------------------------------------------------------
+
+    async def parse(self, sql: str) -> list[Statement]:
+        """The statements of a query string; 42601 with its position."""
+        if len(sql) <= PARSE_INLINE_CHARACTERS:
+            return parse(sql)
+        return await self.services.runtime.run_blocking(parse, sql)
+
+    async def prepare(
+        self, statement: Statement, parameter_types: Sequence[SqlType | None] = ()
+    ) -> Prepared:
+        """Describes the statement; the types of parameters not given are inferred."""
+        self._check_block(statement)
+        types = tuple(parameter_types)
+        if type(statement) in session_statements.HANDLERS:
+            columns = session_statements.describe(self, statement)
+            return Prepared(statement, tuple(given or TEXT for given in types), columns)
+        limit = _Limit(self._deadline_s())
+        execution = await self._limited(limit, lambda: self._execution(limit, types, ()))
+        described = statement
+        if isinstance(statement, Query) and calls_set_config(statement):
+            described = with_values(statement, (), lambda name, value, local: "")
+        parameters, answer = describe_planned(execution, described, types)
+        return Prepared(statement, parameters, answer)
+
+    async def execute(
+        self, statement: Statement | Prepared, parameters: Sequence[Datum] = ()
+    ) -> Result:
+        """Runs a statement; its rows come from the result, which the caller closes.
+
+        An error raised here or by the result leaves the session usable, an open block failed.
+        """
+        prepared = statement if isinstance(statement, Prepared) else Prepared(statement, (), None)
+        limit = _Limit(self._deadline_s())
+        try:
+            result = await self._limited(
+                limit, lambda: self.run(prepared.statement, prepared.parameters, parameters)
+            )
+        except DqeError:
+            limit.done = True
+            self.fail_transaction()
+            raise
+        if prepared.columns is not None and result.columns is not None:
+            result = as_described(result, prepared.columns)
+        if result.rows is None:
+            limit.done = result.copy_in is None and result.copy_out is None
+        else:
+            result.rows = self._limited_rows(limit, result.rows)
+        return result
+
+    def _check_block(self, statement: Statement) -> None:
+        if not isinstance(statement, session_statements.ENDS_FAILED_BLOCK):
+            self.state.block.check_usable()
+
+    async def run(
+        self,
+        statement: Statement,
+        types: tuple[SqlType, ...] = (),
+        values: Sequence[Datum] = (),
+    ) -> Result:
+        """Runs a statement of any kind within the one that is being executed."""
+        for text in statement.notices:
+            self.notice(text)
+        self._check_block(statement)
+        handler = session_statements.HANDLERS.get(type(statement))
+        if handler is not None:
+            return await handler(self, statement)
+        command = change_of(statement)
+        if command is not None:
+            self.state.block.check_may_write(command, read_only=self._read_only)
+            self.state.block.wrote = True
+        return await self.run_planned(statement, types, values)
+
+    @property
+    def _read_only(self) -> bool:
+        name = "transaction_read_only" if self.state.block.open else "default_transaction_read_only"
+        return self.state.settings[name] == "on"
+
+    async def run_planned(
+        self,
+        statement: Statement,
+        types: tuple[SqlType, ...] = (),
+        values: Sequence[Datum] = (),
+    ) -> Result:
+        """Runs a statement that needs a snapshot and the catalog."""
+        execution = await self._execution(self._limit, types, values)
+        if isinstance(statement, Query) and calls_set_config(statement):
+            statement = with_values(statement, values, self._set_config)
+        try:
+            return await self._run_held(execution, statement)
+        except ObjectNotInPrerequisiteState:
+            if not isinstance(statement, Query):
+                raise
+            again = await self._execution(self._limit, types, values)
+            if again.context.catalog.version == execution.context.catalog.version:
+                raise
+        return await self._run_held(again, statement)
+
+    def _set_config(self, name: str, value: str, local: bool) -> str:
+        if local and not self.state.block.open:
+            # It would end with its statement, and so is over already.
+            return value
+        return self.state.settings.set(name, value, local=local)
+
+    async def _run_held(self, execution: Execution, statement: Statement) -> Result:
+        """Runs it, and keeps the history it reads until its result is closed."""
+        with ExitStack() as stack:
+            stack.enter_context(self.services.timestamps.held(execution.timestamp))
+            result = await run_statement(execution, statement)
+            release = stack.pop_all()
+        on_close = result.on_close
+
+        async def close() -> None:
+            with release:
+                await on_close()
+
+        result.on_close = close
+        return result
+
+    async def _execution(
+        self, limit: _Limit, types: tuple[SqlType | None, ...], values: Sequence[Datum]
+    ) -> Execution:
+        timestamp, version = await self.services.timestamps.snapshot()
+        catalog = await self.services.catalog.wait_version(version)
+        now = self.services.runtime.now()
+        context = PlannerContext(
+            catalog=catalog,
+            node_id=self.services.node_id,
+            now=self.state.block.started or now,
+            statement_now=now,
+            settings=dict(self.state.settings),
+            session=self._facts,
+            live_nodes=self.services.catalog.liveness.live_nodes(),
+        )
+        return Execution(
+            services=self.services,
+            coordinator=self.coordinator,
+            context=context,
+            timestamp=timestamp,
+            parameter_types=types,
+            values=values,
+            notices=self._notices,
+            deadline_s=self._remaining_s(limit),
+        )
+
+    # -- prepared statements ------------------------------------------------------------
+
+    def find_prepared(self, name: str) -> Prepared:
+        """The statement of PREPARE; 26000 when there is none."""
+        if name not in self.state.prepared:
+            raise InvalidSqlStatementName(f'prepared statement "{name}" does not exist')
+        return self.state.prepared[name]
+
+    def forget_prepared(self, name: str | None) -> bool:
+        """Forgets one, or all with None; false when there is none of that name.
+
+        Statements that the client's server prepared by protocol count, too: some clients
+        drop them with DEALLOCATE.
+        """
+        found = self.forget_protocol_prepared(name)
+        if name is None:
+            self.state.prepared.clear()
+            return True
+        return self.state.prepared.pop(name, None) is not None or found
+
+    async def evaluate(
+        self, expressions: Sequence[exp.Expression], types: Sequence[SqlType]
+    ) -> list[Datum]:
+        """The values of EXECUTE's arguments, as text."""
+        if not expressions:
+            return []
+        tree = exp.Select(
+            expressions=[
+                exp.alias_(expression.copy(), f"a{index}")
+                for index, expression in enumerate(expressions)
+            ]
+        )
+        query = Query(text="", offset=0, tree=tree)
+        result = await self.run_planned(query)
+        try:
+            batches = [batch async for batch in result.batches()]
+        finally:
+            await result.close()
+        assert result.columns is not None
+        texts = text_columns(batches[0], [column.type for column in result.columns])
+        return [text[0].as_py() for text in texts]
+
+    # -- limits -------------------------------------------------------------------------
+
+    def _deadline_s(self) -> float | None:
+        timeout_ms = milliseconds_of(self.state.settings["statement_timeout"])
+        return self.services.runtime.monotonic() + timeout_ms / 1000 if timeout_ms else None
+
+    def _remaining_s(self, limit: _Limit) -> float | None:
+        if limit.deadline_s is None:
+            return None
+        return max(0.0, limit.deadline_s - self.services.runtime.monotonic())
+
+    async def _limited(self, limit: _Limit, work: Callable[[], Awaitable[T]]) -> T:
+        """Runs a part of a statement under its time limit, within reach of `cancel`."""
+        self._limit = limit
+        if limit.cancelled:
+            raise _stopped(limit)
+        limit.scope = asyncio.timeout(self._remaining_s(limit))
+        try:
+            async with limit.scope:
+                return await work()
+        except TimeoutError:
+            if not limit.scope.expired():
+                raise
+            raise _stopped(limit) from None
+        finally:
+            limit.scope = None
+
+    async def _limited_rows(
+        self, limit: _Limit, rows: AsyncIterator[pa.RecordBatch]
+    ) -> AsyncIterator[pa.RecordBatch]:
+        async def next_batch() -> pa.RecordBatch | None:
+            return await anext(rows, None)
+
+        try:
+            while (batch := await self._limited(limit, next_batch)) is not None:
+                yield batch
+        except DqeError:
+            self.fail_transaction()
+            raise
+        finally:
+            limit.done = True
+
+
+def _none_forgotten(name: str | None) -> bool:
+    return False
+
+
+def _stopped(limit: _Limit) -> QueryCanceled:
+    why = "user request" if limit.cancelled else "statement timeout"
+    return QueryCanceled(f"canceling statement due to {why}")

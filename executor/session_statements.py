@@ -1,0 +1,290 @@
+"""Statements about the session: settings, transaction blocks, prepared statements, cursors.
+
+Each handler takes the session and the statement. None of them needs a snapshot, but for what
+EXECUTE and DECLARE run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from cluster.errors import (
+    ActiveSqlTransaction,
+    DuplicatePreparedStatement,
+    InvalidSqlStatementName,
+    NoActiveSqlTransaction,
+    SyntaxError_,
+)
+from executor.execution import Result
+from executor.rows import columns_of, rows_result
+from executor.settings import DEFINITIONS
+from executor.transaction_block import NOT_ATOMIC, NOT_ATOMIC_HINT, NOT_UNDONE, Status
+from planner.ddl_types import sql_type
+from planner.plan import ResultColumn
+from planner.statements import (
+    Begin,
+    CloseCursor,
+    Commit,
+    Deallocate,
+    Declare,
+    Discard,
+    Execute,
+    Fetch,
+    Prepare,
+    ReleaseSavepoint,
+    Reset,
+    Rollback,
+    RollbackToSavepoint,
+    Savepoint,
+    SetTransaction,
+    SetVariable,
+    Show,
+    Statement,
+    TransactionModes,
+)
+
+if TYPE_CHECKING:
+    from executor.session import Session
+
+# -- settings ---------------------------------------------------------------------------------
+
+
+async def set_variable(session: Session, statement: SetVariable) -> Result:
+    settings = session.state.settings
+    if statement.local and not session.state.block.open:
+        session.notice("SET LOCAL can only be used in transaction blocks", "WARNING")
+        return Result("SET")
+    if statement.value is None:
+        settings.reset(statement.name)
+    else:
+        settings.set(statement.name, statement.value, local=statement.local)
+    return Result("SET")
+
+
+def _show_columns(statement: Show) -> tuple[ResultColumn, ...]:
+    if statement.name == "all":
+        return columns_of("name", "setting", "description")
+    definition = DEFINITIONS.get(statement.name.lower())
+    return columns_of(definition.name if definition is not None else statement.name)
+
+
+async def show(session: Session, statement: Show) -> Result:
+    columns = _show_columns(statement)
+    if statement.name == "all":
+        return rows_result("SHOW", columns, session.state.settings.shown())
+    return rows_result("SHOW", columns, [(session.setting(statement.name),)])
+
+
+async def reset(session: Session, statement: Reset) -> Result:
+    if statement.name == "all":
+        session.state.settings.reset_all()
+    else:
+        session.state.settings.reset(statement.name)
+    return Result("RESET")
+
+
+async def discard(session: Session, statement: Discard) -> Result:
+    if statement.what == "ALL":
+        if session.state.block.open:
+            raise ActiveSqlTransaction("DISCARD ALL cannot run inside a transaction block")
+        session.state.settings.reset_all()
+        session.forget_prepared(None)
+        await session.state.cursors.close_all(held=True)
+    return Result(f"DISCARD {statement.what}")
+
+
+# -- transaction blocks -----------------------------------------------------------------------
+
+
+async def begin(session: Session, statement: Begin) -> Result:
+    block = session.state.block
+    if block.open:
+        session.notice("there is already a transaction in progress", "WARNING", sqlstate="25001")
+    else:
+        block.begin(session.services.runtime.now())
+        session.state.settings.begin()
+        session.notice(NOT_ATOMIC, "WARNING", hint=NOT_ATOMIC_HINT)
+    _set_modes(session, statement.modes, "transaction")
+    return Result(statement.tag)
+
+
+def _set_modes(session: Session, modes: TransactionModes, prefix: str) -> None:
+    """The block's own settings, or with prefix `default_transaction` the session's."""
+    local = prefix == "transaction"
+    settings = session.state.settings
+    if modes.isolation is not None:
+        settings.set(f"{prefix}_isolation", modes.isolation, local=local)
+    if modes.read_only is not None:
+        settings.set(f"{prefix}_read_only", _on_off(modes.read_only), local=local)
+    if modes.deferrable is not None:
+        settings.set(f"{prefix}_deferrable", _on_off(modes.deferrable), local=local)
+
+
+def _on_off(value: bool) -> str:
+    return "on" if value else "off"
+
+
+async def set_transaction(session: Session, statement: SetTransaction) -> Result:
+    if statement.session:
+        _set_modes(session, statement.modes, "default_transaction")
+    elif session.state.block.open:
+        _set_modes(session, statement.modes, "transaction")
+    else:
+        session.notice("SET TRANSACTION can only be used in transaction blocks", "WARNING")
+    return Result("SET")
+
+
+async def commit(session: Session, statement: Commit) -> Result:
+    block = session.state.block
+    if block.status is Status.FAILED:
+        await _end(session, undone=True)
+        return _chained(session, statement.chain, Result("ROLLBACK"))
+    if not block.open:
+        _no_block(session, "COMMIT", statement.chain)
+    else:
+        await _end(session, undone=False)
+    return _chained(session, statement.chain, Result("COMMIT"))
+
+
+async def rollback(session: Session, statement: Rollback) -> Result:
+    block = session.state.block
+    if not block.open:
+        _no_block(session, "ROLLBACK", statement.chain)
+    else:
+        if block.wrote:
+            session.notice(NOT_UNDONE, "WARNING", hint=NOT_ATOMIC_HINT)
+        await _end(session, undone=True)
+    return _chained(session, statement.chain, Result("ROLLBACK"))
+
+
+def _no_block(session: Session, command: str, chain: bool) -> None:
+    if chain:
+        raise NoActiveSqlTransaction(f"{command} AND CHAIN can only be used in transaction blocks")
+    session.notice("there is no transaction in progress", "WARNING", sqlstate="25P01")
+
+
+async def _end(session: Session, *, undone: bool) -> None:
+    state = session.state
+    if undone:
+        state.settings.rollback()
+    else:
+        state.settings.commit()
+    state.block.end()
+    await state.cursors.close_all(held=False)
+
+
+def _chained(session: Session, chain: bool, result: Result) -> Result:
+    if chain:
+        session.state.block.begin(session.services.runtime.now())
+        session.state.settings.begin()
+    return result
+
+
+async def savepoint(session: Session, statement: Savepoint) -> Result:
+    session.state.block.check_open("SAVEPOINT")
+    session.state.block.save(statement.name)
+    return Result("SAVEPOINT")
+
+
+async def release(session: Session, statement: ReleaseSavepoint) -> Result:
+    session.state.block.check_open("RELEASE SAVEPOINT")
+    session.state.block.release(statement.name)
+    return Result("RELEASE")
+
+
+async def rollback_to(session: Session, statement: RollbackToSavepoint) -> Result:
+    session.state.block.check_open("ROLLBACK TO SAVEPOINT")
+    if session.state.block.go_back(statement.name):
+        session.notice(NOT_UNDONE, "WARNING", hint=NOT_ATOMIC_HINT)
+    return Result("ROLLBACK")
+
+
+# -- prepared statements ----------------------------------------------------------------------
+
+
+async def prepare(session: Session, statement: Prepare) -> Result:
+    if statement.name in session.state.prepared:
+        raise DuplicatePreparedStatement(f'prepared statement "{statement.name}" already exists')
+    types = [sql_type(name) for name in statement.types]
+    session.state.prepared[statement.name] = await session.prepare(statement.statement, types)
+    return Result("PREPARE")
+
+
+async def execute(session: Session, statement: Execute) -> Result:
+    prepared = session.find_prepared(statement.name)
+    expected, given = len(prepared.parameters), len(statement.arguments)
+    if expected != given:
+        raise SyntaxError_(
+            f'wrong number of parameters for prepared statement "{statement.name}"',
+            detail=f"Expected {expected} parameters but got {given}.",
+        )
+    values = await session.evaluate(statement.arguments, prepared.parameters)
+    return await session.run(prepared.statement, prepared.parameters, values)
+
+
+async def deallocate(session: Session, statement: Deallocate) -> Result:
+    if not session.forget_prepared(statement.name):
+        raise InvalidSqlStatementName(f'prepared statement "{statement.name}" does not exist')
+    return Result("DEALLOCATE ALL" if statement.name is None else "DEALLOCATE")
+
+
+# -- cursors ----------------------------------------------------------------------------------
+
+
+async def declare(session: Session, statement: Declare) -> Result:
+    if not statement.hold:
+        session.state.block.check_open("DECLARE CURSOR")
+    session.state.cursors.check_new(statement.name)
+    result = await session.run_planned(statement.query)
+    session.state.cursors.declare(statement.name, result, hold=statement.hold)
+    return Result("DECLARE CURSOR")
+
+
+async def fetch(session: Session, statement: Fetch) -> Result:
+    return await session.state.cursors.fetch(statement.cursor, statement.count, move=statement.move)
+
+
+async def close_cursor(session: Session, statement: CloseCursor) -> Result:
+    if statement.name is None:
+        await session.state.cursors.close_all(held=True)
+        return Result("CLOSE CURSOR ALL")
+    await session.state.cursors.close(statement.name)
+    return Result("CLOSE CURSOR")
+
+
+Handler = Callable[..., Awaitable[Result]]
+
+HANDLERS: dict[type[Statement], Handler] = {
+    SetVariable: set_variable,
+    Show: show,
+    Reset: reset,
+    Discard: discard,
+    Begin: begin,
+    SetTransaction: set_transaction,
+    Commit: commit,
+    Rollback: rollback,
+    Savepoint: savepoint,
+    ReleaseSavepoint: release,
+    RollbackToSavepoint: rollback_to,
+    Prepare: prepare,
+    Execute: execute,
+    Deallocate: deallocate,
+    Declare: declare,
+    Fetch: fetch,
+    CloseCursor: close_cursor,
+}
+
+# Accepted while the block has failed (PostgreSQL: IsTransactionExitStmt).
+ENDS_FAILED_BLOCK = (Commit, Rollback, RollbackToSavepoint)
+
+
+def describe(session: Session, statement: Statement) -> tuple[ResultColumn, ...] | None:
+    """The columns of a session statement's answer, None where it has none."""
+    if isinstance(statement, Show):
+        return _show_columns(statement)
+    if isinstance(statement, Fetch) and not statement.move:
+        return session.state.cursors.columns(statement.cursor)
+    if isinstance(statement, Execute):
+        return session.find_prepared(statement.name).columns
+    return None

@@ -1,0 +1,102 @@
+"""What each kind of statement does: which handler runs it, and how it describes itself.
+
+Two groups. Statements about the session itself (`executor.session_statements`) need no
+snapshot and work while a transaction block has failed where PostgreSQL lets them. All others
+run with an `Execution`: queries here in `executor.queries`, the rest in the modules below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from cluster.errors import FeatureNotSupported
+from executor import analyze, copy, ddl, explaining, queries, writes
+from executor.execution import Execution, Result
+from planner.binder import bind_query
+from planner.ddl import DDL_STATEMENTS
+from planner.plan import ResultColumn
+from planner.statements import (
+    Analyze,
+    CopyFrom,
+    CopyTo,
+    CreateTableAs,
+    Delete,
+    Explain,
+    Insert,
+    Query,
+    Statement,
+    Truncate,
+    Update,
+    Vacuum,
+)
+from planner.writes import describe_write
+from storage.types import TEXT, SqlType
+
+Handler = Callable[..., Awaitable[Result]]
+
+_HANDLERS: dict[type[Statement], Handler] = {
+    Query: queries.run_select,
+    Insert: writes.run_insert,
+    Update: writes.run_update,
+    Delete: writes.run_delete,
+    Truncate: writes.run_truncate,
+    CopyFrom: copy.run_copy_from,
+    CopyTo: copy.run_copy_to,
+    Explain: explaining.run_explain,
+    Analyze: analyze.run_analyze,
+    Vacuum: analyze.run_vacuum,
+    **dict.fromkeys(DDL_STATEMENTS, ddl.run_ddl),
+}
+
+# What a statement that changes something is called in errors; DDL goes by its first words.
+_CHANGES: dict[type[Statement], str] = {
+    Insert: "INSERT",
+    Update: "UPDATE",
+    Delete: "DELETE",
+    Truncate: "TRUNCATE TABLE",
+    CopyFrom: "COPY FROM",
+    CreateTableAs: "CREATE TABLE AS",
+}
+
+
+async def run_statement(execution: Execution, statement: Statement) -> Result:
+    """Runs a statement that is not about the session itself."""
+    handler = _HANDLERS.get(type(statement))
+    if handler is None:
+        raise FeatureNotSupported(f"{_first_words(statement)} is not supported here")
+    return await handler(execution, statement)
+
+
+def change_of(statement: Statement) -> str | None:
+    """The name of what changes something, None for a statement that only reads."""
+    if isinstance(statement, Explain):
+        return change_of(statement.statement) if statement.analyze else None
+    if type(statement) in _CHANGES:
+        return _CHANGES[type(statement)]
+    return _first_words(statement) if isinstance(statement, DDL_STATEMENTS) else None
+
+
+def _first_words(statement: Statement) -> str:
+    return " ".join(statement.text.split()[:2]).upper()
+
+
+Described = tuple[tuple[SqlType, ...], tuple[ResultColumn, ...] | None]
+
+
+def describe_planned(
+    execution: Execution, statement: Statement, types: Sequence[SqlType | None]
+) -> Described:
+    """Parameter types and columns of a statement that `run_statement` would run."""
+    if isinstance(statement, Query):
+        bound = bind_query(statement.tree, execution.context, parameters=types)
+        return bound.parameters, queries.describe(bound)
+    if isinstance(statement, Insert | Update | Delete):
+        return describe_write(statement, execution.context, types)
+    if isinstance(statement, Explain):
+        parameters, _ = describe_planned(execution, statement.statement, types)
+        return parameters, explaining.COLUMNS
+    return _given(types), None
+
+
+def _given(types: Sequence[SqlType | None]) -> tuple[SqlType, ...]:
+    return tuple(given or TEXT for given in types)
