@@ -6,7 +6,7 @@ The server knows sessions only by these, so its tests run against a small sessio
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -70,9 +70,10 @@ class Session(Protocol):
     async def prepare(
         self, statement: Statement, parameter_types: Sequence[SqlType | None]
     ) -> Prepared: ...
-    async def execute(
-        self, statement: Statement | Prepared, parameters: Sequence[str | None] = ()
-    ) -> Result: ...
+    async def execute(self, statement: Any, parameters: Sequence[str | None] = ()) -> Result:
+        """Runs a Statement, or what `prepare` gave with its parameters."""
+        ...
+
     def take_notices(self) -> list[tuple[str, Mapping[str, str | int]]]: ...
     def take_parameter_changes(self) -> list[tuple[str, str]]: ...
     def setting(self, name: str) -> str: ...

@@ -66,12 +66,23 @@ class WireServer:
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listens; returns the address in use (port 0 picks a free one)."""
+        address = await self.bind(host, port)
+        await self.open()
+        return address
+
+    async def bind(self, host: str, port: int) -> tuple[str, int]:
+        """Takes the address without answering yet; clients that come are refused."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: ClientTransport(self._accept), host, port, backlog=1024
+            lambda: ClientTransport(self._accept), host, port, backlog=1024, start_serving=False
         )
         bound = self._server.sockets[0].getsockname()
         return str(bound[0]), int(bound[1])
+
+    async def open(self) -> None:
+        """Begins to answer clients."""
+        assert self._server is not None, "bind comes first"
+        await self._server.start_serving()
 
     async def close(self) -> None:
         """Stops listening and ends every connection with 57P01."""

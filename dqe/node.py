@@ -1,0 +1,255 @@
+"""A node: the floors put together, in the order in which each needs the one before.
+
+    data directory and log -> RPC -> identity (found a cluster, or join one) -> Raft host
+    -> catalog -> tablets -> executor -> PostgreSQL port
+
+The PostgreSQL port is bound early, so that its address can be told to the others, and opened
+last. A node whose catalog has no majority opens it all the same after `READY_TIMEOUT_S`: what
+it can answer it does, and the rest fails with 57P03.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+import duckdb
+
+from catalog.addresses import AddressBook
+from catalog.joining import JoinRequest, join_cluster
+from catalog.model import Node as NodeRecord
+from catalog.model import NodeId
+from catalog.service import FOUNDER, CatalogService
+from catalog.tablet_rpc import TabletClient, TabletServer
+from catalog.tablets import TabletManager
+from cluster.errors import CannotConnectNow, DqeError
+from cluster.raft.host import RaftHost
+from cluster.rpc import RpcNode
+from cluster.runtime import ProductionRuntime
+from cluster.transport import TcpTransport
+from dqe.configuration import NodeConfiguration, split_address
+from dqe.wire.backend import Session as WireSession
+from dqe.wire.server import WireServer
+from executor.coordinator import Coordinator
+from executor.exchange import DEFAULT_CREDIT_BYTES
+from executor.services import ExecutorServices
+from executor.session import Session
+from executor.spill import SpillSpace
+from executor.stage_runner import StageRunner
+from executor.stage_threads import StageThreads
+from executor.writes_ids import UniqueIds
+from planner import macros, udfs
+from storage.duckdb_node import DuckDbLimits
+from storage.node import NodeStorage
+
+logger = logging.getLogger(__name__)
+
+JOIN_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 10.0
+_FAILED_LOG_STATUS = 70  # EX_SOFTWARE: a service manager starts the node again
+_MIB = 1 << 20
+
+
+def set_up_duckdb(connection: duckdb.DuckDBPyConnection) -> None:
+    """Gives DuckDB PostgreSQL's functions."""
+    for statement in macros.SETUP_SQL:
+        connection.execute(statement)
+    udfs.register(connection)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What `start` has put together, for `stop` to take apart."""
+
+    storage: NodeStorage
+    rpc: RpcNode
+    host: RaftHost
+    catalog: CatalogService
+    tablets: TabletManager
+    runner: StageRunner
+    coordinator: Coordinator
+    services: ExecutorServices
+
+
+class Node:
+    """One member of a cluster, in this process."""
+
+    def __init__(self, configuration: NodeConfiguration, runtime: ProductionRuntime) -> None:
+        self._configuration = configuration
+        self._runtime = runtime
+        self._server = WireServer(runtime, self._open_session)
+        self._parts: _Parts | None = None
+        self.pg_address = ""
+        self.rpc_address = ""
+
+    @property
+    def node_id(self) -> int:
+        """The node's number in its cluster; known after `start`."""
+        assert self._parts is not None
+        return self._parts.storage.identity.node_id
+
+    async def start(self) -> None:
+        """Everything, up to answering clients. Raises a DqeError that says what is wrong."""
+        configuration = self._configuration
+        storage = await NodeStorage.open(
+            self._runtime,
+            configuration.data_directory,
+            limits=_duckdb_limits(configuration),
+            setup=set_up_duckdb,
+            on_log_failure=_end_process,
+        )
+        try:
+            await self._start_on(storage)
+        except BaseException:
+            if self._parts is None:
+                await storage.close()
+            raise
+
+    async def _start_on(self, storage: NodeStorage) -> None:
+        rpc = RpcNode(
+            self._runtime,
+            TcpTransport(),
+            cluster_id=lambda: storage.identity.cluster_id,
+            node_id=lambda: storage.identity.node_id,
+        )
+        host, port = await self._server.bind(*split_address(self._configuration.pg))
+        self.pg_address = f"{host}:{port}"
+        self.rpc_address = await rpc.start(self._configuration.listen)
+        book = AddressBook(storage.kept_file("addresses"))
+        await self._identify(storage, rpc, book)
+        parts = self._assemble(storage, rpc, book)
+        self._parts = parts
+        await parts.host.start()
+        await parts.catalog.start()
+        parts.tablets.start()
+        await self._wait_ready(parts.catalog)
+        await self._server.open()
+        logger.info(
+            "node %d answers: PostgreSQL on %s, nodes on %s",
+            self.node_id,
+            self.pg_address,
+            self.rpc_address,
+        )
+
+    async def _identify(self, storage: NodeStorage, rpc: RpcNode, book: AddressBook) -> None:
+        """Sees to it that the data directory belongs to a cluster: founds one or joins one."""
+        if storage.identity.cluster_id:
+            return
+        if not self._configuration.join:
+            storage.set_identity(self._runtime.uuid().hex, FOUNDER)
+            return
+        request = JoinRequest(
+            await self._join_id(storage),
+            self.rpc_address,
+            self.pg_address,
+            self._configuration.region,
+            self._configuration.zone,
+        )
+        joined = await join_cluster(
+            self._runtime, rpc, self._configuration.join, request, JOIN_TIMEOUT_S
+        )
+        storage.set_identity(joined.cluster_id, joined.node_id)
+        book.learn(joined.known)
+
+    async def _join_id(self, storage: NodeStorage) -> str:
+        """The same at every try of this directory, so that asking twice makes one node."""
+        kept = storage.kept_file("join_id")
+        known = kept.load()
+        if known is not None:
+            return known[1].decode()
+        join_id = self._runtime.uuid().hex
+        await kept.save(0, join_id.encode())
+        return join_id
+
+    def _assemble(self, storage: NodeStorage, rpc: RpcNode, book: AddressBook) -> _Parts:
+        configuration = self._configuration
+        node_id = NodeId(storage.identity.node_id)
+        host = RaftHost(
+            self._runtime, rpc, storage.log, node_id, book.address_of, on_fatal=_end_process
+        )
+        me = NodeRecord(
+            node_id,
+            self.rpc_address,
+            self.pg_address,
+            configuration.region,
+            configuration.zone,
+        )
+        catalog = CatalogService(
+            self._runtime,
+            rpc,
+            host,
+            storage.kept_file("catalog"),
+            book,
+            me,
+            cluster_id=storage.identity.cluster_id,
+            seeds=configuration.join,
+        )
+        tablets = TabletManager(self._runtime, storage, host, catalog, node_id)
+        server = TabletServer(rpc, storage, tablets, catalog)
+        client = TabletClient(self._runtime, rpc, catalog, tablets, server, node_id)
+        storage.peers = client
+        services = ExecutorServices(
+            self._runtime,
+            rpc,
+            storage,
+            catalog,
+            catalog.timestamps,
+            node_id,
+            client,
+            UniqueIds(self._runtime, node_id),
+        )
+        runner = StageRunner(
+            services,
+            SpillSpace(storage.path / "spill" / "exchanges"),
+            StageThreads(),
+            DEFAULT_CREDIT_BYTES,
+        )
+        return _Parts(storage, rpc, host, catalog, tablets, runner, Coordinator(runner), services)
+
+    async def _wait_ready(self, catalog: CatalogService) -> None:
+        try:
+            await catalog.ready(READY_TIMEOUT_S)
+        except CannotConnectNow as error:
+            logger.warning("answering clients without the catalog's leader: %s", error.message)
+
+    async def stop(self) -> None:
+        """Ends in good order: clients first, then what they stood on."""
+        await self._server.close()
+        parts = self._parts
+        if parts is None:
+            return
+        self._parts = None
+        parts.runner.threads.close()
+        parts.tablets.close()
+        parts.catalog.close()
+        await parts.host.close()
+        await parts.rpc.close()
+        await parts.storage.close()
+
+    async def _open_session(
+        self, process_id: int, user: str, settings: dict[str, str]
+    ) -> WireSession:
+        parts = self._parts
+        if parts is None:
+            raise CannotConnectNow("the database system is starting up")
+        return Session(
+            parts.services,
+            parts.coordinator,
+            user=user,
+            startup=settings,
+            process_id=process_id,
+        )
+
+
+def _duckdb_limits(configuration: NodeConfiguration) -> DuckDbLimits:
+    memory_bytes = configuration.memory_limit_mib * _MIB
+    return DuckDbLimits(memory_bytes or None, configuration.threads or None)
+
+
+def _end_process(error: BaseException) -> None:
+    """The log could not be written: nothing may be acknowledged from here on (rule L1)."""
+    reason = error.message if isinstance(error, DqeError) else error
+    logger.critical("the write-ahead log failed, this node stops: %s", reason)
+    logging.shutdown()
+    os._exit(_FAILED_LOG_STATUS)
