@@ -80,7 +80,7 @@ def recover(disk: Disk, directory: str) -> Recovered:
             _check_unfinished(found, number, data)
             _drop_unfinished(disk, directory, found, number, data)
             break
-        if found.segments and header.base != found.segments[-1].end_position:
+        if found.segments and not _continues(header, found.segments[-1]):
             raise _corrupted(number, 0, "it does not continue the segment before it")
         if not _replay(found, header, data, is_last=is_last):
             _drop_unfinished(disk, directory, found, number, data)
@@ -118,6 +118,10 @@ def _header(data: bytes, number: int) -> SegmentHeader | None:
     if header is not None and header.number != number:
         raise _corrupted(number, 0, f"its header says it is segment {header.number}")
     return header
+
+
+def _continues(header: SegmentHeader, before: Segment) -> bool:
+    return header.log_id == before.header.log_id and header.base == before.end_position
 
 
 def _replay(found: Recovered, header: SegmentHeader, data: bytes, *, is_last: bool) -> bool:
@@ -170,6 +174,8 @@ def _records_behind(header: SegmentHeader, view: memoryview, offset: int) -> lis
 
 def _check_unfinished(found: Recovered, number: int, data: bytes) -> None:
     """Raises DataCorrupted where a segment with a damaged header was in use already."""
+    if data.count(RECORD_MAGIC) > 1:
+        raise _corrupted(number, 0, "its header is damaged")
     if not found.segments:
         # The first segment of all begins with an empty opening, and was durable with it
         # before anything else was written.
