@@ -1,19 +1,34 @@
 """The global catalog: what tables there are, how they are cut, and where each piece lies.
 
 Nouns and language:
-    model         tables, parts, fragments, tablets, nodes; immutable
-    definition    what a statement says of a new table
-    commands      what changes the catalog, as entries of its log
-    codec         both as bytes
+    model               tables, parts, fragments, tablets, nodes; immutable
+    definition          what a statement says of a new table
+    commands            what changes the catalog, as entries of its log
+    codec               both as bytes
 
 Values and parts (pure; the planner and the executor use them, too):
-    datums        values of key types as text, as comparable values, as Arrow
-    bounds        which part takes a row or each row of a batch
-    pruning       which parts can satisfy a predicate
+    datums              values of key types as text, as comparable values, as Arrow
+    bounds              which part takes a row or each row of a batch
+    pruning             which parts can satisfy a predicate
+    fragment_schemas    what a tablet is to store
 
 The state machine (pure):
-    cutting       PARTITION clauses to bounds; overlaps and gaps refused
-    placement     which nodes get a tablet
-    changes/      what each command does
-    state         commands applied in log order; snapshots
+    cutting             PARTITION clauses to bounds; overlaps and gaps refused
+    placement           which nodes get a tablet
+    changes/            what each command does
+    state               commands applied in log order; snapshots
+
+On a node:
+    addresses           where the others are, over restarts
+    liveness            pings
+    joining             how an empty node becomes a member
+    membership          who votes on the catalog
+    service             the local copy, changing it, waiting for it
+    oracle              timestamps, sans-IO; oracle_service drives it on the leader
+    timestamp_client    how a node asks for them
+    tablets             local tablets kept as the catalog says
+    tablet_requests, tablet_rpc     tablets wherever they are led
+
+What users see of it:
+    system_tables/      pg_catalog, information_schema, dqe
 """

@@ -1,0 +1,62 @@
+"""All system relations by schema and name, and their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from catalog.model import Catalog
+from catalog.system_tables import columns, dqe_schema, information_schema, pg_catalog
+from catalog.system_tables.definition import (
+    SystemContext,
+    SystemRelation,
+    columns_of,
+    table_of,
+)
+from catalog.system_tables.pg_catalog import RowSource
+from cluster.errors import UndefinedTable
+
+
+def _all_relations() -> dict[tuple[str, str], SystemRelation]:
+    texts: dict[tuple[str, str], str] = {
+        ("pg_catalog", "dqe_object_text"): pg_catalog.OBJECT_TEXT_COLUMNS
+    }
+    for name, text in columns.PG_CATALOG.items():
+        added = columns.ADDED_LATER.get(name)
+        texts["pg_catalog", name] = f"{text}; {added}" if added else text
+    texts |= {("information_schema", n): t for n, t in columns.INFORMATION_SCHEMA.items()}
+    texts |= {("dqe", name): text for name, text in dqe_schema.COLUMNS.items()}
+    return {key: SystemRelation(*key, columns_of(text)) for key, text in texts.items()}
+
+
+_RELATIONS = _all_relations()
+_SOURCES: Mapping[str, Mapping[str, RowSource]] = {
+    "pg_catalog": pg_catalog.SOURCES,
+    "information_schema": information_schema.SOURCES,
+    "dqe": dqe_schema.SOURCES,
+}
+
+
+def find_system_table(schema: str | None, name: str) -> SystemRelation | None:
+    """The system relation of that name; without a schema, in pg_catalog."""
+    return _RELATIONS.get((schema or "pg_catalog", name))
+
+
+def system_relations() -> tuple[SystemRelation, ...]:
+    """All of them, by schema and name."""
+    return tuple(_RELATIONS[key] for key in sorted(_RELATIONS))
+
+
+def rows(
+    catalog: Catalog, schema: str, name: str, context: SystemContext | None = None
+) -> pa.Table:
+    """The relation's rows now. `context` tells what the catalog does not; 42P01 for no such
+    relation."""
+    relation = _RELATIONS.get((schema, name))
+    if relation is None:
+        raise UndefinedTable(f'relation "{schema}.{name}" does not exist')
+    source = _SOURCES[schema].get(name)
+    if source is None:
+        return table_of(relation, ())
+    return table_of(relation, source(context or SystemContext(catalog)))
