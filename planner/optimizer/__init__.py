@@ -13,6 +13,7 @@ In the order in which control flows through them:
     join_methods    the ways to do one join
     join_order      the order of joins
     distribute      the cheapest physical plan of every operator
+    explanation     the plan's operators as EXPLAIN shows them
 """
 
 from planner.optimizer.planning import plan_query

@@ -7,8 +7,8 @@ from planner.algebra import Node
 from planner.algebra_build import build
 from planner.bound import BoundQuery
 from planner.context import PlannerContext
-from planner.explain_notes import explanation_of
 from planner.optimizer.distribute import Distributor
+from planner.optimizer.explanation import explanation_of
 from planner.optimizer.rules import RULES
 from planner.optimizer.rules.columns import prune_columns
 from planner.optimizer.statistics import Estimator
