@@ -1,0 +1,130 @@
+"""`dqe status`: nodes, tables, tablets, and a picture of where the fragments lie.
+
+All of it comes from the schema `dqe`, by plain SQL through any node.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dqe.dbapi import connect, default_url
+
+_SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+# More tablets than this are summed up by node instead of listed.
+_LISTED_TABLETS = 60
+
+
+def run(url: str | None) -> int:
+    """Prints the status as one node sees it; the exit status."""
+    try:
+        connection = connect(url, autocommit=True)
+    except psycopg.OperationalError as error:
+        print(f"dqe: cannot connect to {url or default_url()}: {error}", file=sys.stderr)
+        return 2
+    console = Console()
+    with connection:
+        show_nodes(connection, console)
+        show_tables(connection, console)
+        show_tablets(connection, console)
+        show_picture(connection, console)
+    return 0
+
+
+def show_nodes(connection: psycopg.Connection[Any], console: Console) -> None:
+    """One line a node."""
+    rows = connection.execute(
+        "SELECT node_id, CASE WHEN live THEN 'live' ELSE 'down' END, state, region, zone, "
+        "pg_address, address, tablets, leaders, bytes FROM dqe.nodes ORDER BY node_id"
+    ).fetchall()
+    header = "node,is,state,region,zone,PostgreSQL,nodes,tablets,leads,size".split(",")
+    _print(console, "Nodes", header, [(*row[:-1], size_text(row[-1])) for row in rows])
+
+
+def show_tables(connection: psycopg.Connection[Any], console: Console) -> None:
+    """One line a table."""
+    rows = connection.execute(
+        "SELECT schema_name || '.' || table_name, method, partition_key, partitions, "
+        "column_groups, access_method, replicas, durability, colocation_id, estimated_rows "
+        "FROM dqe.tables ORDER BY 1"
+    ).fetchall()
+    header = "table,cut by,key,parts,groups,store,replicas,durability,co-location,rows".split(",")
+    _print(console, "Tables", header, [(*row[:-1], rows_text(row[-1])) for row in rows])
+
+
+def show_tablets(connection: psycopg.Connection[Any], console: Console) -> None:
+    """One line a tablet, while there are not too many."""
+    rows = connection.execute(
+        "SELECT tablet_id, leader, replicas, voters, fragments, durability, bytes "
+        "FROM dqe.tablets ORDER BY tablet_id"
+    ).fetchall()
+    if len(rows) > _LISTED_TABLETS:
+        console.print(f"{len(rows)} tablets (SELECT * FROM dqe.tablets lists them)")
+        return
+    shown = [
+        (r[0], r[1], ", ".join(map(str, r[2])), r[3], r[4], r[5], size_text(r[6])) for r in rows
+    ]
+    header = "tablet,leader,replicas on,voters,fragments,durability,size".split(",")
+    _print(console, "Tablets", header, shown)
+
+
+def show_picture(connection: psycopg.Connection[Any], console: Console) -> None:
+    """A line a part (and column group), a column a node; a block where a replica lies."""
+    nodes = connection.execute("SELECT node_id, region FROM dqe.nodes ORDER BY node_id").fetchall()
+    fragments = connection.execute(
+        "SELECT table_name, part_name, column_group, bounds, nodes, estimated_rows, "
+        "count(*) OVER (PARTITION BY table_name, part) AS groups "
+        "FROM dqe.fragments ORDER BY table_name, part, fragment_id"
+    ).fetchall()
+    picture = Table(title="Where the fragments lie", show_edge=False, header_style="bold")
+    for name in ("table", "part", "holds"):
+        picture.add_column(name, overflow="ellipsis", max_width=44)
+    for node_id, region in nodes:
+        title = f"node {node_id}" + (f"\n{region}" if region else "")
+        picture.add_column(title, justify="center")
+    picture.add_column("rows", justify="right")
+    before = None
+    for table, part, group, bounds, places, rows, groups in fragments:
+        label = f"{part} / {group}" if groups > 1 else part
+        blocks = [Text("███" if node_id in places else "·") for node_id, _ in nodes]
+        if before not in (None, table):
+            picture.add_section()
+        name = Text(table if table != before else "")
+        picture.add_row(name, Text(label), Text(bounds or ""), *blocks, rows_text(rows))
+        before = table
+    console.print(picture)
+
+
+def rows_text(rows: int | None) -> str:
+    """A count as a person reads it; unknown before ANALYZE."""
+    return "?" if rows is None else f"{rows:,}"
+
+
+def size_text(size_bytes: int | None) -> str:
+    """Bytes as `12.3 MiB`."""
+    if size_bytes is None:
+        return "?"
+    size = float(size_bytes)
+    for unit in _SIZE_UNITS[:-1]:
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} {_SIZE_UNITS[-1]}"
+
+
+def _print(
+    console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    table = Table(title=title, show_edge=False, header_style="bold")
+    for name in header:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*[Text("" if value is None else str(value)) for value in row])
+    console.print(table)
+    console.print()
