@@ -70,7 +70,8 @@ class TaskFlow:
     def starving(self, exchange_id: int) -> bool:
         """Whether the task waits for rows at an inbox other than this one."""
         return any(
-            state.waiting_readers and other != exchange_id for other, state in self.inboxes.items()
+            state.waiting_readers and not state.backlog_bytes and other != exchange_id
+            for other, state in self.inboxes.items()
         )
 
     def held(self, exchange_id: int) -> bool:
@@ -128,6 +129,5 @@ class TaskFlow:
         for exchange_id, state in self.inboxes.items():
             assert state.memory_bytes < self.credit_bytes + largest_chunk_bytes
             if self.held(exchange_id):
+                assert state.backlog_bytes >= self.credit_bytes
                 assert not self.starving(exchange_id)
-            if state.waiting_readers:
-                assert not self.held(exchange_id)
