@@ -43,7 +43,18 @@ def show_nodes(connection: psycopg.Connection[Any], console: Console) -> None:
         "SELECT node_id, CASE WHEN live THEN 'live' ELSE 'down' END, state, region, zone, "
         "pg_address, address, tablets, leaders, bytes FROM dqe.nodes ORDER BY node_id"
     ).fetchall()
-    header = "node,is,state,region,zone,PostgreSQL,nodes,tablets,leads,size".split(",")
+    header = [
+        "node",
+        "is",
+        "state",
+        "region",
+        "zone",
+        "PostgreSQL",
+        "nodes",
+        "tablets",
+        "leads",
+        "size",
+    ]
     _print(console, "Nodes", header, [(*row[:-1], size_text(row[-1])) for row in rows])
 
 
@@ -54,7 +65,18 @@ def show_tables(connection: psycopg.Connection[Any], console: Console) -> None:
         "column_groups, access_method, replicas, durability, colocation_id, estimated_rows "
         "FROM dqe.tables ORDER BY 1"
     ).fetchall()
-    header = "table,cut by,key,parts,groups,store,replicas,durability,co-location,rows".split(",")
+    header = [
+        "table",
+        "cut by",
+        "key",
+        "parts",
+        "groups",
+        "store",
+        "replicas",
+        "durability",
+        "co-location",
+        "rows",
+    ]
     _print(console, "Tables", header, [(*row[:-1], rows_text(row[-1])) for row in rows])
 
 
@@ -70,7 +92,7 @@ def show_tablets(connection: psycopg.Connection[Any], console: Console) -> None:
     shown = [
         (r[0], r[1], ", ".join(map(str, r[2])), r[3], r[4], r[5], size_text(r[6])) for r in rows
     ]
-    header = "tablet,leader,replicas on,voters,fragments,durability,size".split(",")
+    header = ["tablet", "leader", "replicas on", "voters", "fragments", "durability", "size"]
     _print(console, "Tablets", header, shown)
 
 
@@ -86,8 +108,8 @@ def show_picture(connection: psycopg.Connection[Any], console: Console) -> None:
     for name in ("table", "part", "holds"):
         picture.add_column(name, overflow="ellipsis", max_width=44)
     for node_id, region in nodes:
-        title = f"node {node_id}" + (f"\n{region}" if region else "")
-        picture.add_column(title, justify="center")
+        heading = f"node {node_id}" + (f"\n{region}" if region else "")
+        picture.add_column(heading, justify="center")
     picture.add_column("rows", justify="right")
     before = None
     for table, part, group, bounds, places, rows, groups in fragments:
@@ -95,8 +117,8 @@ def show_picture(connection: psycopg.Connection[Any], console: Console) -> None:
         blocks = [Text("███" if node_id in places else "·") for node_id, _ in nodes]
         if before not in (None, table):
             picture.add_section()
-        name = Text(table if table != before else "")
-        picture.add_row(name, Text(label), Text(bounds or ""), *blocks, rows_text(rows))
+        title = Text(table if table != before else "")
+        picture.add_row(title, Text(label), Text(bounds or ""), *blocks, rows_text(rows))
         before = table
     console.print(picture)
 
