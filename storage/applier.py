@@ -26,6 +26,7 @@ from cluster.errors import DqeError, InternalError, IoError
 from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore, Operation
 from storage.fragments import FragmentId, Timestamp
+from storage.staging import DEFAULT_MEMORY_BYTES
 from storage.tasks import run_to_end
 
 T = TypeVar("T")
@@ -35,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 APPLY_BYTES = 4 * 1024 * 1024
 APPLY_AGE_S = 0.5
-# Past this the log's driver waits for the store: what is queued may be in memory.
-QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
+# Past this much in memory, beside what may be staged there, the log's driver waits.
+QUEUE_LIMIT_BYTES = DEFAULT_MEMORY_BYTES + 64 * 1024 * 1024
 RETRY_S = 2.0
 
 
@@ -45,6 +46,7 @@ class Queued:
     """The effect of one log entry. `operation` is made when it is applied, on the thread.
 
     `fragments` are those it touches, None for all; `timestamp` its commit's, or 0.
+    `size_bytes` counts its log entries, `memory_bytes` those of them held in memory.
     """
 
     index: int
@@ -52,6 +54,7 @@ class Queued:
     size_bytes: int
     timestamp: Timestamp = 0
     fragments: frozenset[FragmentId] | None = None
+    memory_bytes: int = 0
     done: Callable[[], None] | None = None
 
 
@@ -67,6 +70,7 @@ class StoreApplier:
         self._store = store
         self._queue: list[Queued] = []
         self._queue_bytes = 0
+        self._queue_memory_bytes = 0
         self._seen_index = store.position.applied_index
         self._turn = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
@@ -77,6 +81,11 @@ class StoreApplier:
     @property
     def store(self) -> ColumnarStore:
         return self._store
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether anything waits to be applied or is being applied."""
+        return bool(self._queue)
 
     @property
     def queue_bytes(self) -> int:
@@ -91,6 +100,7 @@ class StoreApplier:
             return
         self._queue.append(queued)
         self._queue_bytes += queued.size_bytes
+        self._queue_memory_bytes += queued.memory_bytes
         self._schedule()
 
     def seen(self, index: int) -> None:
@@ -99,7 +109,7 @@ class StoreApplier:
 
     async def wait_room(self) -> None:
         """Holds the log's driver back while the queue is over its limit."""
-        if self._queue_bytes > QUEUE_LIMIT_BYTES:
+        if self._queue_memory_bytes > QUEUE_LIMIT_BYTES:
             await self.flush()
 
     def needed_by(self, fragments: Iterable[FragmentId], timestamp: Timestamp) -> bool:
@@ -151,7 +161,8 @@ class StoreApplier:
     async def _replace(self, function: Callable[[], None]) -> None:
         async with self._turn:
             await self._blocking(function)
-            self._queue, self._queue_bytes, self.unsaved_bytes = [], 0, 0
+            self._queue = []
+            self._queue_bytes = self._queue_memory_bytes = self.unsaved_bytes = 0
             self._seen_index = self._store.position.applied_index
 
     async def _checkpoint(self, image: Callable[[], bytes]) -> None:
@@ -179,6 +190,7 @@ class StoreApplier:
         del self._queue[: len(taken)]
         applied_bytes = sum(queued.size_bytes for queued in taken)
         self._queue_bytes -= applied_bytes
+        self._queue_memory_bytes -= sum(queued.memory_bytes for queued in taken)
         self.unsaved_bytes += applied_bytes
         for queued in taken:
             if queued.done is not None:

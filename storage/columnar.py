@@ -16,8 +16,9 @@ Invariants:
 - applied_index names the last log entry whose effects are in the tables, all of them;
 - image_index <= applied_index, and both only grow;
 - one thread at a time calls a store, except `size` and readers, who use cursors of their own.
-- the meta tables are rewritten by DELETE and INSERT, never UPDATE: an UPDATE that an old reader
-  can still see makes DuckDB refuse the CHECKPOINT (measured on 2.0.0).
+- where the store is stands in the newest row of `tablet`; each batch appends one and a
+  checkpoint removes the older ones. Never an UPDATE: while an old reader can still see the row
+  before, DuckDB refuses the CHECKPOINT (measured on 2.0.0).
 
 Left out: indexes; point work belongs to the row store.
 """
@@ -102,6 +103,7 @@ class ColumnarStore:
             ) from error
         self._cursor = node.cursor()
         self._fragments: dict[FragmentId, FragmentSchema] = {}
+        self._recency: dict[FragmentId, Timestamp] = {}
         self.position = StorePosition()
         self.image_index = 0
         self.image = b""
@@ -125,18 +127,22 @@ class ColumnarStore:
         After an error nothing has changed, and the same call may be made again.
         """
         assert applied_index >= self.position.applied_index
-        fragments_before = dict(self._fragments)
+        before = dict(self._fragments), dict(self._recency)
         try:
             with self._transaction():
-                self.position = self._apply_all(operations, applied_index)
+                position = self._apply_all(operations, applied_index)
         except BaseException:
-            self._fragments = fragments_before
+            self._fragments, self._recency = before
             raise
+        self.position = position
 
     def checkpoint(self, image: bytes, image_index: int) -> None:
         """Makes all that was applied durable, together with the participant's image."""
         assert self.image_index <= image_index <= self.position.applied_index
         with self._transaction():
+            self._execute(
+                "DELETE FROM {db}.tablet WHERE applied_index < ?", [self.position.applied_index]
+            )
             self._execute("DELETE FROM {db}.image")
             self._execute("INSERT INTO {db}.image VALUES (?, ?)", [image_index, image])
         self._execute("CHECKPOINT {db}")
@@ -152,11 +158,7 @@ class ColumnarStore:
 
     def recency(self, fragment_id: FragmentId) -> Timestamp:
         """The highest commit timestamp that touched the fragment."""
-        row = self._execute(
-            "SELECT max_commit_ts FROM {db}.recency WHERE fragment_id = ?", [fragment_id]
-        ).fetchone()
-        assert row is not None
-        return int(row[0])
+        return self._recency[fragment_id]
 
     def replace(
         self,
@@ -167,7 +169,7 @@ class ColumnarStore:
         index: int,
     ) -> None:
         """Throws away what is here for the fragments, rows and position of another store."""
-        fragments_before = dict(self._fragments)
+        before = dict(self._fragments), dict(self._recency)
         position = replace(position, applied_index=index)
         try:
             with self._transaction():
@@ -175,10 +177,11 @@ class ColumnarStore:
                 self._alter(schemas)
                 for fragment_id, (max_commit_ts, current, history) in rows.items():
                     self._fill(fragment_id, current, history)
-                    self._raise_recency(fragment_id, max_commit_ts)
+                    self._recency[fragment_id] = max_commit_ts
+                self._execute("DELETE FROM {db}.tablet")
                 self._write_position(position)
         except BaseException:
-            self._fragments = fragments_before
+            self._fragments, self._recency = before
             raise
         self.position, self.image_index = position, 0
         self.checkpoint(image, index)
@@ -221,17 +224,18 @@ class ColumnarStore:
         with self._transaction():
             self._execute(
                 "CREATE TABLE {db}.tablet (format INTEGER, applied_index BIGINT,"
-                " max_commit_ts BIGINT, schema_version BIGINT, horizon BIGINT)"
+                " max_commit_ts BIGINT, schema_version BIGINT, horizon BIGINT, recency BLOB)"
             )
             self._execute("CREATE TABLE {db}.fragment (fragment_id BIGINT, definition BLOB)")
-            self._execute("CREATE TABLE {db}.recency (fragment_id BIGINT, max_commit_ts BIGINT)")
             self._execute("CREATE TABLE {db}.image (image_index BIGINT, image BLOB)")
             self._execute("INSERT INTO {db}.image VALUES (0, ''::BLOB)")
             self._write_position(StorePosition())
 
     def _load_meta(self) -> None:
         try:
-            tablet = self._execute("SELECT * FROM {db}.tablet").fetchall()
+            tablet = self._execute(
+                "SELECT * FROM {db}.tablet ORDER BY applied_index DESC LIMIT 1"
+            ).fetchall()
             fragments = self._execute(
                 "SELECT definition FROM {db}.fragment ORDER BY fragment_id"
             ).fetchall()
@@ -240,7 +244,8 @@ class ColumnarStore:
             raise self._corrupt(str(error)) from error
         if len(tablet) != 1 or len(image) != 1 or tablet[0][0] != _FORMAT:
             raise self._corrupt(f"unexpected meta data {tablet!r}")
-        self.position = StorePosition(*tablet[0][1:])
+        self.position = StorePosition(*tablet[0][1:-1])
+        self._recency = decode_recency(tablet[0][-1])
         self.image_index, self.image = image[0]
         schemas = [msgspec.json.decode(row[0], type=FragmentSchema) for row in fragments]
         self._fragments = {schema.fragment_id: schema for schema in schemas}
@@ -251,15 +256,15 @@ class ColumnarStore:
         )
 
     def _write_position(self, position: StorePosition) -> None:
-        self._execute("DELETE FROM {db}.tablet")
         self._execute(
-            "INSERT INTO {db}.tablet VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO {db}.tablet VALUES (?, ?, ?, ?, ?, ?)",
             [
                 _FORMAT,
                 position.applied_index,
                 position.max_commit_ts,
                 position.schema_version,
                 position.horizon,
+                msgspec.msgpack.encode(self._recency),
             ],
         )
 
@@ -314,15 +319,8 @@ class ColumnarStore:
             if fragment_id not in self._fragments:
                 continue  # dropped while the transaction was under way
             apply_steps(self._cursor, self.tables(fragment_id), fragment_steps)
-            self._raise_recency(fragment_id, max(step.timestamp for step in fragment_steps))
-
-    def _raise_recency(self, fragment_id: FragmentId, timestamp: Timestamp) -> None:
-        row = self._execute(
-            "DELETE FROM {db}.recency WHERE fragment_id = ? RETURNING max_commit_ts", [fragment_id]
-        ).fetchone()
-        assert row is not None
-        newest = max(timestamp, row[0])
-        self._execute("INSERT INTO {db}.recency VALUES (?, ?)", [fragment_id, newest])
+            newest = max(step.timestamp for step in fragment_steps)
+            self._recency[fragment_id] = max(self._recency[fragment_id], newest)
 
     def _prune(self, horizon: Timestamp) -> None:
         for fragment_id in self._fragments:
@@ -348,14 +346,14 @@ class ColumnarStore:
         self._cursor.execute(
             f"CREATE TABLE {tables.history} ({columns}, {BEGIN} BIGINT, {END} BIGINT)"
         )
-        self._execute("INSERT INTO {db}.recency VALUES (?, 0)", [schema.fragment_id])
+        self._recency[schema.fragment_id] = 0
         self._write_definition(schema)
 
     def _drop_fragment(self, fragment_id: FragmentId) -> None:
         tables = self.tables(fragment_id)
         self._cursor.execute(f"DROP TABLE {tables.current}")
         self._cursor.execute(f"DROP TABLE {tables.history}")
-        self._execute("DELETE FROM {db}.recency WHERE fragment_id = ?", [fragment_id])
+        del self._recency[fragment_id]
         self._execute("DELETE FROM {db}.fragment WHERE fragment_id = ?", [fragment_id])
         del self._fragments[fragment_id]
 
@@ -371,6 +369,11 @@ class ColumnarStore:
         definition = msgspec.json.encode(schema)
         self._execute("INSERT INTO {db}.fragment VALUES (?, ?)", [schema.fragment_id, definition])
         self._fragments[schema.fragment_id] = schema
+
+
+def decode_recency(data: bytes) -> dict[FragmentId, Timestamp]:
+    """The highest commit timestamp of each fragment, as the `tablet` table keeps it."""
+    return msgspec.msgpack.decode(data, type=dict[FragmentId, Timestamp])
 
 
 def _collect_steps(steps: dict[FragmentId, list[Step]], operation: CommitOperation) -> None:

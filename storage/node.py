@@ -35,9 +35,9 @@ from storage.fragments import FragmentId, FragmentSize, TabletId, Timestamp, Tra
 from storage.identity import DataDirectory, Identity
 from storage.kept_file import KeptFile
 from storage.participant import Outcome
-from storage.snapshot import Read, StoreSnapshot, open_views
-from storage.staging import Staging
-from storage.tablet import DEADLINE_S, Peers, Tablet, fragment_gone
+from storage.snapshot import Read, StoreSnapshot, fragment_gone, open_views
+from storage.staging import MemoryBudget, Staging
+from storage.tablet import DEADLINE_S, Peers, Tablet
 from storage.wal import WriteAheadLog, stop_process
 
 logger = logging.getLogger(__name__)
@@ -98,6 +98,7 @@ class NodeStorage:
         self._tablets: dict[TabletId, Tablet] = {}
         self._checkpointed_s: dict[TabletId, float] = {}
         self._snapshots: dict[StoreSnapshot, float] = {}
+        self._staging_budget = MemoryBudget()
         self._keeper: asyncio.Task[None] | None = None
         self.duckdb = duckdb
         self.log = log
@@ -198,7 +199,7 @@ class NodeStorage:
         store = await self._runtime.run_blocking(
             ColumnarStore, self.duckdb, tablet_id, self._store_path(tablet_id)
         )
-        staging = Staging(self.path / "staging" / str(tablet_id))
+        staging = Staging(self.path / "staging" / str(tablet_id), self._staging_budget)
         node_id = self.identity.node_id
         tablet = Tablet(self._runtime, store, staging, node_id, lambda: self.peers)
         self._tablets[tablet_id] = tablet

@@ -69,9 +69,6 @@ from storage.staging import StagedEntry, Staging
 from storage.tasks import deadline
 from storage.transfer import StoreContents, export_store, replace_store
 
-# Longer entries are written to the staging file on a thread.
-_INLINE_BYTES = 256 * 1024
-
 
 class CarriedEntry(msgspec.Struct, frozen=True, array_like=True):
     """An entry of a transaction without outcome, kept outside the log."""
@@ -207,10 +204,9 @@ class TabletReplica:
         staged = _staged(decoded, entry.term, entry.index, entry.data)
         if not isinstance(decoded, Ingest | Prepare):
             return staged  # its outcome is here already
-        long = len(entry.data) > _INLINE_BYTES
-        if long and self._staging.goes_to_disk(decoded.transaction_id, len(entry.data)):
-            return await self._runtime.run_blocking(self._staging.keep, staged)
-        return self._staging.keep(staged)
+        if self._staging.fits_in_memory(len(entry.data)):
+            return self._staging.keep(staged)
+        return await self._runtime.run_blocking(self._staging.keep, staged)
 
     def _take_in(
         self, decoded: TabletEntry | None, entry: Entry, staged: StagedEntry | None
@@ -252,6 +248,7 @@ class TabletReplica:
     def _push_commit(self, instruction: ApplyChunks, index: int) -> None:
         entries: Sequence[StagedEntry] = sorted(instruction.chunks, key=lambda e: e.sequence)
         fragments = frozenset(fragment for entry in entries for fragment in entry.fragments)
+        self._committed_here(index, entries)
         self._applier.push(
             Queued(
                 index,
@@ -259,9 +256,13 @@ class TabletReplica:
                 sum(entry.length for entry in entries),
                 instruction.commit_ts,
                 fragments,
+                sum(0 if entry.data is None else entry.length for entry in entries),
                 partial(self._staging.drop, instruction.transaction_id),
             )
         )
+
+    def _committed_here(self, index: int, entries: Sequence[StagedEntry]) -> None:
+        """For the leader's part: a commit is about to be queued for the store."""
 
     def _commit_operation(
         self, commit_ts: Timestamp, entries: Sequence[StagedEntry]

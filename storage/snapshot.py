@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import duckdb
 
 from cluster.errors import ObjectNotInPrerequisiteState, SnapshotTooOld
+from storage.columnar import decode_recency
 from storage.columnar_apply import BEGIN, END, FragmentTables
 from storage.duckdb_node import DuckDbNode, quote_name
 from storage.fragments import FragmentId, TabletId, Timestamp
@@ -139,41 +140,44 @@ def _read_views(
     for tablet_id, fragment_id in reads:
         wanted.setdefault(tablet_id, []).append(fragment_id)
     selects = [
-        _meta_sql(reads[tablet_id, fragments[0]].database, tablet_id, fragments)
+        _meta_sql(reads[tablet_id, fragments[0]].database, tablet_id)
         for tablet_id, fragments in wanted.items()
     ]
     try:
         rows = cursor.execute(" UNION ALL ".join(selects)).fetchall()
     except (duckdb.CatalogException, duckdb.BinderException) as error:
         # The whole tablet left between looking it up and opening it.
-        raise _gone(", ".join(map(str, wanted))) from error
+        raise fragment_gone(", ".join(map(str, wanted))) from error
     views: dict[Read, FragmentView] = {}
-    for tablet_id, applied_index, horizon, fragment_id, max_commit_ts in rows:
+    for tablet_id, applied_index, horizon, encoded in rows:
         if timestamp < horizon:
             raise SnapshotTooOld(
                 f"timestamp {timestamp} lies below the horizon to which history was pruned",
                 detail=f"The horizon of tablet {tablet_id} is {horizon}.",
             )
-        tables = reads[tablet_id, fragment_id]
-        views[tablet_id, fragment_id] = FragmentView(tables, applied_index, max_commit_ts)
-    for tablet_id, fragment_id in reads:
-        if (tablet_id, fragment_id) not in views:
-            raise _gone(str(tablet_id), fragment_id)
+        recency = decode_recency(encoded)
+        for fragment_id in wanted[tablet_id]:
+            if fragment_id not in recency:
+                raise fragment_gone(tablet_id, fragment_id)
+            tables = reads[tablet_id, fragment_id]
+            view = FragmentView(tables, applied_index, recency[fragment_id])
+            views[tablet_id, fragment_id] = view
     return views
 
 
-def _meta_sql(database: str, tablet_id: TabletId, fragments: Sequence[FragmentId]) -> str:
-    name = quote_name(database)
-    listed = ", ".join(map(str, fragments))
+def _meta_sql(database: str, tablet_id: TabletId) -> str:
     return (
-        f"SELECT {tablet_id}, t.applied_index, t.horizon, r.fragment_id, r.max_commit_ts"
-        f" FROM {name}.tablet t, {name}.recency r WHERE r.fragment_id IN ({listed})"
+        f"(SELECT {tablet_id}, applied_index, horizon, recency"
+        f" FROM {quote_name(database)}.tablet ORDER BY applied_index DESC LIMIT 1)"
     )
 
 
-def _gone(tablets: str, fragment_id: FragmentId | None = None) -> ObjectNotInPrerequisiteState:
+def fragment_gone(
+    tablet_id: TabletId | str, fragment_id: FragmentId | None = None
+) -> ObjectNotInPrerequisiteState:
+    """The error for what the node does not hold (any more, or yet)."""
     what = f"fragment {fragment_id} of " if fragment_id is not None else ""
     return ObjectNotInPrerequisiteState(
-        f"{what}tablet {tablets} is not on this node",
+        f"{what}tablet {tablet_id} is not on this node",
         hint="The table was changed or moved while the statement was planned; run it again.",
     )

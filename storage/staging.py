@@ -1,8 +1,9 @@
 """Where a tablet keeps log entries of transactions that have no outcome yet (rule L6).
 
-A COPY may stage more than memory holds before it commits, so beyond a bound a transaction's
-entries go to a file of their own, one after the other at 64-byte boundaries. The file is read
-through a memory map when the transaction commits: its pages are never copied by Python.
+A COPY may stage more than memory holds before it commits. So the tablets of a node share a
+`MemoryBudget`; an entry that does not fit goes to a file of its transaction, one behind the
+other at 64-byte boundaries. The file is read through a memory map when the transaction
+commits: its pages are never copied by Python.
 
 The files hold nothing that the log does not: they are not synced, and a restart empties the
 directory and reads the entries from the log again.
@@ -19,9 +20,22 @@ import pyarrow as pa
 
 from storage.fragments import FragmentId, TransactionId
 
-# A transaction's entries stay in memory up to this many bytes.
-MEMORY_BYTES = 1024 * 1024
+DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
+# Entries up to this size stay in memory whatever the budget says: a file costs more.
+SMALL_ENTRY_BYTES = 4096
 _ALIGNMENT = 64
+
+
+class MemoryBudget:
+    """How much the staged entries of all tablets may hold in memory."""
+
+    def __init__(self, limit_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+
+    def fits(self, length: int) -> bool:
+        """Whether an entry of that length may stay in memory."""
+        return length <= SMALL_ENTRY_BYTES or self.used_bytes + length <= self.limit_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +58,27 @@ class StagedEntry:
 class Staging:
     """The staged entries of one tablet. Calls for one transaction come one at a time."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, budget: MemoryBudget | None = None) -> None:
         self._directory = directory
+        self._budget = budget or MemoryBudget()
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.iterdir():
             path.unlink()
         self._memory_bytes: dict[TransactionId, int] = {}
         self._files: dict[TransactionId, BinaryIO] = {}
 
-    def goes_to_disk(self, transaction_id: TransactionId, length: int) -> bool:
-        """Whether `keep` will write to a file, which blocks."""
-        if transaction_id in self._files:
-            return True
-        return self._memory_bytes.get(transaction_id, 0) + length > MEMORY_BYTES
+    def fits_in_memory(self, length: int) -> bool:
+        """Whether `keep` will not have to write to a file, which blocks."""
+        return self._budget.fits(length)
 
     def keep(self, entry: StagedEntry) -> StagedEntry:
         """Keeps an entry given with its data until its transaction is dropped."""
         transaction_id, data = entry.transaction_id, entry.data
         assert data is not None
-        if not self.goes_to_disk(transaction_id, len(data)):
-            used = self._memory_bytes.get(transaction_id, 0)
-            self._memory_bytes[transaction_id] = used + len(data)
+        if self.fits_in_memory(len(data)):
+            self._budget.used_bytes += len(data)
+            held = self._memory_bytes.get(transaction_id, 0)
+            self._memory_bytes[transaction_id] = held + len(data)
             return entry
         file = self._files.get(transaction_id)
         if file is None:
@@ -93,7 +107,7 @@ class Staging:
 
     def drop(self, transaction_id: TransactionId) -> None:
         """Forgets the transaction's entries; buffers from `load` stay valid."""
-        self._memory_bytes.pop(transaction_id, None)
+        self._budget.used_bytes -= self._memory_bytes.pop(transaction_id, 0)
         file = self._files.pop(transaction_id, None)
         if file is not None:
             file.close()

@@ -28,7 +28,6 @@ from cluster.errors import (
     CannotConnectNow,
     DqeError,
     LockNotAvailable,
-    ObjectNotInPrerequisiteState,
     StatementCompletionUnknown,
 )
 from cluster.raft.errors import not_leader
@@ -59,6 +58,7 @@ from storage.fragments import (
     Timestamp,
     TransactionId,
 )
+from storage.key_overlay import KeyOverlay
 from storage.locks import LockMode
 from storage.participant import (
     ABORTED,
@@ -68,9 +68,10 @@ from storage.participant import (
     lost_transaction,
 )
 from storage.replica import TabletReplica
+from storage.snapshot import fragment_gone
 from storage.staging import StagedEntry, Staging
 from storage.tasks import deadline, run_to_end
-from storage.uniqueness import find_violation
+from storage.uniqueness import OpenKeys, check_queued, find_present, find_violation
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ DEADLINE_S = 30.0
 CHUNKS_IN_FLIGHT = 4
 # A prepared transaction asks its home, a home its participants, after this long without word.
 IN_DOUBT_S = 3.0
+# Longer committed entries are left to the store when unique keys are checked.
+_LOOKED_INTO_BYTES = 256 * 1024
 
 
 class ReplicationGroup(Protocol):
@@ -151,6 +154,7 @@ class Tablet(TabletReplica):
         self._drafts: dict[TransactionId, Draft] = {}
         self._busy: Counter[TransactionId] = Counter()
         self._serving = asyncio.Event()
+        self._overlay = KeyOverlay()
         self._doubts: dict[TransactionId, float] = {}
         self._settling: dict[TransactionId, None] = {}
 
@@ -168,8 +172,10 @@ class Tablet(TabletReplica):
         return group is not None and group.is_leader and self._participant.term == group.term
 
     def _started(self, term: int) -> None:
-        self._participant.end_term()
+        self._follow(self._participant.end_term())
         self._drafts.clear()
+        # What was queued before this term has not been looked into.
+        self._overlay.skip(self._applied_index)
         instructions = self._participant.begin_term(term)
         self._serving.set()
         self._follow(instructions)
@@ -210,6 +216,21 @@ class Tablet(TabletReplica):
         except DqeError as error:
             # The lease's next tick, or the next leader, tries again.
             logger.info("tablet %s: could not log an abort: %s", self.tablet_id, error.message)
+
+    def _committed_here(self, index: int, entries: Sequence[StagedEntry]) -> None:
+        if not self.is_leader:
+            return
+        if not self._applier.has_queued:
+            self._overlay.forget(self._applier.store.position.applied_index)
+        touched = [f for entry in entries for f in entry.fragments if self._has_unique(f)]
+        if not touched:
+            return
+        if len(entries) > 1 or entries[0].length > _LOOKED_INTO_BYTES:
+            self._overlay.skip(index, touched)
+            return
+        for change in self._load_changes(entries):
+            if self._has_unique(change.fragment_id):
+                self._overlay.note(index, self._schemas[change.fragment_id], change)
 
     # Transactions: locks and changes.
 
@@ -621,10 +642,39 @@ class Tablet(TabletReplica):
         self, transaction_id: TransactionId, draft: Draft, fragment_ids: Sequence[FragmentId]
     ) -> None:
         chunks = list(self._participant.transactions[transaction_id].chunks)
-        check = partial(self._find_violation, chunks, list(draft.changes), fragment_ids)
-        violation = await self._applier.run(check)
+        left = None if chunks else self._check_queued(draft.changes, fragment_ids)
+        if left is None:
+            check = partial(self._find_violation, chunks, list(draft.changes), fragment_ids)
+            violation = await self._applier.run(check)
+        elif left:
+            violation = await self._runtime.run_blocking(self._find_present, left)
+        else:
+            return
         if violation is not None:
             raise violation
+
+    def _check_queued(
+        self, changes: Sequence[FragmentChange], fragment_ids: Sequence[FragmentId]
+    ) -> list[OpenKeys] | None:
+        left: list[OpenKeys] = []
+        applied = self._applier.store.position.applied_index
+        for fragment_id in fragment_ids:
+            own = [change for change in changes if change.fragment_id == fragment_id]
+            found = check_queued(self._overlay, self._schemas[fragment_id], own, applied)
+            if found is None or fragment_id not in self._applier.store.fragments:
+                return None
+            left += found
+        return left
+
+    def _find_present(self, left: Sequence[OpenKeys]) -> DqeError | None:
+        store = self._applier.store
+        with store.cursor() as cursor:
+            for wanted in left:
+                tables = store.tables(wanted.schema.fragment_id)
+                violation = find_present(cursor, tables, wanted)
+                if violation is not None:
+                    return violation
+        return None
 
     def _find_violation(
         self,
@@ -661,14 +711,6 @@ class Tablet(TabletReplica):
         except DqeError:
             self._follow(self._participant.abandon(transaction_id))
             raise
-
-
-def fragment_gone(tablet_id: TabletId, fragment_id: FragmentId) -> ObjectNotInPrerequisiteState:
-    """The error for a fragment that the tablet does not hold (any more, or yet)."""
-    return ObjectNotInPrerequisiteState(
-        f"fragment {fragment_id} of tablet {tablet_id} is not on this node",
-        hint="The table was changed or moved while the statement was planned; run it again.",
-    )
 
 
 def _as_outcome(result: object) -> Outcome:

@@ -4,11 +4,15 @@ The caller holds the tablet's lock and has brought the store up to every outcome
 current table is what the transaction meets. The rows that will be there afterwards are its
 inserts that no later delete of its own takes away; they must differ among themselves, and from
 current rows that it does not delete. A key with a NULL in it conflicts with nothing.
+
+Small changes take the quick way: `check_queued` settles what it can from the changes that are
+not in the store yet, and only the keys left over are looked up there (`find_present`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
@@ -17,7 +21,11 @@ from cluster.errors import UniqueViolation
 from storage.columnar_apply import FragmentTables, Segment, Step, registered
 from storage.duckdb_node import quote_name
 from storage.fragments import FragmentChange, FragmentSchema
+from storage.key_overlay import Key, KeyOverlay, batch_keys, is_exact, is_small
 from storage.types import Kind, SqlType
+
+# More keys than this make the filter slower than another statement.
+_LOOKED_UP_AT_ONCE = 20
 
 
 def find_violation(
@@ -38,6 +46,94 @@ def find_violation(
             if found is not None:
                 return unique_violation(schema, constraint, columns, found)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenKeys:
+    """Keys of one constraint that must not be in the store's current table."""
+
+    schema: FragmentSchema
+    constraint: str
+    columns: tuple[str, ...]
+    keys: tuple[Key, ...]
+
+
+def check_queued(
+    overlay: KeyOverlay, schema: FragmentSchema, changes: Sequence[FragmentChange], applied: int
+) -> list[OpenKeys] | None:
+    """Checks a transaction's changes of a fragment against themselves and the queue.
+
+    Returns what is left to look up in the store, or None where only `find_violation` can tell.
+    Raises the violation it finds.
+    """
+    if not overlay.covers(schema.fragment_id, applied) or not is_exact(schema):
+        return None
+    if not all(is_small(change) for change in changes):
+        return None
+    left = []
+    for constraint, columns in schema.unique:
+        own = _own_keys(schema, columns, changes)
+        if own is None:
+            return None
+        if isinstance(own, tuple):
+            raise _violation_of_key(schema, constraint, columns, own)
+        unknown = []
+        for key, replaced in own.items():
+            present = overlay.find(schema.fragment_id, columns, key, applied)
+            if present and not replaced:
+                raise _violation_of_key(schema, constraint, columns, key)
+            if present is None and not replaced:
+                unknown.append(key)
+        left.append(OpenKeys(schema, constraint, columns, tuple(unknown)))
+    return [keys for keys in left if keys.keys]
+
+
+def _own_keys(
+    schema: FragmentSchema, columns: tuple[str, ...], changes: Sequence[FragmentChange]
+) -> dict[Key, bool] | Key | None:
+    """The keys that are there after the changes, with whether they replace a row of their own.
+
+    The key itself where two rows have it; None where the changes do not tell.
+    """
+    own: dict[Key, bool] = {}
+    deleted: dict[Key, None] = {}
+    for change in changes:
+        if change.delete_keys is not None and change.delete_keys.num_rows:
+            if set(columns) != set(schema.key):
+                return None
+            for key in batch_keys(change.delete_keys, columns):
+                deleted[key] = None
+                own.pop(key, None)
+        if change.insert_rows is not None:
+            for key in batch_keys(change.insert_rows, columns):
+                if key in own:
+                    return key
+                own[key] = key in deleted
+    return own
+
+
+def find_present(
+    cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, wanted: OpenKeys
+) -> UniqueViolation | None:
+    """The first of the keys that the store's current table has, as a violation, or None."""
+    one = " AND ".join(f"{quote_name(name)} = ?" for name in wanted.columns)
+    for start in range(0, len(wanted.keys), _LOOKED_UP_AT_ONCE):
+        some = wanted.keys[start : start + _LOOKED_UP_AT_ONCE]
+        found = cursor.execute(
+            f"SELECT {_texts(wanted.columns)} FROM {tables.current}"
+            f" WHERE {' OR '.join([f'({one})'] * len(some))} LIMIT 1",
+            [value for key in some for value in key],
+        ).fetchone()
+        if found is not None:
+            return unique_violation(wanted.schema, wanted.constraint, wanted.columns, found)
+    return None
+
+
+def _violation_of_key(
+    schema: FragmentSchema, constraint: str, columns: Sequence[str], key: Key
+) -> UniqueViolation:
+    texts = ["true" if v is True else "false" if v is False else str(v) for v in key]
+    return unique_violation(schema, constraint, columns, texts)
 
 
 def unique_violation(
