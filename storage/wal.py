@@ -42,10 +42,11 @@ from storage.wal_format import (
     Batch,
     RecordKind,
     SegmentHeader,
-    WriteRecord,
-    decode_batch,
+    bodies_start,
+    decode_entries,
     decode_record,
     encode,
+    encode_batch,
     encode_record,
     encode_segment_header,
     segment_name,
@@ -111,7 +112,8 @@ class WriteAheadLog:
         self._failed: Exception | None = None
         self._closed = False
         self._sync_s = settings.inline_sync_s  # not quick until measured
-        self._cached: tuple[Place, Batch] | None = None
+        self._cached: tuple[Place, list[Entry]] | None = None
+        self._cached_record: tuple[tuple[int, int], memoryview] | None = None
         self.cut_bytes = 0
 
     # Opening.
@@ -204,29 +206,26 @@ class WriteAheadLog:
         if self._segments[-1].end >= self._settings.segment_bytes:
             await self._rotate()
         segment = self._segments[-1]
-        batch = self._take_batch(writes)
+        batch, payload = self._take_batch(writes)
         record = encode_record(
-            segment.header, segment.end, RecordKind.BATCH, self._durable, encode(batch)
+            segment.header, segment.end, RecordKind.BATCH, self._durable, payload
         )
         # The index takes the batch before the disk has it: what is dropped or compacted
         # during the sync comes behind it, as it will when the log is read back.
-        self._index.apply(batch, Place(segment.header.number, segment.end, len(record)))
+        number, start = segment.header.number, bodies_start(payload)
+        self._index.apply(batch, number, segment.end, len(record), start)
         needed_from = self._oldest_needed()
         offset, segment.end = segment.end, segment.end + len(record)
-        await self._write_synced(self._file_of(segment.header.number), offset, record)
+        await self._write_synced(self._file_of(number), offset, record)
         self._durable = segment.end_position
         self._needed_from = needed_from
         self._unmarked = self._appended = True
         self._watch_idle()
 
-    def _take_batch(self, writes: Sequence[GroupWrite]) -> Batch:
+    def _take_batch(self, writes: Sequence[GroupWrite]) -> tuple[Batch, bytes]:
         dropped, self._dropped = self._dropped, []
         compacted, self._compacted = self._compacted, {}
-        records = [
-            WriteRecord(write.group_id, write.hard_state, write.snapshot, list(write.entries))
-            for write in writes
-        ]
-        return Batch(dropped, list(compacted.items()), records)
+        return encode_batch(dropped, list(compacted.items()), writes)
 
     def _oldest_needed(self) -> int:
         """The oldest segment that is needed once what the index knows is durable."""
@@ -305,28 +304,32 @@ class WriteAheadLog:
     def iterate(self, group_id: GroupId, low: int, high: int) -> Iterator[Entry]:
         """The same entries, one record in memory at a time."""
         for run in list(self._index.groups[group_id].runs_between(low, high)):
-            by_index: dict[int, Entry] = {}
-            for write in self._batch_at(run.place).writes:
-                if write.group_id == group_id:
-                    by_index.update((entry.index, entry) for entry in write.entries)
-            for index in range(max(low, run.first), min(high - 1, run.last) + 1):
-                yield by_index[index]
+            written, base = self._entries_at(run.place), run.place.base
+            yield from written[max(low, run.first) - base : min(high - 1, run.last) + 1 - base]
 
-    def _batch_at(self, place: Place) -> Batch:
-        if self._cached is not None and self._cached[0] == place:
-            return self._cached[1]
-        header = self._header_of(place.segment)
-        data = self._file_of(place.segment).read(place.offset, place.size)
-        record = decode_record(header, memoryview(data), place.offset, start=place.offset)
-        if record is None or record.kind is not RecordKind.BATCH:
-            raise DataCorrupted(
-                "write-ahead log is damaged",
-                detail=f"Segment {place.segment} at byte {place.offset}: "
-                "a record that was written cannot be read back.",
-            )
-        batch = decode_batch(record.payload)
-        self._cached = (place, batch)
-        return batch
+    def _entries_at(self, place: Place) -> list[Entry]:
+        """All entries of one write; the last one read stays decoded."""
+        if self._cached is None or self._cached[0] != place:
+            record = self._record_at(place)
+            entries = decode_entries(record[place.start : place.start + place.length])
+            self._cached = (place, entries)
+        return self._cached[1]
+
+    def _record_at(self, place: Place) -> memoryview:
+        """A batch's record, verified; the last one read stays in memory."""
+        key = (place.segment, place.offset)
+        if self._cached_record is None or self._cached_record[0] != key:
+            header = self._header_of(place.segment)
+            data = memoryview(self._file_of(place.segment).read(place.offset, place.size))
+            record = decode_record(header, data, place.offset, start=place.offset)
+            if record is None or record.kind is not RecordKind.BATCH:
+                raise DataCorrupted(
+                    "write-ahead log is damaged",
+                    detail=f"Segment {place.segment} at byte {place.offset}: "
+                    "a record that was written cannot be read back.",
+                )
+            self._cached_record = (key, data)
+        return self._cached_record[1]
 
     def _header_of(self, number: int) -> SegmentHeader:
         return self._segments[number - self._segments[0].header.number].header
@@ -387,7 +390,7 @@ class WriteAheadLog:
         if first >= needed_from:
             return
         del self._segments[: needed_from - first]
-        self._cached = None
+        self._cached = self._cached_record = None
         for number in range(first, needed_from):
             file = self._files.pop(number, None)
             if file is not None:

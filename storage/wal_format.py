@@ -11,19 +11,25 @@ offset: a record is valid in its own place only, so stale bytes of an older segm
 misdirected write never pass. `durable` is the position known durable when the record was
 written; recovery needs it to tell a torn tail from corruption (rule L1, `wal_recovery`).
 
-Payloads are msgpack: `Opening` begins each segment, `Batch` is one append, a mark is empty.
+An `Opening` begins each segment; a mark is empty; a batch, one append, is
+
+    length of the head u32 | head (`Batch`) | the entries of each write, one behind the other
+
+so that the index is rebuilt without decoding entries, and the entries of one group are read
+without those of others.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import msgspec
 from crc32c import crc32c
 
-from cluster.raft.log import Entry, GroupId, HardState, SnapshotMark
+from cluster.raft.log import Entry, GroupId, GroupWrite, HardState, SnapshotMark
 
 SEGMENT_MAGIC = b"dqe-wal\0"
 RECORD_MAGIC = b"\xd9\x51rW"
@@ -66,13 +72,15 @@ class Opening(msgspec.Struct, frozen=True, array_like=True):
     groups: list[GroupOpening]
 
 
-class WriteRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One `GroupWrite`."""
+class WriteHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One `GroupWrite` without its entries: first to last, in `size` bytes (0 for none)."""
 
     group_id: GroupId
     hard_state: HardState | None
     mark: SnapshotMark | None
-    entries: list[Entry]
+    first: int
+    last: int
+    size: int
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
@@ -80,12 +88,44 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
 
     dropped: list[GroupId]
     compacted: list[tuple[GroupId, SnapshotMark]]
-    writes: list[WriteRecord]
+    writes: list[WriteHead]
 
 
 encode = msgspec.msgpack.Encoder().encode
 decode_opening = msgspec.msgpack.Decoder(Opening).decode
-decode_batch = msgspec.msgpack.Decoder(Batch).decode
+decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
+_decode_batch = msgspec.msgpack.Decoder(Batch).decode
+_HEAD_LENGTH = struct.Struct("<I")
+
+
+def encode_batch(
+    dropped: list[GroupId],
+    compacted: list[tuple[GroupId, SnapshotMark]],
+    writes: Sequence[GroupWrite],
+) -> tuple[Batch, bytes]:
+    """The head of a batch and its whole payload."""
+    heads, bodies = [], []
+    for write in writes:
+        body = encode(write.entries) if write.entries else b""
+        first, last = (write.entries[0].index, write.entries[-1].index) if body else (0, 0)
+        heads.append(
+            WriteHead(write.group_id, write.hard_state, write.snapshot, first, last, len(body))
+        )
+        bodies.append(body)
+    batch = Batch(dropped, compacted, heads)
+    head = encode(batch)
+    return batch, b"".join((_HEAD_LENGTH.pack(len(head)), head, *bodies))
+
+
+def decode_batch(payload: memoryview) -> Batch:
+    """The head of a batch."""
+    size = _HEAD_LENGTH.unpack_from(payload)[0]
+    return _decode_batch(payload[_HEAD_LENGTH.size : _HEAD_LENGTH.size + size])
+
+
+def bodies_start(payload: bytes | memoryview) -> int:
+    """Where in a record (not in its payload) the entries of its first write begin."""
+    return _RECORD.size + _HEAD_LENGTH.size + int(_HEAD_LENGTH.unpack_from(payload)[0])
 
 
 @dataclass(frozen=True, slots=True)

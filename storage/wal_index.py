@@ -19,21 +19,24 @@ from operator import attrgetter
 
 from cluster.errors import DataCorrupted
 from cluster.raft.log import GroupId, HardState, SnapshotMark
-from storage.wal_format import Batch, GroupOpening, Opening, WriteRecord
+from storage.wal_format import Batch, GroupOpening, Opening, WriteHead
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record lies."""
+    """Where a record lies in its segment, and the entries of one write in the record."""
 
     segment: int
     offset: int
     size: int
+    start: int  # from the beginning of the record
+    length: int
+    base: int  # the index of the first entry there
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Entries of one group that lie in one record, first and last included."""
+    """Entries of one group that lie in one place, first and last included."""
 
     first: int
     last: int
@@ -52,18 +55,16 @@ class GroupLog:
     last_index: int = 0
     runs: list[Run] = field(default_factory=list)
 
-    def write(self, write: WriteRecord, place: Place) -> None:
-        """Takes a write that lies there."""
+    def write(self, write: WriteHead, place: Place) -> None:
+        """Takes a write whose entries lie there."""
         if write.mark is not None:
             self.mark, self.last_index = write.mark, write.mark.index
             self.runs.clear()
-        if write.entries:
-            first, last = write.entries[0].index, write.entries[-1].index
-            assert last - first + 1 == len(write.entries), "entries of a write leave a gap"
-            assert self.mark.index < first <= self.last_index + 1, "a write leaves a gap"
-            self._cut_from(first)
-            self.runs.append(Run(first, last, place))
-            self.last_index = last
+        if write.size:
+            assert self.mark.index < write.first <= self.last_index + 1, "a write leaves a gap"
+            self._cut_from(write.first)
+            self.runs.append(Run(write.first, write.last, place))
+            self.last_index = write.last
         if write.hard_state is not None:
             self.hard_state = write.hard_state
 
@@ -127,14 +128,15 @@ class LogIndex:
             ]
         )
 
-    def apply(self, batch: Batch, place: Place) -> None:
-        """Takes a batch that lies there."""
+    def apply(self, batch: Batch, segment: int, offset: int, size: int, start: int) -> None:
+        """Takes a batch; `start` is where in its record the first write's entries begin."""
         self.forget(batch.dropped, batch.compacted)
         for write in batch.writes:
             group = self.groups.get(write.group_id)
             if group is None:
                 group = self.groups[write.group_id] = GroupLog()
-            group.write(write, place)
+            group.write(write, Place(segment, offset, size, start, write.size, write.first))
+            start += write.size
 
     def forget(
         self,

@@ -30,6 +30,7 @@ from storage.wal_format import (
     Record,
     RecordKind,
     SegmentHeader,
+    bodies_start,
     decode_batch,
     decode_opening,
     decode_record,
@@ -38,7 +39,7 @@ from storage.wal_format import (
     segment_name,
     segment_number,
 )
-from storage.wal_index import LogIndex, Place
+from storage.wal_index import LogIndex
 
 EMPTY_SEGMENT_BYTES = SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES + len(encode(Opening([])))
 
@@ -136,8 +137,8 @@ def _replay(found: Recovered, header: SegmentHeader, data: bytes, *, is_last: bo
             if not found.segments:
                 found.index.open_segment(decode_opening(record.payload))
         elif record.kind is RecordKind.BATCH:
-            place = Place(header.number, offset, record.size)
-            found.index.apply(decode_batch(record.payload), place)
+            batch, start = decode_batch(record.payload), bodies_start(record.payload)
+            found.index.apply(batch, header.number, offset, record.size, start)
         found.durable = max(found.durable, record.durable)
         offset = record.end
     if offset < len(data):
