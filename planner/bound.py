@@ -46,6 +46,10 @@ class BoundRelation:
     name: str
     source: Table | SystemTable
 
+    def __deepcopy__(self, memo: dict[int, object]) -> BoundRelation:
+        """Immutable: copying a tree must not copy the table's thousands of parts."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class BoundQuery:
@@ -62,7 +66,7 @@ class BoundQuery:
     parameters: tuple[SqlType, ...] = ()
 
 
-def type_of(node: exp.Expression) -> SqlType:
+def type_of(node: exp.Expr) -> SqlType:
     """The type the binder gave to a scalar node; ANY when DuckDB must say."""
     found = node.meta.get("type")
     return found if isinstance(found, SqlType) else ANY

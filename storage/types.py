@@ -70,6 +70,10 @@ class SqlType:
     scale: int | None = None
     element: SqlType | None = None
 
+    def __deepcopy__(self, memo: dict[int, object]) -> SqlType:
+        """Immutable, so a copy is the type itself: trees that carry it copy cheaply."""
+        return self
+
     def __str__(self) -> str:
         """As PostgreSQL's `format_type` writes it, e.g. `numeric(12,2)` or `integer[]`."""
         if self.kind is Kind.ARRAY:

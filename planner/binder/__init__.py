@@ -1,0 +1,83 @@
+"""The binder: names and types of a parsed query, and its meaning written for DuckDB.
+
+In the order control flows: `statement` (what all blocks share), `query` (blocks, CTEs, set
+operations), `relations` (FROM), `scope` (names in sight), `expressions` (scalars), `calls` and
+`special` (functions), `clause` (what may stand where), `grouping`, `naming`, `output` (what
+the client gets). The rules of each family of types are in `planner.semantics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlglot import exp
+
+from planner.binder.clause import Clause
+from planner.binder.expressions import ExpressionBinder
+from planner.binder.output import finished
+from planner.binder.query import QueryBinder
+from planner.binder.scope import Namespace, Scope, ScopeColumn, Source
+from planner.binder.statement import Statement
+from planner.bound import BoundQuery
+from planner.context import PlannerContext
+from planner.datum import Datum
+from planner.plan import ResultColumn
+from planner.types import Coercion
+from storage.types import SqlType
+
+
+def bind_query(
+    tree: exp.Query | exp.Expr,
+    context: PlannerContext,
+    *,
+    parameters: Sequence[SqlType | None] = (),
+    values: Sequence[Datum] | None = None,
+    expected: Sequence[SqlType] | None = None,
+) -> BoundQuery:
+    """The query bound; `DqeError` with PostgreSQL's SQLSTATE where it cannot be.
+
+    `parameters` are the types given for `$1`, ...; those not given are inferred. With `values`
+    parameters become literals. `expected` are the columns that rows are assigned to (INSERT):
+    outputs are cast to them as stored, and shown to no client.
+    """
+    statement = Statement(context, parameters, values)
+    binder = QueryBinder(statement)
+    block = binder.bind(tree, None, expected)
+    if expected is not None:
+        binder.assign(block, expected)
+        columns = tuple(ResultColumn(o.name, o.type, (o.alias,)) for o in block.outputs)
+    else:
+        binder.settle(block)
+        columns = finished(block, statement.casts)
+    types = statement.parameter_types()
+    return BoundQuery(block.tree, columns, tuple(statement.relations), types)
+
+
+def bind_scalar(
+    expression: exp.Expr,
+    columns: Sequence[tuple[str, SqlType]],
+    context: PlannerContext,
+    *,
+    expected: SqlType | None = None,
+    relation: str | None = None,
+    parameters: Sequence[SqlType | None] = (),
+    values: Sequence[Datum] | None = None,
+) -> exp.Expr:
+    """An expression over these columns, for CHECK, DEFAULT and COPY's WHERE.
+
+    Columns come out unqualified, or qualified by `relation`; subqueries and aggregates are
+    refused. With `expected` the result is cast for assignment to that type.
+    """
+    statement = Statement(context, parameters, values)
+    shown = tuple(ScopeColumn(name, t, relation or "", name) for name, t in columns)
+    scope = Scope(Namespace([Source(relation or "", relation or "", shown)], list(shown)))
+    binder = ExpressionBinder(statement, scope, Clause.CHECK, None)
+    bound = binder.bind(expression)
+    if expected is None:
+        return bound
+    return QueryBinder(statement).assigned(
+        statement.casts.coerce(bound, expected, Coercion.ASSIGNMENT), expected
+    )
+
+
+__all__ = ["bind_query", "bind_scalar"]

@@ -1,0 +1,70 @@
+"""The outermost block as the client gets it: result columns, exact divisions, padding."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from planner.binder.query import Block, QueryBinder
+from planner.bound import type_of
+from planner.plan import HostOperation, ResultColumn
+from planner.semantics import build
+from planner.semantics.casts import Casts, padded
+from planner.semantics.numbers import division_operands, is_numeric_division
+from planner.types import REG_KINDS
+from storage.types import NUMERIC, Kind
+
+
+def finished(block: Block, casts: Casts) -> tuple[ResultColumn, ...]:
+    """Rewrites the outermost select list for the client and describes it."""
+    tree = block.tree
+    divides = isinstance(tree, exp.Select) and tree.args.get("distinct") is None
+    columns: list[ResultColumn] = []
+    for index, output in enumerate(block.outputs):
+        node = _output_node(tree, index)
+        if divides and node is not None and is_numeric_division(node):
+            columns.append(_division(tree, index, output.name, output.alias))
+            continue
+        shown = output.type
+        for alias in _output_aliases(tree, index):
+            written = _shown(alias.this, casts)
+            if written is not alias.this:
+                alias.set("this", written)
+            shown = type_of(written)
+        columns.append(ResultColumn(output.name, shown, (output.alias,)))
+    return tuple(columns)
+
+
+def _output_node(tree: exp.Expr, index: int) -> exp.Expr | None:
+    return tree.expressions[index].this if isinstance(tree, exp.Select) else None
+
+
+def _output_aliases(tree: exp.Expr, index: int) -> list[exp.Expr]:
+    """The alias nodes of one output, one in each branch of a set operation."""
+    if isinstance(tree, exp.SetOperation):
+        return _output_aliases(tree.this, index) + _output_aliases(tree.expression, index)
+    if isinstance(tree, (exp.Subquery, exp.Paren)):
+        return _output_aliases(tree.this, index)
+    return [tree.expressions[index]]
+
+
+def _shown(node: exp.Expr, casts: Casts) -> exp.Expr:
+    """What a client sees of a value: char(n) padded, names for regclass and its like."""
+    sql_type = type_of(node)
+    if sql_type.kind is Kind.BPCHAR:
+        return padded(node)
+    if sql_type.kind in REG_KINDS or sql_type.kind is Kind.RECORD:
+        return casts.to_text(node)
+    return node
+
+
+def _division(tree: exp.Query, index: int, name: str, alias: str) -> ResultColumn:
+    """Dividend and divisor as columns of their own: the coordinator divides them exactly."""
+    node = tree.expressions[index]
+    dividend, divisor = division_operands(node.this)
+    taken = {each.alias for each in tree.expressions}
+    divisor_alias = QueryBinder.free_alias(f"{alias} divisor", taken)
+    node.set("this", dividend)
+    node.meta["type"] = type_of(dividend)
+    tree.append("expressions", build.aliased(divisor, divisor_alias))
+    operands = (alias, divisor_alias)
+    return ResultColumn(name, NUMERIC, operands, HostOperation.NUMERIC_DIVIDE)

@@ -1,0 +1,561 @@
+"""FROM: tables, views, subqueries, functions and VALUES, and the joins between them.
+
+Joins come out as a flat list over the first item. Where PostgreSQL nests (parentheses, or a
+RIGHT or FULL join behind a comma) the nested join becomes a derived table, so that a reader of
+the tree needs to know only one form. A function in FROM becomes a derived table that unnests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from catalog.model import Table, View
+from cluster.errors import (
+    AmbiguousColumn,
+    DatatypeMismatch,
+    FeatureNotSupported,
+    InvalidColumnReference,
+    SyntaxError_,
+    UndefinedColumn,
+    UndefinedTable,
+)
+from planner.binder.calls import bind_set
+from planner.binder.clause import Clause
+from planner.binder.expressions import ExpressionBinder
+from planner.binder.scope import Namespace, Scope, ScopeColumn, Source
+from planner.binder.statement import MAX_VIEW_DEPTH
+from planner.bound import SystemTable, type_of
+from planner.dialect import parse_query
+from planner.semantics import build, comparison
+from planner.semantics.sets import RowSet
+from planner.semantics.system_relations import system_table
+from planner.types import Coercion, common_type, declared_type
+from storage.types import ANY, INT8, TEXT, SqlType
+
+if TYPE_CHECKING:
+    from planner.binder.query import Block, QueryBinder
+
+
+@dataclass(slots=True)
+class FromClause:
+    """The bound clause: the first item, the joins behind it, and what they bring into sight."""
+
+    first: exp.Expr | None = None
+    joins: list[exp.Join] = field(default_factory=list)
+    namespace: Namespace = field(default_factory=Namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One bound FROM item."""
+
+    node: exp.Expr
+    namespace: Namespace
+
+
+class RelationBinder:
+    """Binds the FROM clause of one block."""
+
+    def __init__(self, block: QueryBinder, outer: Scope | None) -> None:
+        self.block = block
+        self.statement = block.statement
+        self.outer = outer
+
+    def bind(self, select: exp.Expr) -> FromClause:
+        """The FROM clause of a SELECT (or of a parenthesised join)."""
+        clause = FromClause()
+        first = select.args.get("from_")
+        if first is None:
+            return clause
+        for segment in _segments(first.this, select.args.get("joins") or []):
+            self._add_segment(clause, *segment)
+        return clause
+
+    def _add_segment(self, clause: FromClause, first: exp.Expr, joins: Sequence[exp.Join]) -> None:
+        """A comma-separated part: its first item and the joins behind that."""
+        before = clause.namespace
+        if clause.first is not None and any(_reverses(join) for join in joins):
+            item = self._nested(first, joins, before)
+            self._cross(clause, item)
+            return
+        part = FromClause()
+        item = self._item(first, before, Namespace())
+        part.namespace.add(item.namespace)
+        bound_joins: list[exp.Join] = []
+        for join in joins:
+            bound_joins.append(self._join(part, join, before))
+        position = build.error_position(first)
+        if clause.first is None:
+            clause.first = item.node
+        else:
+            clause.joins.append(exp.Join(this=item.node, kind="CROSS"))
+        clause.joins += bound_joins
+        clause.namespace.add(part.namespace, position)
+
+    def _cross(self, clause: FromClause, item: Item) -> None:
+        clause.joins.append(exp.Join(this=item.node, kind="CROSS"))
+        clause.namespace.add(item.namespace)
+
+    # Joins
+
+    def _join(self, left: FromClause, join: exp.Join, before: Namespace) -> exp.Join:
+        """One explicit join; `left.namespace` grows by its right side."""
+        right = self._item(join.this, before, left.namespace)
+        side = str(join.args.get("side") or "").upper()
+        kind = str(join.args.get("kind") or "").upper()
+        names = self._shared_names(join, left.namespace, right.namespace)
+        condition: exp.Expr | None = None
+        if names is not None:
+            condition = self._using(left.namespace, right.namespace, names, side, join)
+        else:
+            left.namespace.add(right.namespace, build.error_position(join.this))
+            if join.args.get("on") is not None:
+                scope = Scope(left.namespace, self.outer, before)
+                binder = ExpressionBinder(self.statement, scope, Clause.JOIN, self.block)
+                condition = binder.bind_condition(join.args["on"])
+        if condition is None and kind != "CROSS" and side:
+            if names is None:
+                raise SyntaxError_("a join needs ON or USING", position=build.error_position(join))
+            condition = build.boolean(True)
+        if condition is None:
+            return exp.Join(this=right.node, kind="CROSS")
+        return exp.Join(
+            this=right.node, side=side or None, kind="INNER" if not side else None, on=condition
+        )
+
+    def _shared_names(self, join: exp.Join, left: Namespace, right: Namespace) -> list[str] | None:
+        """The columns of USING or NATURAL; None for a join without either."""
+        using = join.args.get("using")
+        if using:
+            return [_name(each.this if isinstance(each, exp.Column) else each) for each in using]
+        if str(join.args.get("method") or "").upper() != "NATURAL":
+            return None
+        theirs = {column.name for column in right.visible}
+        return [column.name for column in left.visible if column.name in theirs]
+
+    def _using(
+        self, left: Namespace, right: Namespace, names: list[str], side: str, join: exp.Join
+    ) -> exp.Expr | None:
+        tests, merged = [], []
+        for name in names:
+            ours = _single(left, name, "left", join)
+            theirs = _single(right, name, "right", join)
+            tests.append(comparison.compare("=", ours.node(), theirs.node(), self.statement.casts))
+            merged.append(self._merged(name, ours, theirs, side))
+        wanted = set(names)
+        rest = [c for c in (*left.visible, *right.visible) if c.name not in wanted]
+        left.add(right, build.error_position(join.this))
+        left.visible[:] = merged + rest
+        return build.conjunction(tests) if tests else None
+
+    def _merged(self, name: str, ours: ScopeColumn, theirs: ScopeColumn, side: str) -> ScopeColumn:
+        target = common_type([ours.type, theirs.type])
+        if target is None:
+            raise DatatypeMismatch(
+                f"JOIN/USING types {ours.type} and {theirs.type} cannot be matched"
+            )
+        if side == "FULL":
+            casts = self.statement.casts
+            both = [casts.coerce(c.node(), target, Coercion.IMPLICIT) for c in (ours, theirs)]
+            either = exp.Coalesce(this=both[0], expressions=[both[1]])
+            return ScopeColumn(name, target, "", name, build.typed(either, target))
+        kept = theirs if side == "RIGHT" else ours
+        if kept.type == target:
+            return replace(kept, name=name)
+        node = self.statement.casts.coerce(kept.node(), target, Coercion.IMPLICIT)
+        return ScopeColumn(name, target, "", name, node)
+
+    # Items
+
+    def _item(self, node: exp.Expr, before: Namespace, left: Namespace) -> Item:
+        """One item; `before` and `left` are what LATERAL may look at."""
+        match node:
+            case exp.Lateral():
+                return self._lateral(node, before, left)
+            case exp.Unnest():
+                return self._unnest(node, before, left)
+            case exp.Values():
+                return self._values(node)
+            case exp.Subquery() if isinstance(node.this, exp.Table):
+                return self._parenthesised(node, before)
+            case exp.Subquery() | exp.Select() | exp.SetOperation():
+                return self._derived(node, self.outer, lateral=False)
+            case exp.Table() if node.args.get("rows_from"):
+                return self._rows_from(node, before, left)
+            case exp.Table() if isinstance(node.this, (exp.Anonymous, exp.Func, exp.Dot)):
+                return self._function(node, node.this, before, left)
+            case exp.Table():
+                return self._table(node)
+        raise FeatureNotSupported(f"{node.key} in FROM is not supported")
+
+    def _lateral_scope(self, before: Namespace, left: Namespace) -> Scope:
+        around = Scope(before, self.outer) if before.sources else self.outer
+        return Scope(left, around)
+
+    def _lateral(self, node: exp.Lateral, before: Namespace, left: Namespace) -> Item:
+        inner = node.this
+        scope = self._lateral_scope(before, left)
+        if isinstance(inner, (exp.Subquery, exp.Select)):
+            aliased = inner.copy()
+            aliased.set("alias", node.args.get("alias"))
+            return self._derived(aliased, scope, lateral=True)
+        table = exp.Table(this=inner, alias=node.args.get("alias"))
+        table.set("ordinality", node.args.get("ordinality"))
+        return self._function(table, inner, before, left)
+
+    def _derived(self, node: exp.Expr, scope: Scope | None, *, lateral: bool) -> Item:
+        """A subquery in FROM."""
+        alias = node.args.get("alias")
+        inner = node.copy() if isinstance(node, exp.Subquery) else node
+        if isinstance(inner, exp.Subquery):
+            inner.set("alias", None)
+        block = self.block.nested(inner, scope)
+        return self._derived_item(block, alias, lateral=lateral)
+
+    def _derived_item(
+        self, block: Block, alias: exp.Expr | None, *, lateral: bool, name: str = ""
+    ) -> Item:
+        self.block.settle(block)
+        shown = _name(alias.this) if alias is not None and alias.this is not None else name
+        unique = self.statement.unique_name(shown or "subquery")
+        names = _column_names(alias, [o.name for o in block.outputs], shown)
+        columns = tuple(
+            ScopeColumn(column_name, output.type, unique, output.alias)
+            for column_name, output in zip(names, block.outputs, strict=True)
+        )
+        subquery = exp.Subquery(this=block.tree)
+        table_alias = exp.TableAlias(this=build.identifier(unique))
+        if lateral:
+            node: exp.Expr = exp.Lateral(this=subquery, alias=table_alias)
+        else:
+            subquery.set("alias", table_alias)
+            node = subquery
+        return Item(node, _namespace(Source(shown, unique, columns)))
+
+    def _values(self, node: exp.Values) -> Item:
+        alias = node.args.get("alias")
+        block = self.block.nested(_without_alias(node), None)
+        return self._derived_item(block, alias, lateral=False)
+
+    def _parenthesised(self, node: exp.Subquery, before: Namespace) -> Item:
+        table = node.this
+        joins = table.args.get("joins") or []
+        first = table.copy()
+        first.set("joins", None)
+        alias = node.args.get("alias")
+        if not joins and alias is None:
+            return self._item(first, before, Namespace())
+        return self._nested(first, joins, before, alias)
+
+    def _nested(
+        self,
+        first: exp.Expr,
+        joins: Sequence[exp.Join],
+        before: Namespace,
+        alias: exp.Expr | None = None,
+    ) -> Item:
+        """A join as a derived table that still shows its relations' names."""
+        part = FromClause()
+        item = self._item(first, before, Namespace())
+        part.namespace.add(item.namespace)
+        part.joins = [self._join(part, join, before) for join in joins]
+        unique = self.statement.unique_name(_name(alias.this) if alias is not None else "joined")
+        outputs: list[exp.Expr] = []
+        aliases: dict[tuple[str, str], str] = {}
+
+        def exported(column: ScopeColumn) -> ScopeColumn:
+            key = (column.relation, column.column if column.relation else column.name)
+            if key not in aliases:
+                aliases[key] = self.block.free_alias(column.name, set(aliases.values()))
+                outputs.append(build.aliased(column.node(), aliases[key]))
+            return ScopeColumn(column.name, column.type, unique, aliases[key])
+
+        visible = [exported(column) for column in part.namespace.visible]
+        sources = [
+            replace(source, unique=unique, columns=tuple(map(exported, source.columns)))
+            for source in part.namespace.sources
+        ]
+        select = exp.Select(expressions=outputs, from_=exp.From(this=item.node))
+        if part.joins:
+            select.set("joins", part.joins)
+        node = exp.Subquery(this=select, alias=exp.TableAlias(this=build.identifier(unique)))
+        if alias is None:
+            return Item(node, Namespace(sources, visible))
+        names = _column_names(alias, [c.name for c in visible], _name(alias.this))
+        named = [replace(c, name=n) for c, n in zip(visible, names, strict=True)]
+        return Item(node, _namespace(Source(_name(alias.this), unique, tuple(named))))
+
+    # Tables and views
+
+    def _table(self, node: exp.Table) -> Item:
+        if node.args.get("sample"):
+            raise FeatureNotSupported("TABLESAMPLE is not supported")
+        name = _name(node.this)
+        schema = _name(node.args["db"]) if node.args.get("db") is not None else None
+        alias = node.args.get("alias")
+        cte = self.block.cte(name) if schema is None else None
+        if cte is not None:
+            unique = self.statement.unique_name(_shown(alias, name))
+            columns = tuple(replace(column, relation=unique) for column in cte.columns)
+            table = _table_node(cte.unique, unique)
+            return self._named_item(table, name, unique, columns, alias)
+        found = find_relation(self.block, name, schema, build.error_position(node))
+        if isinstance(found, View):
+            return self._view(found, alias)
+        relation = self.statement.relation(_shown(alias, name), found)
+        columns = _relation_columns(found, relation.name)
+        table = _table_node(relation.name, relation.name)
+        table.meta["relation"] = relation
+        base = found if isinstance(found, Table) else None
+        return self._named_item(table, name, relation.name, columns, alias, base, found.schema)
+
+    def _named_item(
+        self,
+        node: exp.Expr,
+        name: str,
+        unique: str,
+        columns: tuple[ScopeColumn, ...],
+        alias: exp.Expr | None,
+        table: Table | None = None,
+        schema: str | None = None,
+    ) -> Item:
+        shown = _shown(alias, name)
+        names = _column_names(alias, [c.name for c in columns], shown)
+        renamed = tuple(replace(c, name=n) for c, n in zip(columns, names, strict=True))
+        visible_schema = schema if alias is None else None
+        source = Source(shown, unique, renamed, visible_schema, table)
+        visible = [c for c in renamed if not c.column.startswith("\x00")]
+        return Item(node, Namespace([source], visible))
+
+    def _view(self, view: View, alias: exp.Expr | None) -> Item:
+        if self.block.view_depth >= MAX_VIEW_DEPTH:
+            raise FeatureNotSupported("views are nested too deeply")
+        block = self.block.view(_parsed_view(view.query))
+        item = self._derived_item(block, None, lateral=False, name=_shown(alias, view.name))
+        (source,) = item.namespace.sources
+        shown = [name for name, _type in view.columns]
+        names = _column_names(alias, shown, source.name)
+        columns = tuple(replace(c, name=n) for c, n in zip(source.columns, names, strict=True))
+        schema = view.schema if alias is None else None
+        return Item(item.node, _namespace(replace(source, columns=columns, schema=schema)))
+
+    # Functions
+
+    def _unnest(self, node: exp.Unnest, before: Namespace, left: Namespace) -> Item:
+        calls = [exp.Anonymous(this="unnest", expressions=[e.copy()]) for e in node.expressions]
+        table = exp.Table(alias=node.args.get("alias"))
+        table.set("ordinality", node.args.get("offset"))
+        return self._sets(table, list(calls), "unnest", before, left)
+
+    def _rows_from(self, node: exp.Table, before: Namespace, left: Namespace) -> Item:
+        calls = [each.this for each in node.args["rows_from"]]
+        return self._sets(node, calls, "rows", before, left)
+
+    def _function(
+        self, node: exp.Table, call: exp.Expr, before: Namespace, left: Namespace
+    ) -> Item:
+        inner = call.expression if isinstance(call, exp.Dot) else call
+        name = inner.name.lower() if isinstance(inner, exp.Anonymous) else inner.key
+        return self._sets(node, [call], name, before, left)
+
+    def _sets(
+        self,
+        node: exp.Table,
+        calls: list[exp.Expr],
+        name: str,
+        before: Namespace,
+        left: Namespace,
+    ) -> Item:
+        """Functions in FROM, side by side, as one derived table."""
+        scope = self._lateral_scope(before, left)
+        binder = ExpressionBinder(self.statement, scope, Clause.FUNCTION, self.block)
+        alias = node.args.get("alias")
+        row_sets = [self._row_set(binder, call, alias) for call in calls]
+        shown = _shown(alias, name)
+        single = len(row_sets) == 1 and row_sets[0].is_scalar
+        items, columns = _unnested(row_sets, shown if single and alias is not None else None)
+        if node.args.get("ordinality"):
+            items.append(_ordinality(row_sets))
+            columns.append(("ordinality", INT8))
+        unique = self.statement.unique_name(shown)
+        names = _column_names(alias, [n for n, _t in columns], shown)
+        aliases: list[str] = []
+        for column_name in names:
+            aliases.append(self.block.free_alias(column_name, set(aliases)))
+        outputs = [build.aliased(i, a) for i, a in zip(items, aliases, strict=True)]
+        subquery = exp.Subquery(this=exp.Select(expressions=outputs))
+        table_alias = exp.TableAlias(this=build.identifier(unique))
+        scope_columns = tuple(
+            ScopeColumn(n, t, unique, a)
+            for n, (_n, t), a in zip(names, columns, aliases, strict=True)
+        )
+        source = Source(shown, unique, scope_columns, is_scalar=single and len(columns) == 1)
+        if any(_refers(item, before, left) for item in items):
+            return Item(exp.Lateral(this=subquery, alias=table_alias), _namespace(source))
+        subquery.set("alias", table_alias)
+        return Item(subquery, _namespace(source))
+
+    def _row_set(self, binder: ExpressionBinder, call: exp.Expr, alias: exp.Expr | None) -> RowSet:
+        rows = bind_set(binder, call)
+        if rows is not None:
+            return rows
+        value = binder.bind(call)  # a function of one row gives one row
+        if build.is_untyped(value):
+            value = self.statement.casts.coerce(value, TEXT, Coercion.IMPLICIT)
+        definitions = _definitions(alias)
+        inner = call.expression if isinstance(call, exp.Dot) else call
+        elements = build.list_of([value], SqlType(type_of(value).kind))
+        elements.meta["type"] = ANY
+        if definitions:
+            return RowSet(elements, definitions, is_scalar=False)
+        name = inner.name.lower() or "function"
+        return RowSet(elements, ((name, type_of(value)),))
+
+
+def _unnested(
+    row_sets: Sequence[RowSet], scalar_name: str | None
+) -> tuple[list[exp.Expr], list[tuple[str, SqlType]]]:
+    items: list[exp.Expr] = []
+    columns: list[tuple[str, SqlType]] = []
+    for rows in row_sets:
+        unnested = build.call("unnest", rows.elements, type=ANY)
+        if rows.is_scalar:
+            name, sql_type = rows.columns[0]
+            items.append(build.typed(unnested, sql_type))
+            columns.append((scalar_name or name, sql_type))
+            continue
+        for name, sql_type in rows.columns:
+            part = build.call("struct_extract", unnested.copy(), build.text(name), type=sql_type)
+            items.append(part)
+            columns.append((name, sql_type))
+    return items, columns
+
+
+def _ordinality(row_sets: Sequence[RowSet]) -> exp.Expr:
+    lengths = [build.call("len", rows.elements.copy(), type=INT8) for rows in row_sets]
+    longest = lengths[0] if len(lengths) == 1 else build.call("greatest", *lengths, type=INT8)
+    series = build.call("range", build.integer(1), _plus_one(longest), type=ANY)
+    return build.call("unnest", series, type=INT8)
+
+
+def _plus_one(node: exp.Expr) -> exp.Expr:
+    filled = build.call("coalesce", node, build.integer(0), type=INT8)
+    return build.binary(exp.Add, filled, build.integer(1), INT8)
+
+
+def _refers(node: exp.Expr, *namespaces: Namespace) -> bool:
+    uniques = {source.unique for namespace in namespaces for source in namespace.sources}
+    return any(column.table in uniques for column in node.find_all(exp.Column))
+
+
+def _definitions(alias: exp.Expr | None) -> tuple[tuple[str, SqlType], ...]:
+    columns = alias.args.get("columns") or [] if alias is not None else []
+    if not columns or not isinstance(columns[0], exp.ColumnDef):
+        return ()
+    return tuple((_name(c.this), declared_type(c.args["kind"])) for c in columns)
+
+
+def _segments(first: exp.Expr, joins: Sequence[exp.Join]) -> list[tuple[exp.Expr, list[exp.Join]]]:
+    """The comma-separated parts of FROM."""
+    segments: list[tuple[exp.Expr, list[exp.Join]]] = [(first, [])]
+    for join in joins:
+        if _is_comma(join):
+            segments.append((join.this, []))
+        else:
+            segments[-1][1].append(join)
+    return segments
+
+
+def _is_comma(join: exp.Join) -> bool:
+    return not any(join.args.get(key) for key in ("kind", "side", "method", "on", "using"))
+
+
+def _reverses(join: exp.Join) -> bool:
+    return str(join.args.get("side") or "").upper() in ("RIGHT", "FULL")
+
+
+def _single(namespace: Namespace, name: str, side: str, join: exp.Join) -> ScopeColumn:
+    found = [column for column in namespace.visible if column.name == name]
+    position = build.error_position(join)
+    if not found:
+        raise UndefinedColumn(
+            f'column "{name}" specified in USING clause does not exist in {side} table',
+            position=position,
+        )
+    if len(found) > 1:
+        raise AmbiguousColumn(
+            f'common column name "{name}" appears more than once in {side} table',
+            position=position,
+        )
+    return found[0]
+
+
+def _namespace(source: Source) -> Namespace:
+    return Namespace([source], list(source.columns))
+
+
+def _name(identifier: exp.Expr) -> str:
+    name = identifier.name
+    return name if identifier.args.get("quoted") else name.lower()
+
+
+def _shown(alias: exp.Expr | None, name: str) -> str:
+    return _name(alias.this) if alias is not None and alias.this is not None else name
+
+
+def _column_names(alias: exp.Expr | None, names: Sequence[str], shown: str) -> list[str]:
+    """The columns' names after an alias list like `t(a, b)`."""
+    given = alias.args.get("columns") or [] if alias is not None else []
+    renamed = [_name(c.this if isinstance(c, exp.ColumnDef) else c) for c in given]
+    if len(renamed) > len(names):
+        raise InvalidColumnReference(
+            f'table "{shown}" has {len(names)} columns available but '
+            f"{len(renamed)} columns specified"
+        )
+    return renamed + list(names[len(renamed) :])
+
+
+def _without_alias(node: exp.Values) -> exp.Values:
+    plain = node.copy()
+    plain.set("alias", None)
+    return plain
+
+
+def _table_node(name: str, alias: str) -> exp.Table:
+    return exp.Table(
+        this=build.identifier(name), alias=exp.TableAlias(this=build.identifier(alias))
+    )
+
+
+def _relation_columns(found: Table | SystemTable, unique: str) -> tuple[ScopeColumn, ...]:
+    if isinstance(found, SystemTable):
+        return tuple(ScopeColumn(name, t, unique, name) for name, t in found.columns)
+    return tuple(ScopeColumn(c.name, c.type, unique, c.name) for c in found.columns)
+
+
+@lru_cache(maxsize=256)
+def _parsed_view(query: str) -> exp.Query:
+    return parse_query(query)
+
+
+def find_relation(
+    block: QueryBinder, name: str, schema: str | None, position: int | None
+) -> Table | View | SystemTable:
+    """The table, view or system table a name means; 42P01 where there is none."""
+    catalog = block.statement.context.catalog
+    schemas = (schema,) if schema is not None else block.statement.environment.search_path
+    for each in schemas:
+        found = (
+            system_table(each, name)
+            or catalog.find_table(name, each)
+            or catalog.find_view(name, each)
+        )
+        if found is not None:
+            return found
+    shown = f"{schema}.{name}" if schema else name
+    raise UndefinedTable(f'relation "{shown}" does not exist', position=position)

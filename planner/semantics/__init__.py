@@ -1,0 +1,29 @@
+"""PostgreSQL's meaning, written in DuckDB's SQL.
+
+The problem: a user holds PostgreSQL's manual, and DuckDB runs the query. Most of SQL means the
+same to both; what does not is rewritten here, call by call and cast by cast, while the query is
+bound. DuckDB is never asked to behave otherwise by a setting (sqlglot writes ORDER BY and `/`
+for DuckDB's defaults, and other users of the instance rely on them): the tree says it all.
+
+The idea: every scalar carries its PostgreSQL type, and DuckDB holds that type in just the form
+`storage.types.duckdb_type` says. So each rule is local: arguments of known types in, a node
+of a known type out. Four ways to write a rule, the first that does:
+
+1. DuckDB's own operator or function, cast where its result is wider (`length` is bigint there).
+2. A constant worked out at once: literals, parameters, session functions, date arithmetic.
+3. A macro of `planner.macros`, for what SQL can say (`pg_substr3`, `pg_divide_numeric`).
+4. A Python function over Arrow columns of `planner.udfs`, for what it cannot (`to_char`).
+
+Invariants, checked by tests/planner/test_semantics_postgres.py against PostgreSQL 18:
+an expression of type T is held as `duckdb_type(T)`; a numeric's precision and scale are those of
+DuckDB's DECIMAL; char(n) is held without padding and padded for the client; jsonb is in normal
+form wherever it is seen; whatever depends on the session's time zone names it.
+
+Left out is in docs/sql.md.
+
+Modules: `environment` (session), `build` (typed nodes), `rules` (short forms of rules);
+constants: `literals` over `text_times`, `text_intervals`, `text_arrays`, `text_json`; `casts`;
+families: `numbers`, `comparison`, `strings`, `patterns`, `times`, `arrays`, `jsonb`, `records`,
+`aggregates`, `windows`, `sets`, `system`, `formats`; `catalogue` gathers them; `passthrough`
+(what only DuckDB knows), `system_relations` (pg_catalog in FROM), `errors` (run-time errors).
+"""
