@@ -159,9 +159,11 @@ def _nudge(state: RaftState, node_id: NodeId, progress: Progress) -> None:
         return
     progress.nudged_s = state.now_s
     progress.probe_in_flight = False
-    if progress.state is ProgressState.PROBE:
+    if progress.state is ProgressState.PROBE and progress.next_index <= state.log.last_index:
         _send_entries(state, node_id, progress)
     else:
+        # An empty append; of a probe, too: a member that came to an idle group is asked
+        # behind the log's end, where there are no entries to send.
         _send_append(state, node_id, progress, progress.next_index)
 
 
