@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Protocol
 
 from cluster.errors import DqeError, InternalError, QueryCanceled
 from cluster.runtime import Runtime
 from executor import transaction as machine
-from storage.fragments import FragmentChange, TabletId, Timestamp, TransactionId
+from storage.fragments import FragmentChange, FragmentId, TabletId, Timestamp, TransactionId
+
+EXCLUSIVE = "exclusive"
+SHARED = "shared"
 
 IN_FLIGHT_BYTES = 64 * 1024 * 1024
 # The tablets' lease is 10 s (storage.participant); this leaves room for two lost messages.
@@ -122,8 +125,9 @@ class Transaction:
         self.id = transaction_id
         self._in_flight_bytes = in_flight_bytes
         self._machine = machine.TransactionMachine()
-        self._locked: set[TabletId] = set()
-        self._written: set[TabletId] = set()
+        self._locked: dict[TabletId, str] = {}
+        # With the fragment written last, for renewals.
+        self._written: dict[TabletId, FragmentId] = {}
         self._lanes: dict[TabletId, _Lane] = {}
         self._bytes = 0
         self._room = asyncio.Event()
@@ -132,12 +136,22 @@ class Transaction:
 
     # -- locks
 
-    async def lock(self, tablets: Sequence[TabletId], deadline_s: float = LOCK_DEADLINE_S) -> None:
-        """Locks whole tablets against other writers until the end, in ascending order."""
-        for tablet_id in sorted(set(tablets) - self._locked):
+    async def lock(
+        self,
+        tablets: Iterable[TabletId],
+        mode: str = EXCLUSIVE,
+        deadline_s: float = LOCK_DEADLINE_S,
+    ) -> None:
+        """Locks whole tablets until the end, in ascending order.
+
+        Exclusively against all other writers, or shared with those that only add rows.
+        """
+        for tablet_id in sorted(set(tablets)):
+            if self._locked.get(tablet_id) in (EXCLUSIVE, mode):
+                continue
             self._touched(tablet_id)
-            await self._tablets.lock(tablet_id, self.id, "exclusive", deadline_s)
-            self._locked.add(tablet_id)
+            await self._tablets.lock(tablet_id, self.id, mode, deadline_s)
+            self._locked[tablet_id] = mode
 
     def _touched(self, tablet_id: TabletId) -> None:
         self._lanes.setdefault(tablet_id, _Lane())
@@ -145,15 +159,22 @@ class Transaction:
             self._renewal = self._runtime.spawn(self._renew(), f"leases of transaction {self.id}")
 
     async def _renew(self) -> None:
-        """Speaks for the transaction where it holds locks, so that it does not lapse."""
+        """Speaks for the transaction where it holds something, so that it does not lapse."""
         while not self._machine.ended:
             await self._runtime.sleep(RENEW_EVERY_S)
-            for tablet_id in sorted(self._locked):
-                try:
-                    await self._tablets.lock(tablet_id, self.id, "exclusive", RENEW_EVERY_S)
-                except DqeError as error:
-                    self._fail(error)
-                    return
+            try:
+                await self._speak()
+            except DqeError as error:
+                self._fail(error)
+                return
+
+    async def _speak(self) -> None:
+        for tablet_id, mode in list(self._locked.items()):
+            await self._tablets.lock(tablet_id, self.id, mode, RENEW_EVERY_S)
+        for tablet_id, fragment_id in list(self._written.items()):
+            if tablet_id not in self._locked:
+                nothing = FragmentChange(fragment_id)
+                await self._tablets.stage(tablet_id, self.id, nothing, RENEW_EVERY_S)
 
     # -- changes
 
@@ -164,7 +185,7 @@ class Transaction:
             await self._room.wait()
         self._raise()
         self._touched(tablet_id)
-        self._written.add(tablet_id)
+        self._written[tablet_id] = change.fragment_id
         lane = self._lanes[tablet_id]
         lane.waiting.append(change)
         self._bytes += change.size_bytes
@@ -207,22 +228,23 @@ class Transaction:
         """Whether there is anything to commit."""
         return bool(self._written)
 
-    async def commit(self, floor: Timestamp, *, lock: bool) -> Timestamp:
+    async def commit(self, floor: Timestamp, *, checks: bool) -> Timestamp:
         """Commits everywhere or nowhere; the commit timestamp, `floor` if nothing was written.
 
-        `lock`: constraints will be checked, which locks tablets; several are locked in order
-        first. `floor` is an oracle timestamp seen before. Raises what kept it from committing;
+        Committing locks each tablet: exclusively if it `checks` unique constraints. One tablet
+        does that by itself; several are locked in order here, before they are asked all at
+        once. `floor` is an oracle timestamp seen before. Raises what kept it from committing;
         StatementCompletionUnknown when nobody can tell.
         """
         await self.drain()
         if not self._written:
             await self.abort(QueryCanceled("nothing was written"))
             return floor
-        if lock and len(self._written) > 1:
-            await self.lock(sorted(self._written))
+        if len(self._written) > 1:
+            await self.lock(self._written, EXCLUSIVE if checks else SHARED)
         tablets = tuple(sorted(self._written))
         answer = await self._end(machine.Commit(tablets, floor))
-        self._release(self._locked - self._written)
+        self._release([tablet for tablet in self._locked if tablet not in self._written])
         if answer.error is not None:
             raise answer.error
         assert answer.timestamp is not None
@@ -236,7 +258,7 @@ class Transaction:
         self._fail(reason)
         await self._end(machine.Abort(tuple(sorted(self._lanes)), reason))
 
-    def _release(self, tablets: set[TabletId]) -> None:
+    def _release(self, tablets: Sequence[TabletId]) -> None:
         for tablet_id in sorted(tablets):
             self._in_background(machine.SendAbort(tablet_id))
 

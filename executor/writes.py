@@ -63,7 +63,8 @@ async def transaction(execution: Execution) -> AsyncIterator[Transaction]:
 
 
 @asynccontextmanager
-async def _rows_of(execution: Execution, plan: QueryPlan) -> AsyncIterator[QueryRun]:
+async def rows_of(execution: Execution, plan: QueryPlan) -> AsyncIterator[QueryRun]:
+    """The plan's rows at the statement's snapshot; what runs of it ends with the block."""
     run = await execution.run(plan)
     try:
         yield run
@@ -129,9 +130,9 @@ async def run_insert(execution: Execution, statement: Insert) -> Result:
     rows = StatementRows(execution, plan.returning)
     try:
         async with transaction(execution) as opened:
-            async with _rows_of(execution, plan.source) as run:
+            async with rows_of(execution, plan.source) as run:
                 count = await insert_rows(execution, opened, plan, run.batches(), rows)
-            await opened.commit(execution.timestamp, lock=has_unique(plan.table))
+            await opened.commit(execution.timestamp, checks=has_unique(plan.table))
         return rows.result(f"INSERT 0 {count}")
     finally:
         rows.close()
@@ -201,7 +202,7 @@ async def run_update(execution: Execution, statement: Update) -> Result:
         rows = StatementRows(current, plan.returning)
         try:
             count = await _update_rows(current, opened, plan, rows)
-            await opened.commit(current.timestamp, lock=False)
+            await opened.commit(current.timestamp, checks=True)
         finally:
             rows.close()
     return rows.result(f"UPDATE {count}")
@@ -214,7 +215,7 @@ async def _update_rows(
     writer = TableWriter(execution.services.runtime, table, opened, execution.services.ids)
     checker = RowChecker(table, plan.checks, rows.evaluator)
     old_columns, new_columns = _columns(table, plan.old), _columns(table, plan.new)
-    async with _rows_of(execution, plan.source) as run:
+    async with rows_of(execution, plan.source) as run:
         async for batch in run.batches():
             old = _named(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
             new = _named(new_columns, batch.columns[len(old_columns) :], batch.num_rows)
@@ -253,7 +254,7 @@ async def run_delete(execution: Execution, statement: Delete) -> Result:
         rows = StatementRows(current, plan.returning)
         try:
             count = await _delete_rows(current, opened, plan, rows)
-            await opened.commit(current.timestamp, lock=False)
+            await opened.commit(current.timestamp, checks=True)
         finally:
             rows.close()
     return rows.result(f"DELETE {count}")
@@ -265,7 +266,7 @@ async def _delete_rows(
     table = plan.table
     writer = TableWriter(execution.services.runtime, table, opened, execution.services.ids)
     old_columns, row_columns = _columns(table, plan.old), _columns(table, plan.row)
-    async with _rows_of(execution, plan.source) as run:
+    async with rows_of(execution, plan.source) as run:
         async for batch in run.batches():
             old = _named(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
             await writer.delete(old)
@@ -336,5 +337,5 @@ async def run_truncate(execution: Execution, statement: Truncate) -> Result:
                 for fragment in part.fragments:
                     change = FragmentChange(fragment.id, truncate=True)
                     await opened.stage(fragment.tablet_id, change)
-        await opened.commit(execution.timestamp, lock=False)
+        await opened.commit(execution.timestamp, checks=True)
     return Result("TRUNCATE TABLE")

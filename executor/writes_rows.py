@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-from planner.semantics.errors import translate_duckdb_error
 
 from catalog.model import Column, Table
 from cluster.errors import CheckViolation, DqeError, NotNullViolation
 from executor.formatting.text import text_column
+from planner.semantics.errors import translate_duckdb_error
 from planner.write_plan import RowExpression
 from storage.types import arrow_type
 
@@ -97,11 +97,18 @@ class RowChecker:
 
     def check(self, batch: pa.RecordBatch) -> None:
         """Raises 23502 or 23514 for the first row that breaks a constraint."""
+        found = self.violation(batch)
+        if found is not None:
+            raise found[1]
+
+    def violation(self, batch: pa.RecordBatch) -> tuple[int, DqeError] | None:
+        """The first row that breaks a constraint, and the error for it."""
         found = [*self._null_violations(batch), *self._check_violations(batch)]
-        if found:
-            row, error = min(found, key=lambda pair: pair[0])
-            error.detail = self._failing_row(batch, row)
-            raise error
+        if not found:
+            return None
+        row, error = min(found, key=lambda pair: pair[0])
+        error.detail = self._failing_row(batch, row)
+        return row, error
 
     def _null_violations(self, batch: pa.RecordBatch) -> list[tuple[int, DqeError]]:
         found: list[tuple[int, DqeError]] = []

@@ -97,11 +97,13 @@ class TruncatePlan:
 class CopyFromPlan:
     """Rows come from the client or a file, as values of `columns` in this order.
 
-    `where` keeps the rows for which it is true.
+    `casts` read each column from its text, as `'...'::type` would; they are over a text column
+    of the same name. `where` keeps the rows for which it is true.
     """
 
     table: Table
     columns: tuple[ColumnId, ...]
+    casts: tuple[RowExpression, ...]
     defaults: DefaultColumns | None
     checks: tuple[RowExpression, ...]
     where: RowExpression | None

@@ -13,8 +13,9 @@ from planner.context import PlannerContext
 from planner.ddl_tables import columns_read
 from planner.dialect import duckdb_sql
 from planner.optimizer import plan_query
-from planner.parser.expressions import parse_expression
+from planner.parser.expressions import parse_expression, quote_name
 from planner.write_plan import VOLATILE_DEFAULT_ROWS, DefaultColumns, Returning, RowExpression
+from storage.types import TEXT
 
 # Functions whose value differs from row to row.
 _VOLATILE = frozenset({"random", "gen_random_uuid", "uuidv4", "uuidv7", "clock_timestamp"})
@@ -116,6 +117,13 @@ def row_condition(tree: exp.Expr, table: Table, context: PlannerContext) -> RowE
     return RowExpression("where", duckdb_sql(bind_scalar(copied, columns, context)))
 
 
+def cast_from_text(column: Column, context: PlannerContext) -> RowExpression:
+    """The column's input function: a cast of a text column of the same name."""
+    tree = parse_expression(f"CAST({quote_name(column.name)} AS {column.type})").copy()
+    bound = bind_scalar(tree, [(column.name, TEXT)], context)
+    return RowExpression(column.name, duckdb_sql(bound))
+
+
 def plan_returning(
     items: Sequence[exp.Expr], table: Table, alias: str | None, context: PlannerContext
 ) -> Returning | None:
@@ -169,3 +177,9 @@ def table_reference(table: Table, alias: str | None) -> exp.Table:
         db=exp.to_identifier(table.schema, quoted=True),
         alias=exp.TableAlias(this=exp.to_identifier(alias or table.name, quoted=True)),
     )
+
+
+def all_rows(table: Table) -> exp.Select:
+    """A query for every row of the table, its visible columns in order."""
+    items = [column_reference(column.name, table.name) for column in table.visible_columns]
+    return exp.Select(expressions=list(items), from_=exp.From(this=table_reference(table, None)))

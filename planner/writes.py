@@ -26,6 +26,7 @@ from planner.plan import ResultColumn
 from planner.statements import (
     Assignment,
     CopyFrom,
+    CopyTo,
     Delete,
     Insert,
     Truncate,
@@ -34,6 +35,7 @@ from planner.statements import (
 )
 from planner.write_plan import CopyFromPlan, DeletePlan, InsertPlan, TruncatePlan, UpdatePlan
 from planner.write_rows import (
+    cast_from_text,
     check_expressions,
     column_named,
     column_reference,
@@ -400,17 +402,31 @@ def plan_truncate(statement: Truncate, context: PlannerContext) -> TruncatePlan:
 def plan_copy_from(statement: CopyFrom, context: PlannerContext) -> CopyFromPlan:
     """The plan of COPY FROM."""
     table = find_table(context, statement.table, purpose="copy to")
-    columns = tuple(column.id for column in target_columns(table, statement.columns))
+    columns = target_columns(table, statement.columns)
+    ids = tuple(column.id for column in columns)
     where = None
     if statement.where is not None:
         where = row_condition(statement.where.tree, table, context)
     return CopyFromPlan(
         table,
-        columns,
-        default_columns(table, columns, context),
+        ids,
+        tuple(cast_from_text(column, context) for column in columns),
+        default_columns(table, ids, context),
         check_expressions(table, context),
         where,
     )
+
+
+def copied_query(statement: CopyTo, context: PlannerContext) -> exp.Query:
+    """The query whose rows COPY TO writes."""
+    if statement.query is not None:
+        return statement.query.copy()
+    assert statement.table is not None
+    table = find_table(context, statement.table, purpose="copy from")
+    columns = target_columns(table, statement.columns)
+    items = [column_reference(column.name, table.name) for column in columns]
+    relation = table_reference(table, None)
+    return exp.Select(expressions=list(items), from_=exp.From(this=relation))
 
 
 # ---------------------------------------------------------------------------------------
