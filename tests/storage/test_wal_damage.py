@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -257,3 +258,17 @@ def test_any_damage_is_seen_or_harmless(data: st.DataObject) -> None:
     )
     allowed = past.images[-2:] if reaches_mark else past.images[-1:]
     assert found in (REFUSED, *allowed)
+
+
+def test_valid_record_in_a_wrong_place_is_not_taken() -> None:
+    """What a misdirected write or stale blocks behind the end would look like."""
+    past = history(6, LARGE)
+    [(name, data)] = past.closed.items()
+    ends = [len(files[name]) for files in past.files]
+    for start, end in pairwise(ends):
+        assert reopen({name: data + data[start:end]}, LARGE) == past.images[-1]
+        # Over another record of the same length: damage like any other.
+        for other, other_end in pairwise(ends):
+            if other != start and other_end - other == end - start:
+                moved = data[:other] + data[start:end] + data[other_end:]
+                assert reopen({name: moved}, LARGE) == REFUSED
