@@ -17,9 +17,9 @@ from sqlglot import exp
 
 from catalog.model import NodeId
 from planner.algebra import Column, Exchange, Item, Node, Project, Scalar, SortItem
-from planner.algebra_scalars import column_item, column_scalar
+from planner.algebra_scalars import column_item, plain_column
 from planner.optimizer.distribution import Distribution, Spread, hashed, single
-from planner.optimizer.statistics import Profile
+from planner.optimizer.statistics import Size
 from planner.plan import ExchangeKind
 from storage.types import INT8, Kind, SqlType, duckdb_type
 
@@ -55,7 +55,7 @@ def best(alternatives: Iterable[Alternative]) -> Alternative:
     return min(alternatives, key=lambda a: a.cost)
 
 
-def worth_keeping(alternatives: Sequence[Alternative], profile: Profile) -> list[Alternative]:
+def worth_keeping(alternatives: Sequence[Alternative], size: Size) -> list[Alternative]:
     """The cheapest of each distribution, as long as moving the cheapest's rows is not cheaper."""
     cheapest: dict[Distribution, Alternative] = {}
     for alternative in alternatives:
@@ -63,7 +63,7 @@ def worth_keeping(alternatives: Sequence[Alternative], profile: Profile) -> list
         if known is None or alternative.cost < known.cost:
             cheapest[alternative.distribution] = alternative
     ordered = sorted(cheapest.values(), key=lambda a: a.cost)
-    bound = ordered[0].cost + 2 * profile.bytes + 2 * STAGE_COST
+    bound = ordered[0].cost + 2 * size.bytes + 2 * STAGE_COST
     return [a for a in ordered if a.cost <= bound][:MAX_ALTERNATIVES]
 
 
@@ -84,7 +84,7 @@ def localised(alternative: Alternative, preferred: NodeId) -> Alternative:
 
 def gather(
     alternative: Alternative,
-    profile: Profile,
+    size: Size,
     target: NodeId,
     *,
     sort: tuple[SortItem, ...] = (),
@@ -108,20 +108,18 @@ def gather(
             child.columns,
             sort=sort,
             rescannable=rescannable,
-            rows=profile.rows,
-            bytes=profile.bytes,
+            rows=size.rows,
+            bytes=size.bytes,
         )
 
-    moved = profile.bytes * remote
+    moved = size.bytes * remote
     return Alternative(single(target), source.cost + moved + STAGE_COST, build)
 
 
-def broadcast(
-    alternative: Alternative, profile: Profile, targets: tuple[NodeId, ...]
-) -> Alternative:
+def broadcast(alternative: Alternative, size: Size, targets: tuple[NodeId, ...]) -> Alternative:
     """All rows on every target."""
     if len(targets) == 1:
-        return gather(alternative, profile, targets[0])
+        return gather(alternative, size, targets[0])
     source = localised(alternative, targets[0])
     nodes = source.distribution.nodes
 
@@ -132,24 +130,24 @@ def broadcast(
             ExchangeKind.BROADCAST,
             nodes,
             child.columns,
-            rows=profile.rows,
-            bytes=profile.bytes * len(targets),
+            rows=size.rows,
+            bytes=size.bytes * len(targets),
         )
 
-    moved = profile.bytes * len(targets)
+    moved = size.bytes * len(targets)
     where = Distribution(Spread.REPLICATED, targets)
     return Alternative(where, source.cost + moved + STAGE_COST, build)
 
 
 def repartition(
     alternative: Alternative,
-    profile: Profile,
+    size: Size,
     keys: Sequence[Item],
     nodes: tuple[NodeId, ...],
 ) -> Alternative:
     """Rows to nodes by the hash of the keys, which are columns or become ones."""
     if len(nodes) == 1:
-        return gather(alternative, profile, nodes[0])
+        return gather(alternative, size, nodes[0])
     source = localised(alternative, nodes[0])
     names = tuple(item.name for item in keys)
 
@@ -164,64 +162,58 @@ def repartition(
             source.distribution.nodes,
             child.columns,
             keys=names,
-            rows=profile.rows,
-            bytes=profile.bytes,
+            rows=size.rows,
+            bytes=size.bytes,
         )
 
-    moved = profile.bytes * (len(nodes) - 1) / len(nodes)
-    cost = source.cost + moved + row_cost(profile.rows, source.distribution) + STAGE_COST
-    return Alternative(hashed(names, nodes), cost, build)
+    moved = size.bytes * (len(nodes) - 1) / len(nodes)
+    cost = source.cost + moved + row_cost(size.rows, source.distribution) + STAGE_COST
+    return Alternative(hashed(names, [hashed_type(k) for k in keys], nodes), cost, build)
 
 
-# Kinds whose equal values have equal Arrow values, so that any hash of rows may use them.
-_EXACT = frozenset(
-    {
-        Kind.BOOL,
-        Kind.TEXT,
-        Kind.VARCHAR,
-        Kind.NAME,
-        Kind.BYTEA,
-        Kind.DATE,
-        Kind.TIME,
-        Kind.TIMESTAMP,
-        Kind.TIMESTAMPTZ,
-        Kind.UUID,
-        Kind.OID,
-    }
-)
 _INTEGERS = frozenset({Kind.INT2, Kind.INT4, Kind.INT8})
 _TEXTS = frozenset({Kind.TEXT, Kind.VARCHAR, Kind.NAME})
+# Kinds that DuckDB may hold in several types, or whose equality is not that of the type.
+_UNCERTAIN = frozenset({Kind.ANY, Kind.UNKNOWN, Kind.RECORD, Kind.JSON, Kind.JSONB, Kind.ARRAY})
 
 
 def hash_key(scalar: Scalar, name: str, other: SqlType | None = None) -> Item | None:
     """The key by which rows may be hashed; None where equal values may differ in their hash.
 
-    `other` is the type of what the key is compared with: integers of two widths, and decimals
-    of two precisions, are cast to one type. Floats (-0 and 0), blank-padded text and types that
-    only DuckDB knows are not hashed.
+    The executor's hash follows equality within one DuckDB type. Rows that come from one stage
+    have that; rows hashed to meet others, whose key has the type `other`, are cast where the
+    two may not be the same, as integers of two widths and all decimals.
     """
     mine = scalar.type
-    theirs = other or mine
-    if mine.kind in _INTEGERS and theirs.kind in _INTEGERS:
-        if mine.kind is theirs.kind:
+    if other is None:
+        return _as_key(scalar, name)
+    if mine.kind in _INTEGERS and other.kind in _INTEGERS:
+        if mine.kind is other.kind:
             return _as_key(scalar, name)
         return Item(name, _cast(scalar, INT8))
-    if mine.kind is Kind.NUMERIC and theirs.kind is Kind.NUMERIC:
-        same_scale = mine.precision is not None and mine.scale == theirs.scale
-        if not same_scale or theirs.precision is None:
+    if mine.kind is Kind.NUMERIC and other.kind is Kind.NUMERIC:
+        if mine.precision is None or other.precision is None or mine.scale != other.scale:
             return None
         return Item(name, _cast(scalar, SqlType(Kind.NUMERIC, precision=38, scale=mine.scale)))
-    if mine.kind in _EXACT and (
-        mine.kind is theirs.kind or (mine.kind in _TEXTS and theirs.kind in _TEXTS)
-    ):
+    if mine.kind in _UNCERTAIN:
+        return None
+    if mine.kind is other.kind or (mine.kind in _TEXTS and other.kind in _TEXTS):
         return _as_key(scalar, name)
     return None
 
 
+def hashed_type(key: Item) -> str:
+    """The DuckDB type of a hash key; of an uncertain one a name that equals no other."""
+    kind = key.scalar.type.kind
+    uncertain = kind is Kind.NUMERIC and not isinstance(key.scalar.node, exp.Cast)
+    if kind in _UNCERTAIN or uncertain:
+        return f"type of {key.name}"
+    return duckdb_type(key.scalar.type)
+
+
 def _as_key(scalar: Scalar, name: str) -> Item:
-    if isinstance(scalar.node, exp.Column):
-        return Item(scalar.node.name, scalar)
-    return Item(name, scalar)
+    plain = plain_column(scalar)
+    return Item(plain or name, scalar)
 
 
 def _cast(scalar: Scalar, sql_type: SqlType) -> Scalar:
@@ -230,8 +222,6 @@ def _cast(scalar: Scalar, sql_type: SqlType) -> Scalar:
     return Scalar(node, scalar.columns, sql_type, scalar.volatile)
 
 
-def hash_columns(columns: Sequence[Column]) -> tuple[Item, ...] | None:
-    """Hash keys over whole columns; None where one of them cannot be hashed."""
-    keys = [hash_key(column_scalar(c), f"{c.name}~hash") for c in columns]
-    found = tuple(k for k in keys if k is not None)
-    return found if found and len(found) == len(keys) else None
+def column_keys(columns: Sequence[Column]) -> tuple[Item, ...]:
+    """Hash keys over columns of one stage."""
+    return tuple(column_item(c) for c in columns)

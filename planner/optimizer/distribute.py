@@ -40,8 +40,9 @@ from planner.algebra import (
     TableScan,
     Unary,
     Window,
+    names_of,
 )
-from planner.algebra_scalars import column_item, plain_column, split_equality
+from planner.algebra_scalars import column_item, column_scalar, plain_column, split_equality
 from planner.context import PlannerContext
 from planner.localise import localise
 from planner.optimizer.aggregates import TwoSteps, two_steps
@@ -49,19 +50,25 @@ from planner.optimizer.alternatives import (
     STAGE_COST,
     Alternative,
     best,
+    column_keys,
     gather,
-    hash_columns,
     hash_key,
     localised,
     repartition,
     row_cost,
     worth_keeping,
 )
-from planner.optimizer.distribution import Distribution, Spread, hashed, single
-from planner.optimizer.join_methods import JoinSides, considered, join_plans
+from planner.optimizer.distribution import Distribution, Spread, single
+from planner.optimizer.join_methods import (
+    JoinPlan,
+    Places,
+    considered,
+    join_plans,
+    join_sides,
+)
 from planner.optimizer.join_order import JoinOrder, cluster_of
 from planner.optimizer.rules.pushdown import partition_columns
-from planner.optimizer.statistics import Estimator, Profile
+from planner.optimizer.statistics import Estimator, Profile, Size
 
 # Sorted results above this many rows are sorted where they are and merged.
 MERGE_ROWS = 20_000.0
@@ -85,6 +92,7 @@ class Distributor:
         live = [n for n in active if not context.live_nodes or n in context.live_nodes]
         self.nodes: tuple[NodeId, ...] = tuple(sorted(live)) or (context.node_id,)
         self.coordinator = context.node_id
+        self._places = Places(self.nodes, self.coordinator)
         self._planners: dict[type[Node], Callable[..., Alternatives]] = {
             Scan: self._scan,
             SystemTableScan: self._on_coordinator,
@@ -106,8 +114,8 @@ class Distributor:
 
     def physical(self, node: Node) -> tuple[Node, Distribution, float]:
         """The cheapest plan whose rows end on one node, in the order the statement asks for."""
-        profile = self._profile(node)
-        ended = [gather(a, profile, self._end_of(a)) for a in self.plan(node)]
+        size = self._size(node)
+        ended = [gather(a, size, self._end_of(a)) for a in self.plan(node)]
         chosen = best(ended)
         return chosen.build(), chosen.distribution, chosen.cost
 
@@ -121,6 +129,9 @@ class Distributor:
 
     def _profile(self, node: Node) -> Profile:
         return self._estimator.profile(node)
+
+    def _size(self, node: Node) -> Size:
+        return self._profile(node).size
 
     def _fresh(self, what: str) -> str:
         self._fresh_count[what] += 1
@@ -175,7 +186,7 @@ class Distributor:
         first, second = self._profile(node.left), self._profile(node.right)
         result = Profile(first.rows, {**first.columns, **second.columns})
         self._estimator.note(node, result)
-        return self._two_joined(node, left, right, first, second, result)
+        return self._two_joined(node, left, right, result.size)
 
     def _on_coordinator(self, node: Node) -> Alternatives:
         return [Alternative(single(self.coordinator), 0.0, lambda: node)]
@@ -232,61 +243,48 @@ class Distributor:
         if clustered is not None:
             return clustered
         left, right = self.plan(node.left), self.plan(node.right)
-        first, second = self._profile(node.left), self._profile(node.right)
         if any(c.volatile for c in node.conditions):
             hub = self._pinned_to or self.coordinator
-            left = [gather(a, first, hub) for a in left]
-            right = [gather(a, second, hub) for a in right]
-        return self._two_joined(node, left, right, first, second, self._profile(node))
+            left = [gather(a, self._size(node.left), hub) for a in left]
+            right = [gather(a, self._size(node.right), hub) for a in right]
+        return self._two_joined(node, left, right, self._size(node))
 
     def _clustered(self, node: Node) -> Alternatives | None:
         cluster = cluster_of(node)
         if cluster is None:
             return None
-        order = JoinOrder(
-            cluster, self.plan, self._estimator, self.nodes, self.coordinator, self._fresh_hash
-        )
+        order = JoinOrder(cluster, self.plan, self._estimator, self._places, self._fresh_hash)
         profile, alternatives = order.alternatives()
         self._estimator.note(node, profile)
         return alternatives
 
     def _two_joined(
-        self,
-        node: Join,
-        left: Alternatives,
-        right: Alternatives,
-        first: Profile,
-        second: Profile,
-        result: Profile,
+        self, node: Join, left: Alternatives, right: Alternatives, result: Size
     ) -> Alternatives:
-        mine, theirs = frozenset(first.columns), frozenset(second.columns)
+        mine, theirs = names_of(node.left), names_of(node.right)
         split = (split_equality(c, mine, theirs) for c in node.conditions)
         equalities = tuple(pair for pair in split if pair is not None)
-        sides = JoinSides(node.kind, first, second, result, equalities, self._fresh_hash)
-        plans = [
-            plan
-            for a in left
-            for b in right
-            for plan in join_plans(sides, a, b, self.nodes, self.coordinator)
-        ]
-        found: Alternatives = []
-        for plan in plans:
+        first, second = self._size(node.left), self._size(node.right)
+        sides = join_sides(node.kind, first, second, result, equalities, self._fresh_hash)
+        plans = join_plans(sides, left, right, self._places)
 
-            def build(plan=plan) -> Node:  # type: ignore[no-untyped-def]
+        def alternative(plan: JoinPlan) -> Alternative:
+            def build() -> Node:
                 others = considered(plans, plan)
                 choice = JoinChoice(plan.method, plan.moved_bytes, others, result.rows)
                 return Join(
                     node.kind, plan.left.build(), plan.right.build(), node.conditions, choice
                 )
 
-            found.append(Alternative(plan.distribution, plan.cost, build))
-        return worth_keeping(found, result)
+            return Alternative(plan.distribution, plan.cost, build)
+
+        return worth_keeping([alternative(plan) for plan in plans], result)
 
     # Grouping
 
     def _aggregate(self, node: Aggregate) -> Alternatives:
         below = [localised(a, self.coordinator) for a in self.plan(node.child)]
-        child, result = self._profile(node.child), self._profile(node)
+        child, result = self._size(node.child), self._size(node)
         steps = two_steps(node, self._fresh) if not _is_volatile(node) else None
         found: Alternatives = []
         for alternative in below:
@@ -295,7 +293,7 @@ class Distributor:
                 found.append(self._whole(node, alternative, child))
                 continue
             if steps is not None:
-                found += self._in_two_steps(node, steps, alternative, child, result)
+                found += self._in_two_steps(node, steps, alternative, child)
             keys = self._hash_items(node, [k.scalar for k in node.keys])
             if keys is not None and len(self.nodes) > 1 and (steps is None or node.aggregates):
                 moved = repartition(alternative, child, keys, self.nodes)
@@ -314,7 +312,7 @@ class Distributor:
             common &= set(one)
         return where.groups_by(n for i, n in enumerate(names) if n is not None and i in common)
 
-    def _whole(self, node: Aggregate, alternative: Alternative, child: Profile) -> Alternative:
+    def _whole(self, node: Aggregate, alternative: Alternative, child: Size) -> Alternative:
         where = alternative.distribution
         return alternative.then(
             lambda below: replace(node, child=below),
@@ -327,15 +325,14 @@ class Distributor:
         node: Aggregate,
         steps: TwoSteps,
         alternative: Alternative,
-        child: Profile,
-        result: Profile,
+        child: Size,
     ) -> Alternatives:
         where = alternative.distribution
         lower_node = steps.lower(node.child)
-        grouped = self._profile(lower_node)
+        grouped = self._size(lower_node)
         # Each node has up to all groups, and never more than its rows.
         rows = min(grouped.rows * len(where.nodes), child.rows)
-        moved = Profile(rows, grouped.columns)
+        moved = grouped.with_rows(rows)
         lower = alternative.then(
             steps.lower,
             distribution=where.projected(steps.partial_keys),
@@ -368,28 +365,28 @@ class Distributor:
         return usable or None
 
     def _distinct_on(self, node: DistinctOn) -> Alternatives:
-        child = self._profile(node.child)
+        child = self._size(node.child)
         found: Alternatives = []
         for alternative in (localised(a, self.coordinator) for a in self.plan(node.child)):
             if alternative.distribution.is_single:
                 found.append(alternative.then(lambda below: replace(node, child=below)))
                 continue
             lower = alternative.then(lambda below: replace(node, child=below))
-            gathered = gather(lower, self._profile(node), self.coordinator)
+            gathered = gather(lower, self._size(node), self.coordinator)
             found.append(gathered.then(lambda below: replace(node, child=below)))
         return worth_keeping(found, child)
 
     def _window(self, node: Window) -> Alternatives:
-        child = self._profile(node.child)
+        child = self._size(node.child)
         shared = set.intersection(*(partition_columns(f) for f in node.functions))
         by_name = {c.name: c for c in node.child.columns}
-        keys = hash_columns([by_name[n] for n in sorted(shared) if n in by_name])
+        keys = column_keys([by_name[n] for n in sorted(shared) if n in by_name])
         found: Alternatives = []
         for alternative in (localised(a, self.coordinator) for a in self.plan(node.child)):
             where = alternative.distribution
             if where.is_single or where.groups_by(shared):
                 ready = [alternative]
-            elif keys is not None and len(self.nodes) > 1:
+            elif keys and len(self.nodes) > 1:
                 ready = [
                     repartition(alternative, child, keys, self.nodes),
                     gather(alternative, child, self.coordinator),
@@ -403,12 +400,12 @@ class Distributor:
                 )
                 for a in ready
             ]
-        return worth_keeping(found, self._profile(node))
+        return worth_keeping(found, self._size(node))
 
     # Order
 
     def _sort(self, node: Sort) -> Alternatives:
-        child = self._profile(node.child)
+        child = self._size(node.child)
         found: Alternatives = []
         for alternative in (localised(a, self.coordinator) for a in self.plan(node.child)):
             ordered = alternative.then(
@@ -435,7 +432,7 @@ class Distributor:
         count = None if node.count is None else node.count + node.offset
         if count is None or count > MAX_LOCAL_LIMIT:
             below = [
-                gather(localised(a, self.coordinator), self._profile(node.child), self._end_of(a))
+                gather(localised(a, self.coordinator), self._size(node.child), self._end_of(a))
                 for a in self.plan(node.child)
             ]
             return [a.then(lambda child: replace(node, child=child)) for a in below]
@@ -444,11 +441,11 @@ class Distributor:
             return replace(top, child=child if sort is None else replace(sort, child=child))
 
         local = Limit(node.child, count)
-        profile = self._profile(inner)
+        size = self._size(inner)
         found: Alternatives = []
         for alternative in (localised(a, self.coordinator) for a in self.plan(inner)):
             where = alternative.distribution
-            cost = row_cost(profile.rows, where) if sort is not None else 0.0
+            cost = row_cost(size.rows, where) if sort is not None else 0.0
             if where.is_single:
                 found.append(alternative.then(lambda child: topped(child, node), cost=cost))
                 continue
@@ -457,10 +454,10 @@ class Distributor:
                 distribution=where,
                 cost=cost,
             )
-            rows = min(float(count * len(where.nodes)), profile.rows)
-            moved = gather(first, profile.with_rows(rows), self.coordinator)
+            rows = min(float(count * len(where.nodes)), size.rows)
+            moved = gather(first, size.with_rows(rows), self.coordinator)
             found.append(moved.then(lambda child: topped(child, node)))
-        return worth_keeping(found, self._profile(node))
+        return worth_keeping(found, self._size(node))
 
     # Set operations
 
@@ -472,19 +469,19 @@ class Distributor:
             distinct = Aggregate(union, items, ())
             return self._aggregate(distinct)
         chosen = [best(b) for b in branches]
-        profiles = [self._profile(b) for b in node.branches]
+        sizes = [self._size(b) for b in node.branches]
         together = self._side_by_side(node, chosen)
         if together is not None:
             return [together]
         if node.kind is not SetKind.UNION:
-            hashed_alike = self._hashed_alike(node, chosen, profiles)
+            hashed_alike = self._hashed_alike(node, chosen, sizes)
             if hashed_alike is not None:
                 return [hashed_alike]
         pins = frozenset[str]().union(*(c.distribution.pins for c in chosen))
         target = next(
             (c.distribution.nodes[0] for c in chosen if c.distribution.pins), self.coordinator
         )
-        moved = [gather(c, p, target) for c, p in zip(chosen, profiles, strict=True)]
+        moved = [gather(c, s, target) for c, s in zip(chosen, sizes, strict=True)]
         return [self._combined(node, moved, single(target, pins))]
 
     def _combined(
@@ -520,38 +517,48 @@ class Distributor:
         return self._combined(node, chosen, Distribution(Spread.SCATTERED, nodes))
 
     def _hashed_alike(
-        self, node: SetOperation, chosen: Sequence[Alternative], profiles: Sequence[Profile]
+        self, node: SetOperation, chosen: Sequence[Alternative], sizes: Sequence[Size]
     ) -> Alternative | None:
         """INTERSECT and EXCEPT with both sides hashed by whole rows."""
-        if len(self.nodes) == 1 or sum(p.rows for p in profiles) < MERGE_ROWS:
+        if len(self.nodes) == 1 or sum(s.rows for s in sizes) < MERGE_ROWS:
             return None
         if any(c.distribution.pins for c in chosen):
             return None
-        sides: list[Alternative] = []
-        by_kind: set[tuple[object, ...]] = set()
-        for branch, names, alternative, profile in zip(
-            node.branches, node.sources, chosen, profiles, strict=True
-        ):
-            columns = {c.name: c for c in branch.columns}
-            keys = hash_columns([columns[n] for n in names])
-            if keys is None:
-                return None
-            by_kind.add(tuple(k.scalar.type for k in keys))
-            sides.append(repartition(alternative, profile, keys, self.nodes))
-        if len(by_kind) > 1:
+        keys = self._alike_keys(node)
+        if keys is None:
             return None
-        where = hashed([c.name for c in node.columns], self.nodes)
+        sides = [
+            repartition(c, s, k, self.nodes) for c, s, k in zip(chosen, sizes, keys, strict=True)
+        ]
+        # The branches' own names end here, so nothing is known of the result's.
+        where = Distribution(Spread.SCATTERED, self.nodes)
         return self._combined(node, sides, where)
+
+    def _alike_keys(self, node: SetOperation) -> list[list[Item]] | None:
+        """For each branch the columns to hash, of the same types in all; None without any."""
+        first, second = (
+            [{c.name: c for c in branch.columns}[n] for n in names]
+            for branch, names in zip(node.branches, node.sources, strict=True)
+        )
+        pairs = [
+            (
+                hash_key(column_scalar(a), self._fresh_hash(), b.type),
+                hash_key(column_scalar(b), self._fresh_hash(), a.type),
+            )
+            for a, b in zip(first, second, strict=True)
+        ]
+        usable = [(a, b) for a, b in pairs if a is not None and b is not None]
+        return [[a for a, _ in usable], [b for _, b in usable]] if usable else None
 
     # Shared subplans and opaque queries
 
     def _shared(self, node: Shared) -> Alternatives:
-        profile = self._profile(node.definition)
+        size = self._size(node.definition)
         self._profile(node)  # makes the shared profile known to its scans
         source = best(self.plan(node.definition))
         if self._pinned_to is None:
             self._pinned_to = self._end_of(source)
-        definition = gather(source, profile, self._pinned_to)
+        definition = gather(source, size, self._pinned_to)
         found: Alternatives = []
         for body in self.plan(node.body):
             where = body.distribution
@@ -570,11 +577,9 @@ class Distributor:
 
     def _opaque(self, node: Opaque) -> Alternatives:
         inputs = [best(self.plan(i.node)) for i in node.inputs]
-        profiles = [self._profile(i.node) for i in node.inputs]
+        sizes = [self._size(i.node) for i in node.inputs]
         target = self._meeting_place([i.distribution for i in inputs])
-        moved = [
-            gather(a, p, target, rescannable=True) for a, p in zip(inputs, profiles, strict=True)
-        ]
+        moved = [gather(a, s, target, rescannable=True) for a, s in zip(inputs, sizes, strict=True)]
         builds = [m.build for m in moved]
         return [
             Alternative(

@@ -3,7 +3,8 @@
     SINGLE      on one node
     REPLICATED  the same rows on each of the nodes; a reader uses one copy
     PARTS       as the parts of a table: the rows of one key value are on the node of its part
-    HASHED      as an exchange hashed them: by `keys`, over exactly these nodes
+    HASHED      as an exchange hashed them: by `keys`, over exactly these nodes; `types` are
+                the DuckDB types that were hashed, since values of two types hash differently
     SCATTERED   on several nodes, each row once, no rule known
 
 `keys` holds for each key position all the column names known to carry the key's value, so that
@@ -42,6 +43,7 @@ class Distribution:
     keys: tuple[frozenset[str], ...] = ()
     colocation: ColocationId | None = None
     places: tuple[tuple[int, NodeId], ...] = ()
+    types: tuple[str, ...] = ()
     pins: frozenset[str] = frozenset()
 
     @property
@@ -100,17 +102,18 @@ def single(node: NodeId, pins: frozenset[str] = frozenset()) -> Distribution:
     return Distribution(Spread.SINGLE, (node,), pins=pins)
 
 
-def hashed(keys: Sequence[str], nodes: tuple[NodeId, ...]) -> Distribution:
+def hashed(keys: Sequence[str], types: Sequence[str], nodes: tuple[NodeId, ...]) -> Distribution:
     if len(nodes) == 1:
         return single(nodes[0])
-    return Distribution(Spread.HASHED, nodes, tuple(frozenset((k,)) for k in keys))
+    names = tuple(frozenset((k,)) for k in keys)
+    return Distribution(Spread.HASHED, nodes, names, types=tuple(types))
 
 
 def aligned(left: Distribution, right: Distribution, pairs: Iterable[tuple[str, str]]) -> bool:
     """Whether rows that agree in the pairs of columns (left, right) are on the same node."""
     if not left.is_keyed or left.spread is not right.spread or len(left.keys) != len(right.keys):
         return False
-    if left.spread is Spread.HASHED and left.nodes != right.nodes:
+    if left.spread is Spread.HASHED and (left.nodes, left.types) != (right.nodes, right.types):
         return False
     if left.spread is Spread.PARTS and not same_places(left, right):
         return False

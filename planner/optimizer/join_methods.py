@@ -15,40 +15,52 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from catalog.model import NodeId
-from planner.algebra import JoinKind, Scalar
+from planner.algebra import Item, JoinKind, Scalar
 from planner.algebra_scalars import plain_column
 from planner.optimizer.alternatives import (
     Alternative,
+    best,
     broadcast,
     gather,
     hash_key,
+    hashed_type,
     localised,
     repartition,
     row_cost,
 )
 from planner.optimizer.distribution import Distribution, Spread, aligned, single
-from planner.optimizer.statistics import Profile
+from planner.optimizer.statistics import Size
 
 
 @dataclass(frozen=True, slots=True)
 class JoinSides:
-    """What is joined: profiles of both sides and of the result, and the equalities between.
+    """What is joined: sizes of both sides and of the result, and the equalities between.
 
-    `fresh` names columns that are computed to be hash keys.
+    `pairs` are the equalities between plain columns. `fresh` names columns that are computed
+    to be hash keys.
     """
 
     kind: JoinKind
-    left: Profile
-    right: Profile
-    result: Profile
+    left: Size
+    right: Size
+    result: Size
     equalities: tuple[tuple[Scalar, Scalar], ...]
+    pairs: tuple[tuple[str, str], ...]
     fresh: Callable[[], str]
 
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """The equalities between plain columns."""
-        named = ((plain_column(a), plain_column(b)) for a, b in self.equalities)
-        return [(a, b) for a, b in named if a is not None and b is not None]
+
+def join_sides(
+    kind: JoinKind,
+    left: Size,
+    right: Size,
+    result: Size,
+    equalities: tuple[tuple[Scalar, Scalar], ...],
+    fresh: Callable[[], str],
+) -> JoinSides:
+    """The sides, with the pairs of plain columns among the equalities."""
+    named = ((plain_column(a), plain_column(b)) for a, b in equalities)
+    pairs = tuple((a, b) for a, b in named if a is not None and b is not None)
+    return JoinSides(kind, left, right, result, equalities, pairs, fresh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +75,44 @@ class JoinPlan:
     cost: float
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where stages may run: the nodes for a repartition, and the coordinator."""
+
+    nodes: tuple[NodeId, ...]
+    coordinator: NodeId
+
+
 def join_plans(
     sides: JoinSides,
-    left: Alternative,
-    right: Alternative,
-    nodes: tuple[NodeId, ...],
-    coordinator: NodeId,
-) -> Iterator[JoinPlan]:
-    """All legal ways for these two inputs. `nodes` may take part in a repartition."""
+    lefts: Sequence[Alternative],
+    rights: Sequence[Alternative],
+    places: Places,
+) -> list[JoinPlan]:
+    """All legal ways worth a thought. What is moved is the cheapest way to compute a side;
+    what stays is tried in every way, because its distribution lives on."""
+    left, right = best(lefts), best(rights)
     pins = left.distribution.pins | right.distribution.pins
     if pins:
         pinned = left if left.distribution.pins else right
-        yield _gathered(sides, left, right, pinned.distribution.nodes[0], pins)
-        return
-    local = _local(sides, left, right, coordinator)
-    if local is not None:
-        yield local
-        if local.moved_bytes == 0.0 and sides.kind is not JoinKind.INNER:
-            return
-    else:
-        yield from _broadcasts(sides, left, right, coordinator)
-        yield from _repartitions(sides, left, right, nodes)
-    if local is None or not local.distribution.is_single:
-        yield _gathered(sides, left, right, coordinator, pins)
+        return [_gathered(sides, left, right, pinned.distribution.nodes[0], pins)]
+    plans = [
+        local
+        for first in lefts
+        for second in rights
+        for local in (_local(sides, first, second, places.coordinator),)
+        if local is not None
+    ]
+    if any(p.moved_bytes == 0.0 and p.left is left and p.right is right for p in plans):
+        # The cheapest ways to compute both sides meet without a move.
+        return plans
+    for first in lefts:
+        plans += _broadcast_right(sides, first, right, places.coordinator)
+    for second in rights:
+        plans += _broadcast_left(sides, left, second, places.coordinator)
+    plans += _repartitions(sides, lefts, rights, places)
+    plans.append(_gathered(sides, left, right, places.coordinator, pins))
+    return plans
 
 
 def _plan(
@@ -161,32 +188,46 @@ def _together(sides: JoinSides, mine: Distribution, theirs: Distribution) -> Dis
     return mine
 
 
-def _broadcasts(
+def _broadcast_right(
     sides: JoinSides, left: Alternative, right: Alternative, coordinator: NodeId
 ) -> Iterator[JoinPlan]:
-    if sides.kind is not JoinKind.FULL:
-        stays = localised(left, coordinator)
-        moved = broadcast(right, sides.right, stays.distribution.nodes)
-        where = _kept(sides, stays.distribution)
-        amount = sides.right.bytes * len(stays.distribution.nodes)
-        yield _plan(sides, "broadcast right", stays, moved, where, amount)
-    if sides.kind is JoinKind.INNER:
-        stays = localised(right, coordinator)
-        moved = broadcast(left, sides.left, stays.distribution.nodes)
-        amount = sides.left.bytes * len(stays.distribution.nodes)
-        where = stays.distribution.equated(sides.pairs)
-        yield _plan(sides, "broadcast left", moved, stays, where, amount)
+    if sides.kind is JoinKind.FULL:
+        return
+    stays = localised(left, coordinator)
+    targets = stays.distribution.nodes
+    moved = broadcast(right, sides.right, targets)
+    where = _kept(sides, stays.distribution)
+    yield _plan(sides, "broadcast right", stays, moved, where, sides.right.bytes * len(targets))
+
+
+def _broadcast_left(
+    sides: JoinSides, left: Alternative, right: Alternative, coordinator: NodeId
+) -> Iterator[JoinPlan]:
+    if sides.kind is not JoinKind.INNER:
+        return
+    stays = localised(right, coordinator)
+    targets = stays.distribution.nodes
+    moved = broadcast(left, sides.left, targets)
+    where = stays.distribution.equated(sides.pairs)
+    yield _plan(sides, "broadcast left", moved, stays, where, sides.left.bytes * len(targets))
 
 
 def _repartitions(
-    sides: JoinSides, left: Alternative, right: Alternative, nodes: tuple[NodeId, ...]
+    sides: JoinSides,
+    lefts: Sequence[Alternative],
+    rights: Sequence[Alternative],
+    places: Places,
 ) -> Iterator[JoinPlan]:
+    nodes = places.nodes
     if len(nodes) == 1 or not sides.equalities or sides.kind is JoinKind.NULL_AWARE_ANTI:
         return
-    if left.distribution.spread is Spread.HASHED:
-        yield from _onto(sides, left, right, moves_right=True)
-    if right.distribution.spread is Spread.HASHED:
-        yield from _onto(sides, left, right, moves_right=False)
+    left, right = best(lefts), best(rights)
+    for one in lefts:
+        if one.distribution.spread is Spread.HASHED:
+            yield from _onto(sides, one, right, moves_right=True)
+    for one in rights:
+        if one.distribution.spread is Spread.HASHED:
+            yield from _onto(sides, left, one, moves_right=False)
     keys = [
         (hash_key(a, sides.fresh(), b.type), hash_key(b, sides.fresh(), a.type))
         for a, b in sides.equalities
@@ -199,7 +240,7 @@ def _repartitions(
     amount = (sides.left.bytes + sides.right.bytes) * (len(nodes) - 1) / len(nodes)
     where = first.distribution
     if sides.kind is JoinKind.INNER:
-        where = where.equated([(a.name, b.name) for a, b in usable] + sides.pairs)
+        where = where.equated([*((a.name, b.name) for a, b in usable), *sides.pairs])
     elif sides.kind is JoinKind.FULL:
         where = where.without_keys()
     yield _plan(sides, "repartition", first, second, where, amount)
@@ -211,20 +252,20 @@ def _onto(
     """Repartitions one side to where an earlier exchange hashed the other."""
     stays, moves = (left, right) if moves_right else (right, left)
     where = stays.distribution
-    keys = []
-    for names in where.keys:
+    keys: list[Item] = []
+    for names, hashed_as in zip(where.keys, where.types, strict=True):
         for a, b in sides.equalities:
             mine, other = (a, b) if moves_right else (b, a)
             if plain_column(mine) in names and plain_column(other) is not None:
                 key = hash_key(other, "", mine.type)
-                if key is not None and key.is_plain:
+                if key is not None and key.is_plain and hashed_type(key) == hashed_as:
                     keys.append(key)
                     break
     if len(keys) < len(where.keys):
         return
-    profile = sides.right if moves_right else sides.left
-    moved = repartition(moves, profile, keys, where.nodes)
-    amount = profile.bytes * (len(where.nodes) - 1) / len(where.nodes)
+    size = sides.right if moves_right else sides.left
+    moved = repartition(moves, size, keys, where.nodes)
+    amount = size.bytes * (len(where.nodes) - 1) / len(where.nodes)
     if sides.kind is JoinKind.FULL:
         result = where.without_keys()
     elif sides.kind is JoinKind.INNER:
@@ -245,8 +286,8 @@ def _gathered(
     first = gather(left, sides.left, target)
     second = gather(right, sides.right, target)
     moved = sum(
-        profile.bytes
-        for before, after, profile in (
+        size.bytes
+        for before, after, size in (
             (left, first, sides.left),
             (right, second, sides.right),
         )

@@ -14,10 +14,10 @@ transitivity one a class of equal columns is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from catalog.model import NodeId
 from planner.algebra import (
     Filter,
     Join,
@@ -29,12 +29,19 @@ from planner.algebra import (
     Scan,
     names_of,
 )
-from planner.algebra_scalars import equal_columns, split_equality
+from planner.algebra_scalars import equal_columns, equality, scalar_of
 from planner.optimizer.alternatives import Alternative, worth_keeping
-from planner.optimizer.join_methods import JoinPlan, JoinSides, considered, join_plans
+from planner.optimizer.join_methods import (
+    JoinPlan,
+    JoinSides,
+    Places,
+    considered,
+    join_plans,
+    join_sides,
+)
 from planner.optimizer.rules.equivalences import equal_classes
 from planner.optimizer.selectivity import join_selectivity, selectivity
-from planner.optimizer.statistics import Estimator, Profile, joined_profile
+from planner.optimizer.statistics import Estimator, Profile, Size, joined_rows
 
 MAX_EXACT = 10
 
@@ -55,12 +62,17 @@ class Element:
 
 @dataclass(slots=True)
 class Cluster:
-    """Relations and the conditions between them, as sets of bits."""
+    """Relations and the conditions between them, as sets of bits.
+
+    `classes` number the equalities by the class of columns they belong to; `sides` has both
+    sides of every equality, by the id() of its condition.
+    """
 
     elements: list[Element] = field(default_factory=list)
     conditions: list[Scalar] = field(default_factory=list)
     masks: list[int] = field(default_factory=list)
     classes: list[int] = field(default_factory=list)
+    sides: dict[int, tuple[Scalar, Scalar]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +80,8 @@ class Subset:
     """The best ways found to join a set of relations."""
 
     mask: int
-    profile: Profile
+    size: Size
+    columns: frozenset[str]
     alternatives: list[Alternative]
 
 
@@ -94,6 +107,11 @@ def cluster_of(node: Node) -> Cluster | None:
     for condition in cluster.conditions:
         pair = equal_columns(condition)
         cluster.classes.append(class_of[pair[0]] if pair is not None else -1)
+    own = (c for e in cluster.elements for c in e.conditions)
+    for condition in (*cluster.conditions, *own):
+        sides = equality(condition)
+        if sides is not None:
+            cluster.sides[id(condition)] = (scalar_of(sides[0]), scalar_of(sides[1]))
     return cluster
 
 
@@ -140,36 +158,50 @@ class JoinOrder:
         cluster: Cluster,
         plan: PlanNode,
         estimator: Estimator,
-        nodes: tuple[NodeId, ...],
-        coordinator: NodeId,
+        places: Places,
         fresh: Callable[[], str],
     ) -> None:
         self._cluster = cluster
         self._estimator = estimator
-        self._nodes = nodes
-        self._coordinator = coordinator
+        self._places = places
         self._fresh = fresh
+        self._profiles = [estimator.profile(e.node) for e in cluster.elements]
         self._singles = [
-            Subset(1 << i, estimator.profile(e.node), plan(e.node))
-            for i, e in enumerate(cluster.elements)
+            Subset(1 << i, profile.size, element.columns, plan(element.node))
+            for i, (element, profile) in enumerate(
+                zip(cluster.elements, self._profiles, strict=True)
+            )
         ]
         self._dependents = 0
         for position, element in enumerate(cluster.elements):
             if element.kind is not JoinKind.INNER:
                 self._dependents |= 1 << position
+        self._shares = self._measured()
+
+    def _measured(self) -> dict[int, float]:
+        """By id(), the share of the cross product that each condition lets through."""
+        columns = {n: c for profile in self._profiles for n, c in profile.columns.items()}
+        whole = Profile(1.0, columns)
+        own = (c for e in self._cluster.elements for c in e.conditions)
+        return {id(c): join_selectivity((c,), whole) for c in (*self._cluster.conditions, *own)}
 
     def alternatives(self) -> tuple[Profile, list[Alternative]]:
         """The ways to join everything, with all conditions applied."""
         whole = self._exact() if len(self._singles) <= MAX_EXACT else self._greedy()
-        constant = tuple(
-            c
-            for c, mask in zip(self._cluster.conditions, self._cluster.masks, strict=True)
-            if mask == 0
-        )
+        masks = zip(self._cluster.conditions, self._cluster.masks, strict=True)
+        constant = tuple(c for c, mask in masks if mask == 0)
         alternatives = whole.alternatives
         if constant:
             alternatives = [a.then(lambda n: Filter(n, constant)) for a in alternatives]
-        return whole.profile, alternatives
+        columns = {
+            name: column
+            for profile in self._profiles
+            for name, column in profile.columns.items()
+            if name in whole.columns
+        }
+        return Profile(0.0, columns).with_rows(whole.size.rows), alternatives
+
+    # Orders
 
     def _exact(self) -> Subset:
         """Dynamic programming over all subsets that can be joined."""
@@ -180,28 +212,28 @@ class JoinOrder:
         crossing = False
         while full not in known:
             for mask in range(3, full + 1):
-                if mask in known or mask.bit_count() < 2:
-                    continue
-                found = self._best_of(mask, known, crossing)
-                if found is not None:
-                    known[mask] = found
+                if mask not in known and mask & (mask - 1):
+                    found = self._best_of(mask, known, crossing)
+                    if found is not None:
+                        known[mask] = found
             # Only where nothing connects the relations, cross products are tried.
             assert full in known or not crossing
             crossing = True
         return known[full]
 
     def _best_of(self, mask: int, known: dict[int, Subset], crossing: bool) -> Subset | None:
-        profile: Profile | None = None
+        size: Size | None = None
+        columns: frozenset[str] = frozenset()
         found: list[Alternative] = []
         for left, right in self._splits(mask, known):
             if not crossing and not self._connected(left.mask, right.mask):
                 continue
-            joined, alternatives = self._join(left, right, profile)
-            profile = profile or joined
-            found += alternatives
-        if profile is None:
+            joined = self._join(left, right, size)
+            size, columns = joined.size, joined.columns
+            found += joined.alternatives
+        if size is None:
             return None
-        return Subset(mask, profile, worth_keeping(found, profile))
+        return Subset(mask, size, columns, worth_keeping(found, size))
 
     def _splits(self, mask: int, known: dict[int, Subset]) -> Iterator[tuple[Subset, Subset]]:
         """Pairs of joined subsets that make up the mask, dependents on the right alone."""
@@ -214,14 +246,16 @@ class JoinOrder:
             needs = self._cluster.elements[position].needs
             if rest is not None and needs & ~rest.mask == 0:
                 yield rest, self._singles[position]
-        lowest = mask & -mask
-        part = (mask - 1) & mask
+        # Without the lowest bit in the right part, no pair comes twice.
+        rest_of = mask & (mask - 1)
+        part = rest_of
         while part:
-            if part & lowest:
-                left, right = known.get(part), known.get(mask ^ part)
-                if left is not None and right is not None:
+            right = known.get(part)
+            if right is not None:
+                left = known.get(mask ^ part)
+                if left is not None:
                     yield left, right
-            part = (part - 1) & mask
+            part = (part - 1) & rest_of
 
     def _greedy(self) -> Subset:
         """Joins the pair with the smallest result until one subset is left."""
@@ -229,9 +263,14 @@ class JoinOrder:
         waiting = [s for s in self._singles if s.mask & self._dependents]
         while len(open_sets) > 1 or waiting:
             left, right = self._smallest_pair(open_sets, waiting)
-            profile, found = self._join(left, right, None)
-            joined = Subset(left.mask | right.mask, profile, worth_keeping(found, profile))
-            open_sets = [s for s in open_sets if s is not left and s is not right] + [joined]
+            joined = self._join(left, right, None)
+            kept = Subset(
+                joined.mask,
+                joined.size,
+                joined.columns,
+                worth_keeping(joined.alternatives, joined.size),
+            )
+            open_sets = [s for s in open_sets if s is not left and s is not right] + [kept]
             waiting = [s for s in waiting if s is not right]
         return open_sets[0]
 
@@ -240,32 +279,29 @@ class JoinOrder:
     ) -> tuple[Subset, Subset]:
         best_pair: tuple[float, Subset, Subset] | None = None
         for position, left in enumerate(open_sets):
-            ready = [
-                w
-                for w in waiting
-                if self._cluster.elements[w.mask.bit_length() - 1].needs & ~left.mask == 0
-            ]
+            ready = [w for w in waiting if self._needs(w) & ~left.mask == 0]
             for right in (*open_sets[position + 1 :], *ready):
-                rows = self._profile(left, right).rows
+                rows = self._joined_rows(left, right)
                 if not self._connected(left.mask, right.mask):
-                    rows = left.profile.rows * right.profile.rows * 1e6
+                    rows = left.size.rows * right.size.rows * 1e6
                 if best_pair is None or rows < best_pair[0]:
                     best_pair = (rows, left, right)
         assert best_pair is not None
         return best_pair[1], best_pair[2]
 
+    def _needs(self, dependent: Subset) -> int:
+        return self._cluster.elements[dependent.mask.bit_length() - 1].needs
+
     def _started(self, subset: Subset) -> Subset:
         """A single relation, with conditions that read nothing else."""
-        own = tuple(
-            c
-            for c, mask in zip(self._cluster.conditions, self._cluster.masks, strict=True)
-            if mask == subset.mask
-        )
+        masks = zip(self._cluster.conditions, self._cluster.masks, strict=True)
+        own = tuple(c for c, mask in masks if mask == subset.mask)
         if not own:
             return subset
-        profile = subset.profile.with_rows(subset.profile.rows * selectivity(own, subset.profile))
+        profile = self._profiles[subset.mask.bit_length() - 1]
+        rows = subset.size.rows * selectivity(own, profile)
         filtered = [a.then(lambda node: Filter(node, own)) for a in subset.alternatives]
-        return Subset(subset.mask, profile, filtered)
+        return Subset(subset.mask, subset.size.with_rows(rows), subset.columns, filtered)
 
     def _connected(self, left: int, right: int) -> bool:
         if right & self._dependents and right & (right - 1) == 0:
@@ -275,12 +311,14 @@ class JoinOrder:
             return True
         # One row joined with anything is no cross product to be afraid of.
         return any(
-            side & (side - 1) == 0 and self._singles[side.bit_length() - 1].profile.rows <= 1.0
+            side & (side - 1) == 0 and self._profiles[side.bit_length() - 1].rows <= 1.0
             for side in (left, right)
         )
 
+    # One join
+
     def _between(self, left: int, right: int) -> list[Scalar]:
-        """The conditions that become applicable when the two are joined."""
+        """The conditions that become applicable when the two are joined, one a class."""
         both = left | right
         found: list[Scalar] = []
         seen: set[int] = set()
@@ -296,44 +334,40 @@ class JoinOrder:
             found.append(condition)
         return found
 
-    def _kind(self, right: Subset) -> tuple[JoinKind, tuple[Scalar, ...]]:
-        if right.mask & self._dependents and right.mask & (right.mask - 1) == 0:
-            element = self._cluster.elements[right.mask.bit_length() - 1]
-            return element.kind, element.conditions
-        return JoinKind.INNER, ()
+    def _conditions(
+        self, left: Subset, right: Subset
+    ) -> tuple[JoinKind, tuple[Scalar, ...], tuple[Scalar, ...]]:
+        """The kind of the join, its conditions, and those to apply to its result."""
+        between = self._between(left.mask, right.mask)
+        if right.mask & self._dependents == 0 or right.mask & (right.mask - 1):
+            return JoinKind.INNER, tuple(between), ()
+        element = self._cluster.elements[right.mask.bit_length() - 1]
+        masks = zip(self._cluster.conditions, self._cluster.masks, strict=True)
+        between += [c for c, mask in masks if mask == right.mask]
+        return element.kind, element.conditions, tuple(between)
 
-    def _profile(self, left: Subset, right: Subset) -> Profile:
-        kind, own = self._kind(right)
-        late = self._late(left, right)
-        if kind is JoinKind.INNER:
-            own, late = late, ()
-        factor = self._factor(left, right, own)
-        profile = joined_profile(kind, left.profile, right.profile, factor)
-        return profile.with_rows(profile.rows * selectivity(late, profile)) if late else profile
-
-    def _late(self, left: Subset, right: Subset) -> tuple[Scalar, ...]:
-        """The conditions of the cluster that become applicable when the two are joined."""
-        late = self._between(left.mask, right.mask)
-        if right.mask & self._dependents == right.mask:
-            masks = zip(self._cluster.conditions, self._cluster.masks, strict=True)
-            late += [c for c, mask in masks if mask == right.mask]
-        return tuple(late)
+    def _joined_rows(self, left: Subset, right: Subset) -> float:
+        kind, conditions, late = self._conditions(left, right)
+        factor = self._factor(left, right, conditions)
+        rows = joined_rows(kind, left.size.rows, right.size.rows, factor)
+        for condition in late:
+            rows *= self._shares[id(condition)]
+        return rows
 
     def _factor(self, left: Subset, right: Subset, conditions: Sequence[Scalar]) -> float:
         """The share of the cross product that the conditions let through."""
-        both = Profile(1.0, {**left.profile.columns, **right.profile.columns})
-        factor = join_selectivity(conditions, both)
+        shares = [self._shares[id(c)] for c in conditions]
+        factor = math.prod(shares)
         pairs = [p for p in map(equal_columns, conditions) if p is not None]
         if len(pairs) < 2:
             return factor
         # Several equalities are seldom independent: a composite key meets one row.
+        named = {name for pair in pairs for name in pair}
         for subset in (left, right):
-            unique = self._unique_rows(subset, {name for pair in pairs for name in pair})
+            unique = self._unique_rows(subset, named)
             if unique is not None:
                 return max(factor, 1.0 / max(unique, 1.0))
-        singly = sorted(
-            join_selectivity((c,), both) for c in conditions if equal_columns(c) is not None
-        )
+        singly = sorted(self._shares[id(c)] for c in conditions if equal_columns(c) is not None)
         backed_off = factor
         for position, share in enumerate(singly[1:], start=1):
             backed_off /= share ** (1.0 - 0.5**position)
@@ -357,34 +391,36 @@ class JoinOrder:
                 return self._estimator.profile(node).rows
         return None
 
-    def _join(
-        self, left: Subset, right: Subset, profile: Profile | None
-    ) -> tuple[Profile, list[Alternative]]:
-        kind, conditions = self._kind(right)
-        late = self._late(left, right)
-        if kind is JoinKind.INNER:
-            conditions, late = late, ()
-        if profile is None:
-            profile = self._profile(left, right)
-        sides = self._sides(kind, left, right, profile, conditions)
-        plans: list[JoinPlan] = []
-        for first in left.alternatives:
-            for second in right.alternatives:
-                plans += join_plans(sides, first, second, self._nodes, self._coordinator)
-        return profile, [self._alternative(p, plans, sides, conditions, late) for p in plans]
+    def _join(self, left: Subset, right: Subset, known: Size | None) -> Subset:
+        """All ways to join the two; `known` is the size where another split gave it."""
+        kind, conditions, late = self._conditions(left, right)
+        columns = left.columns | right.columns if kind.keeps_right else left.columns
+        size = known or self._size_of(left, right, kind)
+        equalities = tuple(
+            pair for pair in (self._equality(c, left, right) for c in conditions) if pair
+        )
+        sides = join_sides(kind, left.size, right.size, size, equalities, self._fresh)
+        plans = join_plans(sides, left.alternatives, right.alternatives, self._places)
+        alternatives = [self._alternative(p, plans, sides, conditions, late) for p in plans]
+        return Subset(left.mask | right.mask, size, columns, alternatives)
 
-    def _sides(
-        self,
-        kind: JoinKind,
-        left: Subset,
-        right: Subset,
-        profile: Profile,
-        conditions: Sequence[Scalar],
-    ) -> JoinSides:
-        mine, theirs = frozenset(left.profile.columns), frozenset(right.profile.columns)
-        split = (split_equality(c, mine, theirs) for c in conditions)
-        equalities = tuple(pair for pair in split if pair is not None)
-        return JoinSides(kind, left.profile, right.profile, profile, equalities, self._fresh)
+    def _size_of(self, left: Subset, right: Subset, kind: JoinKind) -> Size:
+        rows = self._joined_rows(left, right)
+        width = left.size.width_bytes + (right.size.width_bytes if kind.keeps_right else 0.0)
+        return Size(rows, rows * width)
+
+    def _equality(
+        self, condition: Scalar, left: Subset, right: Subset
+    ) -> tuple[Scalar, Scalar] | None:
+        sides = self._cluster.sides.get(id(condition))
+        if sides is None or not sides[0].columns or not sides[1].columns:
+            return None
+        first, second = sides
+        if first.columns <= left.columns and second.columns <= right.columns:
+            return first, second
+        if first.columns <= right.columns and second.columns <= left.columns:
+            return second, first
+        return None
 
     @staticmethod
     def _alternative(
@@ -396,17 +432,15 @@ class JoinOrder:
     ) -> Alternative:
         def build() -> Node:
             first, second = plan.left.build(), plan.right.build()
-            choice = JoinChoice(
-                plan.method, plan.moved_bytes, considered(plans, plan), sides.result.rows
-            )
+            method = plan.method
             if sides.kind is JoinKind.INNER and sides.left.rows < sides.right.rows:
                 # The smaller side is hashed, which is the right one.
                 first, second = second, first
-                if plan.method.startswith("broadcast"):
-                    swapped = "left" if plan.method.endswith("right") else "right"
-                    choice = JoinChoice(
-                        f"broadcast {swapped}", choice.moved_bytes, choice.considered, choice.rows
-                    )
+                if method.startswith("broadcast"):
+                    method = f"broadcast {'left' if method.endswith('right') else 'right'}"
+            choice = JoinChoice(
+                method, plan.moved_bytes, considered(plans, plan), sides.result.rows
+            )
             joined: Node = Join(sides.kind, first, second, conditions, choice)
             return Filter(joined, late) if late else joined
 

@@ -75,6 +75,22 @@ class ColumnProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """Rows and bytes: all that the cost of moving them needs."""
+
+    rows: float
+    bytes: float
+
+    @property
+    def width_bytes(self) -> float:
+        return self.bytes / self.rows if self.rows else 1.0
+
+    def with_rows(self, rows: float) -> Size:
+        """Other rows of the same width."""
+        return Size(rows, rows * self.width_bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """Of an operator's output."""
 
@@ -87,8 +103,8 @@ class Profile:
         return sum(c.width_bytes for c in self.columns.values()) or 1.0
 
     @property
-    def bytes(self) -> float:
-        return self.rows * self.width_bytes
+    def size(self) -> Size:
+        return Size(self.rows, self.rows * self.width_bytes)
 
     def with_rows(self, rows: float) -> Profile:
         """The same columns over fewer (or more) rows."""
@@ -156,7 +172,8 @@ class Estimator:
         if isinstance(node, Project):
             return self._items(node.items, self.profile(node.child))
         if isinstance(node, Join):
-            return self._join(node)
+            joined = self._join(node)
+            return joined.with_rows(node.choice.rows) if node.choice is not None else joined
         if isinstance(node, Aggregate):
             return self._aggregate(node)
         if isinstance(node, Window):
@@ -257,18 +274,22 @@ class Estimator:
 
 def joined_profile(kind: JoinKind, left: Profile, right: Profile, factor: float) -> Profile:
     """The profile of a join whose conditions let `factor` of the cross product through."""
-    matched = left.rows * right.rows * factor
-    both = {**left.columns, **right.columns}
+    columns = {**left.columns, **right.columns} if kind.keeps_right else left.columns
+    rows = joined_rows(kind, left.rows, right.rows, factor)
+    return Profile(left.rows, columns).with_rows(rows)
+
+
+def joined_rows(kind: JoinKind, left: float, right: float, factor: float) -> float:
+    """The rows of a join whose conditions let `factor` of the cross product through."""
+    matched = left * right * factor
     if kind is JoinKind.INNER:
-        return Profile(left.rows, both).with_rows(matched)
+        return matched
     if kind is JoinKind.LEFT:
-        return Profile(left.rows, both).with_rows(max(matched, left.rows))
+        return max(matched, left)
     if kind is JoinKind.FULL:
-        return Profile(left.rows, both).with_rows(max(matched, left.rows + right.rows))
-    share = min(1.0, right.rows * factor)
-    if kind is not JoinKind.SEMI:
-        share = max(1.0 - share, 0.05)
-    return left.with_rows(left.rows * share)
+        return max(matched, left + right)
+    share = min(1.0, right * factor)
+    return left * (share if kind is JoinKind.SEMI else max(1.0 - share, 0.05))
 
 
 def groups(profile: Profile, names: list[str] | list[str | None]) -> float:
