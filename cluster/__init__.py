@@ -4,6 +4,7 @@ In the order in which control flows:
 
 - `errors`: every error a user or a peer can be told of.
 - `runtime`: clock, chance, tasks and threads; the production one.
+- `disk`: files as the write-ahead log uses them.
 - `transport`: byte connections; TCP.
 - `rpc`: calls, notices and streams between nodes, over `rpc_client` and `rpc_server` (the two
   ends of a connection), `rpc_local` (calls to oneself), `rpc_stream` (credit),

@@ -161,18 +161,14 @@ class RpcNode:
         return self._address
 
     def _accept(self) -> ServerConnection:
-        connection = ServerConnection(
-            self._runtime, self, self._methods, lambda ended: self._incoming.pop(ended, None)
-        )
-        self._incoming[connection] = None
-        return connection
+        return ServerConnection(self._runtime, self, self._methods, self._incoming)
 
     async def close(self) -> None:
         """Stops listening, cancels handlers, ends every connection."""
         self._closed = True
         if self._listener is not None:
             await self._listener.close()
-        await asyncio.gather(*(connection.close() for connection in self._incoming))
+        await asyncio.gather(*(connection.close() for connection in list(self._incoming)))
         for peer in [*self._control.values(), *self._bulk.values()]:
             await peer.close()
 

@@ -169,7 +169,7 @@ class ClientConnection:
         parts = encode_frame(
             FrameKind.CALL,
             call_id,
-            value=int(deadline_s * 1000),
+            value=max(1, int(deadline_s * 1000)),  # 0 would be no deadline
             method=method,
             header=header,
             body=body,

@@ -106,12 +106,12 @@ class ServerConnection:
         runtime: Runtime,
         identity: Identity,
         methods: Mapping[bytes, Method],
-        on_end: Callable[[ServerConnection], None],
+        open_connections: dict[ServerConnection, None],
     ) -> None:
         self._runtime = runtime
         self._identity = identity
         self._methods = methods
-        self._on_end = on_end
+        self._open_connections = open_connections
         self._decoder = FrameDecoder(MAX_HELLO_BYTES)
         self._greeting = b""
         self._peer: Hello | None = None
@@ -127,6 +127,7 @@ class ServerConnection:
     def connected(self, connection: Connection) -> None:
         self._connection = connection
         self._timeout = self._runtime.call_later(HANDSHAKE_TIMEOUT_S, self._no_greeting)
+        self._open_connections[self] = None
 
     def received(self, data: bytes) -> None:
         if self._closed:
@@ -418,7 +419,7 @@ class ServerConnection:
             stream.fail(lost)
         for request_id in list(self._tasks):
             self._on_cancel(request_id)
-        self._on_end(self)
+        del self._open_connections[self]
 
 
 def _decode(method: Method, header: bytes) -> Any:

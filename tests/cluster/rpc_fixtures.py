@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
+import uvloop
 
 from cluster.errors import UniqueViolation
 from cluster.rpc import CallContext, RpcNode, Stream
@@ -135,10 +136,11 @@ async def nodes(
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    """Runs the test's coroutine on a fresh loop, with a bound on how long it may hang."""
+    """Runs the test on the loop nodes run on, with a bound on how long it may hang."""
 
     async def bounded() -> None:
         async with asyncio.timeout(60):
             await test()
 
-    asyncio.run(bounded())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(bounded())
