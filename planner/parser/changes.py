@@ -46,7 +46,9 @@ def insert(cursor: Cursor, start: int) -> Statement:
             raise FeatureNotSupported(
                 "WITH both before and inside INSERT is not supported", position=cursor.position
             )
+        cursor.default_allowed = True
         grammar.query(cursor)
+        cursor.default_allowed = False
         query = build_query(cursor, [*with_tokens, *cursor.slice(query_start)])
     has_on_conflict = _on_conflict(cursor)
     returning = _returning(cursor)

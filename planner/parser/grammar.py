@@ -45,13 +45,13 @@ _QUERY_STARTS = frozenset({"SELECT", "VALUES", "WITH", "TABLE"})
 
 def expression(cursor: Cursor, power: int = 0) -> None:
     """Take an a_expr; `power` is what binds tighter outside of it."""
-    _operand(cursor, power)
+    _operand(cursor)
     _operators(cursor, power, restricted=False)
 
 
 def restricted_expression(cursor: Cursor) -> None:
     """Take a b_expr: no AND, OR, NOT, LIKE, IN, BETWEEN or IS NULL outside parentheses."""
-    _operand(cursor, _IS)
+    _operand(cursor, restricted=True)
     _operators(cursor, _IS, restricted=True)
 
 
@@ -61,20 +61,22 @@ def expression_list(cursor: Cursor) -> None:
         expression(cursor)
 
 
-def _operand(cursor: Cursor, power: int) -> None:
+def _operand(cursor: Cursor, restricted: bool = False) -> None:
     key = cursor.key
-    if key == "NOT" and power <= _NOT and cursor.token.text != "!":
+    if key == "NOT" and not restricted:
         cursor.advance()
         expression(cursor, _NOT)
     elif key in ("+", "-"):
         cursor.advance()
-        expression(cursor, _SIGN)
+        _operand(cursor, restricted)
+        _operators(cursor, _SIGN, restricted)
     elif key in _PREFIX_OPERATORS:
         cursor.advance()
-        expression(cursor, _OTHER + 1)
+        _operand(cursor, restricted)
+        _operators(cursor, _OTHER, restricted)
     else:
         _primary(cursor)
-        _suffixes(cursor)
+        _suffixes(cursor, constant=key in (STRING, NUMBER))
 
 
 def _operators(cursor: Cursor, power: int, restricted: bool) -> None:
@@ -170,7 +172,7 @@ def _take_symbol(cursor: Cursor, binding: int, restricted: bool) -> None:
         query_or(cursor, expression)
         cursor.expect(")")
     else:
-        _operand(cursor, binding)
+        _operand(cursor, restricted)
         _operators(cursor, binding, restricted)
 
 
@@ -217,11 +219,14 @@ def _range_test(cursor: Cursor) -> None:
             expression(cursor, _RANGE)
 
 
-def _suffixes(cursor: Cursor) -> None:
-    """Take casts, subscripts and field selections."""
+def _suffixes(cursor: Cursor, constant: bool) -> None:
+    """Take casts, subscripts and field selections (of a constant only casts)."""
     while True:
         if cursor.accept("::"):
             type_name(cursor)
+            constant = True
+        elif constant:
+            return
         elif cursor.accept("["):
             _subscript(cursor)
         elif cursor.key == "." and cursor.tokens[cursor.index - 1].text in (")", "]"):
@@ -670,8 +675,12 @@ def _value_rows(cursor: Cursor) -> None:
 
 
 def _value(cursor: Cursor) -> None:
-    if not cursor.accept("DEFAULT"):
+    if cursor.key != "DEFAULT":
         expression(cursor)
+    elif cursor.default_allowed:
+        cursor.advance()
+    else:
+        raise SyntaxError_("DEFAULT is not allowed in this context", position=cursor.position)
 
 
 def _select(cursor: Cursor) -> None:
@@ -907,6 +916,8 @@ def _relation(cursor: Cursor) -> None:
         cursor.accept("*")
     _table_alias(cursor)
     if cursor.accept("TABLESAMPLE"):
+        if not cursor.at_function_name:
+            cursor.fail()
         _table_function(cursor)
         if cursor.accept("REPEATABLE"):
             _parenthesised(cursor)

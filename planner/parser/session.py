@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from cluster.errors import FeatureNotSupported
+from cluster.errors import FeatureNotSupported, SyntaxError_
 from planner.parser import grammar
 from planner.parser.builder import (
     build_query,
@@ -13,6 +13,7 @@ from planner.parser.builder import (
     object_name,
     source,
 )
+from planner.parser.keywords import words
 from planner.parser.tokens import END, NUMBER, QUOTED, STRING, Cursor
 from planner.statements import (
     Analyze,
@@ -372,13 +373,25 @@ def vacuum(cursor: Cursor, start: int) -> Statement:
     return Vacuum(**source(cursor, start), tables=targets, analyze=analyze_too)
 
 
+_MAINTENANCE_OPTIONS = words(
+    """analyze analyse verbose full freeze disable_page_skipping skip_locked index_cleanup
+    process_main process_toast truncate parallel skip_database_stats only_database_stats
+    buffer_usage_limit"""
+)
+
+
 def _maintenance_options(cursor: Cursor) -> dict[str, bool]:
+    """Options of ANALYZE and VACUUM; all but `analyze` and `verbose` change nothing here."""
     options: dict[str, bool] = {}
     if not cursor.accept("("):
         return options
     while True:
+        position = cursor.position
         name = cursor.label()
-        options[name] = cursor.key in (",", ")") or option_word(cursor) not in ("false", "off", "0")
+        if name not in _MAINTENANCE_OPTIONS:
+            raise SyntaxError_(f'unrecognized option "{name}"', position=position)
+        value = "true" if cursor.key in (",", ")") else option_word(cursor).lower()
+        options[name] = value not in ("false", "off", "0", "no")
         if not cursor.accept(","):
             break
     cursor.expect(")")

@@ -162,7 +162,7 @@ class Cursor:
     Methods named `accept_*` take what is there or leave it; `expect_*` raise a syntax error.
     """
 
-    __slots__ = ("index", "key", "keys", "notices", "sql", "tokens")
+    __slots__ = ("default_allowed", "index", "key", "keys", "notices", "sql", "tokens")
 
     def __init__(self, sql: str, tokens: Sequence[Token]) -> None:
         self.sql = sql
@@ -172,6 +172,7 @@ class Cursor:
         self.index = 0
         self.key = self.keys[0]
         self.notices: list[str] = []
+        self.default_allowed = False  # in VALUES: of an INSERT only
 
     # -- moving
 
