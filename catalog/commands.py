@@ -119,7 +119,7 @@ class RenameColumn(Command, frozen=True):
 class AddColumn(Command, frozen=True):
     """A column at the end, in the group named (the first when None).
 
-    Rows that are there hold NULL in it; the executor fills a default in.
+    Prepares a re-cut: the executor copies the rows and then proposes `FinishRecut`.
     """
 
     table_id: TableId
@@ -129,7 +129,10 @@ class AddColumn(Command, frozen=True):
 
 
 class DropColumn(Command, frozen=True):
-    """`drop_checks` are the names of the CHECK constraints that read the column."""
+    """`drop_checks` are the names of the CHECK constraints that read the column.
+
+    Prepares a re-cut: the executor copies the rows and then proposes `FinishRecut`.
+    """
 
     table_id: TableId
     name: str
@@ -252,10 +255,12 @@ class CommandResult(msgspec.Struct, frozen=True):
 
     `version` is the catalog version from which it shows. `changed` is False where IF EXISTS or
     IF NOT EXISTS made it do nothing; `notices` are the words for that, as PostgreSQL's.
+    `recut`: the change waits in `Catalog.recuts` for its rows, and for `FinishRecut`.
     """
 
     version: int
     changed: bool = True
     notices: tuple[str, ...] = ()
+    recut: bool = False
     table_id: TableId | None = None
     node_id: NodeId | None = None

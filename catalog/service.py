@@ -134,10 +134,15 @@ class CatalogService:
         self._registering = self._runtime.spawn(self._register(), "register node")
 
     async def ready(self, deadline_s: float) -> None:
-        """Returns when this node stands in its own copy of the catalog as it is."""
+        """Returns when this node stands in the catalog as it is, and its copy is current.
+
+        A copy read back from disk may lag behind what was acknowledged before the restart.
+        """
         ends_s = self._runtime.monotonic() + deadline_s
         while not self._is_registered():
             await self._wait_change(ends_s, "this node is not registered in the catalog yet")
+        left_s = max(ends_s - self._runtime.monotonic(), 0.001)
+        await self.group.remote_read_index(deadline_s=left_s)
 
     def close(self) -> None:
         """Stops the background work; the host closes the group."""

@@ -78,6 +78,7 @@ class CatalogState:
         return CommandResult(
             self.catalog.version,
             notices=tuple(draft.notices),
+            recut=isinstance(command, _PREPARING),
             table_id=TableId(done) if _returns_table(command) else None,
             node_id=NodeId(done) if _returns_node(command) else None,
         )
@@ -113,6 +114,9 @@ def _returns_table(command: commands.AnyCommand) -> bool:
         | commands.SetColumnNotNull
         | commands.PrepareRecut,
     )
+
+
+_PREPARING = (commands.AddColumn, commands.DropColumn, commands.PrepareRecut)
 
 
 def _returns_node(command: commands.AnyCommand) -> bool:

@@ -56,7 +56,7 @@ async def run_ddl(execution: Execution, statement: Statement) -> Result:
     match plan:
         case ChangeCatalog(listed, tag):
             for command in listed:
-                await change.execute(command)
+                await change.carry_out(command)
             await change.everywhere()
         case CreateAndFill():
             tag = await _create_and_fill(change, plan)
@@ -103,6 +103,14 @@ class _Change:
         for notice in result.notices:
             self.execution.notice(notice)
         self._version = max(self._version, result.version)
+        return result
+
+    async def carry_out(self, command: Command) -> CommandResult:
+        """Applies a command and, where it prepares a re-cut, moves the rows too."""
+        result = await self.execute(command)
+        if result.recut:
+            assert result.table_id is not None
+            await _finish_recut(self, result.table_id)
         return result
 
     async def everywhere(self) -> None:
@@ -174,25 +182,30 @@ async def _fill(execution: Execution, plan: InsertPlan) -> int:
 
 
 async def _recut(change: _Change, plan: Recut) -> None:
-    prepare = commands.PrepareRecut(plan.table_id, plan.scheme, plan.primary_key)
-    await change.execute(prepare)
+    await change.carry_out(commands.PrepareRecut(plan.table_id, plan.scheme, plan.primary_key))
+
+
+async def _finish_recut(change: _Change, table_id: TableId) -> None:
+    """Copies the rows into the prepared fragments and swaps these in, or drops them."""
     try:
         current = await change.refreshed()
-        table = _table(current, plan.table_id)
+        table = _table(current, table_id)
         async with _writers_kept_out(current, table):
             current = await at_new_snapshot(current)
-            await _copy_rows(current, _table(current, plan.table_id))
+            await _copy_rows(current, _table(current, table_id))
             await change.execute(commands.FinishRecut(table.id, table.schema_version))
             await change.everywhere()
     except BaseException:
-        await change.execute(commands.AbortRecut(plan.table_id))
+        await change.execute(commands.AbortRecut(table_id))
         await change.everywhere()
         raise
 
 
 async def _copy_rows(execution: Execution, table: Table) -> None:
-    """All rows of the table into the fragments prepared for it."""
+    """All rows of the table into the fragments prepared for it, without dropped columns."""
     target = execution.context.catalog.recuts[table.id]
+    lasting = {column.id for column in target.columns}
+    table = replace(table, columns=tuple(c for c in table.columns if c.id in lasting))
     columns = tuple(column.id for column in table.visible_columns)
     tree = all_rows(table)
     source = plan_query(bind_query(tree, execution.context), execution.context)
@@ -244,7 +257,7 @@ async def _forbid_nulls(change: _Change, plan: ForbidNulls) -> None:
 
 
 async def _add_filled_column(change: _Change, plan: AddFilledColumn) -> None:
-    added = await change.execute(plan.command)
+    added = await change.carry_out(plan.command)
     current = await change.refreshed()
     if not added.changed:
         return
@@ -259,7 +272,7 @@ async def _add_filled_column(change: _Change, plan: AddFilledColumn) -> None:
             await _forbid_nulls(inner, check)
         except DqeError:
             drop = commands.DropColumn(table.id, plan.command.column.name)
-            await inner.execute(drop)
+            await inner.carry_out(drop)
             await inner.everywhere()
             raise
 

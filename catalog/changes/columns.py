@@ -1,7 +1,8 @@
 """What ALTER TABLE does to columns and names.
 
-Adding and dropping columns changes what fragments store: tablets see it by their epoch and
-alter their stores. Rows that are there hold NULL in an added column.
+The columns of a fragment never change. So adding or dropping one prepares the table as it will
+be, with new fragments, among `Catalog.recuts`, and the executor copies the rows and finishes it
+as any re-cut (`CommandResult.recut` says so). Other changes show at once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import replace
 from catalog import commands
 from catalog.changes.draft import Draft
 from catalog.changes.schemas import dependent_views, refuse_dependents
+from catalog.changes.scheme import with_new_fragments
 from catalog.changes.tables import MAX_COLUMNS, check_alterable_key, check_not_recut, new_column
 from catalog.model import Column, ColumnGroup, Table, TableId
 from cluster.errors import (
@@ -56,7 +58,7 @@ def rename_column(draft: Draft, command: commands.RenameColumn) -> TableId:
 
 
 def add_column(draft: Draft, command: commands.AddColumn) -> TableId | None:
-    """Adds a column at the end; None when IF NOT EXISTS found one."""
+    """Prepares a column at the end; None when IF NOT EXISTS found one."""
     table = _table_to_alter(draft, command.table_id)
     name = command.column.name
     if command.if_not_exists and table.column_named(name):
@@ -72,7 +74,7 @@ def add_column(draft: Draft, command: commands.AddColumn) -> TableId | None:
         for group in table.groups
     )
     grown = replace(table, columns=(*table.columns, column), groups=groups)
-    _store(draft, grown, stores_change=True)
+    draft.recuts[table.id] = with_new_fragments(draft, grown)
     return table.id
 
 
@@ -84,7 +86,8 @@ def _group_to_extend(table: Table, name: str | None) -> ColumnGroup:
 
 
 def drop_column(draft: Draft, command: commands.DropColumn) -> TableId | None:
-    """Drops a column with the constraints that name it; None when IF EXISTS found none."""
+    """Prepares the table without a column and the constraints that name it; None when IF
+    EXISTS found none."""
     table = _table_to_alter(draft, command.table_id)
     if command.if_exists and table.column_named(command.name) is None:
         draft.notices.append(
@@ -107,16 +110,8 @@ def drop_column(draft: Draft, command: commands.DropColumn) -> TableId | None:
         unique=tuple(u for u in table.unique if column.id not in u.columns),
         checks=tuple(c for c in table.checks if c.name not in command.drop_checks),
     )
-    _store(draft, shrunk, stores_change=True)
-    _forget_statistics(draft, table, column)
+    draft.recuts[table.id] = with_new_fragments(draft, shrunk)
     return table.id
-
-
-def _forget_statistics(draft: Draft, table: Table, column: Column) -> None:
-    statistics = draft.statistics.get(table.id)
-    if statistics is not None:
-        columns = {i: c for i, c in statistics.columns.items() if i != column.id}
-        draft.statistics[table.id] = replace(statistics, columns=columns)
 
 
 def set_column_default(draft: Draft, command: commands.SetColumnDefault) -> TableId:

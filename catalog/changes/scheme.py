@@ -381,6 +381,26 @@ def place_parts(draft: Draft, table: Table, cuts: Sequence[Cut], host: Table | N
     return placed
 
 
+def with_new_fragments(draft: Draft, table: Table) -> Table:
+    """The table in the same parts and tablets, every fragment a new, empty one.
+
+    A fragment's columns never change (its log entries would no longer fit), so a table that
+    gains or loses a column gets new ones.
+    """
+    parts = tuple(
+        replace(
+            part,
+            fragments=tuple(
+                replace(fragment, id=FragmentId(draft.new_id())) for fragment in part.fragments
+            ),
+        )
+        for part in table.parts
+    )
+    renewed = replace(table, parts=parts)
+    draft.touch_tablets(renewed)
+    return renewed
+
+
 def _placed_part(
     draft: Draft,
     table: Table,

@@ -321,7 +321,9 @@ def finish_recut(draft: Draft, command: commands.FinishRecut) -> bool:
     _alter(draft, recut)
     statistics = draft.statistics.get(table.id)
     if statistics is not None:
-        draft.statistics[table.id] = replace(statistics, part_rows=())
+        kept = {column.id for column in recut.columns}
+        columns = {i: c for i, c in statistics.columns.items() if i in kept}
+        draft.statistics[table.id] = replace(statistics, part_rows=(), columns=columns)
     draft.drop_empty_tablets()
     return True
 

@@ -164,6 +164,11 @@ def test_composite_range_compares_column_by_column() -> None:
     assert part_for(table, [5, ""]).name == "r"
 
 
+def test_key_equal_to_the_bound_before_maxvalue_is_routed_as_a_row() -> None:
+    table = range_table([INT8], [span("p", [MIN], [value(10)]), span("q", [value(10)], [MAX])])
+    assert route(table, [pa.array([9, 10, 11])], 3).tolist() == [0, 1, 1]
+
+
 def test_bound_after_minvalue_must_be_minvalue() -> None:
     with pytest.raises(InvalidObjectDefinition, match="following MINVALUE must also be MINVALUE"):
         range_table([INT4, INT4], [span("p", [MIN, value(1)], [MAX, MAX])])

@@ -25,6 +25,7 @@ def test_nodes_join_and_hold_the_same_catalog() -> None:
     async def scenario(world: World) -> None:
         services = await world.three()
         done = await services[2].execute(table("t"))
+        assert services[2].current.version >= done.version
         await services[2].ensure_everywhere(done.version)
         copies = {encode_catalog(service.current) for service in services}
         assert len(copies) == 1

@@ -232,9 +232,11 @@ def test_replicated_table_is_on_every_node_also_on_those_that_join() -> None:
     tablet_id = tablets_of(table)[0]
     before = cluster.catalog.tablets[tablet_id]
     assert (set(before.replicas), before.voters) == ({1, 2}, 1)
+    assert before.founders == before.replicas[:1]
     cluster.run(c.AddNode("host3:1", "host3:2"))
     after = cluster.catalog.tablets[tablet_id]
     assert (set(after.replicas), after.voters) == ({1, 2, 3}, 3)
+    assert after.founders == before.founders
     assert after.epoch > before.epoch
 
 
@@ -382,20 +384,28 @@ def test_schemas() -> None:
     assert cluster.catalog.tablets == {}
 
 
+def finish(cluster: CatalogCluster, table: Table) -> Table:
+    """Swaps in what AddColumn or DropColumn prepared; the table as it is then."""
+    version = cluster.catalog.tables[table.id].schema_version
+    cluster.run(c.FinishRecut(table.id, version))
+    return cluster.catalog.tables[table.id]
+
+
 def test_columns_are_added_renamed_and_dropped() -> None:
     cluster = CatalogCluster()
     table = cluster.table(unique=(("k", "v"),))
-    epoch = cluster.catalog.tablets[table.parts[0].fragments[0].tablet_id].epoch
-    cluster.run(c.AddColumn(table.id, ColumnDefinition("w", TEXT, default="'x'")))
-    grown = cluster.catalog.tables[table.id]
+    assert cluster.run(c.AddColumn(table.id, ColumnDefinition("w", TEXT, default="'x'"))).recut
+    assert cluster.catalog.tables[table.id] == table
+    grown = finish(cluster, table)
     assert [column.name for column in grown.columns] == ["k", "v", "w"]
     assert grown.schema_version == table.schema_version + 1
-    assert cluster.catalog.tablets[table.parts[0].fragments[0].tablet_id].epoch > epoch
+    assert tablets_of(grown) == tablets_of(table)
+    assert grown.parts[0].fragments[0].id != table.parts[0].fragments[0].id
     with pytest.raises(DuplicateColumn):
         cluster.run(c.AddColumn(table.id, ColumnDefinition("w", TEXT)))
     cluster.run(c.RenameColumn(table.id, "w", "x"))
     cluster.run(c.DropColumn(table.id, "v"))
-    shrunk = cluster.catalog.tables[table.id]
+    shrunk = finish(cluster, table)
     assert [column.name for column in shrunk.columns] == ["k", "x"]
     assert shrunk.unique == ()
     with pytest.raises(InvalidTableDefinition, match="part of the partition key"):
