@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from catalog.codec import decode_envelope
 from catalog.oracle import (
     CEILING_AHEAD_MS,
     TimestampOracle,
     milliseconds_of,
     timestamp_at,
 )
+from catalog.oracle_service import OracleService
+from catalog.state import CatalogStateMachine
 from catalog.timestamp_client import TakeTimestamps, TimestampClient, TimestampsTaken
-from cluster.errors import CannotConnectNow
+from cluster.errors import CannotConnectNow, ProgramLimitExceeded
+from cluster.rpc import RpcNode
 from cluster.runtime import ProductionRuntime
+from cluster.simulation.loop import run_simulation
+from cluster.simulation.network import SimulatedNetwork
+from cluster.simulation.runtime import SimulatedRuntime
 
 NODES = 3
 
@@ -233,3 +242,94 @@ def test_cancelled_waiters_do_not_disturb_the_others() -> None:
         assert len(numbers) == len(set(numbers)) == 12
 
     asyncio.run(check())
+
+
+# --- The service on the leader ----------------------------------------------------------------
+
+
+class FakeGroup:
+    """A Raft group that leads, until it is told otherwise."""
+
+    def __init__(self, machine: CatalogStateMachine) -> None:
+        self.machine = machine
+        self.has_lease = True
+        self.proposals_fail = False
+        self.started: Callable[[int], None] = lambda term: None
+        self.stopped: Callable[[], None] = lambda: None
+
+    def on_leadership(self, started: Callable[[int], None], stopped: Callable[[], None]) -> None:
+        self.started, self.stopped = started, stopped
+
+    def lease_valid(self) -> bool:
+        return self.has_lease
+
+    async def propose(self, data: bytes, *, deadline_s: float) -> object:
+        if self.proposals_fail:
+            raise CannotConnectNow("no majority")
+        return self.machine.state.apply_envelope(decode_envelope(data))
+
+
+def serve(scenario: Callable[[OracleService, FakeGroup], Coroutine[Any, Any, None]]) -> None:
+    """Runs a scenario on the oracle of a node that leads."""
+
+    async def main() -> None:
+        runtime = SimulatedRuntime(1)
+        machine = CatalogStateMachine()
+        group = FakeGroup(machine)
+        rpc = RpcNode(
+            runtime,
+            SimulatedNetwork(random.Random(1)).transport("n1"),
+            cluster_id=lambda: "c",
+            node_id=lambda: 1,
+        )
+        service = OracleService(runtime, rpc, group, machine, lambda: 7)  # type: ignore[arg-type]
+        group.started(1)
+        try:
+            await scenario(service, group)
+        finally:
+            service.close()
+            await runtime.stop()
+
+    run_simulation(main())
+
+
+def test_lease_is_checked_after_the_number_is_taken() -> None:
+    async def scenario(service: OracleService, group: FakeGroup) -> None:
+        first = await service.take(TakeTimestamps(1, 1, 0))
+        assert first.catalog_version == 7
+        group.has_lease = False
+        with pytest.raises(CannotConnectNow, match="does not lead"):
+            await service.take(TakeTimestamps(1, 1, 0))
+        group.has_lease = True
+        later = await service.take(TakeTimestamps(1, 1, 0))
+        assert later.first > first.first + 1, "the number that was not answered is never used"
+
+    serve(scenario)
+
+
+def test_burst_beyond_the_ceiling_waits_for_the_log() -> None:
+    async def scenario(service: OracleService, group: FakeGroup) -> None:
+        last = 0
+        for _ in range(20):
+            taken = await service.take(TakeTimestamps(100_000, 1, 0))
+            assert taken.first > last
+            last = taken.first + 99_999
+            assert last <= group.machine.state.timestamp_ceiling
+        with pytest.raises(ProgramLimitExceeded):
+            await service.take(TakeTimestamps(100_001, 1, 0))
+
+    serve(scenario)
+
+
+def test_deposed_leader_stops_and_a_new_term_starts_above() -> None:
+    async def scenario(service: OracleService, group: FakeGroup) -> None:
+        before = await service.take(TakeTimestamps(1, 1, 0))
+        group.stopped()
+        with pytest.raises(CannotConnectNow):
+            await service.take(TakeTimestamps(1, 1, 0))
+        ceiling = group.machine.state.timestamp_ceiling
+        group.started(2)
+        after = await service.take(TakeTimestamps(1, 1, 0))
+        assert after.first > ceiling > before.first
+
+    serve(scenario)
