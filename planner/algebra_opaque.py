@@ -80,9 +80,9 @@ def _input(table: exp.Table, used: dict[str, set[str]], builder: QueryBuilder) -
     prefix = builder.unique(alias)
     source = relation.source
     if isinstance(source, Table):
-        visible = source.visible_columns
-        chosen = [c for c in visible if c.name in wanted] or list(visible[:1])
-        columns = tuple(Column(f"{prefix}.{c.name}", c.type) for c in chosen)
+        every = source.columns  # a hidden row id is read by UPDATE and DELETE
+        chosen = [c for c in every if c.name in wanted] or list(source.visible_columns[:1])
+        columns = tuple(Column(_unique_name(prefix, c.name), c.type) for c in chosen)
         names = tuple(c.name for c in chosen)
         node: Node = Scan(columns, source, prefix, tuple(chosen))
         conditions = _early_conditions(table, dict(zip(names, columns, strict=True)))
@@ -94,6 +94,10 @@ def _input(table: exp.Table, used: dict[str, set[str]], builder: QueryBuilder) -
         names = tuple(n for n, _ in shown)
         node = SystemTableScan(columns, source, prefix, names)
     return OpaqueInput(alias, node, names)
+
+
+def _unique_name(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}".replace("\x00", "~")
 
 
 def _early_conditions(table: exp.Table, columns: dict[str, Column]) -> tuple[Scalar, ...]:

@@ -126,14 +126,17 @@ class RelationBuilder:
         prefix = self._builder.unique(alias)
         source = relation.source
         if isinstance(source, Table):
-            columns = tuple(Column(f"{prefix}.{c.name}", c.type) for c in source.visible_columns)
-            names = tuple(c.name for c in source.visible_columns)
+            # A hidden row id is there for UPDATE and DELETE; nobody else can name it.
+            columns = tuple(
+                Column(f"{prefix}.{c.name}".replace("\x00", "~"), c.type) for c in source.columns
+            )
+            names = tuple(c.name for c in source.columns)
             self._declared_not_null.update(
                 column.name
-                for column, own in zip(columns, source.visible_columns, strict=True)
+                for column, own in zip(columns, source.columns, strict=True)
                 if _holds_no_null(source, own)
             )
-            node: Node = Scan(columns, source, prefix, source.visible_columns)
+            node: Node = Scan(columns, source, prefix, source.columns)
         else:
             columns = tuple(Column(f"{prefix}.{n}", t) for n, t in source.columns)
             names = tuple(n for n, _ in source.columns)
