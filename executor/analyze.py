@@ -392,7 +392,7 @@ def _extreme(column: Column, texts: Sequence[str], *, least: bool) -> str | None
     if not datums:
         return None
     # All datums of one column are of one Python type, which orders as PostgreSQL does.
-    chosen = min(datums) if least else max(datums)  # type: ignore[type-var]
+    chosen = min(datums) if least else max(datums)
     return text_of_datum(column.type, chosen)
 
 

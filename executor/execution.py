@@ -61,8 +61,8 @@ class CopyOut(Protocol):
 
 
 async def _no_batches() -> AsyncIterator[pa.RecordBatch]:
-    for batch in ():
-        yield batch
+    return
+    yield
 
 
 async def _nothing() -> None:
@@ -115,12 +115,14 @@ class Execution:
 
     async def run(self, plan: QueryPlan) -> QueryRun:
         """Starts a plan at the statement's snapshot; its caller reads or closes it."""
-        return await self.coordinator.run_query(
-            plan, self.timestamp, stage_settings(self.context.settings), self.deadline_s
-        )
+        settings = self.context.settings
+        if not any(stage.system_scans for stage in plan.stages):
+            settings = stage_settings(settings)
+        return await self.coordinator.run_query(plan, self.timestamp, settings, self.deadline_s)
 
 
-def stage_settings(settings: Mapping[str, str]) -> dict[str, str]:
-    """The session's settings that change what a stage's SQL means on a node."""
+def stage_settings(settings: Mapping[str, str]) -> Mapping[str, str]:
+    """The session's settings that change what a stage's SQL means on a node. (System tables
+    show them all.)"""
     time_zone = settings.get("timezone", "UTC")
     return {} if time_zone == "UTC" else {"timezone": time_zone}

@@ -100,8 +100,9 @@ class _Operand:
     @property
     def fits(self) -> npt.NDArray[np.bool_]:
         """Which values are 64-bit integers (the least one aside, which has no opposite)."""
-        small: npt.NDArray[np.bool_] = self.high == (self.low >> 63)
-        return small & (self.low != np.iinfo(np.int64).min)
+        least = np.iinfo(np.int64).min
+        small: npt.NDArray[np.bool_] = (self.high == (self.low >> 63)) & (self.low != least)
+        return small
 
     @property
     def has_zero(self) -> bool:

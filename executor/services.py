@@ -5,10 +5,11 @@ Made once by the node (`dqe.node`) and handed to everything in this package.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from catalog.model import NodeId
+from catalog.model import NodeId, TabletId
 
 if TYPE_CHECKING:
     from catalog.service import CatalogService
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from executor.transaction_driver import TabletAccess
     from executor.writes_ids import UniqueIds
     from storage.node import NodeStorage
+
+
+def _unknown_leader(tablet_id: TabletId) -> NodeId | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +38,5 @@ class ExecutorServices:
     node_id: NodeId
     tablets: TabletAccess
     ids: UniqueIds
+    # Who leads a tablet, as far as this node has seen; shown in dqe.tablets.
+    leader_of: Callable[[TabletId], NodeId | None] = _unknown_leader

@@ -21,20 +21,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import pyarrow as pa
 from sqlglot import exp
 
 from cluster.errors import (
+    ActiveSqlTransaction,
     DqeError,
     InvalidSqlStatementName,
     ObjectNotInPrerequisiteState,
     QueryCanceled,
+    SyntaxError_,
 )
-from executor.coordinator import Coordinator
 from executor import session_statements
+from executor.coordinator import Coordinator
 from executor.cursors import Cursors
 from executor.execution import Execution, Notice, Result
 from executor.formatting.text import text_columns
@@ -42,19 +44,18 @@ from executor.queries import as_described
 from executor.services import ExecutorServices
 from executor.set_config import calls_set_config, with_values
 from executor.setting_kinds import milliseconds_of
-from executor.settings import SERVER_VERSION, SessionSettings
+from executor.settings import DATABASE, SERVER_VERSION, SessionSettings
 from executor.statements import change_of, describe_planned, run_statement
 from executor.transaction_block import TransactionBlock
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.parser import parse
 from planner.plan import ResultColumn
-from planner.statements import Query, Statement
+from planner.statements import Execute, Explain, Query, Statement, Vacuum
 from storage.types import TEXT, SqlType
 
 T = TypeVar("T")
 
-DATABASE = "dqe"
 # Longer strings are parsed on a thread, so that other sessions of the node are served.
 PARSE_INLINE_CHARACTERS = 32_768
 # Notices a client does not take are dropped, the oldest first.
@@ -233,6 +234,14 @@ class Session:
         for text in statement.notices:
             self.notice(text)
         self._check_block(statement)
+        if isinstance(statement, Explain) and isinstance(statement.statement, Execute):
+            called = statement.statement
+            prepared = self.find_prepared(called.name)
+            values = await self.arguments_of(called, prepared)
+            statement = replace(statement, statement=prepared.statement)
+            types = prepared.parameters
+        if isinstance(statement, Vacuum) and self.state.block.open:
+            raise ActiveSqlTransaction("VACUUM cannot run inside a transaction block")
         handler = session_statements.HANDLERS.get(type(statement))
         if handler is not None:
             return await handler(self, statement)
@@ -334,19 +343,21 @@ class Session:
             return True
         return self.state.prepared.pop(name, None) is not None or found
 
-    async def evaluate(
-        self, expressions: Sequence[exp.Expression], types: Sequence[SqlType]
-    ) -> list[Datum]:
-        """The values of EXECUTE's arguments, as text."""
-        if not expressions:
+    async def arguments_of(self, statement: Execute, prepared: Prepared) -> list[Datum]:
+        """The values of EXECUTE's arguments, as text; 42601 for a wrong number of them."""
+        expected, given = len(prepared.parameters), len(statement.arguments)
+        if expected != given:
+            raise SyntaxError_(
+                f'wrong number of parameters for prepared statement "{statement.name}"',
+                detail=f"Expected {expected} parameters but got {given}.",
+            )
+        if not statement.arguments:
             return []
-        tree = exp.Select(
-            expressions=[
-                exp.alias_(expression.copy(), f"a{index}")
-                for index, expression in enumerate(expressions)
-            ]
-        )
-        query = Query(text="", offset=0, tree=tree)
+        items = [
+            exp.alias_(argument.copy(), f"a{index}")
+            for index, argument in enumerate(statement.arguments)
+        ]
+        query = Query(text="", offset=0, tree=exp.Select(expressions=items))
         result = await self.run_planned(query)
         try:
             batches = [batch async for batch in result.batches()]

@@ -14,7 +14,6 @@ from cluster.errors import (
     DuplicatePreparedStatement,
     InvalidSqlStatementName,
     NoActiveSqlTransaction,
-    SyntaxError_,
 )
 from executor.execution import Result
 from executor.rows import columns_of, rows_result
@@ -213,13 +212,7 @@ async def prepare(session: Session, statement: Prepare) -> Result:
 
 async def execute(session: Session, statement: Execute) -> Result:
     prepared = session.find_prepared(statement.name)
-    expected, given = len(prepared.parameters), len(statement.arguments)
-    if expected != given:
-        raise SyntaxError_(
-            f'wrong number of parameters for prepared statement "{statement.name}"',
-            detail=f"Expected {expected} parameters but got {given}.",
-        )
-    values = await session.evaluate(statement.arguments, prepared.parameters)
+    values = await session.arguments_of(statement, prepared)
     return await session.run(prepared.statement, prepared.parameters, values)
 
 

@@ -43,13 +43,13 @@ def with_values(statement: Query, values: Sequence[Datum], setter: Setter) -> Qu
     return replace(statement, tree=tree)
 
 
-def _calls(tree: exp.Expression) -> list[exp.Anonymous]:
+def _calls(tree: exp.Expr) -> list[exp.Anonymous]:
     return [call for call in tree.find_all(exp.Anonymous) if call.name.lower() == _NAME]
 
 
-def _select_item(call: exp.Anonymous) -> exp.Expression:
+def _select_item(call: exp.Anonymous) -> exp.Expr:
     """The item of the select list that is this call, perhaps qualified, perhaps named."""
-    item: exp.Expression = call
+    item: exp.Expr = call
     if isinstance(item.parent, exp.Dot):
         item = item.parent
     if isinstance(item.parent, exp.Alias):
@@ -69,7 +69,7 @@ def _arguments(call: exp.Anonymous, values: Sequence[Datum]) -> tuple[str, str, 
     return name, value or "", local.lower() in ("t", "true", "on", "1", "yes")
 
 
-def _constant(node: exp.Expression, values: Sequence[Datum]) -> str | None:
+def _constant(node: exp.Expr, values: Sequence[Datum]) -> str | None:
     while isinstance(node, exp.Cast | exp.Paren):
         node = node.this
     match node:

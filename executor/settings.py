@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from cluster.errors import CantChangeRuntimeParam, InvalidName, UndefinedObject
 from executor import setting_kinds as kinds
 
+DATABASE = "dqe"
 SERVER_VERSION = "18.0"
 SERVER_VERSION_NUMBER = "180000"
 

@@ -171,7 +171,8 @@ class NodeQuery:
         self._spawn(self._run_task(stage_task, remote, running), f"stage {task.stage_id}", running)
 
     def _system_rows(self, scans: Sequence[SystemScan]) -> dict[int, pa.Table]:
-        return {scan.id: system_rows(self._services, scan) for scan in scans}
+        settings = self.request.settings
+        return {scan.id: system_rows(self._services, scan, settings) for scan in scans}
 
     def _spawn(self, work: Any, name: str, running: _Running) -> None:
         running.task = self._services.runtime.spawn(self._guard(work), f"{name} of query")

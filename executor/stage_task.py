@@ -78,8 +78,8 @@ class StageTask:
         self.output.finish()
 
     def _apply_settings(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        time_zone = self._settings.get("timezone")
-        if time_zone is not None:
+        time_zone = self._settings.get("timezone", "UTC")
+        if time_zone != "UTC":
             literal = time_zone.replace("'", "''")
             cursor.execute(f"SET SESSION TimeZone = '{literal}'")
 

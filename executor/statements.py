@@ -95,6 +95,8 @@ def describe_planned(
     if isinstance(statement, Explain):
         parameters, _ = describe_planned(execution, statement.statement, types)
         return parameters, explaining.COLUMNS
+    if isinstance(statement, DDL_STATEMENTS):
+        return _given(types), ddl.describe_ddl(statement)
     return _given(types), None
 
 

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
-from catalog.system_tables import rows
+from catalog.system_tables import SystemContext, rows
 from executor.services import ExecutorServices
+from executor.settings import DATABASE, DEFINITIONS
 from planner.plan import SystemScan
 
 
-def system_rows(services: ExecutorServices, scan: SystemScan) -> pa.Table:
-    """The table's rows now, with the scan's columns under the scan's names."""
-    table = rows(services.catalog.current, scan.schema, scan.table)
+def system_rows(
+    services: ExecutorServices, scan: SystemScan, settings: Mapping[str, str]
+) -> pa.Table:
+    """The table's rows now, with the scan's columns under the scan's names.
+
+    `settings` are all of the session's: pg_settings shows them.
+    """
+    catalog = services.catalog.current
+    leaders = {tablet_id: services.leader_of(tablet_id) for tablet_id in catalog.tablets}
+    context = SystemContext(
+        catalog=catalog,
+        node_id=services.node_id,
+        database=DATABASE,
+        user=settings.get("session_authorization", ""),
+        live_nodes=services.catalog.liveness.live_nodes(),
+        leaders={tablet: leader for tablet, leader in leaders.items() if leader is not None},
+        settings={
+            definition.name: (settings.get(name, definition.default), "", definition.description)
+            for name, definition in DEFINITIONS.items()
+        },
+    )
+    table = rows(catalog, scan.schema, scan.table, context)
     picked = table.select([column.store_name for column in scan.columns])
     return picked.rename_columns([column.name for column in scan.columns])

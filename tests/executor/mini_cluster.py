@@ -8,26 +8,44 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from catalog.model import Catalog, FragmentId, Node, NodeId, TableId, TabletId
+from catalog.bounds import route_batch
+from catalog.commands import AddNode, AnyCommand, CommandResult, CreateCluster, Envelope
+from catalog.model import (
+    Catalog,
+    Fragment,
+    FragmentId,
+    NodeId,
+    Part,
+    Table,
+    TableId,
+    TabletId,
+)
+from catalog.state import CatalogState
+from cluster.errors import DqeError
 from cluster.rpc import RpcNode
 from cluster.runtime import ProductionRuntime, run_production
 from cluster.transport import TcpTransport
 from executor.coordinator import Coordinator
 from executor.exchange import DEFAULT_CREDIT_BYTES
 from executor.services import ExecutorServices
+from executor.session import Session
 from executor.spill import SpillSpace
 from executor.stage_runner import StageRunner
 from executor.stage_threads import StageThreads
-from executor.writes_ids import UniqueIds
+from planner import macros, udfs
+from planner.context import PlannerContext
+from planner.ddl import plan_ddl
+from planner.ddl_plan import ChangeCatalog
+from planner.parser import parse
 from planner.plan import (
     Exchange,
     ExchangeKind,
@@ -41,7 +59,8 @@ from planner.plan import (
     StageColumn,
     StageInput,
 )
-from storage.types import ANY, INT8, SqlType
+from storage.duckdb_node import SETTINGS
+from storage.types import ANY, INT8, SqlType, duckdb_type
 
 CLUSTER_ID = "test-cluster"
 
@@ -75,12 +94,11 @@ class FakeSnapshot:
 class FakeStorage:
     def __init__(self) -> None:
         self.database = duckdb.connect(config={"threads": 2})
-        for name, value in (
-            ("arrow_lossless_conversion", "true"),
-            ("integer_division", "true"),
-            ("TimeZone", "'UTC'"),
-        ):
+        for name, value in SETTINGS:
             self.database.execute(f"SET GLOBAL {name} = {value}")
+        for statement in macros.SETUP_SQL:
+            self.database.execute(statement)
+        udfs.register(self.database)
         self.open_snapshots = 0
         self.lock = threading.Lock()
 
@@ -92,14 +110,62 @@ class FakeStorage:
         return FakeSnapshot(self)
 
 
+class FakeLiveness:
+    def __init__(self, catalog: FakeCatalog) -> None:
+        self._catalog = catalog
+
+    def live_nodes(self) -> tuple[NodeId, ...]:
+        return tuple(self._catalog.current.nodes)
+
+
 class FakeCatalog:
-    def __init__(self) -> None:
-        self.current = Catalog(cluster_id=CLUSTER_ID)
+    """One state machine that all nodes share; a test may set a node's `current` apart."""
+
+    def __init__(self, state: CatalogState) -> None:
+        self._state = state
+        self._commands = 0
+        self._own: Catalog | None = None
+        self.liveness = FakeLiveness(self)
+
+    @property
+    def current(self) -> Catalog:
+        return self._own or self._state.catalog
+
+    @current.setter
+    def current(self, catalog: Catalog) -> None:
+        self._own = catalog
 
     async def wait_version(self, version: int, deadline_s: float = 10.0) -> Catalog:
         while self.current.version < version:
             await asyncio.sleep(0.001)
         return self.current
+
+    async def execute(self, command: AnyCommand, deadline_s: float = 10.0) -> CommandResult:
+        self._commands += 1
+        envelope = Envelope(f"{id(self)}.{self._commands}", command)
+        outcome = self._state.apply_envelope(envelope)
+        if isinstance(outcome, DqeError):
+            raise outcome
+        return outcome
+
+
+class FakeTimestamps:
+    def __init__(self, catalog: FakeCatalog) -> None:
+        self._catalog = catalog
+        self.held_now: list[int] = []
+        self._next = 100
+
+    async def snapshot(self, deadline_s: float = 10.0) -> tuple[int, int]:
+        self._next += 1
+        return self._next, self._catalog.current.version
+
+    @contextmanager
+    def held(self, timestamp: int) -> Iterator[None]:
+        self.held_now.append(timestamp)
+        try:
+            yield
+        finally:
+            self.held_now.remove(timestamp)
 
 
 @dataclass
@@ -108,6 +174,8 @@ class MiniNode:
     rpc: RpcNode
     storage: FakeStorage
     catalog: FakeCatalog
+    timestamps: FakeTimestamps
+    services: ExecutorServices
     runner: StageRunner
     coordinator: Coordinator
     address: str
@@ -120,6 +188,52 @@ class MiniCluster:
     def __init__(self, runtime: ProductionRuntime, nodes: list[MiniNode]) -> None:
         self.runtime = runtime
         self.nodes = nodes
+
+    def session(self, at: int = 0, **startup: str) -> Session:
+        node = self.nodes[at]
+        return Session(node.services, node.coordinator, user="alice", startup=startup)
+
+    async def define(self, sql: str) -> None:
+        """Runs definitions, and makes empty stores for the fragments of new tables."""
+        node = self.nodes[0]
+        for statement in parse(sql):
+            now = self.runtime.now()
+            context = PlannerContext(node.catalog.current, node.id, now, now)
+            planned = plan_ddl(statement, context)
+            assert isinstance(planned, ChangeCatalog)
+            for command in planned.commands:
+                await node.catalog.execute(command)
+        for table in node.catalog.current.tables.values():
+            for _, fragment, holder in self._fragments(table):
+                columns = ", ".join(
+                    f"c{column.id} {duckdb_type(column.type)}"
+                    for column in table.group_columns(fragment.group_id)
+                )
+                holder.storage.database.execute(
+                    f"CREATE TABLE IF NOT EXISTS t{fragment.id} ({columns})"
+                )
+
+    def _fragments(self, table: Table) -> Iterator[tuple[Part, Fragment, MiniNode]]:
+        tablets = self.nodes[0].catalog.current.tablets
+        for part in table.parts:
+            for fragment in part.fragments:
+                for node_id in tablets[fragment.tablet_id].replicas:
+                    yield part, fragment, self.nodes[node_id - 1]
+
+    def insert(self, name: str, rows: pa.Table) -> None:
+        """Puts rows where they belong; their columns are named as the table's."""
+        table = self.nodes[0].catalog.current.find_table(name)
+        assert table is not None
+        ordinals = route_batch(table, rows)
+        for part, fragment, holder in self._fragments(table):
+            chosen = rows.filter(pa.array(ordinals == part.ordinal))
+            columns = table.group_columns(fragment.group_id)
+            holder.storage.database.register("incoming", chosen)
+            names = ", ".join(f'"{column.name}"' for column in columns)
+            holder.storage.database.execute(
+                f"INSERT INTO t{fragment.id} SELECT {names} FROM incoming"
+            )
+            holder.storage.database.unregister("incoming")
 
     @property
     def ids(self) -> tuple[NodeId, ...]:
@@ -140,6 +254,7 @@ class MiniCluster:
                 "queries": node.runner.running,
                 "tasks": node.runner.threads.admitted,
                 "spilled": node.runner.spill_space.used_bytes,
+                "held timestamps": len(node.timestamps.held_now),
             }
             found.update({f"{node.id} {k}": v for k, v in counts.items() if v})
         return found
@@ -160,10 +275,14 @@ async def mini_cluster(
     count: int = 3,
     credit_bytes: int = DEFAULT_CREDIT_BYTES,
 ) -> AsyncIterator[MiniCluster]:
-    nodes = [await _start(runtime, NodeId(i + 1), directory, credit_bytes) for i in range(count)]
-    members = {node.id: Node(id=node.id, rpc_address=node.address, pg_address="") for node in nodes}
-    for node in nodes:
-        node.catalog.current = replace(node.catalog.current, version=1, nodes=members)
+    state = CatalogState()
+    nodes = [
+        await _start(runtime, NodeId(i + 1), directory, credit_bytes, state) for i in range(count)
+    ]
+    first, *others = nodes
+    await first.catalog.execute(CreateCluster(CLUSTER_ID, first.address, ""))
+    for node in others:
+        await node.catalog.execute(AddNode(node.address, ""))
     try:
         yield MiniCluster(runtime, nodes)
     finally:
@@ -174,24 +293,37 @@ async def mini_cluster(
 
 
 async def _start(
-    runtime: ProductionRuntime, node_id: NodeId, directory: Path, credit_bytes: int
+    runtime: ProductionRuntime,
+    node_id: NodeId,
+    directory: Path,
+    credit_bytes: int,
+    state: CatalogState,
 ) -> MiniNode:
     rpc = RpcNode(runtime, TcpTransport(), cluster_id=lambda: CLUSTER_ID, node_id=lambda: node_id)
-    storage, catalog = FakeStorage(), FakeCatalog()
-    services: Any = ExecutorServices(
-        runtime=runtime,
-        rpc=rpc,
-        storage=storage,  # type: ignore[arg-type]
-        catalog=catalog,  # type: ignore[arg-type]
-        timestamps=None,  # type: ignore[arg-type]
-        node_id=node_id,
-        tablets=None,  # type: ignore[arg-type]
-        ids=UniqueIds(runtime, node_id),
-    )
+    storage, catalog = FakeStorage(), FakeCatalog(state)
+    timestamps = FakeTimestamps(catalog)
+    fakes: dict[str, Any] = {
+        "storage": storage,
+        "catalog": catalog,
+        "timestamps": timestamps,
+        "tablets": None,
+        "ids": None,
+    }
+    services = ExecutorServices(runtime=runtime, rpc=rpc, node_id=node_id, **fakes)
     space = SpillSpace(directory / f"spill{node_id}")
     runner = StageRunner(services, space, StageThreads(), credit_bytes)
     address = await rpc.start("127.0.0.1:0")
-    return MiniNode(node_id, rpc, storage, catalog, runner, Coordinator(runner), address)
+    return MiniNode(
+        node_id,
+        rpc,
+        storage,
+        catalog,
+        timestamps,
+        services,
+        runner,
+        Coordinator(runner),
+        address,
+    )
 
 
 def in_cluster(

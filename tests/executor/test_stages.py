@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from mini_cluster import MiniCluster, in_cluster, plan, reads, result, scan, stage
 
+from catalog.commands import CreateSchema
 from cluster.errors import CannotConnectNow, DivisionByZero, QueryCanceled
 from planner.plan import Exchange, ExchangeKind, HostOperation, QueryPlan, ResultColumn, SortKey
 from storage.types import INT8, NUMERIC, Kind
@@ -491,12 +492,12 @@ def cut_off(rpc: Any) -> None:
 def test_a_node_waits_for_its_catalog(tmp_path: Path) -> None:
     async def test(cluster: MiniCluster) -> None:
         load(cluster, 0, 10, "i AS k, i AS v")
-        ahead = replace(gathered_sum(cluster), catalog_version=2)
+        version = cluster.nodes[0].catalog.current.version
+        ahead = replace(gathered_sum(cluster), catalog_version=version + 1)
         running = asyncio.ensure_future(cluster.rows(ahead))
         await asyncio.sleep(0.05)
         assert not running.done()
-        for node in cluster.nodes:
-            node.catalog.current = replace(node.catalog.current, version=2)
+        await cluster.nodes[0].catalog.execute(CreateSchema("one_more"))
         assert await running == [(30, sum(range(30)))]
 
     in_cluster(tmp_path, test)

@@ -1,0 +1,185 @@
+"""EXPLAIN and EXPLAIN ANALYZE: the plan as text or JSON, with what its tasks really did.
+
+A statement that changes rows is shown as its row source under a node that names the change.
+ANALYZE of one carries it out, and tells the whole time only: rows and times a task are those
+of queries. Times are always measured (TIMING OFF is refused).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from cluster.errors import FeatureNotSupported
+from executor import writes
+from executor.coordinator import QueryStatistics
+from executor.execution import Execution, Result
+from executor.queries import plan_select
+from executor.rows import columns_of, rows_result
+from planner.ddl import plan_ddl
+from planner.ddl_plan import CreateAndFill
+from planner.explain import Actuals, TaskActuals, explain_json, explain_text
+from planner.plan import PlanNote, QueryPlan
+from planner.statements import (
+    CreateTableAs,
+    Declare,
+    Delete,
+    Explain,
+    Insert,
+    Query,
+    Statement,
+    Update,
+)
+from planner.write_plan import DeletePlan, InsertPlan, UpdatePlan
+from planner.writes import plan_delete, plan_insert, plan_update
+
+COLUMNS = columns_of("QUERY PLAN")
+
+
+@dataclass(slots=True)
+class _Times:
+    """Milliseconds; None is not measured or not asked for."""
+
+    planning_ms: float | None = None
+    execution_ms: float | None = None
+
+
+async def run_explain(execution: Execution, statement: Explain) -> Result:
+    """The plan; under ANALYZE the statement is run as well, its rows thrown away."""
+    if statement.analyze and not statement.timing:
+        raise FeatureNotSupported("EXPLAIN with TIMING OFF is not supported")
+    runtime = execution.services.runtime
+    started_s = runtime.monotonic()
+    plan = await _plan(execution, statement.statement, shown_as_json=statement.format == "json")
+    times = _Times((runtime.monotonic() - started_s) * 1000)
+    actuals = None
+    if statement.analyze:
+        actuals, times.execution_ms = await _analyze(execution, statement.statement, plan)
+    if not (statement.analyze if statement.summary is None else statement.summary):
+        times = _Times()
+    lines = (
+        [_json(plan, actuals, times)]
+        if statement.format == "json"
+        else _text(statement, plan, actuals, times)
+    )
+    return rows_result("EXPLAIN", COLUMNS, [(line,) for line in lines])
+
+
+def _text(statement: Explain, plan: QueryPlan, actuals: Actuals | None, times: _Times) -> list[str]:
+    lines = explain_text(plan, actuals, costs=statement.costs, verbose=statement.verbose)
+    if times.planning_ms is not None:
+        lines.append(f"Planning Time: {times.planning_ms:.3f} ms")
+    if times.execution_ms is not None:
+        lines.append(f"Execution Time: {times.execution_ms:.3f} ms")
+    return lines
+
+
+def _json(plan: QueryPlan, actuals: Actuals | None, times: _Times) -> str:
+    documents = json.loads(explain_json(plan, actuals))
+    if times.planning_ms is not None:
+        documents[0]["Planning Time"] = round(times.planning_ms, 3)
+    if times.execution_ms is not None:
+        documents[0]["Execution Time"] = round(times.execution_ms, 3)
+    return json.dumps(documents, indent=2)
+
+
+# -- planning ---------------------------------------------------------------------------------
+
+
+async def _plan(execution: Execution, statement: Statement, *, shown_as_json: bool) -> QueryPlan:
+    match statement:
+        case Query():
+            return await plan_select(execution, statement)
+        case Declare():
+            return await plan_select(execution, statement.query)
+        case CreateTableAs():
+            made = plan_ddl(statement, execution.context)
+            if isinstance(made, CreateAndFill) and made.source is not None:
+                return made.source
+        case Insert() | Update() | Delete():
+            return _change(execution, statement, shown_as_json=shown_as_json)
+    raise FeatureNotSupported("EXPLAIN takes SELECT, VALUES, INSERT, UPDATE, DELETE and CREATE AS")
+
+
+def _change(
+    execution: Execution, statement: Insert | Update | Delete, *, shown_as_json: bool
+) -> QueryPlan:
+    context = execution.context
+    types, values = execution.parameter_types, execution.values
+    plan: InsertPlan | UpdatePlan | DeletePlan
+    match statement:
+        case Insert():
+            operation = "Insert"
+            plan = plan_insert(statement, context, parameters=types, values=values)
+        case Update():
+            operation = "Update"
+            plan = plan_update(statement, context, parameters=types, values=values)
+        case Delete():
+            operation = "Delete"
+            plan = plan_delete(statement, context, parameters=types, values=values)
+    source = plan.source
+    named: dict[str, str | int | float | list[str]] = {
+        "Relation Name": plan.table.name,
+        "Schema": plan.table.schema,
+    }
+    if shown_as_json:
+        note = PlanNote("ModifyTable", source.root.id, {"Operation": operation, **named})
+    else:
+        note = PlanNote(operation, source.root.id, named)
+    return replace(source, explanation=replace(note, children=(source.explanation,)))
+
+
+# -- running ----------------------------------------------------------------------------------
+
+
+async def _analyze(
+    execution: Execution, statement: Statement, plan: QueryPlan
+) -> tuple[Actuals | None, float]:
+    runtime = execution.services.runtime
+    started_s = runtime.monotonic()
+    match statement:
+        case Query() | Declare():
+            statistics = await _run(execution, plan)
+            return actuals_of(statistics), statistics.elapsed_ms
+        case Insert():
+            result = await writes.run_insert(execution, statement)
+        case Update():
+            result = await writes.run_update(execution, statement)
+        case Delete():
+            result = await writes.run_delete(execution, statement)
+        case _:
+            raise FeatureNotSupported("EXPLAIN ANALYZE of this statement is not supported")
+    await result.close()
+    return None, (runtime.monotonic() - started_s) * 1000
+
+
+async def _run(execution: Execution, plan: QueryPlan) -> QueryStatistics:
+    run = await execution.run(plan)
+    try:
+        await _drain(run.batches())
+    finally:
+        await run.close()
+    return run.statistics
+
+
+async def _drain(batches: AsyncIterator[object]) -> None:
+    async for _ in batches:
+        pass
+
+
+def actuals_of(statistics: QueryStatistics) -> Actuals:
+    """The tasks' work, by stage."""
+    by_stage: dict[int, list[TaskActuals]] = {}
+    for task in statistics.tasks:
+        by_stage.setdefault(task.stage_id, []).append(
+            TaskActuals(
+                node_id=task.node_id,
+                rows=task.rows,
+                bytes=task.bytes,
+                milliseconds=task.elapsed_ms,
+                sent_bytes=task.sent_bytes,
+                spilled_bytes=task.spilled_bytes,
+            )
+        )
+    return by_stage
