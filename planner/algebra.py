@@ -344,11 +344,12 @@ class Shared(Node):
 
 @dataclass(frozen=True, slots=True)
 class OpaqueInput:
-    """A relation that an opaque query reads: its name there, and its columns' names there."""
+    """A relation that an opaque query reads: its name there, and for each of its columns the
+    name there and the column of `node`."""
 
     relation: str
     node: Node
-    names: tuple[str, ...]
+    names: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def _input(table: exp.Table, used: dict[str, set[str]], builder: QueryBuilder) -
         columns = tuple(Column(f"{prefix}.{n}", t) for n, t in shown)
         names = tuple(n for n, _ in shown)
         node = SystemTableScan(columns, source, prefix, names)
-    return OpaqueInput(alias, node, names)
+    return OpaqueInput(alias, node, tuple(zip(names, (c.name for c in columns), strict=True)))
 
 
 def _unique_name(prefix: str, name: str) -> str:

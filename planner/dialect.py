@@ -107,6 +107,6 @@ def _offset(sql: str, line: int, column: int, near: str) -> int:
     return max(1, start + column - len(near) + 1)
 
 
-def duckdb_sql(tree: exp.Expression) -> str:
+def duckdb_sql(tree: exp.Expr) -> str:
     """The text of a bound tree."""
     return str(DUCKDB.generate(tree, copy=False))

@@ -286,11 +286,9 @@ class StageText:
         ]
         return _Block(f"({text})", items)
 
-    def _renamed(self, node: Node, names: Sequence[str]) -> str:
+    def _renamed(self, node: Node, names: Iterable[tuple[str, str]]) -> str:
         block = self._open_block(node)
-        block.items = [
-            (name, quoted(column.name)) for name, column in zip(names, node.columns, strict=True)
-        ]
+        block.items = [(name, quoted(source)) for name, source in names]
         return block.text()
 
 

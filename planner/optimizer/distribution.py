@@ -86,9 +86,9 @@ class Distribution:
         keys = list(self.keys)
         for left, right in pairs:
             for position, names in enumerate(keys):
-                if left in names or right in names:
+                if (left in names) is not (right in names):
                     keys[position] = names | {left, right}
-        return replace(self, keys=tuple(keys))
+        return self if keys == list(self.keys) else replace(self, keys=tuple(keys))
 
     def groups_by(self, names: Iterable[str]) -> bool:
         """Whether all rows that agree in these columns are on one node."""

@@ -30,7 +30,7 @@ from planner.algebra import (
     names_of,
 )
 from planner.algebra_scalars import equal_columns, equality, scalar_of
-from planner.optimizer.alternatives import Alternative, worth_keeping
+from planner.optimizer.alternatives import Alternative, best, worth_keeping
 from planner.optimizer.join_methods import (
     JoinPlan,
     JoinSides,
@@ -44,6 +44,8 @@ from planner.optimizer.selectivity import join_selectivity, selectivity
 from planner.optimizer.statistics import Estimator, Profile, Size, joined_rows
 
 MAX_EXACT = 10
+# Below so many relations a bound on the cost saves nothing.
+FEW = 5
 
 PlanNode = Callable[[Node], list[Alternative]]
 
@@ -204,24 +206,38 @@ class JoinOrder:
     # Orders
 
     def _exact(self) -> Subset:
-        """Dynamic programming over all subsets that can be joined."""
+        """Dynamic programming over all subsets that can be joined.
+
+        A quick greedy plan bounds the cost: a subset that, with the cheapest way to read the
+        rest, costs more than the whole greedy plan is not pursued.
+        """
+        if len(self._singles) < FEW:
+            return self._enumerated(math.inf) or self._greedy()
+        quick = self._greedy()
+        return self._enumerated(best(quick.alternatives).cost) or quick
+
+    def _enumerated(self, bound: float) -> Subset | None:
         full = (1 << len(self._singles)) - 1
+        least = [best(s.alternatives).cost for s in self._singles]
         known: dict[int, Subset] = {
             s.mask: self._started(s) for s in self._singles if not s.mask & self._dependents
         }
-        crossing = False
-        while full not in known:
+        # Only where nothing connects the relations, cross products are tried.
+        for crossing in (False, True):
             for mask in range(3, full + 1):
                 if mask not in known and mask & (mask - 1):
-                    found = self._best_of(mask, known, crossing)
+                    rest = sum(c for i, c in enumerate(least) if not mask >> i & 1)
+                    found = self._best_of(mask, known, crossing, bound - rest)
                     if found is not None:
                         known[mask] = found
-            # Only where nothing connects the relations, cross products are tried.
-            assert full in known or not crossing
-            crossing = True
-        return known[full]
+            if full in known or bound < math.inf:
+                break
+        return known.get(full)
 
-    def _best_of(self, mask: int, known: dict[int, Subset], crossing: bool) -> Subset | None:
+    def _best_of(
+        self, mask: int, known: dict[int, Subset], crossing: bool, bound: float
+    ) -> Subset | None:
+        """The best ways to join the subset at no more than the bound."""
         size: Size | None = None
         columns: frozenset[str] = frozenset()
         found: list[Alternative] = []
@@ -230,8 +246,8 @@ class JoinOrder:
                 continue
             joined = self._join(left, right, size)
             size, columns = joined.size, joined.columns
-            found += joined.alternatives
-        if size is None:
+            found += [a for a in joined.alternatives if a.cost <= bound]
+        if size is None or not found:
             return None
         return Subset(mask, size, columns, worth_keeping(found, size))
 

@@ -79,7 +79,10 @@ def _prune(node: Node, needed: Names) -> Node:
     if isinstance(node, Shared):
         return _pruned_shared(node, needed)
     if isinstance(node, Opaque):
-        return map_children(node, lambda child: _prune(child, names_of(child)))
+        wanted = (frozenset(source for _, source in i.names) for i in node.inputs)
+        return node.with_children(
+            tuple(_prune(i.node, names) for i, names in zip(node.inputs, wanted, strict=True))
+        )
     if isinstance(node, Exchange):
         return _pruned_exchange(node, needed)
     return map_children(node, lambda child: _prune(child, needed))
