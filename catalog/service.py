@@ -376,6 +376,8 @@ class CatalogService:
     async def _serve_join(
         self, context: CallContext, request: JoinRequest, body: bytes | memoryview
     ) -> Joined:
+        if not self.current.cluster_id:
+            raise CannotConnectNow("the cluster is still being founded")
         command = AddNode(request.rpc_address, request.pg_address, request.region, request.zone)
         envelope = Envelope(f"join-{request.join_id}", command)
         result = await self._execute_envelope(envelope, max(context.remaining_s() - 0.5, 1.0))

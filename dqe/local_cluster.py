@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 RESTART_AFTER_S = 1.0
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
+JOIN_TIMEOUT_S = 10.0
 _ADDRESSES_FILE = "local.json"
 # A node that dies this often before the cluster was ever ready will not come up by itself.
 _EARLY_DEATHS_ALLOWED = 3
@@ -112,10 +113,19 @@ class LocalCluster:
         return self.nodes[0].url
 
     def start(self) -> None:
-        """Starts every node that does not run."""
+        """Starts every node that does not run, the first time one after the other, so that
+        they are numbered in the cluster as they are here."""
         for node in self.nodes:
             if node.process is None:
                 self._spawn(node)
+                self._wait_identity(node)
+
+    def _wait_identity(self, node: NodeProcess) -> None:
+        deadline = time.monotonic() + JOIN_TIMEOUT_S
+        while not _has_identity(node.directory) and time.monotonic() < deadline:
+            if node.process is not None and node.process.poll() is not None:
+                return  # `watch` starts it again, or says why it cannot be
+            time.sleep(0.02)
 
     def _spawn(self, node: NodeProcess) -> None:
         command = [
@@ -248,6 +258,14 @@ class LocalCluster:
             addresses.append(_free_address())
         path.write_text(json.dumps(addresses + kept[node_count:]))
         return addresses
+
+
+def _has_identity(directory: Path) -> bool:
+    path = directory / "identity.json"
+    try:
+        return bool(json.loads(path.read_text())["cluster_id"])
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def free_port() -> int:

@@ -262,8 +262,9 @@ def error_response(error: DqeError, severity: str = "ERROR") -> bytes:
 
 
 def notice_response(fields: Mapping[str, str | int], severity: str) -> bytes:
-    """A NoticeResponse; `fields` as in `DqeError.to_fields`."""
-    return _report(b"N", severity, fields)
+    """A NoticeResponse; `fields` as in `DqeError.to_fields`, the SQLSTATE may be left out."""
+    sqlstate = "01000" if severity == "WARNING" else "00000"
+    return _report(b"N", severity, {"sqlstate": sqlstate, **fields})
 
 
 def _report(type_byte: bytes, severity: str, fields: Mapping[str, str | int]) -> bytes:
