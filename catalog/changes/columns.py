@@ -12,7 +12,7 @@ from dataclasses import replace
 from catalog import commands
 from catalog.changes.draft import Draft
 from catalog.changes.schemas import dependent_views, refuse_dependents
-from catalog.changes.scheme import with_new_fragments
+from catalog.changes.scheme import placed_anew
 from catalog.changes.tables import MAX_COLUMNS, check_alterable_key, check_not_recut, new_column
 from catalog.model import Column, ColumnGroup, Table, TableId
 from cluster.errors import (
@@ -74,7 +74,7 @@ def add_column(draft: Draft, command: commands.AddColumn) -> TableId | None:
         for group in table.groups
     )
     grown = replace(table, columns=(*table.columns, column), groups=groups)
-    draft.recuts[table.id] = with_new_fragments(draft, grown)
+    draft.recuts[table.id] = placed_anew(draft, grown)
     return table.id
 
 
@@ -110,7 +110,7 @@ def drop_column(draft: Draft, command: commands.DropColumn) -> TableId | None:
         unique=tuple(u for u in table.unique if column.id not in u.columns),
         checks=tuple(c for c in table.checks if c.name not in command.drop_checks),
     )
-    draft.recuts[table.id] = with_new_fragments(draft, shrunk)
+    draft.recuts[table.id] = placed_anew(draft, shrunk)
     return table.id
 
 

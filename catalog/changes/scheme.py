@@ -31,6 +31,7 @@ from catalog.model import (
     PartitionMethod,
     Placement,
     Table,
+    TableId,
     Tablet,
     TabletId,
     UniqueConstraint,
@@ -79,6 +80,8 @@ def cut_table(draft: Draft, shell: Table, scheme: SchemeDefinition) -> Table:
     _check_keys_contain_partition_columns(table)
     table = replace(table, groups=_groups_of(table, scheme.groups))
     cuts = _cuts_of(draft, table, scheme, base)
+    if base is not None and _shares_tablets(draft, shell.id, base):
+        raise InvalidTableDefinition(f'"{shell.name}" is co-located with "{base.name}" already')
     host = base or _table_to_share_with(draft, table, cuts)
     if host is not None:
         _check_same_cut(table, cuts, host)
@@ -343,7 +346,7 @@ def _table_to_share_with(draft: Draft, table: Table, cuts: Sequence[Cut]) -> Tab
     bounds = [cut.bounds for cut in cuts]
     for other in draft.tables.values():
         if (
-            other.id != table.id
+            not _shares_tablets(draft, table.id, other)
             and other.method is PartitionMethod.HASH
             and other.placement is None
             and other.replicas == table.replicas
@@ -381,24 +384,29 @@ def place_parts(draft: Draft, table: Table, cuts: Sequence[Cut], host: Table | N
     return placed
 
 
-def with_new_fragments(draft: Draft, table: Table) -> Table:
-    """The table in the same parts and tablets, every fragment a new, empty one.
+def placed_anew(draft: Draft, table: Table) -> Table:
+    """The table with the same parts in new, empty fragments, on tablets of its own.
 
     A fragment's columns never change (its log entries would no longer fit), so a table that
-    gains or loses a column gets new ones.
+    gains or loses a column gets new ones. The rows are copied while writers are locked out of
+    the tablets where they are, so they cannot go to these: co-location ends, with a notice.
     """
-    parts = tuple(
-        replace(
-            part,
-            fragments=tuple(
-                replace(fragment, id=FragmentId(draft.new_id())) for fragment in part.fragments
-            ),
-        )
-        for part in table.parts
-    )
-    renewed = replace(table, parts=parts)
-    draft.touch_tablets(renewed)
-    return renewed
+    companions = [
+        other.name
+        for other in draft.tables.values()
+        if other.id != table.id and other.colocation_id == table.colocation_id
+    ]
+    if companions:
+        draft.notices.append(f'table "{table.name}" is no longer co-located with "{companions[0]}"')
+    cuts = [Cut(part.name, part.bounds, part.placement) for part in table.parts]
+    bare = replace(table, parts=(), colocation_id=NO_COLOCATION)
+    return place_parts(draft, bare, cuts, None)
+
+
+def _shares_tablets(draft: Draft, table_id: TableId, host: Table) -> bool:
+    """Whether a table that is cut anew already lies where the host lies."""
+    current = draft.tables.get(table_id)
+    return current is not None and current.colocation_id == host.colocation_id
 
 
 def _placed_part(

@@ -25,7 +25,7 @@ from catalog.model import Tablet as TabletRecord
 from catalog.service import CatalogService
 from catalog.tablet_rpc import TabletClient, TabletServer
 from catalog.tablets import TabletManager, next_members
-from cluster.errors import ObjectNotInPrerequisiteState, SerializationFailure, UniqueViolation
+from cluster.errors import CannotConnectNow, SerializationFailure, UniqueViolation
 from cluster.raft.host import RaftHost
 from cluster.raft.log import Configuration
 from cluster.rpc import RpcNode
@@ -284,10 +284,10 @@ def test_fragments_of_a_new_shape_are_there_when_ddl_returns(tmp_path: Path) -> 
         grown = nodes[1].catalog.current.recuts[table.id]
         prepared = grown.parts[0].fragments[0]
         home = home_node(cluster, fragment.tablet_id)
-        assert await home.read(grown, prepared) == []
+        assert await home_node(cluster, prepared.tablet_id).read(grown, prepared) == []
         assert await home.read(table, fragment) == [(1, "x")]
         await nodes[1].define(c.FinishRecut(table.id, table.schema_version))
-        with pytest.raises(ObjectNotInPrerequisiteState, match="is not on this node"):
+        with pytest.raises(CannotConnectNow, match="is not on this node"):
             await home.read(table, fragment)
 
     run_cluster(tmp_path, scenario)
