@@ -5,14 +5,14 @@ are held until the change is in force everywhere: they are held by a transaction
 which changes nothing.
 
 A re-cut copies the rows at a snapshot taken under those locks into the prepared fragments,
-commits them, and then swaps the table's definition; readers see the one or the other. CREATE
-TABLE AS makes the table, fills it in one transaction, and drops it again if that fails. ADD
-COLUMN with a default is not one step: until it is filled in, the rows that were there hold NULL.
+commits them, and then swaps the table's definition; readers see the one or the other. Columns
+are added and dropped in the same way. CREATE TABLE AS makes the table, fills it in one
+transaction, and drops it again if that fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -30,20 +30,17 @@ from executor.writes import (
     has_unique,
     insert_rows,
     rows_of,
-    run_update,
     transaction,
 )
 from executor.writes_stage import tablets_of
 from planner.binder import bind_query
 from planner.ddl import plan_ddl
-from planner.ddl_alter import forbid_nulls
-from planner.ddl_plan import AddFilledColumn, ChangeCatalog, CreateAndFill, ForbidNulls, Recut
+from planner.ddl_plan import ChangeCatalog, CreateAndFill, ForbidNulls, Recut
 from planner.optimizer import plan_query
-from planner.parser import parse
 from planner.plan import ResultColumn
-from planner.statements import Distribute, Statement, Update
+from planner.statements import Distribute, Statement
 from planner.write_plan import InsertPlan
-from planner.write_rows import all_rows
+from planner.write_rows import all_rows, default_columns
 from storage.types import VOID
 
 
@@ -63,9 +60,6 @@ async def run_ddl(execution: Execution, statement: Statement) -> Result:
         case Recut():
             tag = plan.tag
             await _recut(change, plan)
-        case AddFilledColumn():
-            tag = plan.tag
-            await _add_filled_column(change, plan)
         case ForbidNulls():
             tag = plan.tag
             await _forbid_nulls(change, plan)
@@ -202,15 +196,17 @@ async def _finish_recut(change: _Change, table_id: TableId) -> None:
 
 
 async def _copy_rows(execution: Execution, table: Table) -> None:
-    """All rows of the table into the fragments prepared for it, without dropped columns."""
+    """All rows of the table into the fragments prepared for it: without dropped columns, and
+    with the defaults of added ones."""
     target = execution.context.catalog.recuts[table.id]
     lasting = {column.id for column in target.columns}
     table = replace(table, columns=tuple(c for c in table.columns if c.id in lasting))
     columns = tuple(column.id for column in table.visible_columns)
     tree = all_rows(table)
     source = plan_query(bind_query(tree, execution.context), execution.context)
+    defaults = default_columns(target, columns, execution.context)
     try:
-        await _fill(execution, InsertPlan(target, columns, source, None, (), None))
+        await _fill(execution, InsertPlan(target, columns, source, defaults, (), None))
     except UniqueViolation as error:
         raise _not_unique(target, error) from error
     except NotNullViolation as error:
@@ -254,30 +250,3 @@ async def _forbid_nulls(change: _Change, plan: ForbidNulls) -> None:
                     raise contains_nulls(table, plan.column)
         await change.execute(commands.SetColumnNotNull(table.id, plan.column, True))
         await change.everywhere()
-
-
-async def _add_filled_column(change: _Change, plan: AddFilledColumn) -> None:
-    added = await change.carry_out(plan.command)
-    current = await change.refreshed()
-    if not added.changed:
-        return
-    if plan.fill:
-        await _run_fill(current, parse(plan.fill))
-        current = await at_new_snapshot(current)
-    if plan.not_null:
-        table = _table(current, plan.command.table_id)
-        check = forbid_nulls(table, plan.command.column.name, current.context)
-        inner = _Change(current)
-        try:
-            await _forbid_nulls(inner, check)
-        except DqeError:
-            drop = commands.DropColumn(table.id, plan.command.column.name)
-            await inner.carry_out(drop)
-            await inner.everywhere()
-            raise
-
-
-async def _run_fill(execution: Execution, statements: Sequence[Statement]) -> None:
-    (update,) = statements
-    assert isinstance(update, Update)
-    await run_update(replace(execution, parameter_types=(), values=()), update)

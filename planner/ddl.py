@@ -35,6 +35,7 @@ from planner.ddl_names import (
 from planner.ddl_plan import ChangeCatalog, DdlPlan
 from planner.ddl_recut import plan_distribute
 from planner.ddl_tables import (
+    folded_name,
     plan_create_partition,
     plan_create_table,
     plan_create_table_as,
@@ -138,11 +139,11 @@ def _qualified_view(
         identifier = reference.this
         if not isinstance(identifier, exp.Identifier):
             continue
-        name = _folded(identifier)
+        name = folded_name(identifier)
         schema = reference.args.get("db")
         if schema is None and name in common:
             continue
-        found = find_relation(context, ObjectName(name, _folded(schema) if schema else None))
+        found = find_relation(context, ObjectName(name, folded_name(schema) if schema else None))
         if found is None:
             continue
         if found.id not in depends_on:
@@ -153,10 +154,6 @@ def _qualified_view(
     for place, schema_name in sorted(insertions, reverse=True):
         text = f"{text[:place]}{schema_name}.{text[place:]}"
     return text, tuple(depends_on)
-
-
-def _folded(identifier: exp.Expr) -> str:
-    return identifier.name if identifier.args.get("quoted") else identifier.name.lower()
 
 
 def _drop_view(statement: DropView, context: PlannerContext) -> DdlPlan:

@@ -23,11 +23,11 @@ from cluster.errors import (
 from planner.binder import bind_query
 from planner.context import PlannerContext
 from planner.ddl_names import creation_schema, find_relation, find_table
-from planner.ddl_plan import AddFilledColumn, ChangeCatalog, DdlPlan, ForbidNulls, Recut
+from planner.ddl_plan import ChangeCatalog, DdlPlan, ForbidNulls, Recut
 from planner.ddl_recut import scheme_with_key
 from planner.ddl_tables import column_definition, columns_read, default_text
 from planner.optimizer import plan_query
-from planner.parser.expressions import parse_expression, quote_name, rename_in_expression
+from planner.parser.expressions import parse_expression, rename_in_expression
 from planner.statements import (
     AddColumn,
     AddConstraint,
@@ -104,18 +104,8 @@ def _add_column(table: Table, action: AddColumn, context: PlannerContext) -> Ddl
             "ADD COLUMN with a key or CHECK constraint is not supported",
             hint="Create a new table with the constraint and copy the rows.",
         )
-    exists = table.column_named(action.column.name) is not None
     definition = column_definition(action.column, context)
-    if exists or (definition.default is None and not definition.not_null):
-        return _changed(commands.AddColumn(table.id, definition, None, action.if_not_exists))
-    nullable = commands.AddColumn(
-        table.id, dataclasses.replace(definition, not_null=False), None, action.if_not_exists
-    )
-    target = f"{quote_name(table.schema)}.{quote_name(table.name)}"
-    fill = ""
-    if definition.default is not None:
-        fill = f"UPDATE {target} SET {quote_name(definition.name)} = DEFAULT"
-    return AddFilledColumn(nullable, fill, definition.not_null, "ALTER TABLE")
+    return _changed(commands.AddColumn(table.id, definition, None, action.if_not_exists))
 
 
 def _drop_column(table: Table, action: DropColumn, context: PlannerContext) -> DdlPlan:
@@ -143,10 +133,10 @@ def _set_not_null(table: Table, action: SetNotNull, context: PlannerContext) -> 
         raise _no_column(table, action.column)
     if not action.not_null or column.not_null:
         return _changed(commands.SetColumnNotNull(table.id, action.column, action.not_null))
-    return forbid_nulls(table, action.column, context)
+    return _forbid_nulls(table, action.column, context)
 
 
-def forbid_nulls(table: Table, column: str, context: PlannerContext) -> ForbidNulls:
+def _forbid_nulls(table: Table, column: str, context: PlannerContext) -> ForbidNulls:
     """SET NOT NULL, with the query that looks for a NULL."""
     reference = exp.column(exp.to_identifier(column, quoted=True))
     query = (

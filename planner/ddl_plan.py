@@ -1,14 +1,15 @@
 """What a statement that defines something comes to: commands, and the work around them.
 
-`ChangeCatalog` is commands alone. The others need rows to be read or moved as well; the
-executor does that (`executor.ddl`).
+`ChangeCatalog` is commands alone (some of which say, when they are applied, that rows must be
+copied before they show). The others need rows to be read or moved as well; the executor does
+that (`executor.ddl`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catalog.commands import AddColumn, Command, CreateTable
+from catalog.commands import Command, CreateTable
 from catalog.definition import SchemeDefinition, UniqueDefinition
 from catalog.model import TableId
 from planner.plan import QueryPlan
@@ -48,20 +49,6 @@ class Recut:
 
 
 @dataclass(frozen=True, slots=True)
-class AddFilledColumn:
-    """A column with a default: added empty, filled in the rows there are, then made NOT NULL.
-
-    `fill` is an UPDATE's text to be planned once the column is there.
-    """
-
-    command: AddColumn
-    fill: str
-    not_null: bool
-    tag: str
-    notices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class ForbidNulls:
     """SET NOT NULL: `violations` yields a row if one contradicts it."""
 
@@ -72,4 +59,4 @@ class ForbidNulls:
     notices: tuple[str, ...] = ()
 
 
-DdlPlan = ChangeCatalog | CreateAndFill | Recut | AddFilledColumn | ForbidNulls
+DdlPlan = ChangeCatalog | CreateAndFill | Recut | ForbidNulls

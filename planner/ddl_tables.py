@@ -36,6 +36,7 @@ from planner.ddl_names import creation_schema, find_table, placement_of
 from planner.ddl_plan import ChangeCatalog, CreateAndFill
 from planner.ddl_types import column_type
 from planner.optimizer import plan_query
+from planner.parser.tokens import fold
 from planner.statements import (
     BoundWord,
     ColumnClause,
@@ -220,12 +221,18 @@ def columns_read(tree: exp.Expr, table_name: str) -> tuple[str, ...]:
     """The columns an expression names, in order, with qualifications by its table taken off."""
     names: list[str] = []
     for column in tree.find_all(exp.Column):
-        if column.table == table_name:
+        qualifier = column.args.get("table")
+        if qualifier is not None and folded_name(qualifier) == table_name:
             column.set("table", None)
-        name = column.name if column.this.args.get("quoted") else column.name.lower()
+        name = folded_name(column.this)
         if name not in names:
             names.append(name)
     return tuple(names)
+
+
+def folded_name(identifier: exp.Expr) -> str:
+    """The name an identifier of a tree means."""
+    return identifier.name if identifier.args.get("quoted") else fold(identifier.name)
 
 
 def _copy_definition(draft: _Draft, like: LikeClause, context: PlannerContext) -> None:
