@@ -156,6 +156,11 @@ class QueryRun:
         assert self._shape is not None, "the query has not started"
         return self._shape.columns
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What has arrived for the client and was not read yet."""
+        return self._results.backlog_bytes(self._exchange_id)
+
     async def batches(self) -> AsyncIterator[pa.RecordBatch]:
         """The rows, in batches whose columns are those of `columns`."""
         assert self._shape is not None, "the query has not started"

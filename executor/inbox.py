@@ -247,6 +247,10 @@ class TaskInputs:
         self._spill.close()
         self._changed.notify_all()
 
+    def backlog_bytes(self, exchange_id: int) -> int:
+        """What lies in the inbox, in memory and on disk."""
+        return self._flow.inboxes[exchange_id].backlog_bytes
+
     @property
     def spilled_bytes(self) -> int:
         return self._spill.size_bytes

@@ -92,13 +92,14 @@ class FakeSnapshot:
 
 
 class FakeStorage:
-    def __init__(self) -> None:
+    def __init__(self, *, functions: bool) -> None:
         self.database = duckdb.connect(config={"threads": 2})
         for name, value in SETTINGS:
             self.database.execute(f"SET GLOBAL {name} = {value}")
-        for statement in macros.SETUP_SQL:
-            self.database.execute(statement)
-        udfs.register(self.database)
+        if functions:
+            for statement in macros.SETUP_SQL:
+                self.database.execute(statement)
+            udfs.register(self.database)
         self.open_snapshots = 0
         self.lock = threading.Lock()
 
@@ -274,10 +275,13 @@ async def mini_cluster(
     directory: Path,
     count: int = 3,
     credit_bytes: int = DEFAULT_CREDIT_BYTES,
+    functions: bool = False,
 ) -> AsyncIterator[MiniCluster]:
+    """`functions` gives DuckDB PostgreSQL's functions, which takes half a second a node."""
     state = CatalogState()
     nodes = [
-        await _start(runtime, NodeId(i + 1), directory, credit_bytes, state) for i in range(count)
+        await _start(runtime, NodeId(i + 1), directory, credit_bytes, state, functions)
+        for i in range(count)
     ]
     first, *others = nodes
     await first.catalog.execute(CreateCluster(CLUSTER_ID, first.address, ""))
@@ -298,9 +302,10 @@ async def _start(
     directory: Path,
     credit_bytes: int,
     state: CatalogState,
+    functions: bool,
 ) -> MiniNode:
     rpc = RpcNode(runtime, TcpTransport(), cluster_id=lambda: CLUSTER_ID, node_id=lambda: node_id)
-    storage, catalog = FakeStorage(), FakeCatalog(state)
+    storage, catalog = FakeStorage(functions=functions), FakeCatalog(state)
     timestamps = FakeTimestamps(catalog)
     fakes: dict[str, Any] = {
         "storage": storage,

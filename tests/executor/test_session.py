@@ -88,7 +88,7 @@ def with_client(
         await test(client)
         await client.session.close()
 
-    in_cluster(directory, run, count=count)
+    in_cluster(directory, run, count=count, functions=True)
 
 
 # -- queries ----------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_tables_over_three_nodes(tmp_path: Path) -> None:
                 ("s1", "100"),
             ]
 
-    in_cluster(tmp_path, run)
+    in_cluster(tmp_path, run, functions=True)
 
 
 def test_parameters(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_cancelling_a_statement(tmp_path: Path) -> None:
         assert await client.ask("select 1") == [("1",)]
         await cluster.settled()
 
-    in_cluster(tmp_path, run)
+    in_cluster(tmp_path, run, functions=True)
 
 
 def test_statement_timeout(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_analyze_measures_every_column(tmp_path: Path) -> None:
         await client.refused("analyze no_such_table", UndefinedTable)
         await client.refused("analyze t (no_such_column)", UndefinedColumn)
 
-    in_cluster(tmp_path, run)
+    in_cluster(tmp_path, run, functions=True)
 
 
 def test_explain(tmp_path: Path) -> None:
@@ -452,7 +452,7 @@ def test_explain(tmp_path: Path) -> None:
         assert document is not None
         assert '"Operation": "Delete"' in document
 
-    in_cluster(tmp_path, run)
+    in_cluster(tmp_path, run, functions=True)
 
 
 def test_system_tables(tmp_path: Path) -> None:
@@ -466,7 +466,7 @@ def test_system_tables(tmp_path: Path) -> None:
         await client.ask("set timezone = 'Asia/Tokyo'")
         assert await client.ask(setting) == [("Asia/Tokyo",)]
 
-    in_cluster(tmp_path, run)
+    in_cluster(tmp_path, run, functions=True)
 
 
 def test_types_told_before_running_hold(tmp_path: Path) -> None:

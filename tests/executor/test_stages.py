@@ -12,7 +12,13 @@ import pytest
 from mini_cluster import MiniCluster, in_cluster, plan, reads, result, scan, stage
 
 from catalog.commands import CreateSchema
-from cluster.errors import CannotConnectNow, DivisionByZero, QueryCanceled
+from cluster.errors import (
+    CannotConnectNow,
+    ConfigurationLimitExceeded,
+    DivisionByZero,
+    QueryCanceled,
+)
+from executor.stage_threads import StageThreads
 from planner.plan import Exchange, ExchangeKind, HostOperation, QueryPlan, ResultColumn, SortKey
 from storage.types import INT8, NUMERIC, Kind
 
@@ -501,3 +507,70 @@ def test_a_node_waits_for_its_catalog(tmp_path: Path) -> None:
         assert await running == [(30, sum(range(30)))]
 
     in_cluster(tmp_path, test)
+
+
+def test_when_the_coordinator_dies_the_others_stop(tmp_path: Path) -> None:
+    async def test(cluster: MiniCluster) -> None:
+        load(cluster, 0, 10, "i AS k, i AS v")
+        running = asyncio.ensure_future(cluster.rows(slow(cluster)))
+        while any(not node.runner.threads.admitted for node in cluster.nodes):
+            await asyncio.sleep(0.001)
+        for other in cluster.nodes[1:]:
+            cut_off(other.rpc)
+        with pytest.raises(CannotConnectNow):
+            await running
+        await cluster.settled()
+
+    in_cluster(tmp_path, test)
+
+
+def test_many_queries_at_once_with_tiny_credit(tmp_path: Path) -> None:
+    """Every task has its thread, so no query waits for another's to end."""
+
+    async def test(cluster: MiniCluster) -> None:
+        load(cluster, 0, 3000, "i AS k, i AS v")
+        load(cluster, 10, 3000, "i AS k, 2 AS v")
+        queries = [cluster.rows(repartitioned_join(cluster), at=n % 3) for n in range(12)]
+        for rows in await asyncio.gather(*queries):
+            assert rows == [(9000, sum(range(9000)) + 18_000)]
+
+    in_cluster(tmp_path, test, credit_bytes=1)
+
+
+def test_more_tasks_than_a_node_takes_are_refused(tmp_path: Path) -> None:
+    async def test(cluster: MiniCluster) -> None:
+        load(cluster, 0, 10, "i AS k, i AS v")
+        load(cluster, 10, 10, "i AS k, i AS v")
+        cluster.nodes[2].runner.threads = StageThreads(max_tasks=2)
+        with pytest.raises(ConfigurationLimitExceeded):
+            await cluster.rows(repartitioned_join(cluster))
+
+    in_cluster(tmp_path, test)
+
+
+def test_a_slow_client_holds_its_producers_back(tmp_path: Path) -> None:
+    """What waits for the client is bounded by the credit, not by the answer's size."""
+    credit_bytes = 200_000
+
+    async def test(cluster: MiniCluster) -> None:
+        load(cluster, 0, 400_000, "i AS k, i AS v")
+        whole = plan(
+            stage(
+                0,
+                'SELECT a.k, a.v FROM "@scan:0" a',
+                cluster.ids,
+                result(),
+                ["k", "v"],
+                scans=[scan(0, COLUMNS, [[0], [1], [2]])],
+            )
+        )
+        run = await cluster.nodes[0].coordinator.run_query(whole, 1, {})
+        batches = run.batches()
+        first = await anext(batches)
+        await asyncio.sleep(0.3)
+        waiting = run.waiting_bytes
+        assert waiting < credit_bytes + 4 * first.nbytes
+        rows = first.num_rows + sum([batch.num_rows async for batch in batches])
+        assert rows == 1_200_000
+
+    in_cluster(tmp_path, test, credit_bytes=credit_bytes)
