@@ -1,10 +1,13 @@
-"""A table cut anew: Citus' two functions, and a primary key for a table that had none."""
+"""A table cut anew: Citus' two functions, and a primary key for a table that had none.
+
+Column groups stay as they are: a scheme without groups keeps the table's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from catalog.definition import GroupDefinition, PartDefinition, SchemeDefinition
+from catalog.definition import PartDefinition, SchemeDefinition
 from catalog.model import PartitionMethod, Table
 from cluster.errors import FeatureNotSupported, InvalidTableDefinition, UndefinedColumn
 from planner.context import PlannerContext
@@ -17,7 +20,7 @@ def plan_distribute(statement: Distribute, context: PlannerContext) -> Recut:
     """`create_distributed_table` and `create_reference_table`."""
     table = find_table(context, statement.table)
     if statement.column is None:
-        scheme = SchemeDefinition(method=PartitionMethod.REPLICATED, groups=_groups(table))
+        scheme = SchemeDefinition(method=PartitionMethod.REPLICATED)
         return Recut(table.id, scheme, "SELECT 1", notices=statement.notices)
     if statement.colocate_none:
         raise FeatureNotSupported(
@@ -32,7 +35,6 @@ def plan_distribute(statement: Distribute, context: PlannerContext) -> Recut:
         method=PartitionMethod.HASH,
         columns=(statement.column,),
         part_count=statement.part_count,
-        groups=_groups(table),
         colocate_with=_colocated(statement, context),
     )
     return Recut(table.id, scheme, "SELECT 1", notices=statement.notices)
@@ -54,7 +56,7 @@ def scheme_with_key(table: Table, key: Sequence[str]) -> SchemeDefinition:
     if set(_column_names(table)) <= set(key):
         return _present_scheme(table)
     if table.partition_columns == table.key:
-        return SchemeDefinition(groups=_groups(table))
+        return SchemeDefinition()
     raise FeatureNotSupported(
         f'primary key of "{table.name}" must contain the partition key',
         hint=f"Add {', '.join(_column_names(table))} to the key, or cut the table by a column"
@@ -73,7 +75,6 @@ def _present_scheme(table: Table) -> SchemeDefinition:
         columns=_column_names(table),
         part_count=len(table.parts) if is_hash else None,
         parts=() if is_hash or not table.partition_columns else _parts(table),
-        groups=_groups(table),
         replicas=table.replicas if table.method is not PartitionMethod.REPLICATED else None,
         durability=table.durability,
         placement=table.placement,
@@ -93,16 +94,4 @@ def _parts(table: Table) -> tuple[PartDefinition, ...]:
             placement=part.placement,
         )
         for part in table.parts
-    )
-
-
-def _groups(table: Table) -> tuple[GroupDefinition, ...]:
-    """The column groups as they are; a table with one has the default again."""
-    if len(table.groups) < 2:
-        return ()
-    return tuple(
-        GroupDefinition(
-            group.name, tuple(table.column(c).name for c in group.columns), group.placement
-        )
-        for group in table.groups
     )

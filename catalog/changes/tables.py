@@ -300,9 +300,14 @@ def _with_primary_key(table: Table, key: UniqueDefinition) -> Table:
         raise DuplicateObject(f'constraint "{name}" for relation "{table.name}" already exists')
     ids = _unique_columns(visible, key, "primary key")
     columns = tuple(replace(c, not_null=True) if c.id in ids else c for c in visible)
+    groups = tuple(
+        replace(group, columns=tuple(c for c in group.columns if c not in ids))
+        for group in table.groups
+    )
     return replace(
         table,
         columns=columns,
+        groups=groups,
         key=ids,
         hidden_row_id=False,
         primary_key=UniqueConstraint(name, ids),

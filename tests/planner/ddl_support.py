@@ -31,9 +31,9 @@ class Definitions:
         self.state = CatalogState()
         self.settings = dict(settings or {})
         self._count = 0
-        self._apply(CreateCluster("c", "h1:1", "h1:2", region="eu"))
-        self._apply(AddNode("h2:1", "h2:2", region="us"))
-        self._apply(AddNode("h3:1", "h3:2", region="eu"))
+        self.apply(CreateCluster("c", "h1:1", "h1:2", region="eu"))
+        self.apply(AddNode("h2:1", "h2:2", region="us"))
+        self.apply(AddNode("h3:1", "h3:2", region="eu"))
 
     @property
     def catalog(self) -> Catalog:
@@ -45,15 +45,15 @@ class Definitions:
             self.catalog, NodeId(1), NOW, NOW, self.settings, {"user": "u", "database": "dqe"}
         )
 
-    def _apply(self, command: AnyCommand) -> CommandResult:
+    def apply(self, command: AnyCommand) -> CommandResult:
+        """Applies a command, to its end."""
         self._count += 1
         outcome = self.state.apply_envelope(Envelope(f"c{self._count}", command))
         if isinstance(outcome, DqeError):
             raise outcome
-        if outcome.recut:
-            assert outcome.table_id is not None
-            version = self.catalog.tables[outcome.table_id].schema_version
-            self._apply(FinishRecut(outcome.table_id, version))
+        for table_id in list(self.catalog.recuts):  # as if there were no rows to copy
+            version = self.catalog.tables[table_id].schema_version
+            self.apply(FinishRecut(table_id, version))
         return outcome
 
     def plan(self, sql: str) -> DdlPlan:
@@ -69,7 +69,7 @@ class Definitions:
             notices += plan.notices
             for command in plan.commands:
                 assert isinstance(command, AnyCommand)
-                notices += self._apply(command).notices
+                notices += self.apply(command).notices
         return notices
 
     def table(self, name: str) -> Table:

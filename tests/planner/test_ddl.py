@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from ddl_support import Definitions
 
+from catalog.commands import PrepareRecut
 from catalog.definition import UniqueDefinition
 from catalog.model import PartitionMethod
 from cluster.errors import DqeError
@@ -234,12 +235,27 @@ def test_a_primary_key_added_later_cuts_the_table_by_it() -> None:
     assert isinstance(plan, Recut)
     assert plan.primary_key == UniqueDefinition(("a",))
     assert plan.scheme.method is None
-    assert [group.name for group in plan.scheme.groups] == ["g", "h"]
     definitions.run("create table p (a int, b int) partition by hash (b) partitions 4")
     kept = definitions.plan("alter table p add primary key (b, a)")
     assert isinstance(kept, Recut)
     assert (kept.scheme.columns, kept.scheme.part_count) == (("b",), 4)
     assert error_of(definitions, "alter table p add primary key (a)").sqlstate == "0A000"
+
+
+def test_a_recut_under_a_key_takes_the_key_out_of_the_groups() -> None:
+    definitions = Definitions()
+    definitions.run("create table t (a int, b int) column groups (g (a), h (b))")
+    plan = definitions.plan("alter table t add primary key (a)")
+    assert isinstance(plan, Recut)
+    definitions.apply(PrepareRecut(plan.table_id, plan.scheme, plan.primary_key))
+    table = definitions.table("t")
+    assert not table.hidden_row_id
+    assert [c.name for c in table.columns] == ["a", "b"]
+    assert [[c.name for c in table.group_columns(g.id)] for g in table.groups] == [
+        ["a"],
+        ["a", "b"],
+    ]
+    assert table.columns[0].not_null
 
 
 def test_citus_functions_become_recuts() -> None:
