@@ -68,11 +68,11 @@ class StageTask:
                 self._send_rows(cursor, self._sql(snapshot), stack)
         except DqeError as error:
             raise self._cancellation.error or error from None
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError, pa.ArrowException) as error:
             if self._cancellation.error is not None:
                 raise self._cancellation.error from None
             snapshot.check_alive()
-            raise translate_duckdb_error(error) from error
+            raise translate_duckdb_error(_as_duckdb_error(error)) from error
         finally:
             snapshot.close()
         self.output.finish()
@@ -136,3 +136,19 @@ def _keep(
     cursor.register(source, reader)
     name = quoted(input_name(item.exchange_id))
     cursor.execute(f"CREATE TEMP TABLE {name} AS FROM {quoted(source)}")
+
+
+# What Arrow puts before the text of an error that came while rows were read.
+_ERROR_CLASSES: tuple[tuple[str, type[duckdb.Error]], ...] = (
+    ("Out of Memory Error", duckdb.OutOfMemoryException),
+    ("INTERRUPT Error", duckdb.InterruptException),
+    ("IO Error", duckdb.IOException),
+)
+
+
+def _as_duckdb_error(error: Exception) -> Exception:
+    """DuckDB's own class again: Arrow's C interface passes an error as text in an OSError."""
+    for prefix, error_class in _ERROR_CLASSES:
+        if not isinstance(error, duckdb.Error) and str(error).startswith(prefix):
+            return error_class(str(error))
+    return error

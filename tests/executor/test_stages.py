@@ -397,6 +397,28 @@ def test_an_error_on_one_node_is_the_querys(tmp_path: Path) -> None:
     in_cluster(tmp_path, test)
 
 
+def test_an_error_behind_the_first_rows(tmp_path: Path) -> None:
+    """DuckDB raises it through Arrow, as text, while the rows before it are on their way."""
+
+    async def test(cluster: MiniCluster) -> None:
+        load(cluster, 0, 200_000, "i AS k, i AS v")
+        failing = plan(
+            stage(
+                0,
+                "SELECT CASE WHEN a.k = 590000 THEN error('[22012] division by zero') "
+                'ELSE a.k::VARCHAR END AS k FROM "@scan:0" a',
+                cluster.ids,
+                result(),
+                ["k"],
+                scans=[scan(0, COLUMNS, [[0], [1], [2]])],
+            )
+        )
+        with pytest.raises(DivisionByZero):
+            await cluster.rows(failing)
+
+    in_cluster(tmp_path, test)
+
+
 def slow(cluster: MiniCluster) -> QueryPlan:
     """Works for hours on every node before its first row."""
     return gathered_sum(cluster, "(SELECT sum(i) FROM range(100000000000) r(i)) > a.k")
