@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from planner.algebra import Scalar
 from planner.dialect import duckdb_sql
@@ -24,7 +24,8 @@ def readable(scalar: Scalar, alias: str | None = None) -> str:
     return _QUOTED.sub(unquoted, duckdb_sql(scalar.node))
 
 
-def readable_all(scalars: Iterable[Scalar]) -> str:
+def conjunction_text(texts: Sequence[str]) -> str:
     """The conjunction as PostgreSQL's EXPLAIN shows it."""
-    texts = [readable(s) for s in scalars]
-    return f"({texts[0]})" if len(texts) == 1 else "(" + " AND ".join(f"({t})" for t in texts) + ")"
+    if len(texts) == 1:
+        return f"({texts[0]})"
+    return "(" + " AND ".join(f"({text})" for text in texts) + ")"

@@ -1,7 +1,7 @@
 """EXPLAIN: a plan, and what really happened, for people and for programs.
 
-`optimizer.explanation` names the operators while a plan is made; `explain_tree` writes them as text,
-`explain_json` as PostgreSQL's JSON.
+`optimizer.explanation` names the operators while a plan is made; `explain_tree` writes them as
+text, `explain_json` as PostgreSQL's JSON.
 """
 
 from planner.explain_json import explain_json

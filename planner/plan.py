@@ -24,7 +24,8 @@ class ExchangeKind(StrEnum):
 
     GATHER: all rows to the reader's one node. MERGE: the same, every producer's rows sorted by
     `sort`, and merged so. BROADCAST: all rows to every node of the reader. HASH: each row to
-    the reader's node number `hash(keys) % nodes`. RESULT: rows to the client (the root stage).
+    the reader's node number `hash(keys) % nodes`. RESULT: rows to the client (the root stage,
+    which runs on several nodes where the rows have no order).
     """
 
     GATHER = "gather"

@@ -112,12 +112,17 @@ class Distributor:
             Opaque: self._opaque,
         }
 
-    def physical(self, node: Node) -> tuple[Node, Distribution, float]:
-        """The cheapest plan whose rows end on one node, in the order the statement asks for."""
+    def physical(self, node: Node) -> tuple[Node, Distribution]:
+        """The cheapest plan, in the order the statement asks for. Rows that lie on several
+        nodes go to the client from there; ordered rows are always on one."""
+        ended = [localised(a, self.coordinator) for a in self.plan(node)]
         size = self._size(node)
-        ended = [gather(a, size, self._end_of(a)) for a in self.plan(node)]
-        chosen = best(ended)
-        return chosen.build(), chosen.distribution, chosen.cost
+        chosen = min(ended, key=lambda a: a.cost + self._sent(a, size))
+        return chosen.build(), chosen.distribution
+
+    def _sent(self, alternative: Alternative, size: Size) -> float:
+        """What it costs to bring the rows to the coordinator."""
+        return 0.0 if alternative.distribution.nodes == (self.coordinator,) else size.bytes
 
     def _end_of(self, alternative: Alternative) -> NodeId:
         where = alternative.distribution
@@ -481,7 +486,10 @@ class Distributor:
         target = next(
             (c.distribution.nodes[0] for c in chosen if c.distribution.pins), self.coordinator
         )
-        moved = [gather(c, s, target) for c, s in zip(chosen, sizes, strict=True)]
+        moved = [
+            best(gather(a, size, target) for a in ways)
+            for ways, size in zip(branches, sizes, strict=True)
+        ]
         return [self._combined(node, moved, single(target, pins))]
 
     def _combined(
@@ -555,10 +563,10 @@ class Distributor:
     def _shared(self, node: Shared) -> Alternatives:
         size = self._size(node.definition)
         self._profile(node)  # makes the shared profile known to its scans
-        source = best(self.plan(node.definition))
+        ways = self.plan(node.definition)
         if self._pinned_to is None:
-            self._pinned_to = self._end_of(source)
-        definition = gather(source, size, self._pinned_to)
+            self._pinned_to = self._end_of(best(ways))
+        definition = best(gather(a, size, self._pinned_to) for a in ways)
         found: Alternatives = []
         for body in self.plan(node.body):
             where = body.distribution

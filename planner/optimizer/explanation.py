@@ -6,7 +6,7 @@ format. Properties use PostgreSQL's own EXPLAIN keys where it has one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from planner.algebra import (
     Aggregate,
@@ -22,6 +22,7 @@ from planner.algebra import (
     OneRow,
     Opaque,
     Project,
+    Scalar,
     SetKind,
     SetOperation,
     Shared,
@@ -32,15 +33,17 @@ from planner.algebra import (
     TableExpression,
     TableScan,
     Window,
+    walk,
 )
-from planner.algebra_scalars import plain_column
-from planner.algebra_text import readable, readable_all
+from planner.algebra_scalars import equality, plain_column, substitute
+from planner.algebra_text import conjunction_text, readable
 from planner.explain_words import bytes_text
 from planner.optimizer.statistics import Estimator, width_of
 from planner.plan import ExchangeKind, PlanNote
 
 Properties = dict[str, str | int | float | list[str]]
 
+MAX_NESTING = 8
 _EXCHANGES = {
     ExchangeKind.GATHER: "Gather",
     ExchangeKind.MERGE: "Gather Merge",
@@ -58,17 +61,69 @@ _JOIN_TYPES = {
 
 
 def explanation_of(
-    node: Node, stage_of: Mapping[int, int], root_stage: int, estimator: Estimator, cost: float
+    node: Node,
+    logical: Node,
+    stage_of: Mapping[int, int],
+    root_stage: int,
+    estimator: Estimator,
 ) -> PlanNote:
-    """The notes of a physical plan. `stage_of` gives for an exchange's id() its stage."""
-    return _Noter(stage_of, estimator, cost).note(node, root_stage)
+    """The notes of a physical plan. `stage_of` gives for an exchange's id() its stage; the
+    logical plan tells what the columns stand for that only the planner named."""
+    words = _Words({**_definitions(node), **_definitions(logical)})
+    return _Noter(stage_of, estimator, words).note(node, root_stage)
+
+
+def _definitions(node: Node) -> dict[str, Scalar]:
+    """What each computed column with a name of the planner's own is."""
+    found: dict[str, Scalar] = {}
+    for part in walk(node):
+        items: tuple[Item, ...] = ()
+        if isinstance(part, Project):
+            items = part.items
+        elif isinstance(part, Aggregate):
+            items = (*part.keys, *part.aggregates)
+        elif isinstance(part, Window):
+            items = part.functions
+        found.update((i.name, i.scalar) for i in items if "~" in i.name and not i.is_plain)
+    return found
+
+
+class _Words:
+    """Scalars as text, with the planner's own columns written out."""
+
+    def __init__(self, definitions: Mapping[str, Scalar]) -> None:
+        self._definitions = definitions
+
+    def scalar(self, scalar: Scalar) -> str:
+        for _ in range(MAX_NESTING):
+            known = {n: self._definitions[n] for n in scalar.columns if n in self._definitions}
+            if not known:
+                break
+            scalar = substitute(scalar, known)
+        return readable(scalar)
+
+    def scalars(self, scalars: Iterable[Scalar]) -> list[str]:
+        return [self.scalar(s) for s in scalars]
+
+    def column(self, name: str) -> str:
+        found = self._definitions.get(name)
+        return self.scalar(found) if found is not None else name
+
+    def condition(self, scalars: Iterable[Scalar]) -> str:
+        return conjunction_text(self.scalars(scalars))
+
+    def sort(self, key: SortItem) -> str:
+        text = self.scalar(key.scalar) + (" DESC" if key.descending else "")
+        if key.nulls_first is not key.descending:
+            text += " NULLS FIRST" if key.nulls_first else " NULLS LAST"
+        return text
 
 
 class _Noter:
-    def __init__(self, stage_of: Mapping[int, int], estimator: Estimator, cost: float) -> None:
+    def __init__(self, stage_of: Mapping[int, int], estimator: Estimator, words: _Words) -> None:
         self._stage_of = stage_of
         self._estimator = estimator
-        self._cost = cost
+        self._words = words
 
     def note(self, node: Node, stage: int) -> PlanNote:
         """The operator and all below it."""
@@ -76,7 +131,7 @@ class _Noter:
             # As in PostgreSQL, a filter is a property of what it filters.
             inner = self.note(node.child, stage)
             key = "Filter" if "Join Type" not in inner.properties else "Join Filter"
-            added = {**inner.properties, key: readable_all(node.conditions)}
+            added = {**inner.properties, key: self._words.condition(node.conditions)}
             added["Plan Rows"] = round(self._estimator.profile(node).rows)
             return PlanNote(inner.node_type, inner.stage_id, added, inner.children)
         if isinstance(node, Project):
@@ -91,7 +146,9 @@ class _Noter:
         computed = [i for i in node.items if plain_column(i.scalar) is None]
         if not computed:
             return inner
-        properties: Properties = {"Output": [f"{i.name}: {readable(i.scalar)}" for i in computed]}
+        properties: Properties = {
+            "Output": [f"{i.name}: {self._words.scalar(i.scalar)}" for i in computed]
+        }
         return PlanNote("Result", stage, {**properties, **self._sizes(node)}, (inner,))
 
     def _sizes(self, node: Node) -> Properties:
@@ -117,15 +174,17 @@ class _Noter:
             case TableExpression():
                 return "Function Scan", {}
             case Join():
-                return _join_properties(node)
+                return _join_properties(node, self._words)
             case Aggregate():
-                return _aggregate_properties(node)
+                return _aggregate_properties(node, self._words)
             case DistinctOn():
-                return "Unique", {"Keys": [readable(k) for k in node.keys]}
+                return "Unique", {"Keys": self._words.scalars(node.keys)}
             case Window():
-                return "WindowAgg", {"Functions": [readable(f.scalar) for f in node.functions]}
+                return "WindowAgg", {
+                    "Functions": self._words.scalars(f.scalar for f in node.functions)
+                }
             case Sort():
-                return "Sort", {"Sort Key": [_sort_text(k) for k in node.keys]}
+                return "Sort", {"Sort Key": [self._words.sort(k) for k in node.keys]}
             case Limit():
                 return "Limit", _limit_properties(node)
             case SetOperation():
@@ -139,9 +198,9 @@ class _Noter:
     def _exchange_properties(self, node: Exchange) -> Properties:
         properties: Properties = {"Exchange": self._stage_of[id(node)]}
         if node.keys:
-            properties["Hash Key"] = list(node.keys)
+            properties["Hash Key"] = [self._words.column(k) for k in node.keys]
         if node.sort:
-            properties["Sort Key"] = [_sort_text(k) for k in node.sort]
+            properties["Sort Key"] = [self._words.sort(k) for k in node.sort]
         width = sum(width_of(c.type) for c in node.output)
         properties["Plan Bytes"] = round(self._estimator.profile(node.child).rows * width)
         return properties
@@ -173,11 +232,11 @@ def _scan_properties(node: TableScan) -> Properties:
     return properties
 
 
-def _join_properties(node: Join) -> tuple[str, Properties]:
+def _join_properties(node: Join, words: _Words) -> tuple[str, Properties]:
     properties: Properties = {"Join Type": _JOIN_TYPES[node.kind]}
-    equal = any(" = " in readable(c) for c in node.conditions)
+    equal = any(equality(c) is not None for c in node.conditions)
     if node.conditions:
-        properties["Hash Cond" if equal else "Join Filter"] = readable_all(node.conditions)
+        properties["Hash Cond" if equal else "Join Filter"] = words.condition(node.conditions)
     if node.choice is not None:
         moved = bytes_text(node.choice.moved_bytes)
         text = f"{node.choice.method}, moves {moved}"
@@ -186,7 +245,7 @@ def _join_properties(node: Join) -> tuple[str, Properties]:
     return ("Hash Join" if equal else "Nested Loop"), properties
 
 
-def _aggregate_properties(node: Aggregate) -> tuple[str, Properties]:
+def _aggregate_properties(node: Aggregate, words: _Words) -> tuple[str, Properties]:
     properties: Properties = {"Strategy": "Hashed" if node.keys else "Plain"}
     properties["Partial Mode"] = {
         AggregateStep.WHOLE: "Simple",
@@ -194,18 +253,19 @@ def _aggregate_properties(node: Aggregate) -> tuple[str, Properties]:
         AggregateStep.FINAL: "Finalize",
     }[node.step]
     if node.keys:
-        properties["Group Key"] = [readable(k.scalar) for k in node.keys]
+        properties["Group Key"] = words.scalars(k.scalar for k in node.keys)
     if node.sets:
         properties["Grouping Sets"] = [
-            "(" + ", ".join(readable(node.keys[i].scalar) for i in one) + ")" for one in node.sets
+            "(" + ", ".join(words.scalar(node.keys[i].scalar) for i in one) + ")"
+            for one in node.sets
         ]
     if node.aggregates:
-        properties["Aggregates"] = [_aggregate_text(a) for a in node.aggregates]
+        final = node.step is AggregateStep.FINAL
+        # The final step shows the aggregate that was asked for, not the sum of partial ones.
+        properties["Aggregates"] = [
+            words.column(a.name) if final else words.scalar(a.scalar) for a in node.aggregates
+        ]
     return "Aggregate", properties
-
-
-def _aggregate_text(item: Item) -> str:
-    return readable(item.scalar)
 
 
 def _limit_properties(node: Limit) -> Properties:
@@ -222,10 +282,3 @@ def _set_properties(node: SetOperation) -> tuple[str, Properties]:
         return "Append", {}
     command = node.kind.value.capitalize() + (" All" if node.all else "")
     return "SetOp", {"Command": command}
-
-
-def _sort_text(key: SortItem) -> str:
-    text = readable(key.scalar) + (" DESC" if key.descending else "")
-    if key.nulls_first is not key.descending:
-        text += " NULLS FIRST" if key.nulls_first else " NULLS LAST"
-    return text

@@ -46,6 +46,7 @@ from planner.optimizer.statistics import Estimator, Profile, Size, joined_rows
 MAX_EXACT = 10
 # Below so many relations a bound on the cost saves nothing.
 FEW = 5
+SWAPPED = {"broadcast left": "broadcast right", "broadcast right": "broadcast left"}
 
 PlanNode = Callable[[Node], list[Alternative]]
 
@@ -448,15 +449,13 @@ class JoinOrder:
     ) -> Alternative:
         def build() -> Node:
             first, second = plan.left.build(), plan.right.build()
-            method = plan.method
+            method, others = plan.method, considered(plans, plan)
             if sides.kind is JoinKind.INNER and sides.left.rows < sides.right.rows:
                 # The smaller side is hashed, which is the right one.
                 first, second = second, first
-                if method.startswith("broadcast"):
-                    method = f"broadcast {'left' if method.endswith('right') else 'right'}"
-            choice = JoinChoice(
-                method, plan.moved_bytes, considered(plans, plan), sides.result.rows
-            )
+                method = SWAPPED.get(method, method)
+                others = tuple((SWAPPED.get(m, m), amount) for m, amount in others)
+            choice = JoinChoice(method, plan.moved_bytes, others, sides.result.rows)
             joined: Node = Join(sides.kind, first, second, conditions, choice)
             return Filter(joined, late) if late else joined
 

@@ -20,18 +20,18 @@ def plan_query(bound: BoundQuery, context: PlannerContext) -> QueryPlan:
     """The distributed plan of a bound query; every bound query has one."""
     logical = logical_plan(bound)
     estimator = Estimator(context.catalog)
-    physical, where, cost = Distributor(context, estimator).physical(logical)
+    physical, where = Distributor(context, estimator).physical(logical)
     # Exchanges carry only what their readers need.
     physical = prune_columns(physical)
     stages = StageBuilder(estimator)
-    built = stages.build(physical, where.nodes[:1])
+    built = stages.build(physical, where.nodes)
     rows = estimator.profile(physical).rows
     return QueryPlan(
         built,
         bound.columns,
         context.catalog.version,
         tuple(sorted({r.source.id for r in bound.relations if isinstance(r.source, Table)})),
-        explanation_of(physical, stages.stage_of, len(built), estimator, cost),
+        explanation_of(physical, logical, stages.stage_of, len(built), estimator),
         rows,
     )
 

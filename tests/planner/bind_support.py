@@ -234,10 +234,28 @@ def _other_text(value: Any) -> str:
             return str(value)
         case _ if isinstance(value, tuple) and len(value) == 3:
             months, days, nanoseconds = value
-            return f"{months}m {days}d {nanoseconds // 1000}us"
+            return interval_text(months, days, nanoseconds // 1000)
         case dict():
             return "(" + ",".join("" if v is None else _other_text(v) for v in value.values()) + ")"
     return str(value)
+
+
+def interval_text(months: int, days: int, micros: int) -> str:
+    """PostgreSQL's style for intervals."""
+    years = int(months / 12)
+    out, negative = "", False
+    for count, unit in ((years, "year"), (months - years * 12, "mon"), (days, "day")):
+        if count:
+            sign = "+" if negative and count > 0 else ""
+            out += f"{' ' if out else ''}{sign}{count} {unit}{'' if count == 1 else 's'}"
+            negative = count < 0
+    if micros or not out:
+        seconds, rest = divmod(abs(micros), 1_000_000)
+        clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        clock += f".{rest:06d}".rstrip("0") if rest else ""
+        sign = "-" if micros < 0 else ("+" if negative else "")
+        out += f"{' ' if out else ''}{sign}{clock}"
+    return out
 
 
 def rounded(text: str, digits: int) -> Decimal:

@@ -204,11 +204,10 @@ class PlanCluster:
     def run_stages(self, plan: QueryPlan) -> pa.Table:
         sent: dict[int, dict[NodeId, pa.Table]] = {}
         readers = {i.exchange_id: stage for stage in plan.stages for i in stage.inputs}
-        assert len(plan.root.nodes) == 1
         for stage in plan.stages:
             outputs = [self._run_stage(stage, place, sent) for place in range(len(stage.nodes))]
             if stage.exchange.kind is ExchangeKind.RESULT:
-                return outputs[0]
+                return pa.concat_tables(outputs)
             sent[stage.exchange.id] = _exchanged(stage, outputs, readers[stage.exchange.id].nodes)
         raise AssertionError("a plan ends in its root stage")
 
@@ -218,9 +217,8 @@ class PlanCluster:
         node = stage.nodes[place]
         con = self.nodes[node].cursor()
         for scan in stage.scans:
-            con.execute(
-                f'CREATE OR REPLACE TEMP VIEW "@scan:{scan.id}" AS {self._scan_sql(scan, place, node)}'
-            )
+            text = self._scan_sql(scan, place, node)
+            con.execute(f'CREATE OR REPLACE TEMP VIEW "@scan:{scan.id}" AS {text}')
         for read in stage.inputs:
             rows = sent[read.exchange_id][node]
             assert rows.column_names == [c.name for c in read.columns]

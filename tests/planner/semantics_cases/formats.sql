@@ -1,0 +1,11 @@
+to_char(timestamp '2024-02-29 13:14:15.678', 'YYYY-MM-DD HH24:MI:SS.MS'), to_char(timestamp '2024-02-29 13:14:15.678', 'Mon DD, YYYY HH:MI PM'), to_char(date '2024-02-09', 'FMDD FMMonth YYYY')
+to_char(timestamp '2024-02-29 13:14:15', 'Day|Month|DY|dy|MON|RM'), to_char(timestamp '2024-02-29', 'DDD Q WW IW CC J D ID W'), to_char(timestamp '2024-02-29', 'DDth "of" Month')
+to_char(timestamptz '2024-02-29 13:14:15+00', 'YYYY TZ OF'), to_char(timestamp '2024-02-29 03:04:05.000678', 'US MS SSSS')
+to_char(1234.5, '9,999.99'), to_char(-1234.5, '9,999.99'), to_char(1234.5, 'FM9,999.00'), to_char(0.5, '9.99'), to_char(0.5, '0.99'), to_char(12, '00000'), to_char(12, '99999')
+to_char(-12, 'S999'), to_char(12, 'S999'), to_char(-12, '999MI'), to_char(-12, '999PR'), to_char(12, '999PR'), to_char(485, '"Good number:"999'), to_char(1234567, '9G999G999')
+to_char(12.4, 'FM990.99'), to_char(123456, '999'), to_char(485, 'RN'), to_char(485, 'FMRN'), to_char(0, '9'), to_char(0.1, '0.9'), to_char(148.5, '999.999'), to_char(482, '999th'), to_char(125::float8, '999D9'), to_char(12345, '999V99')
+to_char(0.00012, '9.99EEEE'), to_char(3, 'L99')
+to_date('2024-02-29', 'YYYY-MM-DD'), to_date('05 Dec 2000', 'DD Mon YYYY'), to_date('20240229', 'YYYYMMDD'), to_date('12/31/99', 'MM/DD/YY')
+to_timestamp('2024-02-29 13:14:15', 'YYYY-MM-DD HH24:MI:SS'), to_timestamp('05 Dec 2000 03:04 PM', 'DD Mon YYYY HH:MI PM')
+to_number('12,454.8-', '99G999D9S'), to_number('1234.56', '9999.99'), to_number('-12', '99'), to_number('$1,234.5', 'L9,999.9')
+to_char(c, '9990.00'), to_char(a, '999'), to_char(ts, 'YYYY"y"MM'), to_char(e, 'Dy DD') from t order by id
