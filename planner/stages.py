@@ -106,7 +106,9 @@ class _Sources:
         """The table name under which the stage reads the exchange."""
         number = self._builder.feed(node)
         columns = tuple(StageColumn(c.name, c.type) for c in node.output)
-        self.inputs.append(StageInput(number, columns, node.rescannable))
+        # Kept rows have a known count, without which DuckDB may reorder joins for the worse.
+        kept = node.rescannable or node.kind is ExchangeKind.BROADCAST
+        self.inputs.append(StageInput(number, columns, kept))
         return f"@input:{number}"
 
     def scan(self, node: TableScan, group: GroupScan) -> str:
