@@ -215,10 +215,10 @@ class ColumnarStore:
     # Meta tables.
 
     def _is_new(self) -> bool:
-        row = self._cursor.execute(
+        rows = self._cursor.execute(
             "SELECT count(*) FROM duckdb_tables() WHERE database_name = ?", [self.database]
-        ).fetchone()
-        return row == (0,)
+        ).fetchall()
+        return rows == [(0,)]
 
     def _create_meta(self) -> None:
         with self._transaction():

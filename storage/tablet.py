@@ -281,9 +281,9 @@ class Tablet(TabletReplica):
         with self._speaking(transaction_id):
             draft = self._drafts.setdefault(transaction_id, Draft())
             for piece in pieces(in_shape(change, schema)):
-                draft.add(piece)
-                if draft.size_bytes >= CHUNK_BYTES:
+                if draft.size_bytes and draft.size_bytes + piece.size_bytes > CHUNK_BYTES:
                     await self._log_chunk(transaction_id, draft)
+                draft.add(piece)
             if draft.error is not None:
                 raise draft.error
 
@@ -441,8 +441,11 @@ class Tablet(TabletReplica):
         aborted. A transaction that ended already, either way, is left as it is.
         """
         await self._lead()
-        self._drafts.pop(transaction_id, None)
+        draft = self._drafts.pop(transaction_id, None)
         self._doubts.pop(transaction_id, None)
+        if draft is not None and draft.in_flight:
+            # Chunks on their way would come to the log behind the end of their transaction.
+            await asyncio.wait(draft.in_flight)
         for instruction in self._participant.abandon(transaction_id):
             if isinstance(instruction, LogAbort):
                 abort = self._propose(Abort(transaction_id, instruction.decided))
@@ -620,7 +623,14 @@ class Tablet(TabletReplica):
         return transaction.term
 
     async def _validated(self, transaction_id: TransactionId) -> Draft:
-        """The draft, once its chunks are logged and its rows keep the unique constraints."""
+        """The draft, once its chunks are logged and its rows keep the unique constraints.
+
+        A transaction that cannot commit ends here, so that others need not wait for its lease.
+        """
+        with self._giving_up(transaction_id):
+            return await self._validate(transaction_id)
+
+    async def _validate(self, transaction_id: TransactionId) -> Draft:
         draft = self._drafts.setdefault(transaction_id, Draft())
         while draft.in_flight:
             await draft.in_flight.pop(0)

@@ -123,9 +123,9 @@ def find_present(
             f"SELECT {_texts(wanted.columns)} FROM {tables.current}"
             f" WHERE {' OR '.join([f'({one})'] * len(some))} LIMIT 1",
             [value for key in some for value in key],
-        ).fetchone()
-        if found is not None:
-            return unique_violation(wanted.schema, wanted.constraint, wanted.columns, found)
+        ).fetchall()
+        if found:
+            return unique_violation(wanted.schema, wanted.constraint, wanted.columns, found[0])
     return None
 
 
@@ -170,10 +170,11 @@ def _duplicate_among(
     cursor: duckdb.DuckDBPyConnection, columns: Sequence[str]
 ) -> tuple[str, ...] | None:
     listed = ", ".join(map(quote_name, columns))
-    return cursor.execute(
+    found = cursor.execute(
         f"SELECT {_texts(columns)} FROM (SELECT {listed} FROM new_rows"
         f" WHERE {_not_null(columns)} GROUP BY ALL HAVING count(*) > 1 LIMIT 1)"
-    ).fetchone()
+    ).fetchall()
+    return found[0] if found else None
 
 
 def _duplicate_with_current(
@@ -184,11 +185,12 @@ def _duplicate_with_current(
     if set(columns) == set(key):
         # A row put back under its own key meets nothing; mostly that leaves nothing to look up.
         new = f"(SELECT * FROM new_rows n ANTI JOIN deleted_keys d ON {_equal('n', 'd', key)})"
-    return cursor.execute(
+    found = cursor.execute(
         f"SELECT {_texts(columns, 'n.')} FROM {new} n JOIN {tables.current} f"
         f" ON {_equal('n', 'f', columns)} WHERE NOT EXISTS"
         f" (SELECT 1 FROM deleted_keys d WHERE {_equal('d', 'f', key)}) LIMIT 1"
-    ).fetchone()
+    ).fetchall()
+    return found[0] if found else None
 
 
 def _texts(columns: Sequence[str], prefix: str = "") -> str:
