@@ -6,8 +6,8 @@ whose registers merge across nodes: a register keeps the least `hash >> 10` of t
 `hash & 1023` is its number, which is a grouping DuckDB does fast, and from which the usual
 "most leading zeros" follows (Flajolet et al., 2007).
 
-Left out: samples and histograms; the cost is a scan of the table. After a load statistics are
-taken again only when enough rows came (`worth_analyzing`).
+Left out: samples and histograms; the cost is a scan of the table. `executor.load_watch` says
+when statistics are taken without being asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -32,7 +33,6 @@ from catalog.model import (
     View,
 )
 from cluster.errors import DqeError, UndefinedColumn
-from executor.coordinator import Coordinator
 from executor.execution import Execution, Result
 from executor.services import ExecutorServices
 from executor.stage_sql import quoted
@@ -53,12 +53,13 @@ from planner.plan import (
 from planner.statements import Analyze, ObjectName, Vacuum
 from storage.types import FLOAT8, INT8, TEXT, Kind, SqlType, type_length_bytes
 
+if TYPE_CHECKING:
+    from executor.coordinator import Coordinator
+
 REGISTERS = 1024
 _HASH_BITS = 64 - 10
 # Texts in statistics only order values roughly; long ones would bloat the catalog.
 BOUND_CHARACTERS = 256
-# After a load of fewer rows than this part of the table, statistics are left as they are.
-WORTHWHILE_FRACTION = 0.1
 _NUMERIC_BYTES = 16.0
 _ELEMENT_BYTES = 8
 
@@ -129,12 +130,6 @@ def _columns_named(table: Table, names: Sequence[str]) -> tuple[Column, ...]:
 
 
 # -- the work ---------------------------------------------------------------------------------
-
-
-def worth_analyzing(catalog: Catalog, table: Table, changed_rows: int) -> bool:
-    """Whether so many changed rows make the table's statistics worth taking again."""
-    known = catalog.statistics.get(table.id)
-    return known is None or changed_rows > known.rows * WORTHWHILE_FRACTION
 
 
 async def analyze_table(

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from catalog.model import NodeId
 from cluster.errors import CannotConnectNow, DqeError, InternalError, QueryCanceled
+from executor.load_watch import LoadWatch
 from executor.messages import (
     RESULT_READER,
     RUN_TASKS,
@@ -289,6 +290,7 @@ class Coordinator:
 
     def __init__(self, runner: StageRunner) -> None:
         self._runner = runner
+        self.load_watch = LoadWatch(runner.services, self)
 
     async def run_query(
         self,

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from executor.coordinator import Coordinator, QueryRun
 from executor.services import ExecutorServices
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.plan import QueryPlan, ResultColumn
 from storage.types import SqlType
+
+if TYPE_CHECKING:
+    from executor.coordinator import Coordinator, QueryRun
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from cluster.errors import (
     SyntaxError_,
 )
 from executor import session_statements
+from executor.changed_rows import report_changes
 from executor.coordinator import Coordinator
 from executor.cursors import Cursors
 from executor.execution import Execution, Notice, Result
@@ -287,6 +288,7 @@ class Session:
         with ExitStack() as stack:
             stack.enter_context(self.services.timestamps.held(execution.timestamp))
             result = await run_statement(execution, statement)
+            report_changes(execution, statement, result)
             release = stack.pop_all()
         on_close = result.on_close
 

@@ -430,6 +430,31 @@ def test_analyze_measures_every_column(tmp_path: Path) -> None:
     in_cluster(tmp_path, run, functions=True)
 
 
+def test_statistics_follow_loads(tmp_path: Path) -> None:
+    async def run(cluster: MiniCluster) -> None:
+        await cluster.define("create table t (k bigint primary key)")
+        node = cluster.nodes[0]
+        table = node.catalog.current.find_table("t")
+        assert table is not None
+        watch = node.coordinator.load_watch
+        watch.changed(table.id, 499)
+        await watch.settled()
+        assert table.id not in node.catalog.current.statistics
+        cluster.insert("t", pa.table({"k": pa.array(range(1000), pa.int64())}))
+        watch.changed(table.id, 1)
+        await watch.settled()
+        assert node.catalog.current.statistics[table.id].rows == 1000
+        cluster.insert("t", pa.table({"k": pa.array(range(1000, 1599), pa.int64())}))
+        watch.changed(table.id, 599)
+        await watch.settled()
+        assert node.catalog.current.statistics[table.id].rows == 1000
+        watch.changed(table.id, 1)
+        await watch.settled()
+        assert node.catalog.current.statistics[table.id].rows == 1599
+
+    in_cluster(tmp_path, run, functions=True)
+
+
 def test_explain(tmp_path: Path) -> None:
     async def run(cluster: MiniCluster) -> None:
         await cluster.define("create table t (k bigint primary key, v int)")
