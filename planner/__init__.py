@@ -1,0 +1,21 @@
+"""SQL text to distributed plan. Pure: the catalog goes in, a plan comes out; no clock, no I/O.
+
+In the order control flows:
+
+    dialect         sqlglot's two dialects as everything here uses them
+    parser          text to statements with PostgreSQL's grammar and our clauses
+    statements      one class a kind of statement
+    context         what the planner is given besides the statement
+    types           PostgreSQL's type rules; datum: values of parameters
+    functions       signatures and how a call finds the one it means
+    binder          names and types; a query as a tree that DuckDB would answer as PostgreSQL
+    semantics       the meaning of each family of types, written in DuckDB's SQL
+    macros, udfs    what every node's DuckDB must know for that
+    bound           the bound query, which the rest works on
+    algebra*        the bound tree as relational operators
+    optimizer       rewrites, join order, distribution
+    localise*       a table as its fragments, reduced to those needed
+    stages*, plan   stages and exchanges, and the plan they make
+    explain         the plan as text and JSON
+    ddl*, writes*   definitions as catalog commands; plans of INSERT, UPDATE, DELETE, COPY
+"""

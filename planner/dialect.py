@@ -10,6 +10,7 @@ Everything that parses SQL must get its dialect from this module.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -32,8 +33,23 @@ def _arrow(node: type[exp.Expression]) -> Callable[..., exp.Expression]:
     return build
 
 
+def _typed_literal(_parser: Any, this: exp.Expr, data_type: exp.Expr) -> exp.Expr:
+    """`date '2024-01-01'::text`: the type belongs to the literal, not to what follows it."""
+    literal = this
+    while isinstance(literal.this, exp.Expr):
+        literal = literal.this
+    typed = exp.Cast(this=literal.copy(), to=data_type)
+    if literal is this:
+        return typed
+    literal.replace(typed)
+    return this
+
+
 def _keep_calls_as_written() -> None:
     parser = cast(Any, PostgresParser)
+    parser.TYPE_LITERAL_PARSERS = dict.fromkeys(exp.DType, _typed_literal)
+    # It would read the first unit of `INTERVAL '1 day 02:00'` and drop the rest.
+    cast(Any, exp).INTERVAL_STRING_RE = re.compile("(?!)()()")
     parser.FUNCTIONS = {}
     parser.FUNCTION_PARSERS = {
         name: parse
@@ -74,10 +90,10 @@ def parse_statements(sql: str) -> list[exp.Expression | None]:
         raise SyntaxError_(str(error).split("\n")[0]) from error
 
 
-def parse_query(sql: str) -> exp.Query:
+def parse_query(sql: str) -> exp.Expr:
     """The one query of a text, such as a view's."""
     statements = [s for s in parse_statements(sql) if s is not None]
-    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+    if len(statements) != 1 or not isinstance(statements[0], (exp.Query, exp.Values)):
         raise SyntaxError_("a single query was expected")
     return statements[0]
 

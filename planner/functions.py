@@ -167,9 +167,15 @@ def _narrow(
         fitting = _best(fitting, lambda each: _preferred_count(each, arguments))
     if len(fitting) > 1:
         fitting = _by_unknown_category(fitting, arguments)
+    if len(fitting) > 1:
+        fitting = [e for e in fitting if not _is_polymorphic(e.signature)] or fitting
     if not fitting:
         return None
     return fitting[0] if len(fitting) == 1 else fitting
+
+
+def _is_polymorphic(each: Signature) -> bool:
+    return any(isinstance(pattern, Poly) for pattern in each.arguments)
 
 
 def _best(fitting: list[Resolution], score: Callable[[Resolution], int]) -> list[Resolution]:

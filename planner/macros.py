@@ -8,6 +8,18 @@ one that DuckDB has itself. What a macro cannot do is in `planner.udfs`.
 
 from __future__ import annotations
 
+from storage.types import Kind, SqlType, array_of, type_oid
+
+
+def _type_names() -> str:
+    """A CASE from type OIDs to names, as format_type gives them."""
+    kinds = [k for k in Kind if k not in (Kind.ARRAY, Kind.ANY)]
+    types = [SqlType(kind) for kind in kinds]
+    arrays = [array_of(t) for t in types if type_oid(array_of(t))]
+    whens = " ".join(f"WHEN {type_oid(t)} THEN '{t}'" for t in (*types, *arrays))
+    return f"CASE o {whens} END"
+
+
 _ZERO = "error('[22012] division by zero')"
 
 _NUMBERS = {
@@ -67,7 +79,12 @@ _NUMBERS = {
     "pg_to_hex8(a)": "lower(CASE WHEN a < 0 THEN hex(a) ELSE to_base(a, 16) END)",
     "pg_to_bin(a)": "CASE WHEN a < 0 THEN bin(a) ELSE to_base(a, 2) END",
     "pg_to_oct(a)": "to_base(a, 8)",
-    "pg_shift_left(a, n)": "CAST(a * (1::HUGEINT << n) AS BIGINT)",
+    "pg_factorial(a)": "factorial(CAST(a AS INTEGER))",
+    # Bits that are shifted out are gone, as in C; DuckDB refuses them.
+    "pg_low_bits(a, unit)": "(a % unit + unit) % unit",
+    "pg_signed_bits(a, unit)": "CASE WHEN a >= unit // 2 THEN a - unit ELSE a END",
+    "pg_shift_left(a, n, unit)": "pg_signed_bits(pg_low_bits("
+    "a::HUGEINT * (1::HUGEINT << n::HUGEINT), unit), unit)",
     **{
         f"pg_{name}d(a)": (
             f"{name}(radians(a))" if not name.startswith("a") else f"degrees({name}(a))"
@@ -99,6 +116,7 @@ _TEXT_OUTPUT = {
     " ELSE CAST(n AS VARCHAR) || ' ' || one || CASE WHEN n = 1 THEN '' ELSE 's' END END",
     # The whole months, days and microseconds of an interval, unnormalised.
     "pg_months(i)": "(datepart('year', i) * 12 + datepart('month', i))",
+    "pg_days(i)": "datepart('day', i)",
     "pg_micros(i)": "(datepart('hour', i) * 3600000000 + datepart('minute', i) * 60000000"
     " + datepart('microseconds', i))",
     "pg_clock_text(u)": "lpad(CAST(abs(u) // 3600000000 AS VARCHAR), 2, '0') || ':'"
@@ -122,7 +140,11 @@ _TEXT_OUTPUT = {
     " THEN '\"' || replace(replace(e, '\\', '\\\\'), '\"', '\\\"') || '\"' ELSE e END",
     "pg_array_text(a)": "CASE WHEN a IS NOT NULL THEN '{' || coalesce(array_to_string("
     "list_transform(a, lambda pg_e: pg_array_item(pg_e)), ','), '') || '}' END",
-    "pg_record_text(a)": "CAST(a AS VARCHAR)",
+    "pg_record_item(e)": "CASE WHEN e IS NULL THEN '' WHEN e = ''"
+    " OR regexp_matches(e, '[(),\"\\\\\\s]')"
+    " THEN '\"' || replace(replace(e, '\\', '\\\\'), '\"', '\"\"') || '\"' ELSE e END",
+    "pg_record_text(a)": "'(' || array_to_string(list_transform(a,"
+    " lambda pg_e: pg_record_item(pg_e)), ',') || ')'",
 }
 
 _TEXT_INPUT = {
@@ -262,6 +284,12 @@ _STRINGS = {
 }
 
 _TIMES = {
+    "pg_iso_text(t)": "strftime(t, '%Y-%m-%d %H:%M:%S.%f')",
+    "pg_offset_iso(m)": "CASE WHEN m < 0 THEN '-' ELSE '+' END"
+    " || lpad(CAST(abs(m) // 60 AS VARCHAR), 2, '0') || ':'"
+    " || lpad(CAST(abs(m) % 60 AS VARCHAR), 2, '0')",
+    "pg_interval_numbers(i)": "'@' || pg_months(i) || ' ' || datepart('day', i)"
+    " || ' ' || pg_micros(i)",
     "pg_make_date(y, m, d)": "make_date(y::BIGINT, m::BIGINT, d::BIGINT)",
     "pg_time_to_interval(t)": "to_microseconds(epoch_us(t))",
     "pg_interval_to_time(i)": "TIME '00:00:00' + to_microseconds(pg_micros(i) % 86400000000)",
@@ -275,10 +303,12 @@ _TIMES = {
     "pg_interval_of(m, d, u)": "to_months(CAST(m AS INTEGER)) + to_days(CAST(d AS INTEGER))"
     " + to_microseconds(CAST(u AS BIGINT))",
     # Fractions of months go to days, of days to microseconds (timestamp.c, interval_mul).
-    "pg_spread(m, d, u)": "pg_interval_of(trunc(m),"
-    " trunc(d + (m - trunc(m)) * 30),"
-    " round_even(u + (round(d + (m - trunc(m)) * 30, 9) - trunc(d + (m - trunc(m)) * 30))"
-    " * 86400000000, 0))",
+    "pg_spread_days(m, d, u, md, sec)": "pg_interval_of(trunc(m),"
+    " trunc(d) + trunc(md) + trunc(sec / 86400),"
+    " round_even(u + (sec - trunc(sec / 86400) * 86400) * 1000000, 0))",
+    "pg_spread_months(m, d, u, md)": "pg_spread_days(m, d, u, md,"
+    " round((d - trunc(d) + md - trunc(md)) * 86400, 6))",
+    "pg_spread(m, d, u)": "pg_spread_months(m, d, u, round((m - trunc(m)) * 30, 6))",
     "pg_multiply_interval(i, f)": "pg_spread(pg_months(i)::DOUBLE * f,"
     " datepart('day', i)::DOUBLE * f, pg_micros(i)::DOUBLE * f)",
     "pg_divide_interval(i, f)": f"CASE WHEN f = 0 AND i IS NOT NULL THEN {_ZERO}"
@@ -353,6 +383,13 @@ _ARRAYS = {
     " THEN coalesce(array_to_string(a, d), '') END",
     "pg_array_length(a, d)": "CASE WHEN d = 1 AND len(a) > 0 THEN CAST(len(a) AS INTEGER) END",
     "pg_array_lower(a, d)": "CASE WHEN d = 1 AND len(a) > 0 THEN 1 END",
+    "pg_array_ndims(a)": "CASE WHEN len(a) > 0 THEN 1 END",
+    "pg_array_positions(a, e)": "CAST(list_filter(range(1, len(a) + 1),"
+    " lambda pg_i: list_extract(a, pg_i) IS NOT DISTINCT FROM e) AS INTEGER[])",
+    "pg_array_sort(a)": "list_sort(a, 'ASC', 'NULLS LAST')",
+    "pg_trim_array(a, n)": "list_slice(a, 1, len(a) - n)",
+    "pg_overlap_any(a, b)": "list_has_any(list_filter(a, lambda pg_e: pg_e IS NOT NULL),"
+    " list_filter(b, lambda pg_e: pg_e IS NOT NULL))",
     "pg_array_dims(a)": "CASE WHEN len(a) > 0 THEN '[1:' || len(a) || ']' END",
     "pg_subscripts(a, d)": "CASE WHEN d = 1 THEN CAST(range(1, len(a) + 1) AS INTEGER[])"
     " ELSE [] END",
@@ -389,6 +426,10 @@ _OVER_UDFS = {
     " WHEN 'OBJECT' THEN pg_jsonb_text(CAST(j AS VARCHAR))"
     " WHEN 'ARRAY' THEN pg_jsonb_text(CAST(j AS VARCHAR)) ELSE CAST(j AS VARCHAR) END",
     "pg_jsonb(a)": "CAST(pg_jsonb_text(a) AS JSON)",
+    "pg_json_path(j, p)": "CAST(pg_json_at_path(CAST(j AS VARCHAR), p) AS JSON)",
+    "pg_to_number(a, f)": "CAST(pg_to_number_text(a, f) AS DECIMAL(38, 16))",
+    "pg_to_date(a, f)": "CAST(CAST(pg_parse_time_text(a, f) AS TIMESTAMP) AS DATE)",
+    "pg_to_timestamp(a, f)": "CAST(pg_parse_time_text(a, f) AS TIMESTAMP)",
     "pg_jsonb_to_numeric(j)": "CASE WHEN json_type(j) IN ('UBIGINT', 'BIGINT', 'DOUBLE',"
     " 'HUGEINT') THEN CAST(CAST(j AS VARCHAR) AS DECIMAL(38, 16)) WHEN j IS NOT NULL THEN"
     " error('[22023] cannot cast jsonb ' || pg_json_kind(j) || ' to type numeric') END",
@@ -409,7 +450,7 @@ _OVER_UDFS = {
     " ELSE a END",
     "pg_json_timestamp(a)": "'\"' || regexp_replace(regexp_replace(a, ' ', 'T'),"
     " '([+-][0-9]{2})$', '\\1:00') || '\"'",
-    "pg_json_spaced(a)": "CAST(to_json(a) AS VARCHAR)",
+    "pg_json_spaced(a)": "pg_json_row(CAST(to_json(a) AS VARCHAR))",
     "pg_json_pair(k, v)": "CAST(to_json(k) AS VARCHAR) || ' : ' || v",
     "pg_brackets(a)": "'[' || a || ']'",
     "pg_braces(a)": "'{ ' || a || ' }'",
@@ -438,12 +479,28 @@ _OVER_UDFS = {
 }
 
 
+_SYSTEM = {
+    "pg_size_text(n)": "CASE WHEN abs(n) < 10240 THEN n || ' bytes'"
+    " WHEN abs(n) < 10485248 THEN CAST(round(n / 1024.0) AS BIGINT) || ' kB'"
+    " WHEN abs(n) < 10736893952 THEN CAST(round(n / 1048576.0) AS BIGINT) || ' MB'"
+    " WHEN abs(n) < 10994579406848 THEN CAST(round(n / 1073741824.0) AS BIGINT) || ' GB'"
+    " ELSE CAST(round(n / 1099511627776.0) AS BIGINT) || ' TB' END",
+    "pg_value_size(a)": "CAST(strlen(CAST(a AS VARCHAR)) AS INTEGER)",
+    "pg_type_text(o)": _type_names(),
+    "pg_format_type(o, m)": "CASE WHEN o IS NULL THEN NULL WHEN m >= 4 AND o IN (1042, 1043)"
+    " THEN pg_type_text(o) || '(' || (m - 4) || ')'"
+    " WHEN m >= 4 AND o = 1700"
+    " THEN 'numeric(' || ((m - 4) >> 16) || ',' || ((m - 4) & 2047) || ')'"
+    " ELSE coalesce(pg_type_text(o), '???') END",
+}
+
+
 def _macro(head: str, body: str) -> str:
     return f"CREATE OR REPLACE MACRO {head} AS {body}"
 
 
 def _setup() -> tuple[str, ...]:
-    families = (_NUMBERS, _TEXT_OUTPUT, _TEXT_INPUT, _STRINGS, _TIMES, _ARRAYS)
+    families = (_NUMBERS, _TEXT_OUTPUT, _TEXT_INPUT, _STRINGS, _TIMES, _ARRAYS, _SYSTEM)
     return tuple(_macro(head, body) for family in families for head, body in family.items())
 
 

@@ -14,8 +14,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from cluster.errors import DqeError
 from planner.macros import OVER_UDFS_SQL
-from planner.semantics.text_json import normal_form
+from planner.semantics import formats, json_edits
+from planner.semantics.patterns import similar_to_regex, unescape_unicode
+from planner.semantics.text_json import normal_form, pretty_form
 
 Scalar = Callable[..., object]
 
@@ -32,13 +35,21 @@ def _columnwise(function: Scalar, result: pa.DataType) -> Callable[..., pa.Array
             if hashable and row in known:
                 values.append(known[row])
                 continue
-            value = None if any(v is None for v in row) else function(*row)
+            value = None if any(v is None for v in row) else _called(function, row)
             if hashable:
                 known[row] = value
             values.append(value)
         return pa.array(values, type=result)
 
     return apply
+
+
+def _called(function: Scalar, row: tuple[object, ...]) -> object:
+    """The function's value; its errors with their SQLSTATE in front, as our macros raise them."""
+    try:
+        return function(*row)
+    except DqeError as error:
+        raise ValueError(f"[{error.sqlstate}] {error.message}") from error
 
 
 def _with_arity(apply: Callable[..., pa.Array], count: int) -> Callable[..., pa.Array]:
@@ -50,6 +61,8 @@ def _with_arity(apply: Callable[..., pa.Array], count: int) -> Callable[..., pa.
             return lambda a, b: apply(a, b)
         case 3:
             return lambda a, b, c: apply(a, b, c)
+        case 4:
+            return lambda a, b, c, d: apply(a, b, c, d)
     raise AssertionError(f"no function has {count} arguments")
 
 
@@ -96,12 +109,43 @@ def regexp_matches(text: str, pattern: str, flags: str) -> list[list[str | None]
     return found if "g" in flags else found[:1]
 
 
+def _jsonb_set3(value: str, path: Sequence[str], new: str) -> str:
+    return json_edits.set_path(value, path, new, True)
+
+
+def _jsonb_insert3(value: str, path: Sequence[str], new: str) -> str:
+    return json_edits.insert_path(value, path, new, False)
+
+
 _TEXT = pa.string()
 _TEXTS = pa.list_(pa.string())
+_PATH = ("VARCHAR", "VARCHAR[]")
 FUNCTIONS: tuple[tuple[str, Scalar, tuple[str, ...], str, pa.DataType], ...] = (
     ("pg_jsonb_text", normal_form, ("VARCHAR",), "VARCHAR", _TEXT),
     ("pg_regexp_match3", regexp_match, ("VARCHAR",) * 3, "VARCHAR[]", _TEXTS),
     ("pg_regexp_matches3", regexp_matches, ("VARCHAR",) * 3, "VARCHAR[][]", pa.list_(_TEXTS)),
+    ("pg_jsonb_contains", json_edits.contains, ("VARCHAR",) * 2, "BOOLEAN", pa.bool_()),
+    ("pg_jsonb_concat", json_edits.concat, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
+    ("pg_jsonb_delete_key", json_edits.delete_key, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
+    ("pg_jsonb_delete_keys", json_edits.delete_keys, _PATH, "VARCHAR", _TEXT),
+    ("pg_jsonb_delete_index", json_edits.delete_index, ("VARCHAR", "INTEGER"), "VARCHAR", _TEXT),
+    ("pg_jsonb_delete_path", json_edits.delete_path, _PATH, "VARCHAR", _TEXT),
+    ("pg_jsonb_set3", _jsonb_set3, (*_PATH, "VARCHAR"), "VARCHAR", _TEXT),
+    ("pg_jsonb_set", json_edits.set_path, (*_PATH, "VARCHAR", "BOOLEAN"), "VARCHAR", _TEXT),
+    ("pg_jsonb_insert3", _jsonb_insert3, (*_PATH, "VARCHAR"), "VARCHAR", _TEXT),
+    ("pg_jsonb_insert", json_edits.insert_path, (*_PATH, "VARCHAR", "BOOLEAN"), "VARCHAR", _TEXT),
+    ("pg_jsonb_strip_nulls", json_edits.strip_nulls, ("VARCHAR",), "VARCHAR", _TEXT),
+    ("pg_jsonb_pretty", pretty_form, ("VARCHAR",), "VARCHAR", _TEXT),
+    ("pg_json_at_path", json_edits.at_path, _PATH, "VARCHAR", _TEXT),
+    ("pg_to_char_numeric", formats.number_to_char, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
+    ("pg_to_char_time", formats.time_to_char, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
+    ("pg_to_number_text", formats.to_number, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
+    ("pg_parse_time_text", formats.parse_time, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
+    ("pg_format", formats.format_text, ("VARCHAR", "VARCHAR[]"), "VARCHAR", _TEXT),
+    ("pg_similar_pattern", similar_to_regex, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
+    ("pg_unistr", unescape_unicode, ("VARCHAR",), "VARCHAR", _TEXT),
+    ("pg_array_items", formats.array_items, ("VARCHAR",), "VARCHAR[]", _TEXTS),
+    ("pg_json_row", formats.json_row, ("VARCHAR",), "VARCHAR", _TEXT),
 )
 
 

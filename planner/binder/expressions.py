@@ -124,8 +124,9 @@ class ExpressionBinder:
     # Names
 
     def column(self, node: exp.Column) -> exp.Expr:
-        position = build.error_position(node)
-        name, relation = _fold(node.this), node.args.get("table")
+        relation = node.args.get("table")
+        position = build.error_position(node.args.get("db") or relation or node)
+        name = _fold(node.this)
         if isinstance(node.this, exp.Star):
             raise SyntaxError_('syntax error at or near "*"', position=position)
         if relation is not None:

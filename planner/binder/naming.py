@@ -65,8 +65,6 @@ def _weak_name(node: exp.Expr) -> str | None:
             return "case"
         case exp.Interval():
             return "interval"
-        case exp.Boolean():
-            return "bool"
         case exp.Tuple():
             return "row"
         case exp.Concat():

@@ -19,6 +19,7 @@ from cluster.errors import (
     FeatureNotSupported,
     InvalidColumnReference,
     InvalidRowCountInLimitClause,
+    OtherError,
     SyntaxError_,
 )
 from planner.binder.calls import ordered
@@ -112,7 +113,7 @@ class QueryBinder:
         inner = QueryBinder(self.statement, self.common_tables, self.view_depth)
         return inner.bind(node, outer)
 
-    def view(self, query: exp.Query) -> Block:
+    def view(self, query: exp.Expr) -> Block:
         """A view's query: it sees no names of the block that uses it."""
         inner = QueryBinder(self.statement, None, self.view_depth + 1)
         return inner.bind(query, None)
@@ -230,7 +231,7 @@ class QueryBinder:
         unique = self.statement.unique_name(name)
         names = [_name(c) for c in cte.args["alias"].args.get("columns") or []]
         query = cte.this
-        if not isinstance(query, (exp.Query, exp.Subquery)):
+        if not isinstance(query, (exp.Query, exp.Subquery, exp.Values)):
             raise FeatureNotSupported("data-modifying statements in WITH are not supported")
         if recursive and isinstance(query, exp.Union) and _mentions(query.expression, name):
             block = self._recursive(name, unique, query, names, outer)
@@ -595,7 +596,9 @@ class QueryBinder:
             is_null = isinstance(bound, exp.Cast) and isinstance(bound.this, exp.Null)
             return None if is_null else bound
         if value < 0:
-            raise InvalidRowCountInLimitClause(f"{clause} must not be negative")
+            if clause is Clause.OFFSET:
+                raise OtherError("2201X", "OFFSET must not be negative")
+            raise InvalidRowCountInLimitClause("LIMIT must not be negative")
         return exp.Literal.number(value)
 
     # Assembly

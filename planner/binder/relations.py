@@ -348,8 +348,13 @@ class RelationBinder:
 
     def _unnest(self, node: exp.Unnest, before: Namespace, left: Namespace) -> Item:
         calls = [exp.Anonymous(this="unnest", expressions=[e.copy()]) for e in node.expressions]
-        table = exp.Table(alias=node.args.get("alias"))
-        table.set("ordinality", node.args.get("offset"))
+        alias, offset = node.args.get("alias"), node.args.get("offset")
+        if isinstance(offset, exp.Identifier) and alias is not None:
+            # The parser took the ordinality's name out of the alias list.
+            alias = alias.copy()
+            alias.append("columns", offset.copy())
+        table = exp.Table(alias=alias)
+        table.set("ordinality", bool(offset))
         return self._sets(table, list(calls), "unnest", before, left)
 
     def _rows_from(self, node: exp.Table, before: Namespace, left: Namespace) -> Item:
@@ -539,7 +544,7 @@ def _relation_columns(found: Table | SystemTable, unique: str) -> tuple[ScopeCol
 
 
 @lru_cache(maxsize=256)
-def _parsed_view(query: str) -> exp.Query:
+def _parsed_view(query: str) -> exp.Expr:
     return parse_query(query)
 
 

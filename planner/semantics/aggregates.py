@@ -23,6 +23,7 @@ from planner.semantics.numbers import divide
 from storage.types import (
     FLOAT8,
     INT8,
+    INTERVAL,
     JSON,
     JSONB,
     NUMERIC,
@@ -65,7 +66,8 @@ class AggregateCall:
         """DuckDB's aggregate of that name over the arguments, with the call's ORDER BY."""
         nodes = list(arguments or self.arguments)
         if self.distinct:
-            nodes = [exp.Distinct(expressions=nodes)]
+            # Only the first: sqlglot would make a row of several.
+            nodes[0] = exp.Distinct(expressions=[nodes[0]])
         if self.order:
             ordered = [each.copy() for each in self.order]
             nodes[-1] = exp.Order(this=nodes[-1], expressions=ordered)
@@ -92,6 +94,8 @@ def _sum(call: AggregateCall) -> exp.Expr:
             return call.plain(node, sum_shape(source))
         case Kind.FLOAT4:
             return build.cast_as(call.plain(node, FLOAT8), source)
+        case Kind.INTERVAL:
+            return _total_interval(call)
     return call.plain(node, source)
 
 
@@ -107,7 +111,10 @@ def _avg(call: AggregateCall) -> exp.Expr:
     if source.kind in (Kind.FLOAT4, Kind.FLOAT8, Kind.ANY):
         return call.plain(exp.Avg(this=call.first()), FLOAT8)
     if source.kind is Kind.INTERVAL:
-        return call.named("pg_avg_interval", source)
+        count = call.plain(exp.Count(this=call.first(), big_int=True), INT8)
+        rows = build.call("nullif", count, build.integer(0), type=INT8)
+        return build.call("pg_divide_interval", _total_interval(call), rows, type=INTERVAL)
+    total: exp.Expr
     if source.kind is Kind.NUMERIC:
         total = call.plain(exp.Sum(this=call.first()), sum_shape(source))
     else:
@@ -119,9 +126,25 @@ def _avg(call: AggregateCall) -> exp.Expr:
 
 def _extreme(node: type[exp.AggFunc]) -> AggregateRule:
     def rule(call: AggregateCall) -> exp.Expr:
-        return call.plain(node(this=call.arguments[0]), call.type)
+        argument = call.arguments[0]
+        same_kind = type_of(argument).kind is call.type.kind
+        result = type_of(argument) if same_kind else call.type
+        return call.plain(node(this=argument), result)
 
     return rule
+
+
+def _total_interval(call: AggregateCall) -> exp.Expr:
+    """The sum of intervals, part by part."""
+    parts = []
+    for name in ("pg_months", "pg_days", "pg_micros"):
+        part = build.call(name, call.arguments[0].copy(), type=INT8)
+        parts.append(call.plain(exp.Sum(this=part), HUGE))
+    return build.call("pg_interval_of", *parts, type=INTERVAL)
+
+
+def _regr_count(call: AggregateCall) -> exp.Expr:
+    return build.cast_as(call.named("regr_count", INT8), INT8)
 
 
 def _same(name: str) -> AggregateRule:
@@ -193,6 +216,12 @@ def to_json(node: exp.Expr, casts: Casts) -> exp.Expr:
             written = build.call("pg_json_timestamp", casts.to_text(node), type=TEXT)
         case Kind.TIMESTAMPTZ:
             written = build.call("pg_json_timestamp", casts.to_text(node), type=TEXT)
+        case Kind.RECORD if isinstance(node, exp.Tuple):
+            fields = [
+                exp.PropertyEQ(this=build.identifier(f"f{place}"), expression=each)
+                for place, each in enumerate(node.expressions, 1)
+            ]
+            written = build.call("pg_json_spaced", exp.Struct(expressions=fields), type=TEXT)
         case Kind.ARRAY | Kind.RECORD | Kind.ANY:
             written = build.call("pg_json_spaced", node, type=TEXT)
         case _:
@@ -243,6 +272,7 @@ RULES: dict[str, AggregateRule] = {
     "any_value": _same("any_value"),
     "array_agg": _array_agg,
     "string_agg": _string_agg,
+    "regr_count": _regr_count,
     "json_agg": _json_agg(JSON),
     "jsonb_agg": _json_agg(JSONB),
     "json_object_agg": _json_object_agg(JSON),
@@ -269,7 +299,6 @@ RULES: dict[str, AggregateRule] = {
             "covar_samp",
             "regr_avgx",
             "regr_avgy",
-            "regr_count",
             "regr_intercept",
             "regr_r2",
             "regr_slope",

@@ -42,6 +42,7 @@ from storage.types import (
     TIMESTAMPTZ,
     Kind,
     SqlType,
+    array_of,
     numeric_shape,
 )
 
@@ -62,6 +63,8 @@ class Casts:
             return node
         if source.kind is Kind.UNKNOWN:
             return self._resolve(node, target, how)
+        if same_type(source, target) and _is_bare(target):
+            return node  # widths and scales only narrow where they are asked for
         if target == ANY or source == ANY:
             return node if target == ANY else build.cast_as(node, target)
         if not can_cast(source, target, how):
@@ -154,7 +157,7 @@ class Casts:
             case Kind.REGCLASS | Kind.REGTYPE | Kind.REGPROC:
                 return self.registered_name(node)
             case Kind.RECORD:
-                return build.call("pg_record_text", node, type=TEXT)
+                return self._record_text(node)
             case _:
                 return build.cast_as(node, TEXT)
 
@@ -163,20 +166,37 @@ class Casts:
         return build.cast_as(node, TEXT)
 
     def _array_text(self, node: exp.Expr) -> exp.Expr:
-        source = type_of(node)
-        assert source.element is not None
-        element = build.column("e", None, source.element)
-        written = self.to_text(element)
-        texts = build.call(
-            "list_transform",
-            node,
-            exp.Lambda(this=written, expressions=[build.identifier("e")]),
-            type=TEXT,
-        )
-        return build.call("pg_array_text", texts, type=TEXT)
+        return build.call("pg_array_text", self.element_texts(node), type=TEXT)
+
+    def element_texts(self, node: exp.Expr) -> exp.Expr:
+        """An array's elements, each in its text form."""
+        element = type_of(node).element
+        if element is None or element == TEXT:
+            return node
+        variable = build.typed(build.identifier("pg_item"), element)
+        function = exp.Lambda(this=self.inner_text(variable), expressions=[variable.copy()])
+        return build.call("list_transform", node, function, type=array_of(TEXT))
+
+    def inner_text(self, node: exp.Expr) -> exp.Expr:
+        """The text form inside arrays, rows and concat(), where booleans are t and f."""
+        if type_of(node) == BOOL:
+            return build.call("pg_bool_letter", node, type=TEXT)
+        return self.to_text(node)
+
+    def _record_text(self, node: exp.Expr) -> exp.Expr:
+        if not isinstance(node, (exp.Struct, exp.Tuple)):
+            return build.cast_as(node, TEXT)
+        items = [
+            pair.expression if isinstance(pair, exp.PropertyEQ) else pair
+            for pair in node.expressions
+        ]
+        texts = build.list_of([self.inner_text(item.copy()) for item in items], array_of(TEXT))
+        return build.call("pg_record_text", build.cast_as(texts, array_of(TEXT)), type=TEXT)
 
     def _fit_text(self, node: exp.Expr, target: SqlType, how: Coercion) -> exp.Expr:
         source = type_of(node)
+        if target.kind is Kind.CHAR:
+            return build.call("left", node, build.integer(1), type=target)
         if target.length is None or (source.length or target.length + 1) <= target.length:
             if target.kind is Kind.BPCHAR and source.kind is not Kind.BPCHAR:
                 return build.call("pg_trim_blanks", node, type=target)
@@ -252,6 +272,10 @@ _TEXT_READERS = {
     Kind.INTERVAL: "pg_text_to_interval",
     Kind.UUID: "pg_text_to_uuid",
 }
+
+
+def _is_bare(sql_type: SqlType) -> bool:
+    return sql_type.length is None and sql_type.precision is None and sql_type.element is None
 
 
 def _to_numeric(node: exp.Expr, target: SqlType) -> exp.Expr:

@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 from planner.functions import Catalogue
-from planner.semantics import aggregates, numbers, sets, strings, times, windows
+from planner.semantics import (
+    aggregates,
+    arrays,
+    characters,
+    jsonb,
+    numbers,
+    sets,
+    strings,
+    system,
+    times,
+    windows,
+)
 
-FAMILIES = (numbers, strings, times, aggregates, sets, windows)
+FAMILIES = (
+    numbers,
+    strings,
+    characters,
+    times,
+    arrays,
+    jsonb,
+    aggregates,
+    windows,
+    sets,
+    system,
+)
 
 
 def _gathered() -> Catalogue:

@@ -182,7 +182,7 @@ def _read_text(text: str, sql_type: SqlType, _environment: Environment) -> exp.E
 
 def fitted_text(text: str, sql_type: SqlType, *, truncate: bool) -> str:
     """The text as varchar(n) or char(n) keeps it; 22001 where only blanks may be lost."""
-    length = sql_type.length
+    length = 1 if sql_type.kind is Kind.CHAR else sql_type.length
     if length is not None and len(text) > length:
         if not truncate and text[length:].strip(" "):
             raise StringDataRightTruncation(f"value too long for type {sql_type}")

@@ -16,10 +16,10 @@ from decimal import Decimal
 from sqlglot import exp
 
 from planner.bound import type_of
-from planner.functions import Call, Catalogue, signature
+from planner.functions import Call, Catalogue, Emit, signature
 from planner.semantics import build, literals
 from planner.semantics.casts import Casts
-from planner.semantics.rules import define, forms, natural
+from planner.semantics.rules import define, forms, natural, operator_node
 from planner.types import FLOAT_KINDS, INTEGER_KINDS, Coercion, as_numeric
 from storage.types import (
     FLOAT4,
@@ -34,6 +34,7 @@ from storage.types import (
 # A product whose scale leaves fewer whole digits than this is computed by `pg_multiply`.
 _MINIMUM_WHOLE_DIGITS = 16
 _DIVISION_SCALE = 16
+_LONGEST_LITERAL = 38
 _NARROW_DIGITS = 18  # what DuckDB keeps in 64 bits
 
 _NODES: dict[str, type[exp.Expr]] = {"+": exp.Add, "-": exp.Sub, "*": exp.Mul, "%": exp.Mod}
@@ -189,7 +190,10 @@ def number_literal(text: str) -> exp.Expr:
             return literals.constant(build.integer(value), value)
         if value < 2**63:
             return literals.constant(build.integer(value, INT8), value)
-    return literals.numeric_constant(Decimal(text.replace("_", "")))
+    number = Decimal(text.replace("_", ""))
+    if number.adjusted() >= _LONGEST_LITERAL:  # such as 1e308: no DECIMAL holds it
+        return literals.constant(build.cast_as(build.text(text), FLOAT8), float(text))
+    return literals.numeric_constant(number)
 
 
 def _rounded_shape(node: exp.Expr, digits: int) -> SqlType:
@@ -279,6 +283,7 @@ def register(catalogue: Catalogue) -> None:
     for kind in ("int2", "int4", "int8"):
         define(catalogue, f"abs({kind}) -> {kind}", natural("abs"))
         define(catalogue, f"mod({kind}, {kind}) -> {kind}", _modulo)
+        _register_bits(catalogue, kind)
     for kind in ("int4", "int8"):
         define(catalogue, f"gcd({kind}, {kind}) -> {kind}", forms("pg_gcd"))
         define(catalogue, f"lcm({kind}, {kind}) -> {kind}", forms("pg_lcm"))
@@ -317,7 +322,7 @@ def register(catalogue: Catalogue) -> None:
         define(catalogue, f"{name}d(float8) -> float8", natural(f"pg_{name}d"))
     define(catalogue, "atan2(float8, float8) -> float8", natural("atan2"))
     define(catalogue, "pi() -> float8", natural("pi"))
-    define(catalogue, "factorial(int8) -> numeric", forms("factorial", "DECIMAL(38,0)"))
+    define(catalogue, "factorial(int8) -> numeric", forms("pg_factorial", "DECIMAL(38,0)"))
     define(catalogue, "scale(numeric) -> int4", _minimal_scale)
     define(catalogue, "trim_scale(numeric) -> numeric", forms("", "DECIMAL(38,16)"))
     define(
@@ -356,6 +361,34 @@ _FLOAT_FUNCTIONS = (
     "lgamma",
 )
 _DEGREE_FUNCTIONS = ("sin", "cos", "tan", "asin", "acos", "atan")
+
+
+_BITS = {"int2": 16, "int4": 32, "int8": 64}
+
+
+def _register_bits(catalogue: Catalogue, kind: str) -> None:
+    for name, node in (("&", exp.BitwiseAnd), ("|", exp.BitwiseOr)):
+        define(catalogue, f"{name}({kind}, {kind}) -> {kind}", operator_node(node))
+    define(catalogue, f"#({kind}, {kind}) -> {kind}", natural("xor"))
+    define(catalogue, f"~({kind}) -> {kind}", operator_node(exp.BitwiseNot))
+    define(catalogue, f"<<({kind}, int4) -> {kind}", _shift_left(_BITS[kind]))
+    define(catalogue, f">>({kind}, int4) -> {kind}", _shift_right)
+
+
+def _shift_left(bits: int) -> Emit:
+    def emit(call: Call) -> exp.Expr:
+        value, count = call.arguments
+        unit = build.cast_as(build.text(str(2**bits)), NUMERIC, "HUGEINT")
+        shifted = build.call("pg_shift_left", value, count, unit, type=NUMERIC)
+        return build.cast_as(shifted, call.type)
+
+    return emit
+
+
+def _shift_right(call: Call) -> exp.Expr:
+    value, count = call.arguments
+    count = build.cast_as(count, call.type)
+    return build.cast_as(build.binary(exp.BitwiseRightShift, value, count, call.type), call.type)
 
 
 def _random(call: Call) -> exp.Expr:

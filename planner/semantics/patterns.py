@@ -11,7 +11,7 @@ import re
 
 from sqlglot import exp
 
-from cluster.errors import DataException, SyntaxError_
+from cluster.errors import OtherError, SyntaxError_
 from planner.semantics import build
 from planner.semantics.casts import Casts
 from planner.types import Coercion
@@ -48,13 +48,15 @@ def _like(
     if character is None:
         raise SyntaxError_("ESCAPE must be a constant")
     if len(character) > 1:
-        raise DataException(
-            "invalid escape string", hint="Escape string must be empty or one character."
+        raise OtherError(
+            "22025",
+            "invalid escape string",
+            hint="Escape string must be empty or one character.",
         )
     if not character or (pattern is not None and character not in pattern):
         return matched
     if pattern is not None and pattern.endswith(character) and not pattern.endswith(character * 2):
-        raise DataException("LIKE pattern must not end with escape character")
+        raise OtherError("22025", "LIKE pattern must not end with escape character")
     return build.typed(exp.Escape(this=matched, expression=build.text(character)), BOOL)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from planner.bound import type_of
 from planner.functions import Call, Catalogue
 from planner.semantics import build
 from planner.semantics.rules import define, natural, operator_node, table
 from planner.types import Coercion
-from storage.types import TEXT, Kind
+from storage.types import TEXT
 
 _TABLE = """
 lower(text) -> text
@@ -100,26 +99,18 @@ def _piped(node: exp.Expr) -> exp.Expr:
 
 
 def _concat(call: Call) -> exp.Expr:
-    parts = [call.casts.to_text(a) for a in _texts(call.arguments)]
+    parts = [call.casts.inner_text(a) for a in call.arguments]
     return build.call("concat", *parts, type=TEXT)
 
 
 def _concat_ws(call: Call) -> exp.Expr:
-    parts = [call.casts.to_text(a) for a in _texts(call.arguments)]
+    parts = [call.casts.inner_text(a) for a in call.arguments]
     return build.call("concat_ws", *parts, type=TEXT)
-
-
-def _texts(arguments: tuple[exp.Expr, ...]) -> list[exp.Expr]:
-    """Booleans print as t and f inside concat and format."""
-    return [
-        build.call("pg_bool_letter", a, type=TEXT) if type_of(a).kind is Kind.BOOL else a
-        for a in arguments
-    ]
 
 
 def _format(call: Call) -> exp.Expr:
     template, *arguments = call.arguments
-    texts = [call.casts.to_text(a) for a in _texts(tuple(arguments))]
+    texts = [call.casts.inner_text(a) for a in arguments]
     values = build.cast_as(exp.Array(expressions=texts), TEXT, "VARCHAR[]")
     return build.call("pg_format", template, values, type=TEXT)
 

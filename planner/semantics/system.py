@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sqlglot import exp
 
+from catalog.system_tables import objects
+from cluster.errors import FeatureNotSupported, UndefinedFunction, UndefinedObject, UndefinedTable
+from planner.bound import type_of
+from planner.functions import Call, Catalogue, Emit
 from planner.semantics import build, literals
 from planner.semantics.environment import Environment
+from planner.semantics.rules import define, natural
+from planner.types import REG_KINDS, named_type
 from storage.types import (
+    BOOL,
     DATE,
     INT4,
+    INT8,
     NAME,
+    OID,
+    REGCLASS,
     TEXT,
     TIME,
+    Kind,
     SqlType,
     array_of,
+    type_oid,
 )
 
 # Words that PostgreSQL lets stand without parentheses.
@@ -118,11 +131,300 @@ def schemas_constant(environment: Environment, *, implicit: bool) -> exp.Expr:
     return build.list_of([build.text(name, NAME) for name in names], array_of(NAME))
 
 
+# pg_class's OIDs of system catalogs, for `'pg_class'::regclass`.
+_SYSTEM_OIDS = {
+    "pg_type": 1247,
+    "pg_attribute": 1249,
+    "pg_proc": 1255,
+    "pg_class": 1259,
+    "pg_authid": 1260,
+    "pg_database": 1262,
+    "pg_tablespace": 1213,
+    "pg_am": 2601,
+    "pg_attrdef": 2604,
+    "pg_constraint": 2606,
+    "pg_description": 2609,
+    "pg_index": 2610,
+    "pg_namespace": 2615,
+    "pg_operator": 2617,
+    "pg_rewrite": 2618,
+    "pg_trigger": 2620,
+    "pg_extension": 3079,
+    "pg_collation": 3456,
+}
+
+
 def registered_name(node: exp.Expr, environment: Environment) -> exp.Expr:
     """The text of a regclass, regtype or regproc."""
-    return build.cast_as(node, TEXT)
+    kind = type_of(node).kind
+    if kind is Kind.REGTYPE:
+        return build.call("pg_format_type", node, build.null(INT4), type=TEXT)
+    found = object_text("regclass", node, environment)
+    return build.call("coalesce", found, build.cast_as(node.copy(), TEXT), type=TEXT)
+
+
+def object_text(function: str, node: exp.Expr, environment: Environment) -> exp.Expr:
+    """What a system function says of the object with that OID, from the catalog at hand."""
+    answers = [
+        each
+        for each in objects.object_texts(environment.context.catalog)
+        if each.function == function and each.text is not None
+    ]
+    if function == "regclass":
+        answers += [objects.ObjectText("regclass", oid, n) for n, oid in _SYSTEM_OIDS.items()]
+    oids = build.list_of([build.integer(each.oid, INT8) for each in answers], array_of(INT8))
+    texts = build.list_of([build.text(each.text or "") for each in answers], array_of(TEXT))
+    place = build.call("list_position", oids, build.cast_as(node, INT8), type=INT4)
+    return build.call("list_extract", texts, place, type=TEXT)
 
 
 def registered_cast(value: exp.Expr, target: SqlType, environment: Environment) -> exp.Expr | None:
-    """Casts from names to regclass and their like; None where the cast is an ordinary one."""
+    """Casts from names to regclass and its like; None where the cast is an ordinary one."""
+    if target.kind not in REG_KINDS:
+        return None
+    written = build.literal_text(value)
+    if written is None:
+        return None
+    return build.cast_as(build.integer(_oid_named(written, target, environment), INT8), target)
+
+
+def _oid_named(written: str, target: SqlType, environment: Environment) -> int:
+    plain = written.strip()
+    if plain.isdigit():
+        return int(plain)
+    if plain == "-":
+        return 0
+    if target.kind is Kind.REGTYPE:
+        return type_oid(_type_named(plain))
+    if target.kind is Kind.REGPROC:
+        raise UndefinedFunction(f'function "{written}" does not exist')
+    found = relation_oid(plain, environment)
+    if found is None:
+        raise UndefinedTable(f'relation "{written}" does not exist')
+    return found
+
+
+def _type_named(written: str) -> SqlType:
+    base = written.partition("(")[0]
+    return named_type(base + ("[]" if written.endswith("[]") and "(" in written else ""))
+
+
+def relation_oid(written: str, environment: Environment) -> int | None:
+    """The OID of the relation (or index) that a text names; None where there is none."""
+    parts = [
+        part[1:-1].replace('""', '"') if part.startswith('"') else part.lower()
+        for part in _NAME_PART.findall(written)
+    ]
+    name = parts[-1] if parts else ""
+    schemas = parts[:-1] or environment.search_path
+    catalog = environment.context.catalog
+    for schema in schemas:
+        if schema == "pg_catalog" and name in _SYSTEM_OIDS:
+            return _SYSTEM_OIDS[name]
+        found = catalog.find_table(name, schema) or catalog.find_view(name, schema)
+        if found is not None:
+            return objects.relation_oid(found.id)
+        for each in catalog.tables.values():
+            for unique in objects.unique_constraints(each):
+                if each.schema == schema and unique.name == name:
+                    return objects.index_oid(each, unique)
     return None
+
+
+_NAME_PART = re.compile(r'"(?:[^"]|"")*"|[^.]+')
+
+
+def _looked_up(function: str) -> Emit:
+    def emit(call: Call) -> exp.Expr:
+        return object_text(function, call.arguments[0], call.casts.environment)
+
+    return emit
+
+
+def _constant(value: exp.Expr) -> Emit:
+    def emit(_call: Call) -> exp.Expr:
+        return value.copy()
+
+    return emit
+
+
+def _first(call: Call) -> exp.Expr:
+    return build.cast_as(call.arguments[0], TEXT)
+
+
+def _setting(call: Call) -> exp.Expr:
+    name = build.literal_text(call.arguments[0])
+    if name is None:
+        raise FeatureNotSupported("current_setting needs a constant name")
+    settings = call.casts.environment.context.settings
+    value = settings.get(name.lower(), _DEFAULT_SETTINGS.get(name.lower()))
+    if value is not None:
+        return build.text(value)
+    if len(call.arguments) > 1:
+        return build.null(TEXT)
+    raise UndefinedObject(f'unrecognized configuration parameter "{name}"')
+
+
+_DEFAULT_SETTINGS = {
+    "server_version": "18.0",
+    "server_version_num": "180000",
+    "server_encoding": "UTF8",
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "search_path": '"$user", public',
+    "max_index_keys": "32",
+    "block_size": "8192",
+    "default_transaction_isolation": "read committed",
+    "transaction_isolation": "read committed",
+}
+
+
+def _to_regclass(call: Call) -> exp.Expr:
+    name = build.literal_text(call.arguments[0])
+    if name is None:
+        raise FeatureNotSupported("to_regclass needs a constant name")
+    found = relation_oid(name, call.casts.environment)
+    if found is None:
+        return build.null(REGCLASS)
+    return build.cast_as(build.integer(found, INT8), REGCLASS)
+
+
+def _visible(call: Call) -> exp.Expr:
+    """Whether the relation is found without its schema."""
+    environment = call.casts.environment
+    catalog = environment.context.catalog
+    hidden = [
+        objects.relation_oid(each.id)
+        for each in (*catalog.tables.values(), *catalog.views.values())
+        if each.schema not in environment.search_path
+    ]
+    if not hidden:
+        return build.boolean(True)
+    oids = [build.integer(oid, INT8) for oid in hidden]
+    inside = build.typed(exp.In(this=build.operand(call.arguments[0]), expressions=oids), BOOL)
+    return build.negation(inside)
+
+
+def register(catalogue: Catalogue) -> None:
+    """The system's information functions."""
+    for name in ("pg_get_constraintdef", "pg_get_indexdef", "pg_get_viewdef"):
+        for rest in ("", ", bool", ", int4, bool"):
+            define(catalogue, f"{name}(oid{rest}) -> text", _looked_up(name))
+    define(catalogue, "pg_get_partkeydef(oid) -> text", _looked_up("pg_get_partkeydef"))
+    define(catalogue, "pg_get_userbyid(oid) -> name", _looked_up("pg_get_userbyid"))
+    define(catalogue, "format_type(oid, int4) -> text", natural("pg_format_type"))
+    define(catalogue, "pg_table_is_visible(oid) -> bool", _visible)
+    define(catalogue, "to_regclass(text) -> regclass", _to_regclass)
+    for rest in ("", ", bool"):
+        define(catalogue, f"current_setting(text{rest}) -> text", _setting)
+        define(catalogue, f"pg_get_expr(text, oid{rest}) -> text", _first)
+    define(catalogue, "gen_random_uuid() -> uuid", _random_uuid)
+    define(catalogue, "uuidv4() -> uuid", _random_uuid)
+    define(catalogue, "pg_size_pretty(int8) -> text", natural("pg_size_text"))
+    define(catalogue, "pg_column_size(any) -> int4", natural("pg_value_size"))
+    for text, value in _constants().items():
+        define(catalogue, text, _constant(value))
+
+
+def _random_uuid(call: Call) -> exp.Expr:
+    node = build.call("gen_random_uuid", type=call.type)
+    node.meta["volatile"] = True
+    return node
+
+
+def _constants() -> dict[str, exp.Expr]:
+    """Functions that say the same of everything here."""
+    true, false, no_text = build.boolean(True), build.boolean(False), build.null(TEXT)
+    zero, utf8 = build.integer(0, INT8), build.text("UTF8", NAME)
+    rows: dict[str, exp.Expr] = {}
+    for name in (
+        "type",
+        "function",
+        "operator",
+        "collation",
+        "conversion",
+        "opclass",
+        "opfamily",
+        "ts_config",
+        "ts_dict",
+        "ts_parser",
+        "ts_template",
+        "statistics_obj",
+    ):
+        rows[f"pg_{name}_is_visible(oid) -> bool"] = true
+    for name in (
+        "table",
+        "any_column",
+        "schema",
+        "database",
+        "function",
+        "sequence",
+        "type",
+        "tablespace",
+        "language",
+    ):
+        for types in (
+            "oid, text",
+            "text, text",
+            "name, oid, text",
+            "name, text, text",
+            "oid, oid, text",
+        ):
+            rows[f"has_{name}_privilege({types}) -> bool"] = true
+    for types in ("oid, int2, text", "oid, text, text", "text, text, text", "text, int2, text"):
+        rows[f"has_column_privilege({types}) -> bool"] = true
+    for text in (
+        "obj_description(oid, name)",
+        "obj_description(oid)",
+        "shobj_description(oid, name)",
+        "col_description(oid, int4)",
+        "pg_tablespace_location(oid)",
+        "pg_get_serial_sequence(text, text)",
+        "pg_get_function_result(oid)",
+        "pg_get_function_arguments(oid)",
+        "pg_get_function_identity_arguments(oid)",
+        "pg_get_functiondef(oid)",
+        "pg_get_function_sqlbody(oid)",
+        "pg_get_ruledef(oid, bool)",
+        "pg_get_ruledef(oid)",
+        "pg_get_triggerdef(oid, bool)",
+        "pg_get_triggerdef(oid)",
+        "pg_get_statisticsobjdef_columns(oid)",
+        "pg_get_statisticsobjdef(oid)",
+        "pg_get_partition_constraintdef(oid)",
+        "pg_describe_object(oid, oid, int4)",
+        "pg_collation_for(any)",
+        "pg_relation_filepath(oid)",
+    ):
+        rows[f"{text} -> text"] = no_text
+    for text in (
+        "pg_relation_size(oid)",
+        "pg_relation_size(oid, text)",
+        "pg_table_size(oid)",
+        "pg_total_relation_size(oid)",
+        "pg_indexes_size(oid)",
+        "pg_database_size(oid)",
+        "pg_database_size(name)",
+        "pg_tablespace_size(oid)",
+        "pg_stat_get_numscans(oid)",
+        "pg_stat_get_tuples_inserted(oid)",
+    ):
+        rows[f"{text} -> int8"] = zero
+    for text in (
+        "pg_is_other_temp_schema(oid)",
+        "pg_relation_is_publishable(oid)",
+        "pg_relation_is_updatable(oid, bool)",
+        "pg_has_role(oid, text)",
+        "pg_has_role(name, text)",
+        "pg_has_role(name, name, text)",
+        "pg_has_role(oid, oid, text)",
+        "row_security_active(oid)",
+    ):
+        rows[f"{text} -> bool"] = true if "role" in text else false
+    rows["pg_my_temp_schema() -> oid"] = build.cast_as(build.integer(0), OID)
+    rows["pg_encoding_to_char(int4) -> name"] = utf8
+    rows["pg_char_to_encoding(name) -> int4"] = build.integer(6)
+    rows["pg_relation_filenode(oid) -> oid"] = build.cast_as(build.integer(0), OID)
+    return rows

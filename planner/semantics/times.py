@@ -10,6 +10,7 @@ from __future__ import annotations
 import calendar
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from sqlglot import exp
 
@@ -18,6 +19,7 @@ from planner.bound import type_of
 from planner.functions import Call, Catalogue
 from planner.semantics import build, literals
 from planner.semantics.rules import define, natural, table
+from planner.semantics.text_times import zone_named
 from storage.types import (
     DATE,
     FLOAT8,
@@ -299,17 +301,16 @@ def at_time_zone(call: Call) -> exp.Expr:
 
 
 def _at_named_zone(name: str, node: exp.Expr, call: Call) -> exp.Expr:
-    from planner.semantics.text_times import zone_named
-
     zone = zone_named(name)
-    if hasattr(zone, "key"):
+    if isinstance(zone, ZoneInfo):
         return build.call("timezone", build.text(zone.key), node, type=call.type)
     offset = zone.utcoffset(None) or timedelta()
     micros = int(offset.total_seconds() * 1_000_000)
     utc = build.call("timezone", build.text("UTC"), node, type=call.type)
     parts = literals.interval_constant((0, 0, abs(micros)))
     # A text in POSIX form counts west of Greenwich; an abbreviation, east.
-    east = (micros > 0) != name.strip()[0].isdigit()
+    is_posix = name.strip()[0] in "+-0123456789"
+    east = (micros > 0) is not is_posix
     to_local = call.type.kind is Kind.TIMESTAMP
     if not micros:
         return utc

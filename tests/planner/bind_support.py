@@ -32,6 +32,7 @@ from catalog.model import (
     UniqueConstraint,
     View,
 )
+from cluster.errors import DivisionByZero
 from planner import udfs
 from planner.binder import bind_query
 from planner.bound import BoundQuery
@@ -160,6 +161,8 @@ def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
     if any(t(wanted) for t in text):
         found = found.storage_type if isinstance(found, pa.BaseExtensionType) else found
         return any(t(found) for t in text)
+    if isinstance(wanted, pa.BaseExtensionType):  # uuid comes as text unless told otherwise
+        return pa.types.is_string(found) or found == wanted
     if pa.types.is_timestamp(wanted) and pa.types.is_timestamp(found):
         return (wanted.tz is None) == (found.tz is None)
     return bool(found == wanted)
@@ -176,6 +179,8 @@ def _divided(a: Any, b: Any, table: pa.Table, column: ResultColumn) -> str | Non
     """A stand-in for the coordinator: enough digits to compare with."""
     if a is None or b is None:
         return None
+    if b == 0:
+        raise DivisionByZero("division by zero")
     return format(Context(prec=60).divide(Decimal(a), Decimal(b)), "f")
 
 

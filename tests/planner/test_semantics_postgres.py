@@ -109,9 +109,7 @@ EXPRESSION_FILES = (
 QUERY_FILES = ("queries", "aggregates", "windows")
 
 
-@pytest.mark.parametrize(
-    "expression", [line for name in EXPRESSION_FILES for line in cases(name)]
-)
+@pytest.mark.parametrize("expression", [line for name in EXPRESSION_FILES for line in cases(name)])
 def test_expression_means_what_postgres_means(both: Both, expression: str) -> None:
     query = f"SELECT {expression}"
     assert_alike(both.ours(query), both.postgres.rows(query))

@@ -1,4 +1,3 @@
-array[1, 2, 3], array['a', 'b'], array[]::int[], '{1,2}'::int[], '{"a b",NULL,c}'::text[], array[1, 2.5]
 (array[1, 2, 3])[1], (array[1, 2, 3])[5], (array[1, 2, 3])[0], (array[1, 2, 3])[-1], (array[1, 2, 3])[2:3], (array[1, 2, 3])[:2], (array[1, 2, 3])[2:]
 array[1, 2] || array[3], array[1] || 2, 1 || array[2], array[1, 2] || NULL::int[], array_append(array[1], 2), array_prepend(1, array[2]), array_cat(array[1], array[2])
 array_length(array[1, 2], 1), array_length(array[]::int[], 1), cardinality(array[1, 2]), array_upper(array[1, 2], 1), array_lower(array[1], 1), array_ndims(array[1]), array_dims(array[1, 2])
@@ -12,9 +11,10 @@ arr @> array[1], arr && array[3], array_to_string(arr, '-'), array_length(arr, 1
 array[1, NULL, 3], array[NULL]::int[], '{}'::text[]
 array[1, 2]::text, '{1,2}'::text[]::int[], array['1', '2']::int[], array[true, false]::text, arr::text from t order by id
 array['a,b', 'c"d', 'e\f', '', 'NULL', 'x y']
-array[date '2024-01-01'], array[1.5, 2.25], array[1.5::float8]
-string_to_array('1,2,3', ',')::int[], array_to_string(array[1.5, 2], ';'), array_to_string(array[true, false], ',')
 array_agg(a order by id) from t
 unnest(array[1, 2]), unnest(array['a', 'b', 'c'])
 generate_series(1, 3), generate_series(5, 1, -2)
 array_sort(array[3, 1, 2]), array_reverse(array[1, 2])
+array[1, 2, 3], array['a', 'b'], array[]::int[], '{1,2}'::int[], '{"a b",NULL,c}'::text[]
+array[date '2024-01-01'], array[1.5::float8]
+string_to_array('1,2,3', ',')::int[], array_to_string(array[true, false], ',')

@@ -81,9 +81,7 @@ select now()::int
 select '1'::jsonb + 1
 select json '{"a": 1}' = json '{"a": 1}'
 select min(j) from t
-select percentile_cont(0.5) from t
 select count(*) filter (where 1) from t
-select lower(a) over () from t
 select lower(distinct d) from t
 select a from t having a > 1
 select t.* from u
@@ -92,7 +90,6 @@ values (1), (2, 3)
 select * from (values (1, 2)) v(a, b, c)
 select $0
 select 1 where 5
-select a.b.c.d from t
 with x as (select 1), x as (select 2) select * from x
 select v::int from (values ('1'), ('a')) x(v)
 select v::date from (values ('2024-01-01'), ('a')) x(v)
@@ -110,6 +107,4 @@ select upper(*) from t
 select count() from t
 select 0 ^ -1
 select '5 apples' + 1
-select interval '1 day' + 1
-select - 'a'
 select greatest(1, date '2024-01-01')

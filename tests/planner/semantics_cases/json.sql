@@ -10,7 +10,6 @@ to_json('x'::text), to_jsonb(1), to_jsonb(array[1, 2]), to_json(1.50), to_jsonb(
 jsonb_typeof('{"a": 1}'), jsonb_typeof('[1]'), jsonb_typeof('"x"'), jsonb_typeof('1.5'), jsonb_typeof('true'), jsonb_typeof('null'), json_typeof('1')
 jsonb_array_length('[1, 2, 3]'), json_array_length('[]'), jsonb_strip_nulls('{"a": null, "b": 1}'), jsonb_pretty('{"a": [1, 2]}')
 jsonb_extract_path('{"a": {"b": 1}}', 'a', 'b'), jsonb_extract_path_text('{"a": {"b": "x"}}', 'a', 'b')
-'{"a": 1}'::jsonb = '{"a":1}'::jsonb, '{"a": 1, "b": 2}'::jsonb = '{"b": 2, "a": 1}', '1'::jsonb = '1.0'::jsonb
 ('{"a": 5}'::jsonb -> 'a')::int, ('{"a": 1.5}'::jsonb ->> 'a')::numeric + 1, ('{"a": true}'::jsonb -> 'a')::bool, '"x"'::jsonb::text, '{"b":1,"a":2}'::jsonb::text, '1.50'::jsonb::numeric
 j, j -> 'a', j ->> 'a', j -> 'a' -> 2, j #>> '{a,2}', j ? 'a', j @> '{"a": 1}', j -> 1, j ->> 1, j::text from t order by id
 j -> 'a' is null, j ->> 'a' is null, jsonb_typeof(j), j || '{"z": 1}'::jsonb from t where jsonb_typeof(j) = 'object' order by id
@@ -21,3 +20,4 @@ row_to_json(row(1, 'a')), array_to_json(array[1, 2])
 jsonb_agg(a order by id) from t
 json_agg(a order by id) from t
 jsonb_object_agg(id, a) from t where a is not null
+'{"a": 1}'::jsonb = '{"a":1}'::jsonb, '{"a": 1, "b": 2}'::jsonb = '{"b": 2, "a": 1}'

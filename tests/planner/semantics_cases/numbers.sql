@@ -58,8 +58,6 @@ float8 '1.5', int '7', numeric '1.50'
 - (2 ^ 2), (-2) ^ 2
 mod(7.5, 2), mod(10::bigint, 3)
 1::bigint * 1::bigint, 4000000000 * 2
-0x1F, 0b101
-1_000
 pg_typeof(1 + 1.5), pg_typeof(sum(1)), pg_typeof(avg(1)), pg_typeof(1::int2 + 1), pg_typeof(7 / 2.0)
 pg_typeof(count(*)), pg_typeof(round(1.5)), pg_typeof(extract(year from date '2024-01-01'))
 pg_typeof(1::real * 2), pg_typeof(2 ^ 2), pg_typeof('a'), pg_typeof('a' || 'b'), pg_typeof(now() - now())
@@ -68,3 +66,5 @@ sinh(1.0), cosh(1.0), tanh(1.0)
 sind(30), cosd(60), tand(45)
 0.1 + 0.2, 1.1 * 3
 5.0 / 2.0, 5 / 2.0, 5.00 / 3
+0x1F
+2 & 3, (5::bigint) | 2, 1::int2 << 3, -1 << 2, -8 >> 1, 1 << 31

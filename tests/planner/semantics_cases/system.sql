@@ -4,4 +4,3 @@ format_type(23, -1), format_type(1043, 14), format_type(1700, 655366), format_ty
 pg_table_is_visible('pg_class'::regclass), 'pg_class'::regclass::oid, 'pg_type'::regclass::text, 'int4'::regtype, 'integer'::regtype::oid, 1259::regclass
 pg_encoding_to_char(6), current_setting('server_encoding'), has_table_privilege('t', 'select'), obj_description(1, 'pg_class')
 pg_get_userbyid(10) is not null, pg_size_pretty(1024::bigint), pg_size_pretty(1048576000::bigint)
-1 collate "default", 'a' collate "C", 'a' collate pg_catalog."default"

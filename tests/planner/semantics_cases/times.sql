@@ -28,7 +28,6 @@ date 'January 8, 1999', date '1/8/1999', date '19990108', date '8-Jan-1999', dat
 time '10:00' + interval '1 hour', time '23:00' + interval '2 hours', time '10:00' - time '08:30', time '04:05 PM'
 date '2024-01-01' + time '10:00', timestamp '2024-01-01 10:00'::date, timestamp '2024-01-01 10:00'::time, timestamptz '2024-01-01 10:00+00'::date
 date '2024-01-01' = timestamp '2024-01-01 00:00', date '2024-01-01' < timestamptz '2024-01-01 00:01+00', timestamp '2024-01-01' between date '2023-12-31' and date '2024-01-01'
-'2024-01-01' < date '2024-01-02', date '2024-01-01' + '1 day', timestamp '2024-01-01' - '1 hour'::interval
 interval '1 month' = interval '30 days', interval '1 day' > interval '23 hours'
 date '0001-01-01', date '9999-12-31', timestamp '2024-01-01 00:00:00.000001', timestamp '2024-01-01 23:59:59.999999'
 '2024-02-29'::date::text, '2024-02-29 10:00:00.5'::timestamp::text, '2024-02-29 10:00+00'::timestamptz::text, '10:00'::time::text
@@ -43,3 +42,5 @@ extract(epoch from ts), extract(second from ti), extract(hour from tz), extract(
 date_trunc('month', e), date_trunc('hour', ts), date_trunc('day', tz) from t order by id
 age(ts, timestamp '2020-05-06 07:08:09'), age(timestamp '2020-05-06 07:08:09', ts) from t order by id
 to_char(interval '15h 2m 12s', 'HH24:MI:SS'), to_char(timestamp '2024-02-29 13:14:15', 'HH12:MI AM')
+'2024-01-01' < date '2024-01-02', timestamp '2024-01-01' - '1 hour'::interval, interval '1 month' + date '2024-01-31'
+date '2024-01-01'::text, timestamp '2024-01-01 10:00'::date, date '2024-02-01'::timestamp
