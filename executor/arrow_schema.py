@@ -35,6 +35,8 @@ _TYPES: dict[str, Callable[[], pa.DataType]] = {
     "DATE": pa.date32,
     "TIME": lambda: pa.time64("us"),
     "TIMESTAMP": lambda: pa.timestamp("us"),
+    # DuckDB names the session's zone; the instants are the same, so the cast costs nothing.
+    "TIMESTAMP WITH TIME ZONE": lambda: pa.timestamp("us", "UTC"),
     "INTERVAL": pa.month_day_nano_interval,
     "UUID": pa.uuid,
     "JSON": lambda: pa.json_(pa.string()),

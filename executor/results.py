@@ -97,15 +97,37 @@ def _as_declared(array: pa.Array, sql_type: SqlType) -> pa.Array:
 
 
 def plain_array(array: pa.Array) -> pa.Array:
-    """The array without DuckDB's lossless extension types, uuid excepted."""
+    """The array without DuckDB's lossless extension types, uuid excepted; lists and rows
+    inside and out."""
     arrow_type = array.type
-    if not isinstance(arrow_type, pa.BaseExtensionType) or isinstance(arrow_type, pa.UuidType):
+    if isinstance(arrow_type, pa.BaseExtensionType):
+        return _plain_extension(array)
+    if pa.types.is_list(arrow_type):
+        return _plain_list(array)
+    if pa.types.is_struct(arrow_type):
+        fields = [plain_array(field) for field in array.flatten()]
+        if all(new.type == old.type for new, old in zip(fields, arrow_type, strict=True)):
+            return array
+        names = [field.name for field in arrow_type]
+        return pa.StructArray.from_arrays(fields, names=names, mask=array.is_null())
+    return array
+
+
+def _plain_extension(array: pa.ExtensionArray) -> pa.Array:
+    if isinstance(array.type, pa.UuidType):
         return array
-    if isinstance(arrow_type, pa.Bool8Type):
+    if isinstance(array.type, pa.Bool8Type):
         return pc.not_equal(array.storage, 0)
-    if "hugeint" in str(arrow_type):
+    if "hugeint" in str(array.type):
         return _decimal_of_hugeint(array.storage)
     return array.storage
+
+
+def _plain_list(array: pa.ListArray) -> pa.Array:
+    values = plain_array(array.values)
+    if values.type == array.type.value_type:
+        return array
+    return pa.ListArray.from_arrays(array.offsets, values, mask=array.is_null())
 
 
 def _decimal_of_hugeint(storage: pa.FixedSizeBinaryArray) -> pa.Array:

@@ -30,7 +30,7 @@ from catalog.model import (
     TabletId,
 )
 from catalog.state import CatalogState
-from cluster.errors import DqeError
+from cluster.errors import DqeError, ObjectNotInPrerequisiteState
 from cluster.rpc import RpcNode
 from cluster.runtime import ProductionRuntime, run_production
 from cluster.transport import TcpTransport
@@ -101,11 +101,18 @@ class FakeStorage:
                 self.database.execute(statement)
             udfs.register(self.database)
         self.open_snapshots = 0
+        self.refuse_next = 0
+        self.on_refusal: Callable[[], Awaitable[None]] | None = None
         self.lock = threading.Lock()
 
     async def open_snapshot(
         self, reads: Sequence[tuple[int, int]], timestamp: int, deadline_s: float
     ) -> FakeSnapshot:
+        if self.refuse_next:
+            self.refuse_next -= 1
+            if self.on_refusal is not None:
+                await self.on_refusal()
+            raise ObjectNotInPrerequisiteState("a fragment is not on this node")
         with self.lock:
             self.open_snapshots += 1
         return FakeSnapshot(self)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from mini_cluster import MiniCluster, in_cluster
 
+from catalog.commands import CreateSchema
 from cluster.errors import (
     ActiveSqlTransaction,
     DivisionByZero,
@@ -23,6 +24,7 @@ from cluster.errors import (
     InvalidSavepointSpecification,
     InvalidSqlStatementName,
     NoActiveSqlTransaction,
+    ObjectNotInPrerequisiteState,
     QueryCanceled,
     ReadOnlySqlTransaction,
     SyntaxError_,
@@ -381,6 +383,25 @@ def test_statement_timeout(tmp_path: Path) -> None:
         assert await client.ask("select 1") == [("1",)]
 
     with_client(tmp_path, test)
+
+
+def test_a_query_whose_fragments_moved_is_planned_again(tmp_path: Path) -> None:
+    async def run(cluster: MiniCluster) -> None:
+        await cluster.define("create table t (k bigint primary key)")
+        client = Client(cluster.session())
+        first = cluster.nodes[0]
+        first.storage.refuse_next = 1
+        # The catalog has not moved: the error is the statement's.
+        await client.refused("select count(*) from t", ObjectNotInPrerequisiteState)
+
+        async def move() -> None:
+            await first.catalog.execute(CreateSchema("moved"))
+
+        first.storage.refuse_next = 1
+        first.storage.on_refusal = move
+        assert await client.ask("select count(*) from t") == [("0",)]
+
+    in_cluster(tmp_path, run, functions=True)
 
 
 # -- ANALYZE, EXPLAIN, system tables ----------------------------------------------------------
