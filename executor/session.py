@@ -213,6 +213,7 @@ class Session:
             limit.done = True
             self.fail_transaction()
             raise
+        del self._notices[:-NOTICES_KEPT]
         if prepared.columns is not None and result.columns is not None:
             result = as_described(result, prepared.columns)
         if result.rows is None:

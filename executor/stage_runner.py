@@ -319,6 +319,13 @@ class StageRunner:
             # The producer's node went away while this end waited for room in the inbox.
             query.cancellation.fail(node_lost(request.producer, context.peer_address, None))
             raise
+        except Exception as error:
+            # What a peer sent made no sense (an unknown stage, one producer too many): the
+            # query would wait for ever for what it did not send.
+            query.cancellation.fail(
+                InternalError(f"an exchange from node {request.producer} broke: {error!r}")
+            )
+            raise
 
     async def _find(self, query_id: str) -> NodeQuery | None:
         """The query, waiting for its tasks to arrive; None when it has ended here."""

@@ -16,8 +16,12 @@ from cluster.errors import (
     CannotConnectNow,
     ConfigurationLimitExceeded,
     DivisionByZero,
+    DqeError,
+    InternalError,
     QueryCanceled,
 )
+from executor.messages import OPEN_EXCHANGE, OpenExchange
+from executor.outbox import SCHEMA_HEADER
 from executor.stage_threads import StageThreads
 from planner.plan import Exchange, ExchangeKind, HostOperation, QueryPlan, ResultColumn, SortKey
 from storage.types import INT8, NUMERIC, Kind
@@ -415,6 +419,26 @@ def test_an_error_behind_the_first_rows(tmp_path: Path) -> None:
         )
         with pytest.raises(DivisionByZero):
             await cluster.rows(failing)
+
+    in_cluster(tmp_path, test)
+
+
+def test_a_peer_that_sends_nonsense_ends_the_query(tmp_path: Path) -> None:
+    async def test(cluster: MiniCluster) -> None:
+        load(cluster, 0, 10, "i AS k, i AS v")
+        running = asyncio.ensure_future(cluster.rows(slow(cluster)))
+        while any(not node.runner.threads.admitted for node in cluster.nodes):
+            await asyncio.sleep(0.001)
+        first, second = cluster.nodes[:2]
+        request = OpenExchange(first.runner.running[0], 1, 1, second.id)
+        stream = await second.rpc.open_stream(first.address, OPEN_EXCHANGE, request)
+        async with stream:
+            await stream.send(b"this is no schema", SCHEMA_HEADER)
+            with pytest.raises(DqeError):
+                await stream.receive()
+        with pytest.raises(InternalError):
+            await running
+        await cluster.settled()
 
     in_cluster(tmp_path, test)
 
