@@ -1,9 +1,8 @@
 """COPY's text and csv split into fields, exactly as PostgreSQL splits them, without a loop.
 
-A block of bytes is looked at as a numpy array. In csv a quote toggles "inside" wherever it
-stands; in text a backslash escapes the byte behind it. Delimiters and newlines that are neither
-inside nor escaped are structural, and between two structural bytes lies a field. All fields of a
-block become one Arrow array; a column is every n-th of them.
+`copy_structure` finds the delimiters and newlines that separate (in csv a quote opens and closes
+wherever it stands, in text a backslash escapes the byte behind it); between two of them lies a
+field. All fields of a block become one Arrow array; a column is every n-th of them.
 
 What follows the last structural newline is left for the next block. Line numbers count physical
 lines, those inside quotes included, as PostgreSQL's do.
@@ -18,16 +17,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.errors import BadCopyFileFormat, DqeError
+from executor.copy_structure import (
+    RETURN,
+    Mask,
+    Positions,
+    Structure,
+    csv_structure,
+    escaped,
+    quoted,
+    text_structure,
+)
 from planner.statements import CopyFormat, CopyOptions
 
-Positions = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-_NEWLINE, _RETURN, _BACKSLASH = 10, 13, 92
 # PostgreSQL shows at most this much of a line.
 _SHOWN_CHARACTERS = 100
 _END_OF_DATA = b"\\."
@@ -99,6 +103,7 @@ class Splitter:
         self._escape = ord(options.escape)
         self._line = 1
         self._carriage_returns: bool | None = None
+        self._returns_alone = False
         self.ended = False  # text's \. was met; what follows does not count
 
     # -- lines
@@ -110,9 +115,8 @@ class Splitter:
         if not len(newlines):
             return None
         end = int(newlines[0])
-        delimiters = structure.delimiters[structure.delimiters < end]
-        starts = [0, *(int(d) + 1 for d in delimiters)]
-        ends = [*(int(d) for d in delimiters), end]
+        ends = structure.breaks[structure.breaks <= end].tolist()
+        starts = [0, *(place + 1 for place in ends[:-1])]
         names = [self._plain(data[s:e].rstrip(b"\r")) for s, e in zip(starts, ends, strict=True)]
         self._line += data.count(b"\n", 0, end + 1)
         return names, data[end + 1 :]
@@ -129,8 +133,7 @@ class Splitter:
         """The whole rows in the data, and the bytes left over. `last`: no more will come."""
         if last and data and not data.endswith(b"\n"):
             data += b"\r\n" if self._carriage_returns else b"\n"
-        if b"\r" in data and b"\n" not in data:
-            data = data.replace(b"\r", b"\n")  # the line ends of old Macintoshes
+        data = self._without_bare_returns(data)
         structure = self._structure(data)
         if last and structure.open_quote:
             raise self._unterminated(data, structure)
@@ -144,7 +147,18 @@ class Splitter:
         self._line += data.count(b"\n", 0, end)
         return block, (b"" if self.ended else data[end:])
 
-    def _unterminated(self, data: bytes, structure: _Structure) -> BadStructure:
+    def _without_bare_returns(self, data: bytes) -> bytes:
+        """Lines that end in carriage returns alone, as if they ended in newlines."""
+        if self._carriage_returns is None and not self._returns_alone:
+            first = data.find(b"\r")
+            following = data[first + 1 : first + 2]
+            before = data[:first] if first >= 0 else b"\n"
+            quoted = self._is_csv and before.count(self._quote) % 2 == 1
+            ends_line = b"\n" not in before and not quoted
+            self._returns_alone = ends_line and following not in (b"", b"\n")
+        return data.replace(b"\r", b"\n") if self._returns_alone else data
+
+    def _unterminated(self, data: bytes, structure: Structure) -> BadStructure:
         start = int(structure.newlines[-1]) + 1 if len(structure.newlines) else 0
         line = self._line + data.count(b"\n") - 1
         text = shown(data[start:].rstrip(b"\r\n").decode(errors="replace"))
@@ -159,85 +173,35 @@ class Splitter:
                 return newlines[:place]
         return newlines
 
-    def _structure(self, data: bytes) -> _Structure:
-        array = np.frombuffer(data, dtype=np.uint8)
-        delimiters = np.flatnonzero(array == self._delimiter)
-        newlines = np.flatnonzero(array == _NEWLINE)
+    def _structure(self, data: bytes) -> Structure:
         if self._is_csv:
-            return self._csv_structure(data, array, delimiters, newlines)
-        return self._text_structure(data, array, delimiters, newlines)
+            return csv_structure(data, self._delimiter, self._quote, self._escape)
+        return text_structure(data, self._delimiter)
 
-    def _text_structure(
-        self, data: bytes, array: npt.NDArray[np.uint8], delimiters: Positions, newlines: Positions
-    ) -> _Structure:
-        if b"\\" not in data:
-            return _Structure(delimiters, newlines)
-        backslashes = np.flatnonzero(array == _BACKSLASH)
-        active = _active_escapes(backslashes)
-        return _Structure(
-            _without(delimiters, active + 1), _without(newlines, active + 1), escapes=active
-        )
-
-    def _csv_structure(
-        self, data: bytes, array: npt.NDArray[np.uint8], delimiters: Positions, newlines: Positions
-    ) -> _Structure:
-        if self._quote not in data:
-            return _Structure(delimiters, newlines)
-        if self._escape == self._quote:
-            quotes = np.flatnonzero(array == self._quote)
-            literal = np.zeros(len(quotes), dtype=bool)
-            # A quote that reopens right behind the one that closed is a quote in the value.
-            literal[2::2] = quotes[2::2] == quotes[1:-1:2] + 1
-            toggles, dropped = quotes, quotes[~literal]
-        else:
-            toggles, dropped = self._walk_quotes(array)
-        inside_delimiter = np.searchsorted(toggles, delimiters) % 2 == 1
-        inside_newline = np.searchsorted(toggles, newlines) % 2 == 1
-        return _Structure(
-            delimiters[~inside_delimiter],
-            newlines[~inside_newline],
-            quotes=toggles,
-            dropped=dropped,
-            open_quote=len(toggles) % 2 == 1,
-        )
-
-    def _walk_quotes(self, array: npt.NDArray[np.uint8]) -> tuple[Positions, Positions]:
-        """Quotes that toggle and bytes to drop, where ESCAPE is a character of its own."""
-        marks = np.flatnonzero((array == self._quote) | (array == self._escape))
-        toggles: list[int] = []
-        dropped: list[int] = []
-        skip = -1
-        for mark in marks.tolist():
-            if mark == skip:
-                continue
-            following = int(array[mark + 1]) if mark + 1 < len(array) else -1
-            inside = len(toggles) % 2 == 1
-            if array[mark] == self._escape and inside and following in (self._quote, self._escape):
-                dropped.append(mark)
-                skip = mark + 1
-            elif array[mark] == self._quote:
-                toggles.append(mark)
-                dropped.append(mark)
-        return np.array(toggles, dtype=np.int64), np.array(dropped, dtype=np.int64)
-
-    def _block(self, data: bytes, structure: _Structure, newlines: Positions) -> Block:
-        end = len(data)
-        delimiters = structure.delimiters[structure.delimiters < end]
-        breaks = np.sort(np.concatenate((delimiters, newlines)), kind="stable")
+    def _block(self, data: bytes, structure: Structure, newlines: Positions) -> Block:
+        breaks = structure.breaks[: np.searchsorted(structure.breaks, len(data))]
         row_starts = np.concatenate(([0], newlines[:-1] + 1))
         row_ends = self._row_ends(data, newlines, row_starts)
         if b"\r" in data and not self._carriage_returns:
             self._refuse_returns(data, structure, newlines, row_starts)
-        self._check_counts(data, delimiters, newlines, row_starts)
+        self._check_counts(data, breaks, newlines, row_starts)
         starts = np.concatenate(([0], breaks[:-1] + 1))
         ends = breaks.copy()
         width = len(self._columns)
         ends[width - 1 :: width] = row_ends
-        quoted = _marked(structure.quotes, starts, ends)
-        escaped = _marked(structure.escapes, starts, ends)
-        fields = _fields(data, starts, ends, structure.dropped if quoted is not None else None)
+        marked = None
+        if structure.marks is not None:
+            marked = structure.marks[starts] < structure.marks[ends]
         return Block(
-            data, fields, width, len(newlines), quoted, escaped, row_starts, row_ends, self._line
+            data,
+            _fields(data, starts, ends, structure),
+            width,
+            len(newlines),
+            marked if self._is_csv else None,
+            None if self._is_csv else marked,
+            row_starts,
+            row_ends,
+            self._line,
         )
 
     def _row_ends(self, data: bytes, newlines: Positions, row_starts: Positions) -> Positions:
@@ -248,7 +212,7 @@ class Splitter:
             self._carriage_returns = False
             return newlines
         array = np.frombuffer(data, dtype=np.uint8)
-        before = array[np.maximum(newlines - 1, 0)] == _RETURN
+        before = array[np.maximum(newlines - 1, 0)] == RETURN
         if self._carriage_returns is None:
             self._carriage_returns = bool(before[0])
         if self._carriage_returns:
@@ -259,22 +223,22 @@ class Splitter:
         return newlines
 
     def _refuse_returns(
-        self, data: bytes, structure: _Structure, newlines: Positions, row_starts: Positions
+        self, data: bytes, structure: Structure, newlines: Positions, row_starts: Positions
     ) -> None:
         """Where lines end in newlines alone, a bare carriage return must be quoted or escaped."""
-        returns = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == _RETURN)
+        returns = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == RETURN)
+        if structure.marks is not None:
+            covers = quoted if self._is_csv else escaped
+            returns = returns[~covers(structure.marks, returns)]
+        if not len(returns):
+            return
         if self._is_csv:
             word, hint = "unquoted", "Use quoted CSV field to represent carriage return."
-            if structure.quotes is not None:
-                returns = returns[np.searchsorted(structure.quotes, returns) % 2 == 0]
         else:
             word, hint = "literal", 'Use "\\r" to represent carriage return.'
-            if structure.escapes is not None:
-                returns = _without(returns, structure.escapes + 1)
-        if len(returns):
-            row = int(np.searchsorted(newlines, returns[0]))
-            message = f"{word} carriage return found in data"
-            raise self._bad_row(data, row_starts, newlines, row, message, hint)
+        row = int(np.searchsorted(newlines, returns[0]))
+        message = f"{word} carriage return found in data"
+        raise self._bad_row(data, row_starts, newlines, row, message, hint)
 
     def _mixed_newline(self) -> tuple[str, str]:
         if self._is_csv:
@@ -282,16 +246,15 @@ class Splitter:
         return "literal newline found in data", 'Use "\\n" to represent newline.'
 
     def _check_counts(
-        self, data: bytes, delimiters: Positions, newlines: Positions, row_starts: Positions
+        self, data: bytes, breaks: Positions, newlines: Positions, row_starts: Positions
     ) -> None:
         """Every row has as many fields as there are columns."""
         width = len(self._columns)
-        upto = np.searchsorted(delimiters, newlines)
-        counts = np.diff(upto, prepend=0) + 1
-        wrong = counts != width
-        if not wrong.any():
+        every = breaks[width - 1 :: width]
+        if len(breaks) == width * len(newlines) and np.array_equal(every, newlines):
             return
-        row = int(np.argmax(wrong))
+        counts = np.diff(np.searchsorted(breaks, newlines, side="right"), prepend=0)
+        row = int(np.argmax(counts != width))
         count = int(counts[row])
         if count > width:
             message = "extra data after last expected column"
@@ -310,49 +273,15 @@ class Splitter:
         return BadStructure(int(starts[row]), error)
 
 
-@dataclass(frozen=True, slots=True)
-class _Structure:
-    """Where a block's fields and rows end, and which bytes are not part of values."""
-
-    delimiters: Positions
-    newlines: Positions
-    quotes: Positions | None = None
-    dropped: Positions | None = None
-    escapes: Positions | None = None
-    open_quote: bool = False
-
-
-def _active_escapes(backslashes: Positions) -> Positions:
-    """The backslashes that escape the next byte: every other one of each run."""
-    starts_run = np.diff(backslashes, prepend=-2) != 1
-    run_starts = np.flatnonzero(starts_run)
-    place_in_run = np.arange(len(backslashes)) - run_starts[np.cumsum(starts_run) - 1]
-    active: Positions = backslashes[place_in_run % 2 == 0]
-    return active
-
-
-def _without(positions: Positions, excluded: Positions) -> Positions:
-    kept: Positions = positions[~np.isin(positions, excluded, assume_unique=True)]
-    return kept
-
-
-def _marked(marks: Positions | None, starts: Positions, ends: Positions) -> Mask | None:
-    """Of each field, whether it holds one of the marked bytes."""
-    if marks is None or not len(marks):
-        return None
-    found: Mask = np.searchsorted(marks, starts) < np.searchsorted(marks, ends)
-    return found
-
-
 def _fields(
-    data: bytes, starts: Positions, ends: Positions, dropped: Positions | None
+    data: bytes, starts: Positions, ends: Positions, structure: Structure
 ) -> pa.BinaryArray:
     """Fields and what lies between them, alternating: one array over the one buffer."""
-    if dropped is not None and len(dropped):
-        starts = starts - np.searchsorted(dropped, starts)
-        ends = ends - np.searchsorted(dropped, ends)
-        array = np.frombuffer(data, dtype=np.uint8)
-        data = np.delete(array, dropped[dropped < len(array)]).tobytes()
+    if structure.dropped is not None and structure.drops is not None:
+        starts = starts - structure.drops[starts]
+        ends = ends - structure.drops[ends]
+        kept = ~structure.dropped[: len(data)]
+        data = np.frombuffer(data, dtype=np.uint8)[kept].tobytes()
     offsets = np.empty(2 * len(starts) + 1, dtype=np.int32)
     offsets[0:-1:2] = starts
     offsets[1::2] = ends

@@ -1,0 +1,319 @@
+"""The end of a transaction: the machine's instructions, and its driver over pretended tablets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pytest
+
+from cluster.errors import (
+    CannotConnectNow,
+    DqeError,
+    SerializationFailure,
+    StatementCompletionUnknown,
+    UniqueViolation,
+)
+from cluster.runtime import ProductionRuntime, run_production
+from executor.transaction import (
+    Abort,
+    Answer,
+    Commit,
+    Decided,
+    Drawn,
+    DrawTimestamp,
+    Failed,
+    Marked,
+    SendAbort,
+    SendCommit,
+    SendDecide,
+    SendMarkHome,
+    SendPrepare,
+    SendWrite,
+    State,
+    TransactionMachine,
+)
+from executor.transaction_driver import Transaction
+from executor.writes_ids import UniqueIds
+from storage.fragments import FragmentChange
+
+LOST = StatementCompletionUnknown("the answer was lost")
+REFUSED = SerializationFailure("could not serialize access")
+
+
+# ---------------------------------------------------------------------------------------
+# The machine
+
+
+def test_one_tablet_commits_in_one_write() -> None:
+    machine = TransactionMachine()
+    assert machine.step(Commit((5,), 90)) == [SendWrite(5, 90)]
+    assert machine.step(Decided(100)) == [Answer(100)]
+    assert machine.state is State.COMMITTED
+
+
+def test_no_timestamp_is_drawn_before_every_participant_has_marked() -> None:
+    machine = TransactionMachine()
+    assert machine.step(Commit((1, 2, 3), 90)) == [
+        SendPrepare(2, 90, 1),
+        SendPrepare(3, 90, 1),
+        SendMarkHome(1, 90),
+    ]
+    assert machine.step(Marked(1)) == []
+    assert machine.step(Marked(3)) == []
+    assert machine.step(Marked(3)) == []
+    assert machine.step(Marked(2)) == [DrawTimestamp()]
+    assert machine.step(Drawn(100)) == [SendDecide(1, 100, (2, 3))]
+    assert machine.step(Decided(100)) == [Answer(100), SendCommit(2, 100), SendCommit(3, 100)]
+
+
+@pytest.mark.parametrize("failed", [Failed(2, REFUSED), Failed(1, LOST), Failed(2, LOST)])
+def test_what_fails_before_the_decision_aborts_everywhere(failed: Failed) -> None:
+    machine = TransactionMachine()
+    machine.step(Commit((1, 2), 90))
+    assert machine.step(failed) == [SendAbort(1), SendAbort(2), Answer(None, failed.error)]
+    assert machine.step(Marked(1)) == []
+    assert machine.step(Marked(2)) == []
+
+
+def test_an_oracle_that_does_not_answer_aborts() -> None:
+    machine = TransactionMachine()
+    for event in (Commit((1, 2), 90), Marked(1), Marked(2)):
+        machine.step(event)
+    error = CannotConnectNow("no timestamp could be had")
+    assert machine.step(Failed(None, error))[-1] == Answer(None, error)
+
+
+def decided(tablets: tuple[int, ...]) -> TransactionMachine:
+    machine = TransactionMachine()
+    machine.step(Commit(tablets, 90))
+    if len(tablets) > 1:
+        for tablet in tablets:
+            machine.step(Marked(tablet))
+        machine.step(Drawn(100))
+    return machine
+
+
+@pytest.mark.parametrize("tablets", [(1,), (1, 2)])
+def test_a_lost_decision_is_unknown_and_aborts_nothing(tablets: tuple[int, ...]) -> None:
+    machine = decided(tablets)
+    assert machine.step(Failed(1, LOST)) == [Answer(None, LOST)]
+    assert machine.state is State.UNKNOWN
+    machine = decided(tablets)
+    (answer,) = machine.step(Abort(tablets, REFUSED))
+    assert isinstance(answer, Answer)
+    assert isinstance(answer.error, StatementCompletionUnknown)
+
+
+@pytest.mark.parametrize("tablets", [(1,), (1, 2)])
+def test_a_decision_that_the_home_refuses_aborts(tablets: tuple[int, ...]) -> None:
+    machine = decided(tablets)
+    aborts = [SendAbort(tablet) for tablet in tablets]
+    assert machine.step(Failed(1, REFUSED)) == [*aborts, Answer(None, REFUSED)]
+
+
+def test_a_participants_late_trouble_does_not_touch_the_decision() -> None:
+    machine = decided((1, 2))
+    assert machine.step(Failed(2, REFUSED)) == []
+    assert machine.step(Decided(100))[0] == Answer(100)
+
+
+def test_after_the_end_nothing_changes() -> None:
+    machine = decided((1,))
+    machine.step(Decided(100))
+    assert machine.step(Abort((1,), REFUSED)) == []
+    assert machine.step(Failed(1, REFUSED)) == []
+    assert machine.state is State.COMMITTED
+
+
+# ---------------------------------------------------------------------------------------
+# The driver
+
+
+@dataclass
+class PretendedTablets:
+    """Records what it is asked; `fails` maps a method and tablet to an error."""
+
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+    fails: dict[tuple[str, int], DqeError] = field(default_factory=dict)
+    gate: asyncio.Event | None = None
+
+    async def _call(self, name: str, tablet: int, *details: object) -> None:
+        await asyncio.sleep(0)
+        self.calls.append((name, tablet, *details))
+        if (name, tablet) in self.fails:
+            raise self.fails[name, tablet]
+
+    async def lock(self, tablet_id: int, transaction_id: int, mode: str, deadline_s: float) -> None:
+        await self._call("lock", tablet_id, mode)
+
+    async def stage(
+        self, tablet_id: int, transaction_id: int, change: FragmentChange, deadline_s: float
+    ) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        assert change.insert_rows is not None
+        await self._call("stage", tablet_id, change.insert_rows.column(0).to_pylist()[0])
+
+    async def write(
+        self, tablet_id: int, transaction_id: int, floor: int, deadline_s: float
+    ) -> int:
+        await self._call("write", tablet_id, floor)
+        return 100
+
+    async def prepare(
+        self, tablet_id: int, transaction_id: int, floor: int, home_tablet: int, deadline_s: float
+    ) -> None:
+        await self._call("prepare", tablet_id, home_tablet)
+
+    async def mark_home(
+        self, tablet_id: int, transaction_id: int, floor: int, deadline_s: float
+    ) -> None:
+        await self._call("mark_home", tablet_id)
+
+    async def decide(
+        self,
+        tablet_id: int,
+        transaction_id: int,
+        commit_ts: int,
+        participants: Sequence[int],
+        deadline_s: float,
+    ) -> int:
+        await self._call("decide", tablet_id, commit_ts, tuple(participants))
+        return commit_ts
+
+    async def commit(
+        self, tablet_id: int, transaction_id: int, commit_ts: int, deadline_s: float
+    ) -> None:
+        await self._call("commit", tablet_id, commit_ts)
+
+    async def abort(self, tablet_id: int, transaction_id: int, deadline_s: float) -> None:
+        await self._call("abort", tablet_id)
+
+    def names(self) -> list[object]:
+        return [call[:2] for call in self.calls if call[0] != "stage"]
+
+
+class PretendedOracle:
+    async def commit_timestamp(self, deadline_s: float = 1.0) -> int:
+        return 100
+
+
+def change(value: int) -> FragmentChange:
+    return FragmentChange(1, insert_rows=pa.record_batch([pa.array([value])], names=["c1"]))
+
+
+def run(
+    test: Callable[[Transaction, PretendedTablets], Awaitable[None]],
+    tablets: PretendedTablets | None = None,
+    in_flight_bytes: int = 1 << 20,
+) -> PretendedTablets:
+    tablets = tablets or PretendedTablets()
+
+    async def main(runtime: ProductionRuntime) -> None:
+        transaction = Transaction(runtime, tablets, PretendedOracle(), 7, in_flight_bytes)
+        async with asyncio.timeout(10):
+            await test(transaction, tablets)
+            for _ in range(20):
+                await asyncio.sleep(0)
+        assert not runtime.failures
+
+    run_production(main)
+    return tablets
+
+
+def test_several_tablets_are_locked_in_order_then_asked_at_once() -> None:
+    async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
+        for tablet in (3, 1, 2):
+            await transaction.stage(tablet, change(tablet))
+        assert await transaction.commit(90, checks=True) == 100
+
+    calls = [call for call in run(test).calls if call[0] != "stage"]
+    assert calls[:3] == [("lock", tablet, "exclusive") for tablet in (1, 2, 3)]
+    assert calls[3:6] == [("prepare", 2, 1), ("prepare", 3, 1), ("mark_home", 1)]
+    assert calls[6] == ("decide", 1, 100, (2, 3))
+    assert sorted(calls[7:], key=str) == [("commit", 2, 100), ("commit", 3, 100)]
+
+
+def test_locks_that_were_not_needed_are_given_back() -> None:
+    async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
+        await transaction.lock([2, 1])
+        await transaction.stage(2, change(1))
+        await transaction.commit(90, checks=False)
+
+    assert run(test).names() == [("lock", 1), ("lock", 2), ("write", 2), ("abort", 1)]
+
+
+def test_nothing_written_commits_without_a_word() -> None:
+    async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
+        await transaction.lock([1])
+        assert await transaction.commit(90, checks=True) == 90
+
+    assert run(test).names() == [("lock", 1), ("abort", 1)]
+
+
+def test_changes_of_a_tablet_arrive_in_their_order() -> None:
+    async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
+        for value in range(50):
+            await transaction.stage(value % 2, change(value))
+        await transaction.drain()
+
+    calls = run(test, in_flight_bytes=100).calls
+    for tablet in (0, 1):
+        assert [c[2] for c in calls if c[:2] == ("stage", tablet)] == list(range(tablet, 50, 2))
+
+
+def test_who_is_ahead_waits() -> None:
+    async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
+        tablets.gate = asyncio.Event()
+        await transaction.stage(1, change(1))
+        ahead = asyncio.ensure_future(transaction.stage(1, change(2)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not ahead.done()
+        tablets.gate.set()
+        await ahead
+
+    run(test, in_flight_bytes=1)
+
+
+def test_a_change_that_fails_aborts_all_of_it() -> None:
+    error = UniqueViolation("duplicate key")
+    tablets = PretendedTablets(fails={("prepare", 2): error})
+
+    async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
+        await transaction.stage(1, change(1))
+        await transaction.stage(2, change(2))
+        with pytest.raises(UniqueViolation):
+            await transaction.commit(90, checks=False)
+
+    names = run(test, tablets).names()
+    assert ("decide", 1) not in names
+    assert {("abort", 1), ("abort", 2)} <= set(names)
+
+
+def test_a_statement_that_is_cancelled_does_not_leave_a_commit_half_done() -> None:
+    async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
+        await transaction.stage(1, change(1))
+        await transaction.stage(2, change(2))
+        await transaction.drain()
+        committing = asyncio.ensure_future(transaction.commit(90, checks=False))
+        await asyncio.sleep(0)
+        while ("prepare", 2) not in tablets.names():
+            await asyncio.sleep(0)
+        committing.cancel()
+        assert await committing == 100
+
+    assert ("decide", 1) in run(test).names()
+
+
+def test_ids_ascend_and_never_meet() -> None:
+    async def main(runtime: ProductionRuntime) -> None:
+        first, second = UniqueIds(runtime, 1), UniqueIds(runtime, 2)
+        taken = [*first.take(10_000), first.next(), *first.take(3)]
+        assert taken == sorted(taken)
+        assert len({*taken, *second.take(10_000)}) == 20_004
+
+    run_production(main)
