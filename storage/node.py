@@ -216,6 +216,11 @@ class NodeStorage:
             self._store_path(tablet_id).unlink(missing_ok=True)
         shutil.rmtree(self.path / "staging" / str(tablet_id), ignore_errors=True)
 
+    def tablet_bytes(self) -> dict[int, int]:
+        """The size of every open tablet's file; what is not checkpointed yet is not in it."""
+        paths = {tablet_id: self._store_path(tablet_id) for tablet_id in sorted(self._tablets)}
+        return {tablet_id: p.stat().st_size for tablet_id, p in paths.items() if p.exists()}
+
     async def sizes(self) -> list[TabletSize]:
         """What every open tablet occupies, by tablet id."""
         sizes = []
@@ -263,13 +268,17 @@ class NodeStorage:
     async def _keep(self) -> None:
         while True:
             await self._runtime.sleep(TICK_S)
-            now = self._runtime.monotonic()
             for tablet in list(self._tablets.values()):
                 tablet.tick()
-            for snapshot, opened_s in list(self._snapshots.items()):
-                if now - opened_s > MAX_SNAPSHOT_AGE_S:
-                    snapshot.expire()
+            self.expire_snapshots(MAX_SNAPSHOT_AGE_S)
             await self.checkpoint_due()
+
+    def expire_snapshots(self, older_than_s: float) -> None:
+        """Ends the reading of snapshots that were opened longer ago."""
+        now = self._runtime.monotonic()
+        for snapshot, opened_s in list(self._snapshots.items()):
+            if now - opened_s > older_than_s:
+                snapshot.expire()
 
     async def checkpoint_due(self) -> None:
         """Checkpoints the tablets whose time has come."""

@@ -39,6 +39,9 @@ from storage.locks import LockMode, TabletLock
 OUTCOME_RETENTION_MS = 10 * 60 * 1000
 # How long a transaction lives without a word from its coordinator before it is prepared.
 LEASE_S = 10.0
+# A coordinator that hears of the end of its transaction later than after this many others is
+# taken for a new one. They are the ends without effect within one leader term.
+GIVEN_UP_KEPT = 100_000
 
 NO_TABLET: TabletId = -1
 ABORTED_TS: Timestamp = 0
@@ -155,6 +158,8 @@ class Participant:
         self.transactions: dict[TransactionId, Transaction] = {}
         self.lock = TabletLock()
         self.term: int | None = None  # the term in which this replica leads and serves
+        # Those that ended in this term and are in no log: none may come back without its locks.
+        self._given_up: dict[TransactionId, None] = {}
         # Transaction -> (newest timestamp when it ended, commit timestamp), oldest first.
         self._outcomes = dict(image.outcomes)
         self._decisions = {d.transaction_id: (d.commit_ts, d.unconfirmed) for d in image.decisions}
@@ -173,6 +178,7 @@ class Participant:
     def end_term(self) -> list[Instruction]:
         """This replica leads no more: all that only a leader knows is forgotten."""
         self.term = None
+        self._given_up.clear()
         waiting = self.lock.waiting
         self.lock = TabletLock()
         instructions: list[Instruction] = [Ended(t, None) for t in waiting]
@@ -188,9 +194,10 @@ class Participant:
 
     def touch(self, transaction_id: TransactionId, now: float) -> Transaction:
         """The coordinator speaks for the transaction: it is registered here, its lease renewed."""
-        outcome = self.outcome(transaction_id)
-        if outcome is not None:
+        if self.outcome(transaction_id) is not None:
             raise lost_transaction("it has already ended here")
+        if transaction_id in self._given_up:
+            raise lost_transaction("its lease on the tablet has lapsed")
         transaction = self.transactions.get(transaction_id)
         assert self.term is not None, "only a leader serves transactions"
         if transaction is None:
@@ -204,7 +211,7 @@ class Participant:
     def known(self, transaction_id: TransactionId, now: float) -> Transaction:
         """Like `touch`, for a transaction that must have begun here already."""
         if transaction_id not in self.transactions and self.outcome(transaction_id) is None:
-            raise lost_transaction("its lease on the tablet has lapsed")
+            raise lost_transaction("it did not begin here, or its lease has lapsed")
         return self.touch(transaction_id, now)
 
     def request_lock(self, transaction_id: TransactionId, mode: LockMode, now: float) -> bool:
@@ -223,9 +230,7 @@ class Participant:
     def abandon(self, transaction_id: TransactionId) -> list[Instruction]:
         """The transaction ends without effect, by its coordinator's word or silence."""
         transaction = self.transactions.get(transaction_id)
-        if transaction is None:
-            return [Granted(t) for t in self.lock.release(transaction_id)]
-        if transaction.logged:
+        if transaction is not None and transaction.logged:
             return [LogAbort(transaction_id, decided=transaction.phase is Phase.PREPARED)]
         return self._forget(transaction_id, None)
 
@@ -298,10 +303,7 @@ class Participant:
             return self._apply_commit(entry)
         if isinstance(entry, Ingest):
             return self._apply_ingest(entry, term, chunk)
-        transaction = self.transactions.get(entry.transaction_id)
-        if transaction is None:
-            transaction = Transaction(entry.transaction_id, entry.term)
-            self.transactions[entry.transaction_id] = transaction
+        transaction = self._in_log(entry)
         if transaction.phase is Phase.PREPARED:
             # Asked to prepare again: it is. Nothing else may come before the home's word.
             again = isinstance(entry, Prepare)
@@ -318,15 +320,24 @@ class Participant:
         outcome = Outcome(entry.commit_ts)
         return outcome, self._end(transaction.id, outcome)
 
-    def _apply_ingest(
-        self, entry: Ingest, term: int, chunk: Chunk
-    ) -> tuple[object, list[Instruction]]:
+    def _in_log(self, entry: ChangeEntry) -> Transaction:
+        """The entry's transaction; one that only this leader knew is from now on the log's."""
         transaction = self.transactions.get(entry.transaction_id)
         if transaction is None:
             transaction = Transaction(entry.transaction_id, entry.term)
-        if not term == entry.term == transaction.term:
+            self.transactions[entry.transaction_id] = transaction
+        elif not transaction.logged:
+            transaction.term = entry.term
+        return transaction
+
+    def _apply_ingest(
+        self, entry: Ingest, term: int, chunk: Chunk
+    ) -> tuple[object, list[Instruction]]:
+        if term != entry.term:
             return ABORTED, []
-        self.transactions[entry.transaction_id] = transaction
+        transaction = self._in_log(entry)
+        if transaction.term != term:
+            return ABORTED, []
         transaction.chunks.append(chunk)
         return None, []
 
@@ -387,9 +398,16 @@ class Participant:
             instructions.append(ApplyChunks(transaction_id, outcome.commit_ts, chunks))
         elif chunks:
             instructions.append(DropChunks(transaction_id, chunks))
+        if outcome is None and self.term is not None:
+            self._give_up(transaction_id)
         instructions.append(Ended(transaction_id, outcome))
         instructions += [Granted(t) for t in self.lock.release(transaction_id)]
         return instructions
+
+    def _give_up(self, transaction_id: TransactionId) -> None:
+        self._given_up[transaction_id] = None
+        if len(self._given_up) > GIVEN_UP_KEPT:
+            del self._given_up[next(iter(self._given_up))]
 
 
 def _out_of_order(transaction_id: TransactionId, state: str) -> InternalError:

@@ -345,7 +345,7 @@ class TabletReplica:
     @property
     def has_unsaved(self) -> bool:
         """Whether a checkpoint would raise the durable index or save an effect."""
-        return self._applied_index > self._image_index
+        return self._applied_index > self._applier.store.image_index
 
     async def checkpoint(self) -> None:
         """Makes everything applied durable; the log may be cut up to `durable_index` after."""

@@ -150,11 +150,22 @@ class LocalPeers:
         return await self._find(tablet_id).read_index(timestamp, deadline_s)
 
 
-def run(main: Callable[[ProductionRuntime], Coroutine[Any, Any, T]]) -> T:
+class SkippingRuntime(ProductionRuntime):
+    """A real runtime whose clock can be put forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skipped_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.skipped_s
+
+
+def run(main: Callable[[SkippingRuntime], Coroutine[Any, Any, T]]) -> T:
     """Runs a test's coroutine with a real runtime; a failed background task fails the test."""
 
     async def guarded() -> T:
-        runtime = ProductionRuntime()
+        runtime = SkippingRuntime()
         try:
             result = await asyncio.wait_for(main(runtime), 60)
         finally:
@@ -273,6 +284,16 @@ class Bench:
             names = tables[fragment_id].schema.names
             found = cursor.execute(f"SELECT * FROM {relation_sql(view, names, at)}").fetchall()
         return sorted(found, key=repr)
+
+    async def settle(self, runtime: SkippingRuntime) -> None:
+        """Lets time pass until every tablet has ended its doubts."""
+        for _ in range(20):
+            runtime.skipped_s += 20.0
+            for tablet in self.peers.tablets.values():
+                tablet.tick()
+            while any(tablet._settling for tablet in self.peers.tablets.values()):
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)
 
     async def close(self) -> None:
         for tablet_id in list(self.groups):

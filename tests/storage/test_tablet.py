@@ -204,6 +204,8 @@ def test_a_silent_coordinator_loses_its_lock(tmp_path: Path) -> None:
         tablet._participant.transactions[silent].expires_at = 0.0
         tablet.tick()
         await asyncio.wait_for(waiting, 5)
+        with pytest.raises(SerializationFailure, match="aborted"):
+            await tablet.stage(silent, insert((2, "b")))  # it must not come back without its lock
         with pytest.raises(SerializationFailure):
             await tablet.write(silent, bench.oracle.now(), bench.oracle.draw)
         assert await bench.read(tablet) == []

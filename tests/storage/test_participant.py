@@ -1,0 +1,217 @@
+"""The participant: what the log says is the same on every replica, and ends once."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from cluster.errors import SerializationFailure
+from storage import participant as p
+from storage.entries import Abort, Commit, Confirm, Decision, Ingest, Prepare, Write
+from storage.fragments import TIMESTAMP_COUNTER_BITS
+from storage.locks import LockMode
+
+IDS = st.integers(1, 4)
+TERMS = st.integers(1, 3)
+CHUNKS = st.integers(0, 2)
+
+
+class Model:
+    """What a log means for one transaction after the other, said as plainly as possible."""
+
+    def __init__(self) -> None:
+        self.ended: dict[int, int] = {}  # commit timestamp, 0 for aborted
+        self.open: dict[int, tuple[int, list[object], bool]] = {}  # term, chunks, prepared
+        self.applied: list[tuple[int, int, list[object]]] = []
+
+    def apply(self, entry: object, term: int, chunk: object) -> None:
+        if isinstance(entry, Confirm):
+            return
+        assert isinstance(entry, Ingest | Write | Prepare | Decision | Commit | Abort)
+        name = entry.transaction_id
+        if name in self.ended:
+            return
+        begun, chunks, prepared = self.open.get(name, (getattr(entry, "term", 0), [], False))
+        if isinstance(entry, Commit):
+            if prepared:
+                self._commit(name, entry.commit_ts, chunks)
+        elif isinstance(entry, Abort):
+            if not prepared or entry.decided:
+                self._abort(name)
+        elif isinstance(entry, Ingest):
+            if term == entry.term == begun:
+                self.open[name] = (begun, [*chunks, chunk], prepared)
+        elif prepared:
+            return
+        elif term != entry.term or begun != term or entry.chunks != len(chunks):
+            self._abort(name)
+        elif isinstance(entry, Prepare):
+            self.open[name] = (begun, [*chunks, chunk], True)
+        else:
+            self._commit(name, entry.commit_ts, [*chunks, chunk])
+
+    def _commit(self, name: int, commit_ts: int, chunks: list[object]) -> None:
+        self.ended[name] = commit_ts
+        self.applied.append((name, commit_ts, chunks))
+        self.open.pop(name, None)
+
+    def _abort(self, name: int) -> None:
+        self.ended[name] = 0
+        self.open.pop(name, None)
+
+
+class ParticipantMachine(RuleBasedStateMachine):
+    """A leader, with locks and leases, and a follower take in the same log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leader = p.Participant()
+        self.leader.begin_term(1)
+        self.follower = p.Participant()
+        self.model = Model()
+        self.applied: list[tuple[int, int, list[object]]] = []
+        self.now = 0.0
+        self.timestamp = 10
+        self.index = 0
+
+    def log(self, entry: object, term: int) -> None:
+        self.index += 1
+        chunk = f"entry {self.index}"
+        self.model.apply(entry, term, chunk)
+        _, instructions = self.leader.apply(entry, term, chunk)  # type: ignore[arg-type]
+        self.follower.apply(entry, term, chunk)  # type: ignore[arg-type]
+        for instruction in instructions:
+            if isinstance(instruction, p.ApplyChunks):
+                self.applied.append(
+                    (instruction.transaction_id, instruction.commit_ts, list(instruction.chunks))
+                )
+
+    def next_timestamp(self) -> int:
+        self.timestamp += 1
+        return self.timestamp
+
+    @rule(name=IDS, term=TERMS, own=TERMS)
+    def ingest(self, name: int, term: int, own: int) -> None:
+        self.log(Ingest(name, own, 0, ()), term)
+
+    @rule(name=IDS, term=TERMS, own=TERMS, chunks=CHUNKS)
+    def write(self, name: int, term: int, own: int, chunks: int) -> None:
+        self.log(Write(name, own, self.next_timestamp(), chunks, ()), term)
+
+    @rule(name=IDS, term=TERMS, own=TERMS, chunks=CHUNKS, exclusive=st.booleans())
+    def prepare(self, name: int, term: int, own: int, chunks: int, exclusive: bool) -> None:
+        # The lock lets one transaction prepare exclusively at a time.
+        held = any(t.exclusive for t in self.follower.prepared())
+        entry = Prepare(name, own, self.timestamp, 9, exclusive and not held, chunks, ())
+        self.log(entry, term)
+
+    @rule(name=IDS, term=TERMS, own=TERMS, chunks=CHUNKS)
+    def decide(self, name: int, term: int, own: int, chunks: int) -> None:
+        self.log(Decision(name, own, self.next_timestamp(), (8, 9), chunks, ()), term)
+
+    @rule(name=IDS)
+    def commit(self, name: int) -> None:
+        self.log(Commit(name, self.next_timestamp()), 1)
+
+    @rule(name=IDS, decided=st.booleans())
+    def abort(self, name: int, decided: bool) -> None:
+        self.log(Abort(name, decided), 1)
+
+    @rule(name=IDS, tablet=st.integers(8, 9))
+    def confirm(self, name: int, tablet: int) -> None:
+        self.log(Confirm(name, (tablet,)), 1)
+
+    # What only the leader knows must not reach what the log says.
+
+    @rule(name=IDS, mode=st.sampled_from(LockMode))
+    def lock(self, name: int, mode: LockMode) -> None:
+        try:
+            self.leader.request_lock(name, mode, self.now)
+        except SerializationFailure:
+            return
+
+    @rule(name=IDS)
+    def mark(self, name: int) -> None:
+        try:
+            self.leader.mark(name, self.timestamp, self.now)
+        except SerializationFailure:
+            return
+        assert name in self.leader.pending_below(self.timestamp + 1)
+
+    @rule(step_s=st.floats(0, 20))
+    def time_passes(self, step_s: float) -> None:
+        self.now += step_s
+        self.leader.expire(self.now)
+
+    @rule()
+    def new_term(self) -> None:
+        term = self.leader.term or 0
+        self.leader.end_term()
+        self.leader.begin_term(term + 1)
+        assert self.leader.lock.waiting == ()
+
+    @rule()
+    def restart_from_image(self) -> None:
+        image = self.follower.image()
+        data = msgspec.msgpack.encode(image)
+        copy = p.Participant(msgspec.msgpack.decode(data, type=p.ParticipantImage))
+        for name in range(1, 5):
+            assert copy.outcome(name) == self.follower.outcome(name)
+        assert copy.unconfirmed() == self.follower.unconfirmed()
+
+    @invariant()
+    def replicas_agree(self) -> None:
+        mine, theirs = self.leader.image(), self.follower.image()
+        assert mine.outcomes == theirs.outcomes
+        assert mine.decisions == theirs.decisions
+        assert sorted(mine.unresolved) == sorted(theirs.unresolved)
+
+    @invariant()
+    def the_model_agrees(self) -> None:
+        assert self.applied == self.model.applied
+        for name in range(1, 5):
+            outcome = self.follower.outcome(name)
+            assert (outcome.commit_ts if outcome else None) == self.model.ended.get(name)
+        prepared = {name for name, (_, _, is_prepared) in self.model.open.items() if is_prepared}
+        assert {t.id for t in self.follower.prepared()} == prepared
+        assert {t.id for t in self.leader.prepared()} == prepared
+
+    @invariant()
+    def a_lock_has_one_exclusive_holder(self) -> None:
+        holders = [n for n in range(1, 5) if self.leader.lock.mode(n) is LockMode.EXCLUSIVE]
+        assert len(holders) <= 1
+
+
+TestParticipantMachine = ParticipantMachine.TestCase
+TestParticipantMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_outcomes_are_kept_for_their_time_and_decisions_until_confirmed() -> None:
+    replica = p.Participant()
+    replica.apply(Decision(1, 1, 5, (8, 9), 0, ()), 1, "chunk")
+    replica.apply(Write(2, 1, 6, 0, ()), 1, "chunk")
+    replica.apply(Abort(3, True), 1)
+    later = (p.OUTCOME_RETENTION_MS + 1) << TIMESTAMP_COUNTER_BITS
+    replica.apply(Write(4, 1, later + 6, 0, ()), 1, "chunk")
+    assert replica.outcome(2) is None
+    assert replica.outcome(3) is None
+    assert replica.outcome(1) == p.Outcome(5)
+    replica.apply(Confirm(1, (8,)), 1)
+    assert replica.unconfirmed() == {1: (5, (9,))}
+    replica.apply(Confirm(1, (9,)), 1)
+    assert replica.unconfirmed() == {}
+    assert replica.outcome(1) == p.Outcome(5)
+
+
+def test_a_new_leader_holds_the_locks_of_what_is_prepared() -> None:
+    replica = p.Participant()
+    replica.apply(Prepare(1, 1, 5, 9, True, 0, ()), 1, "chunk")
+    replica.apply(Ingest(2, 1, 0, ()), 1, "chunk")
+    assert replica.begin_term(2) == [p.LogAbort(2)]
+    assert not replica.request_lock(3, LockMode.EXCLUSIVE, 0.0)
+    assert replica.pending_below(6) == [1]
+    assert replica.pending_below(5) == []
+    _, instructions = replica.apply(Commit(1, 7), 2)
+    assert p.Granted(3) in instructions

@@ -1,0 +1,305 @@
+"""Transactions over several tablets, with crashes at every step, against the promise that they
+are visible everywhere or nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from storage_doubles import Bench, SkippingRuntime, insert, run, update
+
+from cluster.errors import CannotConnectNow, DqeError, SerializationFailure
+from storage.fragments import TabletId, Timestamp, TransactionId
+from storage.tablet import Tablet
+
+HOME, OTHERS = 1, (2, 3)
+TABLETS = (HOME, *OTHERS)
+
+
+async def commit_in_steps(
+    bench: Bench, tablets: dict[TabletId, Tablet], transaction_id: TransactionId
+) -> AsyncIterator[str]:
+    """What a coordinator does (rule C4), pausing behind every step."""
+    for tablet_id in TABLETS:
+        await tablets[tablet_id].lock(transaction_id)
+        yield f"locked {tablet_id}"
+    for tablet_id in TABLETS:
+        await tablets[tablet_id].stage(transaction_id, insert((1, "a")))
+        yield f"staged {tablet_id}"
+    floor = bench.oracle.now()
+    for tablet_id in OTHERS:
+        await tablets[tablet_id].prepare(transaction_id, floor, HOME)
+        yield f"prepared {tablet_id}"
+    await tablets[HOME].mark_home(transaction_id, floor)
+    yield "marked"
+    commit_ts = bench.oracle.now()
+    yield "drawn"
+    await tablets[HOME].decide(transaction_id, commit_ts, OTHERS)
+    yield "decided"
+    for tablet_id in OTHERS:
+        await tablets[tablet_id].commit(transaction_id, commit_ts)
+        yield f"committed {tablet_id}"
+        await tablets[HOME].confirm(transaction_id, [tablet_id])
+        yield f"confirmed {tablet_id}"
+
+
+STEPS = [
+    *(f"locked {t}" for t in TABLETS),
+    *(f"staged {t}" for t in TABLETS),
+    *(f"prepared {t}" for t in OTHERS),
+    "marked",
+    "drawn",
+    "decided",
+    *(f"{what} {t}" for t in OTHERS for what in ("committed", "confirmed")),
+]
+
+
+async def open_all(bench: Bench) -> dict[TabletId, Tablet]:
+    return {tablet_id: await bench.open(tablet_id) for tablet_id in TABLETS}
+
+
+async def check_nothing_is_left(bench: Bench, tablets: dict[TabletId, Tablet]) -> None:
+    for tablet in tablets.values():
+        assert not tablet._participant.transactions
+        assert not tablet._participant.unconfirmed()
+        await asyncio.wait_for(bench.write(tablet, insert((99, "free"))), 5)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["log", "checkpointed"])
+@pytest.mark.parametrize("last", STEPS)
+def test_a_crash_of_all_behind_any_step(tmp_path: Path, last: str, checkpoint: bool) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        async for step in commit_in_steps(bench, tablets, bench.begin()):
+            if step == last:
+                break
+        if checkpoint:
+            for tablet in tablets.values():
+                await tablet.checkpoint()
+        await bench.crash()
+        tablets = await open_all(bench)
+        await bench.settle(runtime)
+        decided = STEPS.index(last) >= STEPS.index("decided")
+        wanted = [(1, "a")] if decided else []
+        for tablet in tablets.values():
+            assert await bench.read(tablet) == wanted
+        await check_nothing_is_left(bench, tablets)
+        await bench.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("last", STEPS)
+def test_a_coordinator_that_falls_silent_behind_any_step(tmp_path: Path, last: str) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        async for step in commit_in_steps(bench, tablets, bench.begin()):
+            if step == last:
+                break
+        await bench.settle(runtime)
+        decided = STEPS.index(last) >= STEPS.index("decided")
+        for tablet in tablets.values():
+            assert await bench.read(tablet) == ([(1, "a")] if decided else [])
+        await check_nothing_is_left(bench, tablets)
+        await bench.close()
+
+    run(main)
+
+
+def test_a_participant_in_doubt_holds_its_lock_and_its_readers(tmp_path: Path) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        transaction_id = bench.begin()
+        async for step in commit_in_steps(bench, tablets, transaction_id):
+            if step == "decided":
+                break
+        bench.peers.down.update(TABLETS)
+        await bench.crash()
+        tablets = await open_all(bench)
+        await bench.settle(runtime)
+        participant = tablets[OTHERS[0]]
+        with pytest.raises(DqeError, match="lock timeout"):
+            await participant.lock(bench.begin(), deadline_s=0.01)
+        with pytest.raises(CannotConnectNow, match="could not be read"):
+            await participant.prepare_read([12], bench.oracle.now(), 0.05)
+        bench.peers.down.clear()
+        await bench.settle(runtime)
+        assert await bench.read(participant) == [(1, "a")]
+        await check_nothing_is_left(bench, tablets)
+        await bench.close()
+
+    run(main)
+
+
+def test_what_is_prepared_is_not_given_up_by_silence(tmp_path: Path) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        transaction_id = bench.begin()
+        steps = commit_in_steps(bench, tablets, transaction_id)
+        async for step in steps:
+            if step == "drawn":
+                break
+        # The coordinator is slow, not dead: its home hears from it, the others do not.
+        runtime.skipped_s += 60.0
+        tablets[HOME]._participant.touch(transaction_id, runtime.monotonic())
+        for tablet in tablets.values():
+            tablet.tick()
+        async for _ in steps:
+            pass
+        for tablet in tablets.values():
+            assert await bench.read(tablet) == [(1, "a")]
+        await bench.close()
+
+    run(main)
+
+
+def test_the_first_outcome_at_the_home_wins(tmp_path: Path) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        transaction_id = bench.begin()
+        steps = commit_in_steps(bench, tablets, transaction_id)
+        async for step in steps:
+            if step == "drawn":
+                break
+        await tablets[HOME].abort(transaction_id)
+        with pytest.raises(SerializationFailure):
+            async for _ in steps:
+                pass
+        await bench.settle(runtime)
+        for tablet in tablets.values():
+            assert await bench.read(tablet) == []
+        await check_nothing_is_left(bench, tablets)
+        await bench.close()
+
+    run(main)
+
+
+def test_asking_twice_changes_nothing(tmp_path: Path) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        transaction_id = bench.begin()
+        commit_ts: Timestamp = 0
+        async for step in commit_in_steps(bench, tablets, transaction_id):
+            if step.startswith("prepared"):
+                for other in OTHERS:
+                    if tablets[other]._participant.prepared():
+                        await tablets[other].prepare(transaction_id, 1, HOME)
+            if step == "decided":
+                commit_ts = bench.oracle.last
+                await tablets[OTHERS[0]].commit(transaction_id, commit_ts)
+                await tablets[OTHERS[0]].commit(transaction_id, commit_ts)
+                await tablets[OTHERS[0]].abort(transaction_id)
+        for tablet in tablets.values():
+            assert await bench.read(tablet) == [(1, "a")]
+            assert await bench.read(tablet, commit_ts - 1) == []
+        await bench.close()
+
+    run(main)
+
+
+ACCOUNTS = 4
+START = 100
+
+
+async def read_all(bench: Bench, tablets: dict[TabletId, Tablet], at: Timestamp) -> dict[int, int]:
+    found = await asyncio.gather(*(bench.read(t, at) for t in tablets.values()))
+    return {key: int(value) for rows in found for key, value in rows}
+
+
+class Bank:
+    """Money moves between accounts on three tablets; every snapshot must sum to the same."""
+
+    def __init__(self, bench: Bench, tablets: dict[TabletId, Tablet], seed: int) -> None:
+        self.bench = bench
+        self.tablets = tablets
+        self.random = random.Random(seed)
+        self.acknowledged = 0
+        self.sums = 0
+
+    async def open_accounts(self) -> None:
+        for tablet_id, tablet in self.tablets.items():
+            accounts = [(tablet_id * 10 + i, str(START)) for i in range(ACCOUNTS)]
+            await self.bench.write(tablet, insert(*accounts))
+
+    async def move_forever(self) -> None:
+        while True:
+            transaction_id = self.bench.begin()
+            source, target = self.random.sample(TABLETS, 2)
+            try:
+                await self._move(transaction_id, source, target)
+                self.acknowledged += 1
+            except DqeError:
+                for tablet_id in (source, target):
+                    await self.tablets[tablet_id].abort(transaction_id)
+
+    async def _move(self, transaction_id: TransactionId, source: int, target: int) -> None:
+        bench, tablets = self.bench, self.tablets
+        for tablet_id in sorted((source, target)):
+            await tablets[tablet_id].lock(transaction_id)
+        snapshot = bench.oracle.now()
+        for tablet_id, amount in ((source, -1), (target, 1)):
+            accounts = dict(await bench.read(tablets[tablet_id], snapshot))
+            account = tablet_id * 10 + self.random.randrange(ACCOUNTS)
+            changed = (account, str(int(accounts[account]) + amount))
+            await tablets[tablet_id].stage(transaction_id, update(changed))
+        floor = bench.oracle.now()
+        await tablets[target].prepare(transaction_id, floor, source)
+        if self.random.random() < 0.1:
+            raise SerializationFailure("the client changed its mind")
+        await tablets[source].mark_home(transaction_id, floor)
+        commit_ts = bench.oracle.now()
+        await tablets[source].decide(transaction_id, commit_ts, [target])
+        if self.random.random() < 0.7:  # else the home must tell it
+            await tablets[target].commit(transaction_id, commit_ts)
+
+    async def sum_forever(self) -> None:
+        while True:
+            await self.check(self.bench.oracle.now())
+            self.sums += 1
+
+    async def check(self, at: Timestamp) -> None:
+        accounts = await read_all(self.bench, self.tablets, at)
+        assert sum(accounts.values()) == START * ACCOUNTS * len(TABLETS), accounts
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_money_is_never_made_or_lost(tmp_path: Path, seed: int) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        bank = Bank(bench, await open_all(bench), seed)
+        await bank.open_accounts()
+        for _ in range(3):
+            work = [asyncio.ensure_future(bank.move_forever()) for _ in range(3)]
+            work.append(asyncio.ensure_future(bank.sum_forever()))
+            stop_at = bank.acknowledged + bank.random.randrange(5, 15)
+            while bank.acknowledged < stop_at:
+                await asyncio.sleep(0.002)
+                runtime.skipped_s += 1.0
+                for tablet in bank.tablets.values():
+                    tablet.tick()
+                failed = [w for w in work if w.done()]
+                assert not failed, failed[0].exception()
+                if bank.random.random() < 0.1:
+                    await bank.tablets[bank.random.choice(TABLETS)].checkpoint()
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            last = bench.oracle.last
+            await bench.crash()
+            bank.tablets = await open_all(bench)
+            await bench.settle(runtime)
+            await bank.check(bench.oracle.now())
+            await bank.check(last)
+        assert bank.sums > 3
+        await bench.close()
+
+    run(main)
