@@ -11,7 +11,7 @@ its own), behind the same three questions: `is_live`, `live_nodes`, `version_of`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -25,14 +25,20 @@ METHOD = "catalog.ping"
 PING_S = 0.5
 PING_TIMEOUT_S = 1.0
 LIVE_FOR_S = 2.5
+# Sizes are measured and told this seldom.
+SIZES_S = 5.0
 
 
 class Ping(msgspec.Struct, frozen=True):
-    """A node's own state, and the addresses it knows. Asked and answered alike."""
+    """A node's own state, and the addresses it knows. Asked and answered alike.
+
+    `tablet_bytes` is what its replicas occupy, left out of most pings.
+    """
 
     node_id: int
     catalog_version: int
     known: Announcements
+    tablet_bytes: dict[int, int] | None = None
 
 
 class Liveness:
@@ -55,6 +61,10 @@ class Liveness:
         self._seeds = seeds
         self._heard_s: dict[int, float] = {}
         self._versions: dict[int, int] = {}
+        self._sizes: dict[int, dict[int, int]] = {}
+        self._sizes_told_s = 0.0
+        # Set by the node: what its own replicas occupy, in bytes by tablet.
+        self.measure_tablets: Callable[[], dict[int, int]] = dict
         self._tasks: list[asyncio.Task[None]] = []
         rpc.handle(METHOD, Ping, self._serve)
 
@@ -83,12 +93,23 @@ class Liveness:
         """The catalog version the node said it holds; 0 when it never did."""
         return self._versions.get(node_id, 0)
 
+    def tablet_bytes(self, node_id: int) -> Mapping[int, int]:
+        """What the node's replicas occupied lately, by tablet; empty when not known."""
+        return self._sizes.get(node_id, {})
+
     async def _ping_forever(self) -> None:
         while True:
+            self._measure()
             for address in self._targets():
                 self._runtime.spawn(self._ping(address), "ping")
             await self._book.keep()
             await self._runtime.sleep(PING_S)
+
+    def _measure(self) -> None:
+        now_s = self._runtime.monotonic()
+        if now_s - self._sizes_told_s >= SIZES_S or self._node_id not in self._sizes:
+            self._sizes_told_s = now_s
+            self._sizes[self._node_id] = self.measure_tablets()
 
     def _targets(self) -> list[str]:
         known = self._book.announcements
@@ -110,7 +131,13 @@ class Liveness:
         self._hear(reply.header)
 
     def _own_ping(self) -> Ping:
-        return Ping(self._node_id, self._catalog_version(), dict(self._book.announcements))
+        fresh = self._runtime.monotonic() - self._sizes_told_s < PING_S
+        return Ping(
+            self._node_id,
+            self._catalog_version(),
+            dict(self._book.announcements),
+            self._sizes.get(self._node_id) if fresh else None,
+        )
 
     async def _serve(self, context: CallContext, ping: Ping, body: bytes | memoryview) -> Ping:
         self._hear(ping)
@@ -119,4 +146,6 @@ class Liveness:
     def _hear(self, ping: Ping) -> None:
         self._heard_s[ping.node_id] = self._runtime.monotonic()
         self._versions[ping.node_id] = ping.catalog_version
+        if ping.tablet_bytes is not None:
+            self._sizes[ping.node_id] = ping.tablet_bytes
         self._book.learn(ping.known)

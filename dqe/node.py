@@ -38,6 +38,7 @@ from executor.session import Session
 from executor.spill import SpillSpace
 from executor.stage_runner import StageRunner
 from executor.stage_threads import StageThreads
+from executor.temporary import drop_left_behind
 from executor.writes_ids import UniqueIds
 from planner import macros, udfs
 from storage.duckdb_node import DuckDbLimits
@@ -124,6 +125,7 @@ class Node:
         await parts.catalog.start()
         parts.tablets.start()
         await self._wait_ready(parts.catalog)
+        drop_left_behind(parts.services)
         await self._server.open()
         logger.info(
             "node %d answers: PostgreSQL on %s, nodes on %s",
@@ -189,6 +191,7 @@ class Node:
         server = TabletServer(rpc, storage, tablets, catalog)
         client = TabletClient(self._runtime, rpc, catalog, tablets, server, node_id)
         storage.peers = client
+        catalog.liveness.measure_tablets = storage.tablet_bytes
         services = ExecutorServices(
             self._runtime,
             rpc,

@@ -20,14 +20,16 @@ def system_rows(
     `settings` are all of the session's: pg_settings shows them.
     """
     catalog = services.catalog.current
+    liveness = services.catalog.liveness
     leaders = {tablet_id: services.leader_of(tablet_id) for tablet_id in catalog.tablets}
     context = SystemContext(
         catalog=catalog,
         node_id=services.node_id,
         database=DATABASE,
         user=settings.get("session_authorization", ""),
-        live_nodes=services.catalog.liveness.live_nodes(),
+        live_nodes=liveness.live_nodes(),
         leaders={tablet: leader for tablet, leader in leaders.items() if leader is not None},
+        tablet_bytes={node_id: liveness.tablet_bytes(node_id) for node_id in catalog.nodes},
         settings={
             definition.name: (settings.get(name, definition.default), "", definition.description)
             for name, definition in DEFINITIONS.items()

@@ -44,7 +44,8 @@ class SystemRelation:
 class SystemContext:
     """What system tables tell of besides the catalog; all of it may be left out.
 
-    `leaders` and `live_nodes` are this node's hints. `settings` are rows of pg_settings: name
+    `leaders`, `live_nodes` and `tablet_bytes` (what each node's replicas occupy) are this
+    node's hints. `settings` are rows of pg_settings: name
     -> (value, category, description).
     """
 
@@ -54,6 +55,7 @@ class SystemContext:
     user: str = "dqe"
     live_nodes: tuple[NodeId, ...] = ()
     leaders: Mapping[TabletId, NodeId] = field(default_factory=dict)
+    tablet_bytes: Mapping[NodeId, Mapping[int, int]] = field(default_factory=dict)
     settings: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from catalog.bounds import describe_bounds
-from catalog.model import Tablet
+from catalog.model import NodeId, Tablet
 from catalog.system_tables.definition import Row, SystemContext
 from catalog.system_tables.objects import partition_key_definition, relation_oid
 from catalog.system_tables.pg_catalog import RowSource
 
 COLUMNS: dict[str, str] = {
     "nodes": "int8 node_id; text address pg_address region zone state; bool live this_node; "
-    "int8 tablets leaders",
+    "int8 tablets leaders bytes",
     "tablets": "int8 tablet_id colocation_id; int8[] replicas; int4 voters; int8 leader epoch; "
-    "text durability region zone; int4 fragments",
+    "text durability region zone; int4 fragments; int8 bytes",
     "fragments": "int8 fragment_id; text schema_name table_name; int4 part; text part_name "
     "bounds column_group columns; int8 tablet_id; int8[] nodes; int8 estimated_rows",
     "tables": "oid table_oid; text schema_name table_name method partition_key; int4 partitions "
@@ -28,6 +28,7 @@ COLUMNS: dict[str, str] = {
 def nodes(context: SystemContext) -> Iterator[Row]:
     tablets = context.catalog.tablets.values()
     for node in context.catalog.nodes.values():
+        sizes = context.tablet_bytes.get(node.id)
         yield {
             "node_id": node.id,
             "address": node.rpc_address,
@@ -39,10 +40,11 @@ def nodes(context: SystemContext) -> Iterator[Row]:
             "this_node": node.id == context.node_id,
             "tablets": sum(node.id in tablet.replicas for tablet in tablets),
             "leaders": sum(_leader(context, tablet) == node.id for tablet in tablets),
+            "bytes": sum(sizes.values()) if sizes is not None else None,
         }
 
 
-def _leader(context: SystemContext, tablet: Tablet) -> int:
+def _leader(context: SystemContext, tablet: Tablet) -> NodeId:
     """Who leads: what this node saw, else who should."""
     return context.leaders.get(tablet.id, tablet.replicas[0])
 
@@ -66,6 +68,7 @@ def tablets(context: SystemContext) -> Iterator[Row]:
             "region": placement.region if placement else None,
             "zone": placement.zone if placement else None,
             "fragments": held.get(tablet.id, 0),
+            "bytes": context.tablet_bytes.get(_leader(context, tablet), {}).get(tablet.id),
         }
 
 
