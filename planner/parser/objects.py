@@ -25,11 +25,28 @@ def create(cursor: Cursor, start: int) -> Statement:
     cursor.expect("CREATE")
     if cursor.key == "TABLE":
         return create_table(cursor, start)
+    if cursor.key in _TEMPORARY or cursor.key in ("LOCAL", "GLOBAL"):
+        return _create_temporary(cursor, start)
     if cursor.key == "SCHEMA":
         return _create_schema(cursor, start)
     or_replace = cursor.accept("OR", "REPLACE")
+    temporary = cursor.accept_any(_TEMPORARY) is not None
     if cursor.key == "VIEW":
-        return _create_view(cursor, start, or_replace)
+        return _create_view(cursor, start, or_replace, temporary)
+    raise _creation_refused(cursor)
+
+
+_TEMPORARY = ("TEMP", "TEMPORARY")
+
+
+def _create_temporary(cursor: Cursor, start: int) -> Statement:
+    """A table or view of the session; LOCAL and GLOBAL mean nothing, as in PostgreSQL."""
+    cursor.accept_any(("LOCAL", "GLOBAL"))
+    cursor.expect_any(*_TEMPORARY)
+    if cursor.key == "TABLE":
+        return create_table(cursor, start, temporary=True)
+    if cursor.key == "VIEW":
+        return _create_view(cursor, start, or_replace=False, temporary=True)
     raise _creation_refused(cursor)
 
 
@@ -41,8 +58,6 @@ def _creation_refused(cursor: Cursor) -> DqeError:
             "without one.",
             position=cursor.position,
         )
-    if cursor.key in ("TEMP", "TEMPORARY", "LOCAL", "GLOBAL"):
-        return FeatureNotSupported("temporary tables are not supported", position=cursor.position)
     if cursor.key == "UNLOGGED":
         return FeatureNotSupported(
             "unlogged tables are not supported",
@@ -78,7 +93,7 @@ def _create_schema(cursor: Cursor, start: int) -> Statement:
     return CreateSchema(**source(cursor, start), name=name, if_not_exists=if_not_exists)
 
 
-def _create_view(cursor: Cursor, start: int, or_replace: bool) -> Statement:
+def _create_view(cursor: Cursor, start: int, or_replace: bool, temporary: bool) -> Statement:
     cursor.expect("VIEW")
     view = object_name(cursor)
     columns = names_in_parentheses(cursor) if cursor.key == "(" else None
@@ -98,6 +113,7 @@ def _create_view(cursor: Cursor, start: int, or_replace: bool) -> Statement:
         query=tree,
         query_text=query_text,
         or_replace=or_replace,
+        temporary=temporary,
     )
 
 

@@ -1,7 +1,7 @@
 """CREATE TABLE in its forms, and ALTER TABLE.
 
 What tables here do not have (foreign keys, exclusion constraints, identity, generated columns,
-inheritance, temporary and unlogged tables) is refused with 0A000, not ignored.
+inheritance, unlogged tables) is refused with 0A000, not ignored.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import NoReturn
 
-from cluster.errors import FeatureNotSupported, SyntaxError_
+from cluster.errors import FeatureNotSupported, InvalidTableDefinition, SyntaxError_
 from planner.parser.builder import (
     names_in_parentheses,
     object_name,
@@ -53,7 +53,7 @@ _CONSTRAINT_STARTS = (
 )  # fmt: skip
 
 
-def create_table(cursor: Cursor, start: int) -> Statement:
+def create_table(cursor: Cursor, start: int, *, temporary: bool = False) -> Statement:
     """Take CREATE TABLE from the word TABLE on."""
     cursor.expect("TABLE")
     if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
@@ -61,13 +61,13 @@ def create_table(cursor: Cursor, start: int) -> Statement:
     if cursor.key == "PARTITION" and cursor.peek() == "OF":
         return _create_partition(cursor, start, table, if_not_exists)
     if cursor.key == "(" and not _is_column_name_list(cursor):
-        return _create_columns(cursor, start, table, if_not_exists)
+        return _create_columns(cursor, start, table, if_not_exists, temporary)
     if cursor.key == "OF":
         _refuse(cursor, "typed tables are not supported")
     columns = names_in_parentheses(cursor) if cursor.key == "(" else None
     clauses = storage_clauses(cursor)
-    _create_tail(cursor)
-    return _create_as(cursor, start, table, if_not_exists, columns, clauses)
+    _create_tail(cursor, temporary)
+    return _create_as(cursor, start, table, if_not_exists, columns, clauses, temporary)
 
 
 def _is_column_name_list(cursor: Cursor) -> bool:
@@ -76,7 +76,7 @@ def _is_column_name_list(cursor: Cursor) -> bool:
 
 
 def _create_columns(
-    cursor: Cursor, start: int, table: ObjectName, if_not_exists: bool
+    cursor: Cursor, start: int, table: ObjectName, if_not_exists: bool, temporary: bool
 ) -> Statement:
     elements: list[ColumnClause | LikeClause] = []
     constraints: _Constraints = []
@@ -89,7 +89,7 @@ def _create_columns(
     if cursor.key == "INHERITS":
         _refuse(cursor, "table inheritance is not supported")
     clauses = storage_clauses(cursor)
-    _create_tail(cursor)
+    _create_tail(cursor, temporary)
     return CreateTable(
         **source(cursor, start),
         table=table,
@@ -97,12 +97,13 @@ def _create_columns(
         elements=tuple(elements),
         constraints=tuple(constraints),
         clauses=clauses,
+        temporary=temporary,
     )
 
 
-def _create_tail(cursor: Cursor) -> None:
+def _create_tail(cursor: Cursor, temporary: bool) -> None:
     if cursor.key == "ON" and cursor.peek() == "COMMIT":
-        _refuse(cursor, "ON COMMIT can only be used on temporary tables")
+        _on_commit(cursor, temporary)
     if cursor.key == "TABLESPACE":
         _refuse(
             cursor,
@@ -113,6 +114,16 @@ def _create_tail(cursor: Cursor) -> None:
         cursor.expect("WITHOUT", "OIDS")
 
 
+def _on_commit(cursor: Cursor, temporary: bool) -> None:
+    if not temporary:
+        raise InvalidTableDefinition(
+            "ON COMMIT can only be used on temporary tables", position=cursor.position
+        )
+    cursor.expect("ON", "COMMIT")
+    if not cursor.accept("PRESERVE", "ROWS"):
+        _refuse(cursor, f"ON COMMIT {cursor.key} is not supported yet")
+
+
 def _create_as(
     cursor: Cursor,
     start: int,
@@ -120,6 +131,7 @@ def _create_as(
     if_not_exists: bool,
     columns: tuple[str, ...] | None,
     clauses: StorageClauses,
+    temporary: bool,
 ) -> Statement:
     cursor.expect("AS")
     if cursor.key == "EXECUTE":
@@ -137,6 +149,7 @@ def _create_as(
         query=tree,
         with_data=with_data,
         clauses=clauses,
+        temporary=temporary,
     )
 
 

@@ -254,7 +254,7 @@ def test_bad_clauses(clause: str, error: type[DqeError]) -> None:
 
 
 def test_names_are_folded_and_cut_to_63_bytes() -> None:
-    statement = one(['select 1', 'create view "MiXed" as select 1'][1])
+    statement = one(["select 1", 'create view "MiXed" as select 1'][1])
     assert isinstance(statement, s.CreateView)
     assert statement.view.name == "MiXed"
     assert one("drop table ABC").tables[0].name == "abc"  # type: ignore[attr-defined]
