@@ -112,8 +112,8 @@ def _avg(call: AggregateCall) -> exp.Expr:
         return call.plain(exp.Avg(this=call.first()), FLOAT8)
     if source.kind is Kind.INTERVAL:
         count = call.plain(exp.Count(this=call.first(), big_int=True), INT8)
-        rows = build.call("nullif", count, build.integer(0), type=INT8)
-        return build.call("pg_divide_interval", _total_interval(call), rows, type=INTERVAL)
+        some = build.call("nullif", count, build.integer(0), type=INT8)
+        return build.call("pg_divide_interval", _total_interval(call), some, type=INTERVAL)
     total: exp.Expr
     if source.kind is Kind.NUMERIC:
         total = call.plain(exp.Sum(this=call.first()), sum_shape(source))

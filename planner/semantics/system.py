@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from sqlglot import exp
 
+from catalog.model import Table, View
 from catalog.system_tables import objects
 from cluster.errors import FeatureNotSupported, UndefinedFunction, UndefinedObject, UndefinedTable
 from planner.bound import type_of
@@ -295,9 +296,10 @@ def _visible(call: Call) -> exp.Expr:
     """Whether the relation is found without its schema."""
     environment = call.casts.environment
     catalog = environment.context.catalog
+    relations: list[Table | View] = [*catalog.tables.values(), *catalog.views.values()]
     hidden = [
         objects.relation_oid(each.id)
-        for each in (*catalog.tables.values(), *catalog.views.values())
+        for each in relations
         if each.schema not in environment.search_path
     ]
     if not hidden:
