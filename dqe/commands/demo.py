@@ -15,14 +15,13 @@ from typing import Any
 
 import psycopg
 from rich.console import Console
-from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.syntax import Syntax
 from rich.text import Text
 
 from dqe.commands.local import Stopped, StopSignal
 from dqe.commands.sql import show_result
-from dqe.commands.status import show_picture
+from dqe.commands.status import show_picture, wide_console
 from dqe.local_cluster import LocalCluster, LocalClusterError
 from dqe.tpch import PLAIN_KEYS, TABLES, create_table, generate
 
@@ -89,7 +88,7 @@ TOUR = (
 
 def run(*, scale: float, pg_port: int, stay: bool) -> int:
     """The whole tour; with `stay` until the user ends it. Returns the exit status."""
-    console = Console()
+    console = wide_console()
     stop = StopSignal()
     directory = Path(tempfile.mkdtemp(prefix="dqe-demo-"))
     cluster = LocalCluster(3, directory / "cluster", pg_port, regions=REGIONS)
@@ -173,7 +172,8 @@ def _visit(
     console.print(place.remark)
     console.print(Syntax(place.query, "sql", background_color="default"))
     plan = connection.execute(b"EXPLAIN (ANALYZE) " + place.query.encode()).fetchall()
-    console.print(Panel(Text("\n".join(row[0] for row in plan)), title="EXPLAIN ANALYZE"))
+    console.print("EXPLAIN ANALYZE:", style="bold")
+    console.print(Text("\n".join(row[0] for row in plan)), soft_wrap=True)
     began = time.monotonic()
     cursor = connection.cursor()
     cursor.execute(place.query.encode())

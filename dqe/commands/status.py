@@ -19,6 +19,7 @@ from dqe.dbapi import connect, default_url
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 # More tablets than this are summed up by node instead of listed.
 _LISTED_TABLETS = 60
+_PIPE_COLUMNS = 160
 
 
 def run(url: str | None) -> int:
@@ -28,7 +29,7 @@ def run(url: str | None) -> int:
     except psycopg.OperationalError as error:
         print(f"dqe: cannot connect to {url or default_url()}: {error}", file=sys.stderr)
         return 2
-    console = Console()
+    console = wide_console()
     with connection:
         show_nodes(connection, console)
         show_tables(connection, console)
@@ -37,24 +38,20 @@ def run(url: str | None) -> int:
     return 0
 
 
+def wide_console() -> Console:
+    """As wide as the terminal; into a file or pipe wide enough to wrap nothing."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_COLUMNS)
+
+
 def show_nodes(connection: psycopg.Connection[Any], console: Console) -> None:
     """One line a node."""
     rows = connection.execute(
         "SELECT node_id, CASE WHEN live THEN 'live' ELSE 'down' END, state, region, zone, "
         "pg_address, address, tablets, leaders, bytes FROM dqe.nodes ORDER BY node_id"
     ).fetchall()
-    header = [
-        "node",
-        "is",
-        "state",
-        "region",
-        "zone",
-        "PostgreSQL",
-        "nodes",
-        "tablets",
-        "leads",
-        "size",
-    ]
+    header = ["node", "is", "state", "region", "zone", "PostgreSQL", "nodes", "tablets", "leads"]
+    header.append("size")
     _print(console, "Nodes", header, [(*row[:-1], size_text(row[-1])) for row in rows])
 
 
@@ -106,7 +103,7 @@ def show_picture(connection: psycopg.Connection[Any], console: Console) -> None:
     ).fetchall()
     picture = Table(title="Where the fragments lie", show_edge=False, header_style="bold")
     for name in ("table", "part", "holds"):
-        picture.add_column(name, overflow="ellipsis", max_width=44)
+        picture.add_column(name, no_wrap=True, overflow="ellipsis", max_width=44)
     for node_id, region in nodes:
         heading = f"node {node_id}" + (f"\n{region}" if region else "")
         picture.add_column(heading, justify="center")
@@ -118,7 +115,8 @@ def show_picture(connection: psycopg.Connection[Any], console: Console) -> None:
         if before not in (None, table):
             picture.add_section()
         title = Text(table if table != before else "")
-        picture.add_row(title, Text(label), Text(bounds or ""), *blocks, rows_text(rows))
+        holds = (bounds or "").removeprefix("FOR VALUES ").removeprefix("WITH ")
+        picture.add_row(title, Text(label), Text(holds), *blocks, rows_text(rows))
         before = table
     console.print(picture)
 
