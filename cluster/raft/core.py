@@ -173,6 +173,11 @@ class RaftCore:
         return self._state.log.mark
 
     @property
+    def delivered_index(self) -> int:
+        """The last entry `take_committed` has handed out, or a snapshot has replaced."""
+        return self._state.delivered_index
+
+    @property
     def awaits_snapshot(self) -> bool:
         return self._state.awaits_snapshot or self._state.installing is not None
 
@@ -201,6 +206,10 @@ class RaftCore:
     @property
     def _applicable_index(self) -> int:
         return min(self._state.commit, self._state.log.persisted_index)
+
+    def term_at(self, index: int) -> int | None:
+        """The term of an entry of the log, None where the log does not reach."""
+        return self._state.log.term_at(index)
 
     def match_index(self, node_id: NodeId) -> int:
         """What that member is known to hold durably; 0 unless this replica leads."""
