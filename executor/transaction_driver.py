@@ -231,16 +231,16 @@ class Transaction:
     async def commit(self, floor: Timestamp, *, checks: bool) -> Timestamp:
         """Commits everywhere or nowhere; the commit timestamp, `floor` if nothing was written.
 
-        Committing locks each tablet: exclusively if it `checks` unique constraints. One tablet
-        does that by itself; several are locked in order here, before they are asked all at
-        once. `floor` is an oracle timestamp seen before. Raises what kept it from committing;
+        Tablets are locked for it: exclusively if it `checks` unique constraints, else shared,
+        so that no row comes into a table while it is cut anew. One tablet that checks locks by
+        itself; several are locked here, in order, before all are asked at once. `floor` is an oracle timestamp seen before. Raises what kept it from committing;
         StatementCompletionUnknown when nobody can tell.
         """
         await self.drain()
         if not self._written:
             await self.abort(QueryCanceled("nothing was written"))
             return floor
-        if len(self._written) > 1:
+        if len(self._written) > 1 or not checks:
             await self.lock(self._written, EXCLUSIVE if checks else SHARED)
         tablets = tuple(sorted(self._written))
         answer = await self._end(machine.Commit(tablets, floor))

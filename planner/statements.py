@@ -295,6 +295,7 @@ class CreateTable(Statement):
     elements: tuple[ColumnClause | LikeClause, ...]
     constraints: tuple[ConstraintClause, ...]
     clauses: StorageClauses
+    temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,6 +306,7 @@ class CreateTableAs(Statement):
     query: exp.Query
     with_data: bool
     clauses: StorageClauses
+    temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,6 +436,7 @@ class CreateView(Statement):
     query: exp.Query
     query_text: str
     or_replace: bool
+    temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -640,6 +640,9 @@ class Tablet(TabletReplica):
         if checked:
             await self._lock(transaction_id, LockMode.EXCLUSIVE, DEADLINE_S)
             await self._check_unique(transaction_id, draft, checked)
+        for fragment_id in draft.inserts_into:
+            if fragment_id not in self._schemas:  # its table was cut anew meanwhile
+                raise fragment_gone(self.tablet_id, fragment_id)
         # Other calls may have run meanwhile.
         self._participant.known(transaction_id, self._runtime.monotonic())
         return draft

@@ -142,7 +142,6 @@ def test_queries_of_many_forms(sql: str) -> None:
         "lock table t",
         "merge into t using u on true when matched then delete",
         "create index i on t (a)",
-        "create temp table t (a int)",
         "create table t (a int references u)",
         "create table t (a int generated always as identity)",
         "create sequence s",

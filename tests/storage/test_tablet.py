@@ -480,7 +480,8 @@ def test_a_fragment_that_is_not_there(tmp_path: Path) -> None:
         transaction_id = bench.begin()
         await tablet.stage(transaction_id, insert((1, "a")))
         await tablet.alter([fragment(13)], 2)
-        await tablet.write(transaction_id, bench.oracle.now(), bench.oracle.draw)
+        with pytest.raises(ObjectNotInPrerequisiteState, match="fragment 12 of tablet 7"):
+            await tablet.write(transaction_id, bench.oracle.now(), bench.oracle.draw)
         assert await bench.read(tablet, fragment_id=13) == []
         assert tablet.schema_version == 2
         await bench.close()
