@@ -14,7 +14,9 @@ Which requests may be sent again after an answer was lost:
       read_index
 
 A request that surely was not carried out (no connection, not the leader) is sent again, to
-whoever leads by then, until the deadline; with the term of `tablet_requests` in it.
+whoever leads by then, with the term of `tablet_requests` in it; but a tablet that nobody leads
+for `LEADERLESS_S` is given up, whatever the deadline: a statement waits long for a lock, not for
+a node that is down.
 """
 
 from __future__ import annotations
@@ -45,6 +47,10 @@ from storage.participant import Outcome as TransactionOutcome
 
 RETRY_PAUSE_S = 0.05
 DEADLINE_S = 30.0
+# Long enough for an election; too short for a node that starts again.
+LEADERLESS_S = 3.0
+# How long the home of a decision whose answer was lost is looked for: a node restarts in that.
+OUTCOME_S = 15.0
 
 # A method of `TabletServer`: request, seconds left -> answer.
 Handler = Callable[..., Awaitable[msgspec.Struct]]
@@ -330,11 +336,14 @@ class TabletClient:
     async def _outcome_after(
         self, request: requests.Write | requests.Decide, lost: DqeError, ends_s: float
     ) -> Timestamp:
+        ends_s = min(ends_s, self._runtime.monotonic() + OUTCOME_S)
         while (left_s := ends_s - self._runtime.monotonic()) > 0:
+            outcome = None
             try:
                 outcome = await self.status(request.tablet_id, request.transaction_id, left_s)
             except CannotConnectNow:
-                break
+                if self._is_dropped(TabletId(request.tablet_id)):
+                    break
             if outcome is not None and outcome.committed:
                 return outcome.commit_ts
             if outcome is not None:
@@ -387,6 +396,7 @@ class TabletClient:
     ) -> R:
         """Sends the request to the leader, and `again` also after a lost answer."""
         ends_s = self._runtime.monotonic() + deadline_s
+        failing_since_s: float | None = None
         tablet_id = TabletId(request.tablet_id)
         attempt = 0
         while True:
@@ -396,18 +406,17 @@ class TabletClient:
                 reply = await self._send(node_id, request, reply_type, here, left_s, change)
             except CannotConnectNow as error:
                 self._leaders.pop(tablet_id, None)
+                now_s = self._runtime.monotonic()
+                failing_since_s = now_s if failing_since_s is None else failing_since_s
+                over = now_s - failing_since_s >= LEADERLESS_S or ends_s - now_s <= RETRY_PAUSE_S
                 lost = error.outcome is Outcome.UNKNOWN and not again
-                if lost or left_s <= RETRY_PAUSE_S or not self._may_return(request):
+                if lost or over or self._is_dropped(tablet_id):
                     raise
             else:
                 self._leaders[tablet_id] = node_id
                 return reply
             attempt += 1
             await self._runtime.sleep(RETRY_PAUSE_S)
-
-    def _may_return(self, request: Request) -> bool:
-        """Whether asking again makes sense at all."""
-        return not self._is_dropped(TabletId(request.tablet_id))
 
     def _candidate(self, tablet_id: TabletId, attempt: int) -> NodeId:
         """Whom to ask: who answered last, who this node's replica follows, then all in turn."""
@@ -442,14 +451,17 @@ class TabletClient:
             length, body = requests.encode_change(change)
             request = msgspec.structs.replace(request, delete_bytes=length)
         address = self._catalog.address_of(node_id)
-        answer = await self._rpc.call(
-            address,
-            method_name(type(request)),
-            request,
-            reply_type,
-            body=body,
-            deadline_s=deadline_s,
-        )
+        try:
+            answer = await self._rpc.call(
+                address,
+                method_name(type(request)),
+                request,
+                reply_type,
+                body=body,
+                deadline_s=deadline_s,
+            )
+        except CannotConnectNow as error:
+            raise _naming(node_id, address, error) from error
         return answer.header
 
     def _term(self, transaction_id: TransactionId, tablet_id: int) -> int:
@@ -457,3 +469,9 @@ class TabletClient:
 
     def _begun(self, request: requests.TransactionRequest, done: Done) -> None:
         self._terms.setdefault((request.transaction_id, TabletId(request.tablet_id)), done.term)
+
+
+def _naming(node_id: NodeId, address: str, error: CannotConnectNow) -> CannotConnectNow:
+    """The same error; where it speaks of an address, it names the node as users know it."""
+    message = error.message.replace(f"node at {address}", f"node {node_id} at {address}")
+    return type(error)(message, detail=error.detail, hint=error.hint)
