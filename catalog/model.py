@@ -29,6 +29,8 @@ ColocationId = NewType("ColocationId", int)
 
 CATALOG_TABLET = TabletId(0)
 DEFAULT_SCHEMA = "public"
+# Schemas of sessions, for their temporary tables.
+TEMPORARY_SCHEMA_PREFIX = "pg_temp_"
 RING_SIZE = 2**32
 
 

@@ -47,6 +47,7 @@ from executor.set_config import calls_set_config, with_values
 from executor.setting_kinds import milliseconds_of
 from executor.settings import DATABASE, SERVER_VERSION, SessionSettings
 from executor.statements import change_of, describe_planned, run_statement
+from executor.temporary import drop_in_background, new_schema_name
 from executor.transaction_block import TransactionBlock
 from planner.context import PlannerContext
 from planner.datum import Datum
@@ -117,6 +118,7 @@ class Session:
             "database": database,
             "backend_pid": str(process_id),
             "server_version": SERVER_VERSION,
+            "temporary_schema": new_schema_name(services),
         }
         self._notices: list[Notice] = []
         # Replaced by a server that keeps prepared statements of its own.
@@ -129,6 +131,11 @@ class Session:
     def transaction_status(self) -> str:
         """I, T or E, as ReadyForQuery has it."""
         return self.state.block.status.value
+
+    @property
+    def temporary_schema(self) -> str:
+        """Where the session's temporary tables are."""
+        return self._facts["temporary_schema"]
 
     def setting(self, name: str) -> str:
         """A setting's value by its name in any case; 42704 for one unknown."""
@@ -170,6 +177,7 @@ class Session:
         """The client is gone: ends what is open."""
         await self.state.cursors.close_all(held=True)
         self.state.block.end()
+        drop_in_background(self.services, self.temporary_schema)
 
     # -- statements ---------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from cluster.errors import (
 from executor.execution import Result
 from executor.rows import columns_of, rows_result
 from executor.settings import DEFINITIONS
+from executor.temporary import drop_temporary
 from executor.transaction_block import NOT_ATOMIC, NOT_ATOMIC_HINT, NOT_UNDONE, Status
 from planner.ddl_types import sql_type
 from planner.plan import ResultColumn
@@ -90,6 +91,8 @@ async def discard(session: Session, statement: Discard) -> Result:
         session.state.settings.reset_all()
         session.forget_prepared(None)
         await session.state.cursors.close_all(held=True)
+    if statement.what in ("ALL", "TEMP"):
+        await drop_temporary(session.services, session.temporary_schema)
     return Result(f"DISCARD {statement.what}")
 
 

@@ -5,7 +5,7 @@ In the order control flows:
     dialect         sqlglot's two dialects as everything here uses them
     parser          text to statements with PostgreSQL's grammar and our clauses
     statements      one class a kind of statement
-    context         what the planner is given besides the statement
+    context         what the planner is given besides the statement; temporary: its own schema
     types           PostgreSQL's type rules; datum: values of parameters
     functions       signatures and how a call finds the one it means
     binder          names and types; a query as a tree that DuckDB would answer as PostgreSQL

@@ -56,6 +56,7 @@ from planner.statements import (
     ObjectName,
     Statement,
 )
+from planner.temporary import temporary_schema
 from storage.types import TEXT, Kind
 
 
@@ -99,7 +100,8 @@ def _drop_schema(statement: DropSchema, context: PlannerContext) -> DdlPlan:
 
 
 def _create_view(statement: CreateView, context: PlannerContext) -> DdlPlan:
-    schema = creation_schema(context, statement.view)
+    notices = list(statement.notices)
+    schema = creation_schema(context, statement.view, temporary=statement.temporary)
     bound = bind_query(statement.query, context)
     if bound.parameters:
         raise UndefinedObject("there is no parameter $1")
@@ -113,6 +115,10 @@ def _create_view(statement: CreateView, context: PlannerContext) -> DdlPlan:
             raise DuplicateColumn(f'column "{name}" specified more than once')
     types = [TEXT if c.type.kind is Kind.UNKNOWN else c.type for c in bound.columns]
     text, depends_on = _qualified_view(statement, context)
+    own = temporary_schema(context)
+    if schema != own and any(_schema_of(context, each) == own for each in depends_on):
+        notices.append(f'view "{statement.view.name}" will be a temporary view')
+        schema = own
     command = commands.CreateView(
         schema,
         statement.view.name,
@@ -121,7 +127,12 @@ def _create_view(statement: CreateView, context: PlannerContext) -> DdlPlan:
         statement.or_replace,
         depends_on,
     )
-    return ChangeCatalog((command,), "CREATE VIEW", statement.notices)
+    return ChangeCatalog((command,), "CREATE VIEW", tuple(notices))
+
+
+def _schema_of(context: PlannerContext, relation_id: TableId) -> str:
+    catalog = context.catalog
+    return (catalog.tables.get(relation_id) or catalog.views[relation_id]).schema
 
 
 def _qualified_view(

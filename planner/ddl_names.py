@@ -8,27 +8,43 @@ from catalog.model import DEFAULT_SCHEMA, NodeId, Placement, Table, View
 from cluster.errors import (
     InsufficientPrivilege,
     InvalidSchemaName,
+    InvalidTableDefinition,
     UndefinedTable,
     WrongObjectType,
 )
 from planner.context import PlannerContext
 from planner.statements import ObjectName, PlacementClause
+from planner.temporary import named_schema, temporary_schema, with_temporary
 
 SYSTEM_SCHEMAS = ("pg_catalog", "information_schema", "dqe")
 _DEFAULT_SEARCH_PATH = '"$user", public'
 
 
 def search_path(context: PlannerContext) -> tuple[str, ...]:
-    """The schemas of `search_path` that exist, in order; `$user` is the session's user."""
+    """The schemas of `search_path` that exist, in order, the session's temporary one first;
+    `$user` is the session's user."""
     text = context.settings.get("search_path", _DEFAULT_SEARCH_PATH)
     names = [piece.strip().strip('"') for piece in text.split(",")]
     user = context.session.get("user", "")
     resolved = [user if name == "$user" else name for name in names]
-    return tuple(name for name in resolved if name in context.catalog.schemas)
+    return tuple(
+        name for name in with_temporary(context, resolved) if name in context.catalog.schemas
+    )
 
 
-def creation_schema(context: PlannerContext, name: ObjectName) -> str:
+def creation_schema(
+    context: PlannerContext, name: ObjectName, *, temporary: bool = False
+) -> str:
     """Where a new object goes. 3F000 when there is no such schema."""
+    own = temporary_schema(context)
+    if name.schema is not None and named_schema(context, name.schema) == own:
+        return own
+    if temporary:
+        if name.schema is not None:
+            raise InvalidTableDefinition(
+                "cannot create temporary relation in non-temporary schema", position=name.position
+            )
+        return own
     if name.schema is not None:
         if name.schema in SYSTEM_SCHEMAS:
             raise InsufficientPrivilege(
@@ -39,7 +55,7 @@ def creation_schema(context: PlannerContext, name: ObjectName) -> str:
                 f'schema "{name.schema}" does not exist', position=name.position
             )
         return name.schema
-    path = search_path(context)
+    path = [schema for schema in search_path(context) if schema != own]
     if not path:
         raise InvalidSchemaName("no schema has been selected to create in", position=name.position)
     return path[0]
@@ -57,7 +73,9 @@ def find_relation(context: PlannerContext, name: ObjectName) -> Table | View | N
 
 
 def _candidates(context: PlannerContext, name: ObjectName) -> Sequence[str]:
-    return (name.schema,) if name.schema is not None else search_path(context)
+    if name.schema is None:
+        return search_path(context)
+    return (named_schema(context, name.schema),)
 
 
 def find_table(context: PlannerContext, name: ObjectName, *, purpose: str = "") -> Table:
@@ -93,7 +111,8 @@ def _drop_name(context: PlannerContext, name: ObjectName) -> tuple[str, str]:
     found = find_relation(context, name)
     if found is not None:
         return found.schema, found.name
-    path = search_path(context)
+    own = temporary_schema(context)
+    path = [schema for schema in search_path(context) if schema != own]
     return name.schema or (path[0] if path else DEFAULT_SCHEMA), name.name
 
 

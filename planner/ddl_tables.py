@@ -22,7 +22,15 @@ from catalog.definition import (
     TableDefinition,
     UniqueDefinition,
 )
-from catalog.model import AccessMethod, Bound, BoundKind, ColumnId, PartitionMethod, Table
+from catalog.model import (
+    AccessMethod,
+    Bound,
+    BoundKind,
+    ColumnId,
+    PartitionMethod,
+    Placement,
+    Table,
+)
 from cluster.errors import (
     FeatureNotSupported,
     IndeterminateDatatype,
@@ -50,6 +58,7 @@ from planner.statements import (
     SourceExpression,
     StorageClauses,
 )
+from planner.temporary import temporary_schema
 from storage.types import TEXT, Kind, SqlType
 
 
@@ -65,7 +74,7 @@ class _Draft:
 
 def plan_create_table(statement: CreateTable, context: PlannerContext) -> ChangeCatalog:
     """CREATE TABLE (...)."""
-    schema = creation_schema(context, statement.table)
+    schema = creation_schema(context, statement.table, temporary=statement.temporary)
     draft = _Draft()
     for element in statement.elements:
         if isinstance(element, LikeClause):
@@ -81,7 +90,7 @@ def plan_create_table(statement: CreateTable, context: PlannerContext) -> Change
         draft.primary_key,
         tuple(draft.unique),
         tuple(draft.checks),
-        scheme_definition(statement.clauses, context),
+        _scheme(schema, statement.clauses, context),
         statement.clauses.access_method,
     )
     command = commands.CreateTable(definition, statement.if_not_exists)
@@ -91,7 +100,7 @@ def plan_create_table(statement: CreateTable, context: PlannerContext) -> Change
 
 def plan_create_table_as(statement: CreateTableAs, context: PlannerContext) -> CreateAndFill:
     """CREATE TABLE AS: columns are the query's."""
-    schema = creation_schema(context, statement.table)
+    schema = creation_schema(context, statement.table, temporary=statement.temporary)
     bound = bind_query(statement.query, context)
     names = [column.name for column in bound.columns]
     if statement.columns is not None:
@@ -106,7 +115,7 @@ def plan_create_table_as(statement: CreateTableAs, context: PlannerContext) -> C
         schema,
         statement.table.name,
         columns,
-        scheme=scheme_definition(statement.clauses, context),
+        scheme=_scheme(schema, statement.clauses, context),
         access_method=statement.clauses.access_method,
     )
     command = commands.CreateTable(definition, statement.if_not_exists)
@@ -255,6 +264,15 @@ def _names(table: Table, columns: Iterable[ColumnId]) -> tuple[str, ...]:
 
 # ---------------------------------------------------------------------------------------
 # How it is cut
+
+
+def _scheme(schema: str, clauses: StorageClauses, context: PlannerContext) -> SchemeDefinition:
+    """The clauses' scheme; a temporary table lies on the session's node if nothing is said."""
+    if schema == temporary_schema(context) and clauses == StorageClauses():
+        return SchemeDefinition(
+            part_count=1, replicas=1, placement=Placement(nodes=(context.node_id,))
+        )
+    return scheme_definition(clauses, context)
 
 
 def scheme_definition(clauses: StorageClauses, context: PlannerContext) -> SchemeDefinition:

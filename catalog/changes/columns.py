@@ -14,7 +14,7 @@ from catalog.changes.draft import Draft
 from catalog.changes.schemas import dependent_views, refuse_dependents
 from catalog.changes.scheme import placed_anew
 from catalog.changes.tables import MAX_COLUMNS, check_alterable_key, check_not_recut, new_column
-from catalog.model import Column, ColumnGroup, Table, TableId
+from catalog.model import TEMPORARY_SCHEMA_PREFIX, Column, ColumnGroup, Table, TableId
 from cluster.errors import (
     DuplicateColumn,
     FeatureNotSupported,
@@ -31,6 +31,11 @@ def rename_table(draft: Draft, command: commands.RenameTable) -> TableId:
     found = draft.relation(command.schema, command.name)
     if found is None:
         raise UndefinedTable(f'relation "{command.name}" does not exist')
+    if command.new_schema != command.schema and any(
+        schema.startswith(TEMPORARY_SCHEMA_PREFIX)
+        for schema in (command.schema, command.new_schema)
+    ):
+        raise FeatureNotSupported("cannot move objects into or out of temporary schemas")
     draft.check_writable_schema(command.new_schema)
     draft.check_name_free(command.new_schema, command.new_name)
     _refuse_renaming_under_views(draft, found.id, f'"{command.name}"')

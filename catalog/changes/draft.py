@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from catalog.model import Catalog, FragmentId, Table, TableId, Tablet, TabletId, View
+from catalog.model import (
+    TEMPORARY_SCHEMA_PREFIX,
+    Catalog,
+    FragmentId,
+    Table,
+    TableId,
+    Tablet,
+    TabletId,
+    View,
+)
 from cluster.errors import DuplicateTable, InsufficientPrivilege, InvalidSchemaName, UndefinedTable
 
 SYSTEM_SCHEMAS = ("pg_catalog", "information_schema", "dqe")
@@ -71,12 +80,17 @@ class Draft:
         return table
 
     def check_writable_schema(self, schema: str) -> None:
-        """Refuses schemas that do not exist (3F000) or are the system's (42501)."""
+        """Refuses schemas that do not exist (3F000) or are the system's (42501).
+
+        A session's temporary schema comes into being with what is first put into it.
+        """
         if schema in SYSTEM_SCHEMAS:
             raise InsufficientPrivilege(
                 f'permission denied for schema "{schema}"',
                 detail="System catalog modifications are not allowed.",
             )
+        if schema.startswith(TEMPORARY_SCHEMA_PREFIX) and schema not in self.schemas:
+            self.schemas.append(schema)
         if schema not in self.schemas:
             raise InvalidSchemaName(f'schema "{schema}" does not exist')
 

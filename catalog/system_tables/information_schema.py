@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from catalog.changes.draft import SYSTEM_SCHEMAS
-from catalog.model import CheckConstraint, Column, Table, UniqueConstraint
+from catalog.model import (
+    TEMPORARY_SCHEMA_PREFIX,
+    CheckConstraint,
+    Column,
+    Table,
+    UniqueConstraint,
+)
 from catalog.system_tables.definition import Row, SystemContext
 from catalog.system_tables.objects import OWNER_NAME, unique_constraints
 from catalog.system_tables.pg_catalog import RowSource
@@ -43,8 +49,8 @@ def _table_row(context: SystemContext, schema: str, name: str, kind: str) -> Row
         "table_catalog": context.database,
         "table_schema": schema,
         "table_name": name,
-        "table_type": kind,
-        "is_insertable_into": _yes(kind == "BASE TABLE"),
+        "table_type": "LOCAL TEMPORARY" if schema.startswith(TEMPORARY_SCHEMA_PREFIX) else kind,
+        "is_insertable_into": _yes(kind != "VIEW"),
         "is_typed": "NO",
     }
 

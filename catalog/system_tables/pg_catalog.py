@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from catalog.changes.draft import SYSTEM_SCHEMAS
-from catalog.model import AccessMethod, Column, PartitionMethod, Table, View
+from catalog.model import (
+    TEMPORARY_SCHEMA_PREFIX,
+    AccessMethod,
+    Column,
+    PartitionMethod,
+    Table,
+    View,
+)
 from catalog.system_tables.definition import Row, SystemContext
 from catalog.system_tables.objects import (
     COLUMNAR_METHODS,
@@ -124,7 +131,7 @@ def _class_row(oid: int, name: str, schema: str, kind: str) -> dict[str, object]
         "relowner": OWNER_OID,
         "relfilenode": 0 if kind == "v" else oid,
         "relkind": kind,
-        "relpersistence": "p",
+        "relpersistence": "t" if schema.startswith(TEMPORARY_SCHEMA_PREFIX) else "p",
         "relreplident": "d",
         "relispopulated": True,
         "reltuples": UNKNOWN_ROWS,

@@ -35,6 +35,7 @@ from planner.semantics import build, comparison
 from planner.semantics.sets import RowSet
 from planner.semantics.system_relations import system_table
 from planner.types import Coercion, common_type, declared_type
+from planner.temporary import named_schema
 from storage.types import ANY, INT8, TEXT, SqlType
 
 if TYPE_CHECKING:
@@ -553,7 +554,10 @@ def find_relation(
 ) -> Table | View | SystemTable:
     """The table, view or system table a name means; 42P01 where there is none."""
     catalog = block.statement.context.catalog
-    schemas = (schema,) if schema is not None else block.statement.environment.search_path
+    environment = block.statement.environment
+    schemas = environment.search_path
+    if schema is not None:
+        schemas = (named_schema(environment.context, schema),)
     for each in schemas:
         found = (
             system_table(each, name)

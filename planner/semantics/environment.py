@@ -7,6 +7,7 @@ from functools import cached_property
 
 from planner.context import PlannerContext
 from planner.semantics.text_times import zone_named
+from planner.temporary import temporary_schema, with_temporary
 
 DEFAULT_SEARCH_PATH = ("pg_catalog", "public")
 
@@ -37,17 +38,19 @@ class Environment:
 
     @cached_property
     def search_path(self) -> tuple[str, ...]:
-        """Schemas in the order they are searched; pg_catalog first unless it is listed."""
+        """Schemas in the order they are searched: the session's temporary one first, then
+        pg_catalog unless it is listed."""
         setting = self.context.settings.get("search_path", '"$user", public')
         user = self.context.session.get("user", "")
         names = [name.strip().strip('"') for name in setting.split(",")]
         path = [user if name == "$user" else name for name in names if name]
         if "pg_catalog" not in path:
             path.insert(0, "pg_catalog")
-        return tuple(path)
+        return tuple(with_temporary(self.context, path))
 
     @cached_property
     def visible_schemas(self) -> tuple[str, ...]:
         """The part of the search path that exists, as `current_schemas(false)` gives it."""
         known = self.context.catalog.schemas
-        return tuple(name for name in self.search_path if name in known)
+        own = temporary_schema(self.context)
+        return tuple(name for name in self.search_path if name in known and name != own)

@@ -37,7 +37,11 @@ class Record:
 
 
 class Mismatch(Exception):
-    """A record that did not come out as expected."""
+    """A record that did not come out as expected; `kind` is "wrong" or an SQLSTATE."""
+
+    def __init__(self, text: str, kind: str = "wrong") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 def parse(path: Path) -> Iterator[Record]:
@@ -102,14 +106,15 @@ def answer(
 ) -> list[str]:
     """What the engine says, as lines; raises Mismatch on an unexpected success or failure."""
     cursor = psycopg.ClientCursor(connection)
-    _read_as_text(cursor)
+    read_as_text(cursor)
     try:
         cursor.execute(record.sql.encode())
         rows = cursor.fetchall() if cursor.description is not None else []
     except psycopg.Error as error:
         if record.error is None:
             raise Mismatch(
-                f"line {record.line}: {record.sql}\n{error.sqlstate}: {error}"
+                f"line {record.line}: {record.sql}\n{error.sqlstate}: {error}",
+                error.sqlstate or "?",
             ) from error
         if record.error and record.error != error.sqlstate:
             raise Mismatch(
@@ -122,7 +127,7 @@ def answer(
     return _lines(rows, record, a_value_a_line)
 
 
-def _read_as_text(cursor: psycopg.Cursor[Any]) -> None:
+def read_as_text(cursor: psycopg.Cursor[Any]) -> None:
     """Values as the server writes them, not as Python objects."""
     for oid in (16, 17, 20, 21, 23, 26, 114, 700, 701, 1082, 1083, 1114, 1184, 1186, 1700, 2950):
         cursor.adapters.register_loader(oid, psycopg.types.string.TextLoader)
@@ -161,7 +166,10 @@ def _sqlite_shown(value: Any, type_letter: str) -> str:
     if value is None:
         return "NULL"
     if type_letter == "I":
-        return str(int(float(value)))
+        try:
+            return str(int(float(value)))
+        except ValueError:
+            return "0"  # as SQLite reads a text as an integer
     if type_letter == "R":
         return f"{float(value):.3f}"
     text = str(value)
