@@ -1,9 +1,10 @@
 """The binder: names and types of a parsed query, and its meaning written for DuckDB.
 
 In the order control flows: `statement` (what all blocks share), `query` (blocks, CTEs, set
-operations), `relations` (FROM), `scope` (names in sight), `expressions` (scalars), `calls` and
-`special` (functions), `clause` (what may stand where), `grouping`, `naming`, `output` (what
-the client gets). The rules of each family of types are in `planner.semantics`.
+operations), `blocks` (their parts), `relations` (FROM), `scope` (names in sight), `expressions`
+(scalars), `trees` (parsed trees taken apart), `calls` and `special` (functions), `clause` (what
+may stand where), `grouping`, `ordering` (ORDER BY, LIMIT), `naming`, `output` (what the client
+gets). The rules of each family of types are in `planner.semantics`.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from cluster.errors import (
 from planner.binder.clause import Clause
 from planner.binder.scope import Scope
 from planner.binder.statement import Statement
+from planner.binder.trees import as_call, fold, inner_query, keep_position, quantifier
 from planner.bound import type_of
 from planner.functions import Call, resolve
 from planner.semantics import build, comparison, literals, numbers, patterns, records
@@ -104,7 +105,7 @@ class ExpressionBinder:
                 f"{node.key} expressions are not supported", position=build.error_position(node)
             )
         bound = method(self, node)
-        return _keep_position(node, bound)
+        return keep_position(node, bound)
 
     def bind_as(self, node: exp.Expr, target: SqlType, how: Coercion) -> exp.Expr:
         """The node, coerced."""
@@ -126,7 +127,7 @@ class ExpressionBinder:
     def column(self, node: exp.Column) -> exp.Expr:
         relation = node.args.get("table")
         position = build.error_position(node.args.get("db") or relation or node)
-        name = _fold(node.this)
+        name = fold(node.this)
         if isinstance(node.this, exp.Star):
             raise SyntaxError_('syntax error at or near "*"', position=position)
         if relation is not None:
@@ -145,8 +146,8 @@ class ExpressionBinder:
 
     def _qualified(self, node: exp.Column, name: str, position: int | None) -> exp.Expr:
         schema = node.args.get("db")
-        relation = _fold(node.args["table"])
-        schema_name = _fold(schema) if schema is not None else None
+        relation = fold(node.args["table"])
+        schema_name = fold(schema) if schema is not None else None
         try:
             return self.scope.qualified(relation, name, schema_name, position).node()
         except (UndefinedTable, UndefinedColumn):
@@ -162,11 +163,11 @@ class ExpressionBinder:
             return self.bind(right)
         inner = node.this.this if isinstance(node.this, exp.Paren) else node.this
         if isinstance(inner, exp.Column) and inner.args.get("table") is None:
-            source = self.scope.source(_fold(inner.this))
+            source = self.scope.source(fold(inner.this))
             if source is not None:
                 position = build.error_position(right)
-                return self.scope.qualified(source.name, _fold(right), None, position).node()
-        return records.field(self.bind(node.this), _fold(right), build.error_position(right))
+                return self.scope.qualified(source.name, fold(right), None, position).node()
+        return records.field(self.bind(node.this), fold(right), build.error_position(right))
 
     # Constants
 
@@ -297,9 +298,9 @@ class ExpressionBinder:
 
     def comparison(self, node: exp.Expr) -> exp.Expr:
         name = comparison.NAMES[type(node)]
-        quantifier = _quantifier(node.expression)
-        if quantifier is not None:
-            kind, inner = quantifier
+        over = quantifier(node.expression)
+        if over is not None:
+            kind, inner = over
             return self.quantified(name, self.bind(node.this), kind, inner)
         left, right = self.bind(node.this), self.bind(node.expression)
         try:
@@ -311,7 +312,7 @@ class ExpressionBinder:
 
     def quantified(self, name: str, left: exp.Expr, kind: str, inner: exp.Expr) -> exp.Expr:
         """`left op ANY/ALL (array or subquery)`."""
-        query = _inner_query(inner)
+        query = inner_query(inner)
         if query is not None:
             return self._subquery_comparison(name, left, kind, query)
         array = self.bind(inner)
@@ -396,7 +397,7 @@ class ExpressionBinder:
     def membership(self, node: exp.In) -> exp.Expr:
         query = node.args.get("query")
         if query is not None:
-            inner = _inner_query(query)
+            inner = inner_query(query)
             assert inner is not None
             return self._subquery_comparison("=", self.bind(node.this), "any", inner)
         left = self.bind(node.this)
@@ -456,10 +457,10 @@ class ExpressionBinder:
     def _pattern(self, node: exp.Expr, escape: exp.Expr | None) -> exp.Expr:
         name = _PATTERNS[type(node)]
         left = self.bind(node.this)
-        quantifier = _quantifier(node.expression)
+        over = quantifier(node.expression)
         negate = bool(node.args.get("negate"))
-        if quantifier is not None:
-            kind, inner = quantifier
+        if over is not None:
+            kind, inner = over
             return self.quantified(("!" if negate else "") + name, left, kind, inner)
         result = patterns.match(name, left, self.bind(node.expression), escape, self.casts)
         return build.negation(result) if negate else result
@@ -570,14 +571,14 @@ class ExpressionBinder:
 
     def exists(self, node: exp.Exists) -> exp.Expr:
         assert self.block is not None
-        query = _inner_query(node.this)
+        query = inner_query(node.this)
         assert query is not None
         tree = self.block.subquery(query, self.scope).tree
         return build.typed(exp.Exists(this=tree), BOOL)
 
     def subquery(self, node: exp.Expr) -> exp.Expr:
         """A scalar subquery; DuckDB is told to fail, as PostgreSQL, on more than one row."""
-        query = _inner_query(node)
+        query = inner_query(node)
         if query is None or self.block is None:
             raise FeatureNotSupported("cannot use subquery here")
         block = self.block.subquery(query, self.scope)
@@ -591,7 +592,7 @@ class ExpressionBinder:
     # Calls with a grammar of their own
 
     def grammar_call(self, node: exp.Expr) -> exp.Expr:
-        return self.bind(_as_call(node))
+        return self.bind(as_call(node))
 
     def time_zone(self, node: exp.AtTimeZone) -> exp.Expr:
         return self.bind(exp.Anonymous(this="timezone", expressions=[node.args["zone"], node.this]))
@@ -606,25 +607,6 @@ class ExpressionBinder:
         return bind_call(self, node)
 
 
-def _keep_position(written: exp.Expr, bound: exp.Expr) -> exp.Expr:
-    if not (bound._meta and "start" in bound._meta):
-        source = written.this if isinstance(written, exp.Column) else written
-        meta = source._meta if isinstance(source, exp.Expr) else None
-        if meta and "start" in meta:
-            bound.meta["start"] = meta["start"]
-            if isinstance(written, exp.Column) and written.args.get("table") is not None:
-                table_meta = written.args["table"]._meta
-                if table_meta and "start" in table_meta:
-                    bound.meta["start"] = table_meta["start"]
-    return bound
-
-
-def _fold(identifier: exp.Expr) -> str:
-    """The name an identifier means: lower case unless quoted."""
-    name = identifier.name
-    return name if identifier.args.get("quoted") else name.lower()
-
-
 def _plain(sql_type: SqlType) -> SqlType:
     return SqlType(sql_type.kind, element=sql_type.element)
 
@@ -635,61 +617,6 @@ def _branch_type(nodes: Sequence[exp.Expr]) -> SqlType:
 
 def _condition_name(clause: Clause) -> str:
     return "JOIN/ON" if clause is Clause.JOIN else str(clause)
-
-
-def _quantifier(node: exp.Expr) -> tuple[str, exp.Expr] | None:
-    """("any" or "all", what it ranges over) where the node is a quantified right side."""
-    if isinstance(node, exp.Any):
-        return "any", node.this
-    if isinstance(node, exp.All):
-        return "all", node.this
-    if isinstance(node, exp.Anonymous) and node.name.lower() in ("any", "some", "all"):
-        kind = "all" if node.name.lower() == "all" else "any"
-        return kind, node.expressions[0]
-    return None
-
-
-def _inner_query(node: exp.Expr) -> exp.Expr | None:
-    inner: exp.Expr = node
-    while isinstance(inner, (exp.Paren, exp.Subquery)) and not _has_modifiers(inner):
-        inner = inner.this
-    if isinstance(inner, (exp.Select, exp.SetOperation, exp.Values, exp.Subquery)):
-        return inner
-    return None
-
-
-def _has_modifiers(node: exp.Expr) -> bool:
-    return isinstance(node, exp.Subquery) and any(
-        node.args.get(key) for key in ("order", "limit", "offset", "with_")
-    )
-
-
-def _as_call(node: exp.Expr) -> exp.Anonymous:
-    """SUBSTRING(a FROM b), TRIM(...), ... as the plain call it stands for."""
-    arguments: list[Any]
-    match node:
-        case exp.Extract():
-            name, field = "extract", node.this
-            arguments = [exp.Literal.string(field.name), node.expression]
-        case exp.Substring():
-            name = "substring"
-            arguments = [node.this, node.args.get("start"), node.args.get("length")]
-            pattern, escape = arguments[1], arguments[2]
-            if escape is not None and escape.is_string and pattern.is_string:
-                name = "substring_similar"
-        case exp.Trim():
-            side = str(node.args.get("position") or "BOTH").upper()
-            name = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(side, "btrim")
-            arguments = [node.this, node.args.get("expression")]
-        case exp.Overlay():
-            name = "overlay"
-            arguments = [node.this, node.expression, node.args["from_"], node.args.get("for_")]
-        case exp.StrPosition():
-            name, arguments = "strpos", [node.this, node.args["substr"]]
-        case _:
-            raise AssertionError(f"not a call with a grammar: {node.key}")
-    copied = [a.copy() for a in arguments if a is not None]
-    return exp.Anonymous(this=name, expressions=copied)
 
 
 _Method = Callable[[ExpressionBinder, Any], exp.Expr]

@@ -17,7 +17,7 @@ from planner.types import Coercion
 from storage.types import TEXT
 
 if TYPE_CHECKING:
-    from planner.binder.query import Item
+    from planner.binder.blocks import Item
 
 
 class GroupBinder:

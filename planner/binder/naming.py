@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from planner.binder.trees import fold
 from planner.semantics.system import SESSION_NODES
 from planner.types import declared_type
 from storage.types import Kind, SqlType
@@ -31,16 +32,16 @@ def output_name(node: exp.Expr) -> str:
 def _strong_name(node: exp.Expr) -> str | None:
     match node:
         case exp.Column():
-            return _folded(node.this)
+            return fold(node.this)
         case exp.Dot():
-            return _strong_name(node.expression) or _folded(node.expression)
+            return _strong_name(node.expression) or fold(node.expression)
         case exp.Paren() | exp.Collate() | exp.Bracket():
             return _strong_name(node.this)
         case exp.Window() | exp.Filter() | exp.WithinGroup() | exp.IgnoreNulls():
             return _strong_name(node.this)
         case exp.Anonymous():
             name = node.this
-            return _folded(name) if isinstance(name, exp.Identifier) else str(name).lower()
+            return fold(name) if isinstance(name, exp.Identifier) else str(name).lower()
         case exp.Trim():
             side = str(node.args.get("position") or "").upper()
             return {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(side, "btrim")
@@ -83,10 +84,5 @@ def _query_name(node: exp.Expr) -> str | None:
     inner = node.this if isinstance(node, exp.Subquery) else node
     if isinstance(inner, exp.Select) and inner.expressions:
         first = inner.expressions[0]
-        return _folded(first.args["alias"]) if isinstance(first, exp.Alias) else output_name(first)
+        return fold(first.args["alias"]) if isinstance(first, exp.Alias) else output_name(first)
     return None
-
-
-def _folded(identifier: exp.Expr) -> str:
-    name = identifier.name
-    return name if identifier.args.get("quoted") else name.lower()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from planner.binder.query import Block, QueryBinder
+from planner.binder.blocks import Block
+from planner.binder.query import QueryBinder
 from planner.bound import type_of
 from planner.plan import HostOperation, ResultColumn
 from planner.semantics import build

@@ -8,83 +8,31 @@ once the place of the block (a UNION's other side, INSERT's target) has said wha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from sqlglot import exp
 
 from cluster.errors import (
-    AmbiguousColumn,
     DatatypeMismatch,
     DuplicateAlias,
     FeatureNotSupported,
     InvalidColumnReference,
-    InvalidRowCountInLimitClause,
-    OtherError,
     SyntaxError_,
 )
-from planner.binder.calls import ordered
+from planner.binder.blocks import Block, CommonTable, Item, Output, Selection
 from planner.binder.clause import Clause
 from planner.binder.expressions import ExpressionBinder
 from planner.binder.grouping import GroupBinder, check_grouped
 from planner.binder.naming import output_name
+from planner.binder.ordering import Ordering
 from planner.binder.relations import FromClause, RelationBinder
 from planner.binder.scope import Scope, ScopeColumn
 from planner.binder.statement import Statement
+from planner.binder.trees import fold
 from planner.bound import type_of
-from planner.semantics import build, comparison, literals
+from planner.semantics import build, comparison
 from planner.semantics.casts import stored_shape
 from planner.types import Coercion, common_type
-from storage.types import INT8, TEXT, Kind, SqlType
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A column a block gives: the user's name, its alias in the SQL, its type."""
-
-    name: str
-    alias: str
-    type: SqlType
-
-
-@dataclass(slots=True)
-class Block:
-    """A bound block."""
-
-    tree: exp.Query
-    outputs: list[Output]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An item of a select list before it has an alias."""
-
-    name: str
-    node: exp.Expr
-
-
-@dataclass(frozen=True, slots=True)
-class CommonTable:
-    """A CTE in sight: its name in the statement and its columns (relation still open)."""
-
-    unique: str
-    columns: tuple[ScopeColumn, ...]
-
-
-@dataclass(slots=True)
-class _Selection:
-    """The parts of a SELECT while it is bound."""
-
-    clause: FromClause
-    scope: Scope
-    items: list[Item] = field(default_factory=list)
-    aliases: list[str] = field(default_factory=list)
-    group: exp.Group | None = None
-    keys: list[exp.Expr] = field(default_factory=list)
-    has_sets: bool = False
-    where: exp.Expr | None = None
-    having: exp.Expr | None = None
-    order: list[exp.Ordered] = field(default_factory=list)
-    distinct_on: list[exp.Expr] = field(default_factory=list)
+from storage.types import TEXT, Kind, SqlType
 
 
 class QueryBinder:
@@ -101,6 +49,7 @@ class QueryBinder:
         self.common_tables = dict(common_tables or {})
         self.view_depth = view_depth
         self.aggregates = False
+        self.ordering = Ordering(self)
         self._windows: dict[str, exp.Window] = {}
 
     # Faces for expressions and relations
@@ -193,12 +142,12 @@ class QueryBinder:
         if not any(node.args.get(key) for key in keys):
             return block
         self.settle(block)
-        wrapped = self._wrapped(block)
-        self._output_order(wrapped, node)
-        self._limits(wrapped.tree, node, Scope(FromClause().namespace, outer))
+        wrapped = self.wrapped(block)
+        self.ordering.of_outputs(wrapped, node)
+        self.ordering.limits(wrapped.tree, node, Scope(FromClause().namespace, outer))
         return wrapped
 
-    def _wrapped(self, block: Block) -> Block:
+    def wrapped(self, block: Block) -> Block:
         """The block as a derived table of a plain SELECT."""
         unique = self.statement.unique_name("q")
         outputs = [
@@ -218,7 +167,7 @@ class QueryBinder:
         bound: list[exp.Expr] = []
         seen: set[str] = set()
         for cte in clause.expressions:
-            name = _name(cte.args["alias"].this)
+            name = fold(cte.args["alias"].this)
             if name in seen:
                 raise DuplicateAlias(f'WITH query name "{name}" specified more than once')
             seen.add(name)
@@ -229,7 +178,7 @@ class QueryBinder:
         self, name: str, cte: exp.CTE, recursive: bool, outer: Scope | None
     ) -> exp.CTE:
         unique = self.statement.unique_name(name)
-        names = [_name(c) for c in cte.args["alias"].args.get("columns") or []]
+        names = [fold(c) for c in cte.args["alias"].args.get("columns") or []]
         query = cte.this
         if not isinstance(query, (exp.Query, exp.Subquery, exp.Values)):
             raise FeatureNotSupported("data-modifying statements in WITH are not supported")
@@ -298,8 +247,8 @@ class QueryBinder:
             for o, settled in zip(left.outputs, left.outputs, strict=True)
         ]
         block = Block(tree, outputs)
-        self._output_order(block, node)
-        self._limits(tree, node, Scope(FromClause().namespace, outer))
+        self.ordering.of_outputs(block, node)
+        self.ordering.limits(tree, node, Scope(FromClause().namespace, outer))
         return block
 
     def _set_type(
@@ -337,8 +286,8 @@ class QueryBinder:
                 for j in range(len(rows))
             ]
         block = self._values_block(rows, types)
-        self._output_order(block, node)
-        self._limits(block.tree, node, scope)
+        self.ordering.of_outputs(block, node)
+        self.ordering.limits(block.tree, node, scope)
         return block
 
     def _values_block(self, rows: list[list[exp.Expr]], types: list[SqlType]) -> Block:
@@ -364,22 +313,23 @@ class QueryBinder:
             raise FeatureNotSupported("SELECT INTO is not supported here; use CREATE TABLE AS")
         self._windows = {w.this.name.lower(): w for w in node.args.get("windows") or []}
         clause = RelationBinder(self, outer).bind(node)
-        selection = _Selection(clause, Scope(clause.namespace, outer))
+        selection = Selection(clause, Scope(clause.namespace, outer))
         where = node.args.get("where")
         if where is not None:
-            binder = self._binder(selection, Clause.WHERE)
+            binder = self.expression_binder(selection, Clause.WHERE)
             selection.where = binder.bind_condition(where.this)
         self._select_list(selection, node)
         self._group(selection, node)
-        self._order(selection, node)
+        self.ordering.bind(selection, node)
         self._check_grouping(selection)
         return self._assembled(selection, node)
 
-    def _binder(self, selection: _Selection, clause: Clause) -> ExpressionBinder:
+    def expression_binder(self, selection: Selection, clause: Clause) -> ExpressionBinder:
+        """A binder for one clause of a SELECT."""
         return ExpressionBinder(self.statement, selection.scope, clause, self)
 
-    def _select_list(self, selection: _Selection, node: exp.Select) -> None:
-        binder = self._binder(selection, Clause.SELECT)
+    def _select_list(self, selection: Selection, node: exp.Select) -> None:
+        binder = self.expression_binder(selection, Clause.SELECT)
         for written in node.expressions:
             selection.items += self._expanded(written, selection, binder)
         taken: set[str] = set()
@@ -389,7 +339,7 @@ class QueryBinder:
             selection.aliases.append(alias)
 
     def _expanded(
-        self, written: exp.Expr, selection: _Selection, binder: ExpressionBinder
+        self, written: exp.Expr, selection: Selection, binder: ExpressionBinder
     ) -> list[Item]:
         """A select-list item, or the columns of a star."""
         inner = written.this if isinstance(written, exp.Alias) else written
@@ -402,12 +352,12 @@ class QueryBinder:
             return self._starred(inner, selection)
         if isinstance(inner, exp.Dot) and isinstance(inner.expression, exp.Star):
             return self._starred_record(inner, selection, binder)
-        name = _name(written.args["alias"]) if isinstance(written, exp.Alias) else None
+        name = fold(written.args["alias"]) if isinstance(written, exp.Alias) else None
         return [Item(name or output_name(inner), binder.bind(inner))]
 
-    def _starred(self, node: exp.Column, selection: _Selection) -> list[Item]:
-        name = _name(node.args["table"])
-        schema = _name(node.args["db"]) if node.args.get("db") is not None else None
+    def _starred(self, node: exp.Column, selection: Selection) -> list[Item]:
+        name = fold(node.args["table"])
+        schema = fold(node.args["db"]) if node.args.get("db") is not None else None
         source = selection.scope.source(name, schema)
         if source is None:
             raise selection.scope.missing_relation(name, build.error_position(node))
@@ -415,24 +365,26 @@ class QueryBinder:
         return [Item(column.name, column.node()) for column in shown]
 
     def _starred_record(
-        self, node: exp.Dot, selection: _Selection, binder: ExpressionBinder
+        self, node: exp.Dot, selection: Selection, binder: ExpressionBinder
     ) -> list[Item]:
         value = binder.bind(node.this)
         if not isinstance(value, exp.Struct):
             raise FeatureNotSupported("row expansion via .* is supported for relations only")
         return [Item(pair.this.name, pair.expression) for pair in value.expressions]
 
-    def _group(self, selection: _Selection, node: exp.Select) -> None:
+    def _group(self, selection: Selection, node: exp.Select) -> None:
         group = node.args.get("group")
         if group is not None:
-            binder = GroupBinder(self._binder(selection, Clause.GROUP), selection.items)
-            selection.group = binder.bind(group)
-            selection.keys, selection.has_sets = binder.keys, binder.has_sets
+            groups = GroupBinder(self.expression_binder(selection, Clause.GROUP), selection.items)
+            selection.group = groups.bind(group)
+            selection.keys, selection.has_sets = groups.keys, groups.has_sets
         having = node.args.get("having")
         if having is not None:
-            selection.having = self._binder(selection, Clause.HAVING).bind_condition(having.this)
+            selection.having = self.expression_binder(selection, Clause.HAVING).bind_condition(
+                having.this
+            )
 
-    def _check_grouping(self, selection: _Selection) -> None:
+    def _check_grouping(self, selection: Selection) -> None:
         grouped = self.aggregates or selection.group is not None or selection.having is not None
         if not grouped and not selection.keys:
             return
@@ -450,160 +402,9 @@ class QueryBinder:
                 "expressions", [*selection.group.expressions, *(e.copy() for e in extra)]
             )
 
-    # ORDER BY, DISTINCT
-
-    def _order(self, selection: _Selection, node: exp.Select) -> None:
-        distinct = node.args.get("distinct")
-        order = node.args.get("order")
-        binder = self._binder(selection, Clause.ORDER)
-        if order is not None:
-            for each in order.expressions:
-                key = self._order_key(each.this, selection, binder, distinct)
-                if key is not None:
-                    selection.order.append(ordered(each, key, binder))
-        if distinct is not None and distinct.args.get("on") is not None:
-            on = distinct.args["on"]
-            written = on.expressions if isinstance(on, exp.Tuple) else [on]
-            for part in written:
-                inner = part.this if isinstance(part, exp.Paren) else part
-                found = self._order_key(inner, selection, binder, None)
-                if found is not None:
-                    selection.distinct_on.append(found)
-            self._check_distinct_on(selection)
-
-    def _check_distinct_on(self, selection: _Selection) -> None:
-        wanted = set(selection.distinct_on)
-        for key in selection.order[: len(wanted)]:
-            if key.this not in wanted:
-                raise InvalidColumnReference(
-                    "SELECT DISTINCT ON expressions must match initial ORDER BY expressions"
-                )
-
-    def _order_key(
-        self,
-        node: exp.Expr,
-        selection: _Selection,
-        binder: ExpressionBinder,
-        distinct: exp.Expr | None,
-    ) -> exp.Expr | None:
-        """A sort key over FROM, or an output by its alias; None for a constant."""
-        place = self._ordered_output(node, selection)
-        if place is None:
-            key = binder.bind(node)
-            if build.is_untyped(key):
-                return None
-            plain = distinct is not None and distinct.args.get("on") is None
-            if not plain:
-                return comparison.normalised(key)
-            matching = [i for i, item in enumerate(selection.items) if item.node == key]
-            if not matching:
-                raise InvalidColumnReference(
-                    "for SELECT DISTINCT, ORDER BY expressions must appear in select list",
-                    position=build.error_position(node),
-                )
-            place = matching[0]
-        item = selection.items[place]
-        by_alias = distinct is not None and distinct.args.get("on") is None
-        if by_alias or _needs_alias(item.node):
-            return build.column(selection.aliases[place], None, type_of(item.node))
-        if build.is_untyped(item.node) or isinstance(item.node, exp.Literal):
-            return None
-        return comparison.normalised(item.node.copy())
-
-    def _ordered_output(self, node: exp.Expr, selection: _Selection) -> int | None:
-        """The output meant by a place or a bare name."""
-        position = build.error_position(node)
-        if isinstance(node, exp.Literal) and not node.is_string and str(node.this).isdigit():
-            place = int(str(node.this))
-            if not 1 <= place <= len(selection.items):
-                raise InvalidColumnReference(
-                    f"ORDER BY position {place} is not in select list", position=position
-                )
-            return place - 1
-        if isinstance(node, exp.Column) and node.args.get("table") is None:
-            name = _name(node.this)
-            named = [i for i, item in enumerate(selection.items) if item.name == name]
-            if len({selection.items[i].node for i in named}) > 1:
-                raise AmbiguousColumn(f'ORDER BY "{name}" is ambiguous', position=position)
-            if named:
-                return named[0]
-        return None
-
-    def _output_order(self, block: Block, node: exp.Expr) -> None:
-        """ORDER BY of a set operation: its outputs by name or place alone."""
-        order = node.args.get("order")
-        if order is None:
-            return
-        keys: list[exp.Expr] = []
-        for each in order.expressions:
-            output = self._output_named(block, each.this)
-            key = build.column(output.alias, None, output.type)
-            binder = ExpressionBinder(
-                self.statement, Scope(FromClause().namespace), Clause.ORDER, self
-            )
-            keys.append(ordered(each, key, binder))
-        block.tree.set("order", exp.Order(expressions=keys))
-
-    def _output_named(self, block: Block, node: exp.Expr) -> Output:
-        position = build.error_position(node)
-        if isinstance(node, exp.Literal) and str(node.this).isdigit():
-            place = int(str(node.this))
-            if not 1 <= place <= len(block.outputs):
-                raise InvalidColumnReference(
-                    f"ORDER BY position {place} is not in select list", position=position
-                )
-            return block.outputs[place - 1]
-        if isinstance(node, exp.Column) and node.args.get("table") is None:
-            found = [o for o in block.outputs if o.name == _name(node.this)]
-            if found:
-                return found[0]
-            scope = Scope(FromClause().namespace)
-            raise scope.missing_column(_name(node.this), position)
-        raise FeatureNotSupported(
-            "invalid UNION/INTERSECT/EXCEPT ORDER BY clause",
-            detail="Only result column names can be used, not expressions or functions.",
-            position=position,
-        )
-
-    # LIMIT
-
-    def _limits(self, tree: exp.Query, node: exp.Expr, scope: Scope) -> None:
-        for key, clause in (("limit", Clause.LIMIT), ("offset", Clause.OFFSET)):
-            written = node.args.get(key)
-            if written is None:
-                continue
-            bound = self._row_count(written, clause, scope)
-            if bound is not None:
-                kind = exp.Limit if key == "limit" else exp.Offset
-                tree.set(key, kind(expression=bound))
-
-    def _row_count(self, written: exp.Expr, clause: Clause, scope: Scope) -> exp.Expr | None:
-        """The number of rows; None where there is no bound."""
-        if isinstance(written, exp.Fetch):
-            inner = written.args.get("count") or exp.Literal.number(1)
-        else:
-            inner = written.expression
-        if isinstance(inner, (exp.Var, exp.Null)):
-            return None
-        binder = ExpressionBinder(self.statement, scope, clause, self)
-        bound = binder.bind_as(inner, INT8, Coercion.ASSIGNMENT)
-        if any(column.table for column in bound.find_all(exp.Column)) and not isinstance(
-            bound, exp.Subquery
-        ):
-            raise InvalidColumnReference(f"argument of {clause} must not contain variables")
-        value = literals.constant_of(bound)
-        if value is None:
-            is_null = isinstance(bound, exp.Cast) and isinstance(bound.this, exp.Null)
-            return None if is_null else bound
-        if value < 0:
-            if clause is Clause.OFFSET:
-                raise OtherError("2201X", "OFFSET must not be negative")
-            raise InvalidRowCountInLimitClause("LIMIT must not be negative")
-        return exp.Literal.number(value)
-
     # Assembly
 
-    def _assembled(self, selection: _Selection, node: exp.Select) -> Block:
+    def _assembled(self, selection: Selection, node: exp.Select) -> Block:
         items = [
             build.aliased(item.node, alias)
             for item, alias in zip(selection.items, selection.aliases, strict=True)
@@ -628,53 +429,22 @@ class QueryBinder:
         self._set_distinct(select, selection, node)
         return self._ordered_and_limited(Block(select, outputs), selection, node)
 
-    def _set_distinct(self, select: exp.Select, selection: _Selection, node: exp.Select) -> None:
+    def _set_distinct(self, select: exp.Select, selection: Selection, node: exp.Select) -> None:
         if selection.distinct_on:
             on = exp.Tuple(expressions=selection.distinct_on)
             select.set("distinct", exp.Distinct(on=on))
         elif node.args.get("distinct") is not None:
             select.set("distinct", exp.Distinct())
 
-    def _ordered_and_limited(self, block: Block, selection: _Selection, node: exp.Select) -> Block:
+    def _ordered_and_limited(self, block: Block, selection: Selection, node: exp.Select) -> Block:
         limit = node.args.get("limit")
         options = limit.args.get("limit_options") if isinstance(limit, exp.Fetch) else None
         if options is not None and options.args.get("with_ties"):
-            return self._with_ties(block, selection, node)
+            return self.ordering.with_ties(block, selection, node)
         if selection.order:
             block.tree.set("order", exp.Order(expressions=selection.order))
-        self._limits(block.tree, node, selection.scope)
+        self.ordering.limits(block.tree, node, selection.scope)
         return block
-
-    def _with_ties(self, block: Block, selection: _Selection, node: exp.Select) -> Block:
-        """FETCH ... WITH TIES: the rank of each row is kept beside it and compared."""
-        if not selection.order:
-            raise SyntaxError_("WITH TIES cannot be specified without ORDER BY clause")
-        self.settle(block)
-        taken = {o.alias for o in block.outputs}
-        rank_alias, row_alias = self.free_alias("rank", taken), self.free_alias("place", taken)
-        for function, alias in (("rank", rank_alias), ("row_number", row_alias)):
-            keys = [key.copy() for key in selection.order]
-            window = exp.Window(
-                this=exp.Anonymous(this=function, expressions=[]), order=exp.Order(expressions=keys)
-            )
-            block.tree.append("expressions", build.aliased(build.typed(window, INT8), alias))
-        wrapped = self._wrapped(block)
-        relation = wrapped.tree.args["from_"].this.alias
-        limit = self._row_count(node.args["limit"], Clause.LIMIT, selection.scope)
-        offset = node.args.get("offset")
-        skipped = self._row_count(offset, Clause.OFFSET, selection.scope) if offset else None
-        first = skipped or exp.Literal.number(0)
-        last = exp.Add(this=build.operand(first.copy()), expression=limit)
-        conditions: list[exp.Expr] = [
-            exp.LTE(this=build.column(rank_alias, relation, INT8), expression=last),
-            exp.GT(this=build.column(row_alias, relation, INT8), expression=first),
-        ]
-        wrapped.tree.set("where", exp.Where(this=build.conjunction(conditions)))
-        keys = [
-            exp.Ordered(this=build.column(row_alias, relation, INT8), desc=False, nulls_first=False)
-        ]
-        wrapped.tree.set("order", exp.Order(expressions=keys))
-        return wrapped
 
     # Types of outputs
 
@@ -714,7 +484,7 @@ class QueryBinder:
         tree = block.tree
         if not isinstance(tree, exp.Select) or tree.args.get("distinct") is not None:
             self.settle(block)
-            wrapped = self._wrapped(block)
+            wrapped = self.wrapped(block)
             block.tree, tree = wrapped.tree, wrapped.tree
         assigned = []
         for index, output in enumerate(block.outputs):
@@ -749,18 +519,9 @@ def _branch(tree: exp.Query) -> exp.Expr:
     return tree
 
 
-def _needs_alias(node: exp.Expr) -> bool:
-    """Whether evaluating the expression twice would be wrong or dear."""
-    return any(
-        isinstance(n, (exp.Subquery, exp.Window, exp.Exists))
-        or (n._meta is not None and (n.meta.get("volatile") or n.meta.get("returns_set")))
-        for n in node.walk()
-    )
-
-
 def _mentions(node: exp.Expr, name: str) -> bool:
     return any(
-        _name(t.this) == name
+        fold(t.this) == name
         for t in node.find_all(exp.Table)
         if t.args.get("db") is None and isinstance(t.this, exp.Identifier)
     )
@@ -777,11 +538,6 @@ def _cte_columns(block: Block, names: Sequence[str], cte: str) -> tuple[ScopeCol
         ScopeColumn(name, output.type, "", output.alias)
         for name, output in zip(shown, block.outputs, strict=True)
     )
-
-
-def _name(identifier: exp.Expr) -> str:
-    name = identifier.name
-    return name if identifier.args.get("quoted") else name.lower()
 
 
 def _plain(sql_type: SqlType) -> SqlType:

@@ -29,17 +29,19 @@ from planner.binder.clause import Clause
 from planner.binder.expressions import ExpressionBinder
 from planner.binder.scope import Namespace, Scope, ScopeColumn, Source
 from planner.binder.statement import MAX_VIEW_DEPTH
+from planner.binder.trees import fold
 from planner.bound import SystemTable, type_of
 from planner.dialect import parse_query
 from planner.semantics import build, comparison
 from planner.semantics.sets import RowSet
 from planner.semantics.system_relations import system_table
-from planner.types import Coercion, common_type, declared_type
 from planner.temporary import named_schema
+from planner.types import Coercion, common_type, declared_type
 from storage.types import ANY, INT8, TEXT, SqlType
 
 if TYPE_CHECKING:
-    from planner.binder.query import Block, QueryBinder
+    from planner.binder.blocks import Block
+    from planner.binder.query import QueryBinder
 
 
 @dataclass(slots=True)
@@ -133,7 +135,7 @@ class RelationBinder:
         """The columns of USING or NATURAL; None for a join without either."""
         using = join.args.get("using")
         if using:
-            return [_name(each.this if isinstance(each, exp.Column) else each) for each in using]
+            return [fold(each.this if isinstance(each, exp.Column) else each) for each in using]
         if str(join.args.get("method") or "").upper() != "NATURAL":
             return None
         theirs = {column.name for column in right.visible}
@@ -222,7 +224,7 @@ class RelationBinder:
         self, block: Block, alias: exp.Expr | None, *, lateral: bool, name: str = ""
     ) -> Item:
         self.block.settle(block)
-        shown = _name(alias.this) if alias is not None and alias.this is not None else name
+        shown = fold(alias.this) if alias is not None and alias.this is not None else name
         unique = self.statement.unique_name(shown or "subquery")
         names = _column_names(alias, [o.name for o in block.outputs], shown)
         columns = tuple(
@@ -265,7 +267,7 @@ class RelationBinder:
         item = self._item(first, before, Namespace())
         part.namespace.add(item.namespace)
         part.joins = [self._join(part, join, before) for join in joins]
-        unique = self.statement.unique_name(_name(alias.this) if alias is not None else "joined")
+        unique = self.statement.unique_name(fold(alias.this) if alias is not None else "joined")
         outputs: list[exp.Expr] = []
         aliases: dict[tuple[str, str], str] = {}
 
@@ -287,17 +289,17 @@ class RelationBinder:
         node = exp.Subquery(this=select, alias=exp.TableAlias(this=build.identifier(unique)))
         if alias is None:
             return Item(node, Namespace(sources, visible))
-        names = _column_names(alias, [c.name for c in visible], _name(alias.this))
+        names = _column_names(alias, [c.name for c in visible], fold(alias.this))
         named = [replace(c, name=n) for c, n in zip(visible, names, strict=True)]
-        return Item(node, _namespace(Source(_name(alias.this), unique, tuple(named))))
+        return Item(node, _namespace(Source(fold(alias.this), unique, tuple(named))))
 
     # Tables and views
 
     def _table(self, node: exp.Table) -> Item:
         if node.args.get("sample"):
             raise FeatureNotSupported("TABLESAMPLE is not supported")
-        name = _name(node.this)
-        schema = _name(node.args["db"]) if node.args.get("db") is not None else None
+        name = fold(node.this)
+        schema = fold(node.args["db"]) if node.args.get("db") is not None else None
         alias = node.args.get("alias")
         cte = self.block.cte(name) if schema is None else None
         if cte is not None:
@@ -463,7 +465,7 @@ def _definitions(alias: exp.Expr | None) -> tuple[tuple[str, SqlType], ...]:
     columns = alias.args.get("columns") or [] if alias is not None else []
     if not columns or not isinstance(columns[0], exp.ColumnDef):
         return ()
-    return tuple((_name(c.this), declared_type(c.args["kind"])) for c in columns)
+    return tuple((fold(c.this), declared_type(c.args["kind"])) for c in columns)
 
 
 def _segments(first: exp.Expr, joins: Sequence[exp.Join]) -> list[tuple[exp.Expr, list[exp.Join]]]:
@@ -505,19 +507,14 @@ def _namespace(source: Source) -> Namespace:
     return Namespace([source], list(source.columns))
 
 
-def _name(identifier: exp.Expr) -> str:
-    name = identifier.name
-    return name if identifier.args.get("quoted") else name.lower()
-
-
 def _shown(alias: exp.Expr | None, name: str) -> str:
-    return _name(alias.this) if alias is not None and alias.this is not None else name
+    return fold(alias.this) if alias is not None and alias.this is not None else name
 
 
 def _column_names(alias: exp.Expr | None, names: Sequence[str], shown: str) -> list[str]:
     """The columns' names after an alias list like `t(a, b)`."""
     given = alias.args.get("columns") or [] if alias is not None else []
-    renamed = [_name(c.this if isinstance(c, exp.ColumnDef) else c) for c in given]
+    renamed = [fold(c.this if isinstance(c, exp.ColumnDef) else c) for c in given]
     if len(renamed) > len(names):
         raise InvalidColumnReference(
             f'table "{shown}" has {len(names)} columns available but '

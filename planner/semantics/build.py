@@ -13,7 +13,7 @@ from typing import TypeVar
 from sqlglot import exp
 
 from planner.bound import type_of
-from storage.types import BOOL, INT4, INT8, TEXT, UNKNOWN, Kind, SqlType, duckdb_type
+from storage.types import BOOL, INT4, INT8, TEXT, UNKNOWN, Kind, SqlType, array_of, duckdb_type
 
 N = TypeVar("N", bound=exp.Expr)
 
@@ -151,6 +151,11 @@ def list_of(nodes: Sequence[exp.Expr], sql_type: SqlType) -> exp.Expr:
     if not nodes:
         return cast_as(typed(exp.Array(expressions=[]), sql_type), sql_type)
     return typed(exp.Array(expressions=list(nodes)), sql_type)
+
+
+def texts(values: Sequence[str]) -> exp.Expr:
+    """A constant list of texts."""
+    return list_of([text(value) for value in values], array_of(TEXT))
 
 
 def literal_text(node: exp.Expr) -> str | None:

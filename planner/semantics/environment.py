@@ -9,8 +9,6 @@ from planner.context import PlannerContext
 from planner.semantics.text_times import zone_named
 from planner.temporary import temporary_schema, with_temporary
 
-DEFAULT_SEARCH_PATH = ("pg_catalog", "public")
-
 
 class Environment:
     """A statement's surroundings, worked out when first asked for."""

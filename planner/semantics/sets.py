@@ -20,6 +20,7 @@ from storage.types import (
     JSON,
     JSONB,
     NUMERIC,
+    REGCLASS,
     TEXT,
     TIMESTAMP,
     TIMESTAMPTZ,
@@ -79,6 +80,11 @@ def _named(name: str, element: SqlType) -> Rule:
     return emit
 
 
+def _no_rows(_call: Call) -> exp.Expr:
+    """Nothing here is a partition with a relation of its own."""
+    return build.list_of([], array_of(REGCLASS))
+
+
 _SETS: tuple[tuple[str, Rule], ...] = (
     ("generate_series(int4, int4) -> int4", _series),
     ("generate_series(int4, int4, int4) -> int4", _series),
@@ -100,6 +106,7 @@ _SETS: tuple[tuple[str, Rule], ...] = (
     ("jsonb_array_elements_text(jsonb) -> text", _named("pg_json_elements_text", TEXT)),
     ("json_object_keys(json) -> text", _named("json_keys", TEXT)),
     ("jsonb_object_keys(jsonb) -> text", _named("pg_jsonb_keys", TEXT)),
+    ("pg_partition_ancestors(oid) -> oid", _no_rows),
     ("json_each(json) -> any", _named("pg_json_each", ANY)),
     ("jsonb_each(jsonb) -> any", _named("pg_jsonb_each", ANY)),
     ("json_each_text(json) -> any", _named("pg_json_each_text", ANY)),

@@ -174,8 +174,13 @@ def object_text(function: str, node: exp.Expr, environment: Environment) -> exp.
     if function == "regclass":
         answers += [objects.ObjectText("regclass", oid, n) for n, oid in _SYSTEM_OIDS.items()]
     oids = build.list_of([build.integer(each.oid, INT8) for each in answers], array_of(INT8))
-    texts = build.list_of([build.text(each.text or "") for each in answers], array_of(TEXT))
-    place = build.call("list_position", oids, build.cast_as(node, INT8), type=INT4)
+    texts = build.texts([each.text or "" for each in answers])
+    return _answer(build.cast_as(node, INT8), oids, texts)
+
+
+def _answer(node: exp.Expr, keys: exp.Expr, texts: exp.Expr) -> exp.Expr:
+    """The text beside the key that the node is; NULL where it is none."""
+    place = build.call("list_position", keys, node, type=INT4)
     return build.call("list_extract", texts, place, type=TEXT)
 
 
@@ -255,9 +260,12 @@ def _first(call: Call) -> exp.Expr:
 
 def _setting(call: Call) -> exp.Expr:
     name = build.literal_text(call.arguments[0])
-    if name is None:
-        raise FeatureNotSupported("current_setting needs a constant name")
     settings = call.casts.environment.context.settings
+    if name is None:
+        known = {**_DEFAULT_SETTINGS, **settings}
+        return _answer(
+            call.arguments[0], build.texts(list(known)), build.texts(list(known.values()))
+        )
     value = settings.get(name.lower(), _DEFAULT_SETTINGS.get(name.lower()))
     if value is not None:
         return build.text(value)
@@ -427,6 +435,7 @@ def _constants() -> dict[str, exp.Expr]:
         rows[f"{text} -> bool"] = true if "role" in text else false
     rows["pg_my_temp_schema() -> oid"] = build.cast_as(build.integer(0), OID)
     rows["pg_encoding_to_char(int4) -> name"] = utf8
+    rows["getdatabaseencoding() -> name"] = utf8
     rows["pg_char_to_encoding(name) -> int4"] = build.integer(6)
     rows["pg_relation_filenode(oid) -> oid"] = build.cast_as(build.integer(0), OID)
     return rows
