@@ -233,7 +233,8 @@ class Transaction:
 
         Tablets are locked for it: exclusively if it `checks` unique constraints, else shared,
         so that no row comes into a table while it is cut anew. One tablet that checks locks by
-        itself; several are locked here, in order, before all are asked at once. `floor` is an oracle timestamp seen before. Raises what kept it from committing;
+        itself; several are locked here, in order, before all are asked at once. `floor` is an
+        oracle timestamp seen before. Raises what kept it from committing;
         StatementCompletionUnknown when nobody can tell.
         """
         await self.drain()
