@@ -130,8 +130,9 @@ def plain_column(scalar: Scalar) -> str | None:
     return node.name if isinstance(node, exp.Column) else None
 
 
-def true_scalar() -> Scalar:
-    return Scalar(exp.Boolean(this=True), frozenset(), BOOL, False)
+def boolean_scalar(value: bool) -> Scalar:
+    """TRUE or FALSE."""
+    return Scalar(exp.Boolean(this=value), frozenset(), BOOL, False)
 
 
 def is_literal_boolean(scalar: Scalar, value: bool) -> bool:

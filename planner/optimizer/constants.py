@@ -7,10 +7,13 @@ interval; everything else is not known here (`None`), which only costs a pruned 
 from __future__ import annotations
 
 import calendar
+import operator
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from sqlglot import exp
 
@@ -63,6 +66,36 @@ def constant_of(node: exp.Expr) -> Constant | None:
     except (ValueError, OverflowError, InvalidOperation):
         return None
     return value if isinstance(value, Constant) else None
+
+
+_COMPARED: dict[type[exp.Expr], Callable[[Any, Any], bool]] = {
+    exp.EQ: operator.eq,
+    exp.NEQ: operator.ne,
+    exp.LT: operator.lt,
+    exp.LTE: operator.le,
+    exp.GT: operator.gt,
+    exp.GTE: operator.ge,
+}
+
+
+def truth_of(node: exp.Expr) -> bool | None:
+    """Whether a condition without columns lets rows through (NULL does not); None: unknown."""
+    while isinstance(node, exp.Paren):
+        node = node.this
+    if isinstance(node, exp.Boolean | exp.Null):
+        return isinstance(node, exp.Boolean) and bool(node.this)
+    compare = _COMPARED.get(type(node))
+    if compare is None:
+        return None
+    left, right = constant_of(node.this), constant_of(node.expression)
+    if left is None or right is None:
+        return None
+    if left.value is None or right.value is None:
+        return False
+    numbers = (int, Decimal)
+    if type(left.value) in numbers and type(right.value) in numbers:
+        return compare(left.value, right.value)
+    return compare(left.value, right.value) if type(left.value) is type(right.value) else None
 
 
 def _evaluate(node: exp.Expr) -> Constant | _Interval | None:

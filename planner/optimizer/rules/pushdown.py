@@ -39,6 +39,7 @@ from planner.algebra import (
     names_of,
 )
 from planner.algebra_scalars import (
+    boolean_scalar,
     column_scalar,
     is_literal_boolean,
     is_total,
@@ -46,6 +47,7 @@ from planner.algebra_scalars import (
     rejects_null,
     substitute,
 )
+from planner.optimizer.constants import truth_of
 from planner.optimizer.rules.equivalences import implied_by_equalities
 
 Conditions = tuple[Scalar, ...]
@@ -90,12 +92,18 @@ def _distinct(conditions: Iterable[Scalar]) -> list[Scalar]:
 
 
 def _through_filter(node: Filter, conditions: Conditions) -> Node:
-    movable = [c for c in node.conditions if not c.volatile]
+    movable = [_decided(c) for c in node.conditions if not c.volatile]
     fixed = [c for c in node.conditions if c.volatile]
     if fixed:
         # What comes from above must not be evaluated before (and so instead of) these.
         return _filtered(_push(node.child, tuple(movable)), (*fixed, *conditions))
     return _push(node.child, (*movable, *conditions))
+
+
+def _decided(condition: Scalar) -> Scalar:
+    """The condition, as TRUE or FALSE where it is known to be one of them."""
+    truth = None if condition.columns else truth_of(condition.node)
+    return condition if truth is None else boolean_scalar(truth)
 
 
 def _through_project(node: Project, conditions: Conditions) -> Node:
