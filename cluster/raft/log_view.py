@@ -109,12 +109,14 @@ class LogView:
 
     def last_index_with_term_at_most(self, index: int, term: int) -> int:
         """The last entry at or below `index` whose term is at most `term`, or the mark's."""
+        if index <= self.mark.index:
+            return self.mark.index
         index = min(index, self.last_index)
         run = bisect_right(self._run_starts, index) - 1
         while run > 0 and self._run_terms[run] > term:
             index = self._run_starts[run] - 1
             run -= 1
-        return max(index, self.mark.index)
+        return index if self._run_terms[run] <= term else self.mark.index
 
     def entry(self, index: int) -> Entry:
         """One entry that is in the log."""
