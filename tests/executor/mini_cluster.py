@@ -41,6 +41,7 @@ from executor.session import Session
 from executor.spill import SpillSpace
 from executor.stage_runner import StageRunner
 from executor.stage_threads import StageThreads
+from executor.writes_ids import UniqueIds
 from planner import macros, udfs
 from planner.context import PlannerContext
 from planner.ddl import plan_ddl
@@ -253,6 +254,11 @@ class MiniCluster:
         batches = [batch async for batch in run.batches()]
         return [row for batch in batches for row in zip(*batch.to_pydict().values(), strict=True)]
 
+    async def running_everywhere(self, work: asyncio.Future[Any]) -> None:
+        """Waits until each node has tasks, or `work` has ended without."""
+        while any(not node.runner.threads.admitted for node in self.nodes) and not work.done():
+            await asyncio.sleep(0.001)
+
     def leftovers(self) -> dict[str, Any]:
         """What a finished query must not leave behind, where it is not zero."""
         found: dict[str, Any] = {}
@@ -319,7 +325,7 @@ async def _start(
         "catalog": catalog,
         "timestamps": timestamps,
         "tablets": None,
-        "ids": None,
+        "ids": UniqueIds(runtime, node_id),
     }
     services = ExecutorServices(runtime=runtime, rpc=rpc, node_id=node_id, **fakes)
     space = SpillSpace(directory / f"spill{node_id}")

@@ -7,7 +7,7 @@ from decimal import Context, Decimal
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import DivisionByZero
@@ -72,6 +72,7 @@ def test_slices_and_empty_columns() -> None:
     assert divide_columns(empty, pa.array([], pa.int64())).to_pylist() == []
 
 
+@settings(deadline=None)
 @given(
     pairs=st.lists(
         st.tuples(

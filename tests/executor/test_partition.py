@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor.partition import split, with_places
@@ -34,6 +34,7 @@ def test_equal_values_have_equal_places(left: str, right: str) -> None:
     assert found[0] == found[1]
 
 
+@settings(deadline=None)
 @given(
     keys=st.lists(st.one_of(st.none(), st.integers(-5, 5)), min_size=1, max_size=50),
     places=st.integers(1, 7),

@@ -362,8 +362,7 @@ def test_cancelling_a_statement(tmp_path: Path) -> None:
     async def run(cluster: MiniCluster) -> None:
         client = Client(cluster.session())
         running = asyncio.ensure_future(client.ask(ENDLESS))
-        while not cluster.nodes[0].runner.threads.admitted:
-            await asyncio.sleep(0.001)
+        await cluster.running_everywhere(running)
         client.session.cancel()
         with pytest.raises(QueryCanceled, match="user request"):
             await running
@@ -371,7 +370,7 @@ def test_cancelling_a_statement(tmp_path: Path) -> None:
         assert await client.ask("select 1") == [("1",)]
         await cluster.settled()
 
-    in_cluster(tmp_path, run, functions=True)
+    in_cluster(tmp_path, run, functions=True, count=1)
 
 
 def test_statement_timeout(tmp_path: Path) -> None:

@@ -427,8 +427,7 @@ def test_a_peer_that_sends_nonsense_ends_the_query(tmp_path: Path) -> None:
     async def test(cluster: MiniCluster) -> None:
         load(cluster, 0, 10, "i AS k, i AS v")
         running = asyncio.ensure_future(cluster.rows(slow(cluster)))
-        while any(not node.runner.threads.admitted for node in cluster.nodes):
-            await asyncio.sleep(0.001)
+        await cluster.running_everywhere(running)
         first, second = cluster.nodes[:2]
         request = OpenExchange(first.runner.running[0], 1, 1, second.id)
         stream = await second.rpc.open_stream(first.address, OPEN_EXCHANGE, request)
@@ -452,8 +451,7 @@ def test_cancelling_frees_everything(tmp_path: Path) -> None:
     async def test(cluster: MiniCluster) -> None:
         load(cluster, 0, 10, "i AS k, i AS v")
         running = asyncio.ensure_future(cluster.rows(slow(cluster)))
-        while any(not node.runner.threads.admitted for node in cluster.nodes):
-            await asyncio.sleep(0.001)
+        await cluster.running_everywhere(running)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -525,8 +523,7 @@ def test_a_node_that_dies_in_the_middle_is_named(tmp_path: Path) -> None:
     async def test(cluster: MiniCluster) -> None:
         load(cluster, 0, 10, "i AS k, i AS v")
         running = asyncio.ensure_future(cluster.rows(slow(cluster)))
-        while any(not node.runner.threads.admitted for node in cluster.nodes):
-            await asyncio.sleep(0.001)
+        await cluster.running_everywhere(running)
         cut_off(cluster.nodes[1].rpc)
         with pytest.raises(CannotConnectNow, match=r"node 2 at 127\.0\.0\.1"):
             await running
@@ -559,8 +556,7 @@ def test_when_the_coordinator_dies_the_others_stop(tmp_path: Path) -> None:
     async def test(cluster: MiniCluster) -> None:
         load(cluster, 0, 10, "i AS k, i AS v")
         running = asyncio.ensure_future(cluster.rows(slow(cluster)))
-        while any(not node.runner.threads.admitted for node in cluster.nodes):
-            await asyncio.sleep(0.001)
+        await cluster.running_everywhere(running)
         for other in cluster.nodes[1:]:
             cut_off(other.rpc)
         with pytest.raises(CannotConnectNow):
