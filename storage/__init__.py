@@ -1,0 +1,28 @@
+"""What one node keeps: its log, its tablets and their stores.
+
+In the order control flows through them, from the node to the bytes:
+
+    node            the data directory and all in it; snapshots over several tablets
+    identity        whose directory it is, and that it is in use
+    kept_file       a small state kept whole
+    tablet          the leader's part of a tablet: locks, changes, commit, reads
+    drafts          changes before the log has them
+    replica         every replica's part: follow the log, checkpoint, move to another node
+    participant     who is under way and who ended how; pure
+    locks           the tablet's lock; pure
+    entries         what the log of a tablet says, and its bytes
+    staging         entries of transactions without outcome, in memory or on disk
+    key_overlay     unique keys in what the store does not hold yet
+    uniqueness      checks of unique constraints
+    applier         brings the store up to the log
+    columnar        a tablet's DuckDB file
+    columnar_apply  many transactions' changes in a few statements
+    transfer        a store as bytes and back
+    snapshot        reading stores at one timestamp
+    duckdb_node     the node's one DuckDB instance
+    tasks           work that runs to its end; deadlines
+    wal ...         the node's one write-ahead log (docs/wal.md)
+    keyhash         where a key lies on the ring
+    fragments       the nouns: fragments and changes to them
+    types           SQL types, and what Arrow and DuckDB call them
+"""

@@ -27,7 +27,7 @@ from storage.fragments import (
 )
 from storage.participant import Outcome
 from storage.snapshot import open_views, relation_sql
-from storage.staging import Staging
+from storage.staging import MemoryBudget, Staging
 from storage.tablet import Tablet
 
 T = TypeVar("T")
@@ -227,6 +227,7 @@ class Bench:
         self.logs: dict[TabletId, list[Entry]] = {}
         self.groups: dict[TabletId, MemoryGroup] = {}
         self.duckdb = DuckDbNode(directory / "spill", SMALL)
+        self.budget = MemoryBudget()
         self._transactions = 0
 
     def begin(self) -> TransactionId:
@@ -239,7 +240,7 @@ class Bench:
         """Opens the tablet; a new one gets its fragments."""
         log = self.logs.setdefault(tablet_id, [])
         store = ColumnarStore(self.duckdb, tablet_id, self._path(tablet_id))
-        staging = Staging(self.directory / f"staging-{tablet_id}")
+        staging = Staging(self.directory / f"staging-{tablet_id}", self.budget)
         tablet = Tablet(self.runtime, store, staging, 1, lambda: self.peers)
         group = MemoryGroup(tablet, log)
         self.groups[tablet_id] = group

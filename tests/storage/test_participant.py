@@ -15,7 +15,7 @@ from storage.locks import LockMode
 
 IDS = st.integers(1, 4)
 TERMS = st.integers(1, 3)
-CHUNKS = st.integers(0, 2)
+RARELY = st.sampled_from([False] * 5 + [True])
 
 
 class Model:
@@ -92,24 +92,33 @@ class ParticipantMachine(RuleBasedStateMachine):
         self.timestamp += 1
         return self.timestamp
 
-    @rule(name=IDS, term=TERMS, own=TERMS)
-    def ingest(self, name: int, term: int, own: int) -> None:
-        self.log(Ingest(name, own, 0, ()), term)
+    # Mostly what a leader would log, now and then what only a broken one would.
 
-    @rule(name=IDS, term=TERMS, own=TERMS, chunks=CHUNKS)
-    def write(self, name: int, term: int, own: int, chunks: int) -> None:
+    @rule(name=IDS, term=TERMS, own=TERMS, broken=RARELY)
+    def ingest(self, name: int, term: int, own: int, broken: bool) -> None:
+        self.log(Ingest(name, own if broken else term, 0, ()), term)
+
+    @rule(name=IDS, term=TERMS, own=TERMS, broken=RARELY)
+    def write(self, name: int, term: int, own: int, broken: bool) -> None:
+        term, own, chunks = self._fitting(name, term, own, broken)
         self.log(Write(name, own, self.next_timestamp(), chunks, ()), term)
 
-    @rule(name=IDS, term=TERMS, own=TERMS, chunks=CHUNKS, exclusive=st.booleans())
-    def prepare(self, name: int, term: int, own: int, chunks: int, exclusive: bool) -> None:
+    @rule(name=IDS, term=TERMS, own=TERMS, broken=RARELY, exclusive=st.booleans())
+    def prepare(self, name: int, term: int, own: int, broken: bool, exclusive: bool) -> None:
         # The lock lets one transaction prepare exclusively at a time.
         held = any(t.exclusive for t in self.follower.prepared())
+        term, own, chunks = self._fitting(name, term, own, broken)
         entry = Prepare(name, own, self.timestamp, 9, exclusive and not held, chunks, ())
         self.log(entry, term)
 
-    @rule(name=IDS, term=TERMS, own=TERMS, chunks=CHUNKS)
-    def decide(self, name: int, term: int, own: int, chunks: int) -> None:
+    @rule(name=IDS, term=TERMS, own=TERMS, broken=RARELY)
+    def decide(self, name: int, term: int, own: int, broken: bool) -> None:
+        term, own, chunks = self._fitting(name, term, own, broken)
         self.log(Decision(name, own, self.next_timestamp(), (8, 9), chunks, ()), term)
+
+    def _fitting(self, name: int, term: int, own: int, broken: bool) -> tuple[int, int, int]:
+        begun, chunks, _ = self.model.open.get(name, (term, [], False))
+        return (term, own, len(chunks) + 1) if broken else (begun, begun, len(chunks))
 
     @rule(name=IDS)
     def commit(self, name: int) -> None:

@@ -111,6 +111,27 @@ def test_large_changes_are_checked_in_the_store(tmp_path: Path) -> None:
     run(main)
 
 
+def test_what_was_not_looked_into_is_not_overlooked(tmp_path: Path) -> None:
+    async def main(runtime: ProductionRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablet = await bench.open()
+        await tablet.checkpoint()
+        await bench.write(tablet, big_insert(0, 400))  # too long an entry
+        with pytest.raises(UniqueViolation):
+            await bench.write(tablet, insert((399, "again")))
+        await bench.write(tablet, insert((1000, "a")))
+        await bench.write(tablet, delete(1000, *range(300)))  # too many rows
+        await bench.read(tablet)
+        await bench.write(tablet, insert((1000, "b")))
+        await bench.crash()  # the queue is replayed under another leader
+        tablet = await bench.open()
+        with pytest.raises(UniqueViolation):
+            await bench.write(tablet, insert((1000, "c")))
+        await bench.close()
+
+    run(main)
+
+
 def test_every_constraint_counts_and_nulls_do_not(tmp_path: Path) -> None:
     numeric = types.SqlType(types.Kind.NUMERIC)
     columns = (
@@ -214,19 +235,23 @@ def test_a_silent_coordinator_loses_its_lock(tmp_path: Path) -> None:
     run(main)
 
 
-def test_a_large_load_is_all_or_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 30], ids=["on disk", "in memory"])
+def test_a_large_load_is_all_or_nothing(tmp_path: Path, memory_bytes: int) -> None:
     async def main(runtime: ProductionRuntime) -> None:
         bench = Bench(runtime, tmp_path)
+        bench.budget.limit_bytes = memory_bytes
         tablet = await bench.open(7, fragment(unique=False))
         given_up, kept = bench.begin(), bench.begin()
         for start in range(0, 9000, 1000):
             await tablet.stage(given_up, big_insert(start, 1000))
             await tablet.stage(kept, big_insert(start, 1000))
         assert await bench.read(tablet) == []
+        assert bool(list((tmp_path / "staging-7").iterdir())) == (memory_bytes == 0)
         await tablet.abort(given_up)
         await tablet.write(kept, bench.oracle.now(), bench.oracle.draw)
         assert len(await bench.read(tablet)) == 9000
         assert not list((tmp_path / "staging-7").iterdir())
+        assert bench.budget.used_bytes == 0
         with pytest.raises(SerializationFailure):
             await tablet.stage(given_up, big_insert(0, 1))
         await bench.close()
@@ -460,6 +485,9 @@ def test_a_snapshot_carries_everything(tmp_path: Path) -> None:
         other.logs[7][:] = bench.logs[7]
         await other.crash()  # what came by a snapshot is not in this node's log
         assert (tmp_path / "other" / "7.duckdb").exists()
+        copy = await other.open(7, alter=False)
+        await copy.checkpoint()
+        await other.crash()
         copy = await other.open(7, alter=False)
         assert await other.read(copy, first) == [(1, "a")]
         assert await other.read(copy, second) == [(1, "b")]
