@@ -37,7 +37,14 @@ from executor.messages import (
     task_of,
 )
 from executor.results import ResultShape
-from executor.stage_runner import NodeQuery, StageRunner, call_in_loop, node_lost, resolve
+from executor.stage_runner import (
+    NodeQuery,
+    StageRunner,
+    as_query_error,
+    call_in_loop,
+    node_lost,
+    resolve,
+)
 from planner.plan import ExchangeKind, QueryPlan, ResultColumn, SortKey, Stage
 
 # A call without a statement timeout still has a deadline: RPC wants one.
@@ -118,8 +125,8 @@ class QueryRun:
     async def _run_local(self) -> None:
         try:
             await self._query.run()
-        except DqeError as error:
-            self._query.cancellation.fail(error)
+        except Exception as error:  # noqa: BLE001 - the driver: whoever reads has to hear of it
+            self._query.cancellation.fail(as_query_error(error))
 
     async def _run_remote(self, node_id: NodeId, request: RunTasks) -> None:
         timeout_s = NO_TIMEOUT_S if self._timeout_s is None else self._timeout_s + GRACE_S
@@ -131,8 +138,8 @@ class QueryRun:
             self._remote_statistics.extend(reply.header.statistics)
         except CannotConnectNow as error:
             self._query.cancellation.fail(self._named(node_id, error))
-        except DqeError as error:
-            self._query.cancellation.fail(error)
+        except Exception as error:  # noqa: BLE001 - the driver: whoever reads has to hear of it
+            self._query.cancellation.fail(as_query_error(error))
 
     def _named(self, node_id: NodeId, error: CannotConnectNow) -> DqeError:
         """Errors of the connection name an address; the user knows nodes by number."""

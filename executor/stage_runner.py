@@ -126,12 +126,17 @@ class NodeQuery:
         await self._services.catalog.wait_version(
             self.request.catalog_version, self.request.deadline_s
         )
-        for task in self.request.tasks:
-            self._start_task(task)
+        try:
+            for task in self.request.tasks:
+                self._start_task(task)
+        except Exception as error:  # noqa: BLE001 - those that started must be waited for
+            self.cancellation.fail(as_query_error(error))
         self._everything = asyncio.gather(
             *(running.task for running in self._running if running.task is not None),
             return_exceptions=True,
         )
+        if self.cancellation.error is not None:
+            self._on_failure()
         try:
             await asyncio.shield(self._everything)
         except asyncio.CancelledError:
@@ -182,11 +187,8 @@ class NodeQuery:
         """A failure of one is a failure of all, told once."""
         try:
             await work
-        except DqeError as error:
-            self.cancellation.fail(error)
-        except Exception as error:  # the driver loop: nothing may end a task unheard
-            logger.exception("a task of query %s failed", self.request.query_id)
-            self.cancellation.fail(InternalError(f"{type(error).__name__}: {error}"))
+        except Exception as error:  # noqa: BLE001 - the driver loop: nothing may end a task unheard
+            self.cancellation.fail(as_query_error(error))
 
     async def _run_task(
         self, stage_task: StageTask, remote: Sequence[RemoteSink], running: _Running
@@ -399,3 +401,11 @@ def node_lost(node_id: NodeId, address: str, error: DqeError | None) -> CannotCo
     """The error a client gets when a node that its statement needs is gone."""
     detail = None if error is None else error.detail or error.message
     return CannotConnectNow(f"node {node_id} at {address} cannot be reached", detail=detail)
+
+
+def as_query_error(error: Exception) -> DqeError:
+    """The error as the client gets it; one that is not ours is logged."""
+    if isinstance(error, DqeError):
+        return error
+    logger.error("part of a query failed", exc_info=error)
+    return InternalError(f"{type(error).__name__}: {error}")

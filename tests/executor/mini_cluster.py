@@ -126,6 +126,9 @@ class FakeLiveness:
     def live_nodes(self) -> tuple[NodeId, ...]:
         return tuple(self._catalog.current.nodes)
 
+    def tablet_bytes(self, node_id: NodeId) -> dict[TabletId, int]:
+        return {}
+
 
 class FakeCatalog:
     """One state machine that all nodes share; a test may set a node's `current` apart."""

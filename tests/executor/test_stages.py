@@ -442,6 +442,27 @@ def test_a_peer_that_sends_nonsense_ends_the_query(tmp_path: Path) -> None:
     in_cluster(tmp_path, test)
 
 
+@pytest.mark.parametrize("broken", [0, 2])
+def test_a_fault_of_our_own_ends_the_query(tmp_path: Path, broken: int) -> None:
+    """Whatever is raised where nobody expects it, the client hears of it."""
+
+    async def test(cluster: MiniCluster) -> None:
+        load(cluster, 0, 10, "i AS k, i AS v")
+
+        def fail(*arguments: Any) -> None:
+            raise RuntimeError("a bug")
+
+        node = cluster.nodes[broken]
+        node.storage.open_snapshot = fail  # type: ignore[assignment,method-assign]
+        with pytest.raises(InternalError, match="RuntimeError: a bug"):
+            await cluster.rows(gathered_sum(cluster))
+        node.runner.threads.admit = fail  # type: ignore[assignment,method-assign]
+        with pytest.raises(InternalError, match="RuntimeError: a bug"):
+            await cluster.rows(gathered_sum(cluster))
+
+    in_cluster(tmp_path, test)
+
+
 def slow(cluster: MiniCluster) -> QueryPlan:
     """Works for hours on every node before its first row."""
     return gathered_sum(cluster, "(SELECT sum(i) FROM range(100000000000) r(i)) > a.k")
