@@ -63,7 +63,7 @@ class _Source:
         self._parameters = parameters
         self._values = values
 
-    def bind(self, tree: exp.Query, expected: Sequence[SqlType] | None) -> BoundQuery:
+    def bind(self, tree: exp.Expr, expected: Sequence[SqlType] | None) -> BoundQuery:
         return bind_query(
             tree,
             self.context,
@@ -109,6 +109,8 @@ def _bind_insert(statement: Insert, source: _Source) -> tuple[Table, Sequence[Co
         )
     table = find_table(source.context, statement.table, purpose="insert into")
     targets = target_columns(table, statement.columns)
+    columns: Sequence[Column]
+    tree: exp.Expr
     if statement.source is None:
         columns, tree = _default_row(table)
     elif (rows := value_rows(statement.source)) is not None:
@@ -140,7 +142,7 @@ def _items(row: exp.Expr) -> Sequence[exp.Expr]:
 
 def _rows_with_defaults(
     table: Table, targets: Sequence[Column], implicit: bool, rows: list[list[exp.Expr]]
-) -> tuple[Sequence[Column], exp.Query]:
+) -> tuple[Sequence[Column], exp.Query | exp.Values]:
     """VALUES rows with DEFAULT replaced and the other columns' defaults added."""
     width = len(rows[0])
     if any(len(row) != width for row in rows):
@@ -156,10 +158,8 @@ def _rows_with_defaults(
     columns = [*targets, *others]
     if len(full) == 1:
         return columns, exp.Select(expressions=full[0])
-    names = [exp.to_identifier(f"column{place + 1}") for place in range(len(columns))]
-    alias = exp.TableAlias(this=exp.to_identifier("*VALUES*", quoted=True), columns=names)
-    values = exp.Values(expressions=[exp.Tuple(expressions=row) for row in full], alias=alias)
-    return columns, exp.Select(expressions=[exp.Star()], from_=exp.From(this=values))
+    # A bare list: its constants are read as the columns' types, each by itself.
+    return columns, exp.Values(expressions=[exp.Tuple(expressions=row) for row in full])
 
 
 def _full_row(

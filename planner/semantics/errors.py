@@ -142,7 +142,7 @@ _RULES: tuple[_Rule, ...] = (
         lambda m: _narrowed_internal(m["type"]),
     ),
     (
-        re.compile(r"More than one row returned by a subquery"),
+        re.compile(r"[Mm]ore than one row returned by a subquery"),
         lambda _m: CardinalityViolation(
             "more than one row returned by a subquery used as an expression"
         ),
