@@ -189,10 +189,12 @@ class RaftCore:
 
     @property
     def next_due_s(self) -> float:
-        """When `tick` has something to do next."""
+        """When `tick` has something to do next; never, for a leader without other members."""
         state = self._state
         if state.role is not Role.LEADER:
             return state.election_due_s
+        if not state.progress:
+            return float("inf")
         if state.transferee:
             return min(state.heartbeat_due_s, state.transfer_due_s)
         return state.heartbeat_due_s

@@ -488,3 +488,11 @@ def test_a_single_voter_leads_at_once() -> None:
     assert replica.sent() == []
     assert replica.core.is_serving
     assert replica.core.commit_index == 2
+
+
+def test_a_leader_alone_has_no_timer() -> None:
+    replica = Replica(1, configuration=Configuration.of([1])).wait(0.0)
+    replica.sent()
+    assert replica.core.next_due_s == float("inf")
+    replica.core.propose_change(Configuration.of([1], [2]))
+    assert replica.core.next_due_s <= replica.now_s + SETTINGS.heartbeat_interval_s

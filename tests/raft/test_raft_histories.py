@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from raft_simulation import Mixture, Node, Simulation, Violation
+from raft_simulation import Node, Simulation, Violation
+from raft_worlds import Mixture
 
 from cluster.errors import ObjectNotInPrerequisiteState
 from cluster.raft import core, election, membership, replication, transfer

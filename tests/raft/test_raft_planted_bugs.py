@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from raft_simulation import WORLDS, Violation, run_seed
+from raft_simulation import Violation, run_seed
+from raft_worlds import WORLDS
 
 from cluster.raft import core, election, membership, replication, state
 from cluster.raft.log import SnapshotMark

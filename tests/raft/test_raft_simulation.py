@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from raft_simulation import WORLDS, Simulation, run_seed
+from raft_simulation import Simulation, run_seed
+from raft_worlds import WORLDS
 
 SEEDS_A_BATCH = 30
 BATCHES = 12  # 360 seeds
