@@ -55,6 +55,7 @@ async def join_cluster(
     """Asks the seeds in turn until one answers; the last error when none did in time."""
     ends_s = runtime.monotonic() + deadline_s
     last: DqeError = CannotConnectNow("no address to join was given")
+    told: set[str] = set()
     while True:
         for address in seeds:
             try:
@@ -65,8 +66,10 @@ async def join_cluster(
                 # Another cluster or version: asking again will not change it.
                 raise
             except CannotConnectNow as error:
-                logger.info("cannot join through %s yet: %s", address, error)
                 last = error
+                if str(error) not in told:
+                    told.add(str(error))
+                    logger.info("cannot join through %s yet: %s", address, error)
                 continue
             return reply.header
         if runtime.monotonic() >= ends_s:

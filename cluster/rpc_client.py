@@ -121,7 +121,10 @@ class ClientConnection:
         self._greeting += data
         if len(self._greeting) < PREAMBLE_SIZE:
             return
-        version = check_preamble(self._greeting)
+        try:
+            version = check_preamble(self._greeting)
+        except FrameError as error:
+            raise HandshakeRefused(f"node at {self.address}: {error.message}") from error
         refusal = version_refusal(version)
         if refusal:
             raise HandshakeRefused(self._refused(refusal))
@@ -302,6 +305,8 @@ class ClientConnection:
         self.write_resumed()
         if not self._greeted.done():
             self._greeted.set_exception(error or ConnectionError("connection closed"))
+            # Marked as seen: where connecting already failed, nobody asks for it any more.
+            self._greeted.exception()
         lost = lost_connection(self.address, error)
         for future in self._calls.values():
             if not future.done():

@@ -33,16 +33,6 @@ class NodeConfiguration:
     threads: int = 0
 
 
-def split_address(address: str, default_port: int = 0) -> tuple[str, int]:
-    """Host and port of `host:port`; raises ValueError with a clear text."""
-    host, separator, port = address.rpartition(":")
-    if not separator:
-        host, port = address, str(default_port)
-    if not port.isdigit() or int(port) > 65535:
-        raise ValueError(f'invalid address "{address}": expected HOST:PORT')
-    return host.strip("[]") or "127.0.0.1", int(port)
-
-
 def default_memory_limit_mib(nodes_on_machine: int = 1) -> int:
     """DuckDB's share of the machine's memory when `nodes_on_machine` nodes live on it."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

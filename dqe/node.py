@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
@@ -23,12 +25,12 @@ from catalog.model import NodeId
 from catalog.service import FOUNDER, CatalogService
 from catalog.tablet_rpc import TabletClient, TabletServer
 from catalog.tablets import TabletManager
-from cluster.errors import CannotConnectNow, DqeError
+from cluster.errors import CannotConnectNow, DqeError, IoError
 from cluster.raft.host import RaftHost
 from cluster.rpc import RpcNode
 from cluster.runtime import ProductionRuntime
-from cluster.transport import TcpTransport
-from dqe.configuration import NodeConfiguration, split_address
+from cluster.transport import TcpTransport, split_address
+from dqe.configuration import NodeConfiguration
 from dqe.wire.backend import Session as WireSession
 from dqe.wire.server import WireServer
 from executor.coordinator import Coordinator
@@ -46,7 +48,7 @@ from storage.node import NodeStorage
 
 logger = logging.getLogger(__name__)
 
-JOIN_TIMEOUT_S = 60.0
+JOIN_TIMEOUT_S = 20.0
 READY_TIMEOUT_S = 10.0
 _FAILED_LOG_STATUS = 70  # EX_SOFTWARE: a service manager starts the node again
 _MIB = 1 << 20
@@ -93,6 +95,8 @@ class Node:
     async def start(self) -> None:
         """Everything, up to answering clients. Raises a DqeError that says what is wrong."""
         configuration = self._configuration
+        for address in (configuration.listen, configuration.pg, *configuration.join):
+            split_address(address)
         storage = await NodeStorage.open(
             self._runtime,
             configuration.data_directory,
@@ -114,9 +118,12 @@ class Node:
             cluster_id=lambda: storage.identity.cluster_id,
             node_id=lambda: storage.identity.node_id,
         )
-        host, port = await self._server.bind(*split_address(self._configuration.pg))
+        pg, listen = self._configuration.pg, self._configuration.listen
+        with _listening(pg, "PostgreSQL clients"):
+            host, port = await self._server.bind(*split_address(pg))
         self.pg_address = f"{host}:{port}"
-        self.rpc_address = await rpc.start(self._configuration.listen)
+        with _listening(listen, "other nodes"):
+            self.rpc_address = await rpc.start(listen)
         book = AddressBook(storage.kept_file("addresses"))
         await self._identify(storage, rpc, book)
         parts = self._assemble(storage, rpc, book)
@@ -243,6 +250,16 @@ class Node:
             startup=settings,
             process_id=process_id,
         )
+
+
+@contextmanager
+def _listening(address: str, whom: str) -> Iterator[None]:
+    """Says which address could not be taken, and what for."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise IoError(f'could not listen on "{address}" for {whom}: {reason}') from error
 
 
 def _duckdb_limits(configuration: NodeConfiguration) -> DuckDbLimits:

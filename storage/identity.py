@@ -3,7 +3,8 @@
 `identity.json` holds the format version from the first start on, and the cluster and node ids
 from the moment the node belongs to a cluster. `lock` is held by `flock` as long as the process
 lives; the kernel gives it back however the process ends. Refusals are 55000 and name the
-directory, what was found and what was expected.
+directory, what was found and what was expected. A directory that holds data but does not say
+whose is refused, too: taken for a new one it would found another cluster over that data.
 """
 
 from __future__ import annotations
@@ -31,6 +32,20 @@ class Identity(msgspec.Struct, frozen=True):
     format: int = FORMAT_VERSION
     cluster_id: str = ""
     node_id: int = 0
+
+
+class _Format(msgspec.Struct, frozen=True):
+    """What every version's identity says, read before the rest is."""
+
+    format: int
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """`Identity` as it is on disk: nothing may be left out."""
+
+    format: int
+    cluster_id: str
+    node_id: int
 
 
 @dataclass(slots=True)
@@ -138,17 +153,29 @@ def _take_lock(path: Path) -> BinaryIO:
 def _read_identity(path: Path) -> Identity:
     file = path / _IDENTITY
     if not file.exists():
+        _refuse_ownerless(path)
         identity = Identity()
         write_durably(file, msgspec.json.encode(identity))
         return identity
     try:
-        identity = msgspec.json.decode(file.read_bytes(), type=Identity)
+        data = file.read_bytes()
+        found = msgspec.json.decode(data, type=_Format).format
+        if found != FORMAT_VERSION:
+            raise ObjectNotInPrerequisiteState(
+                f'data directory "{path}" was written by another version of dqe',
+                detail=f"Its format is {found}; this program reads {FORMAT_VERSION}.",
+                hint="Run the version that wrote it.",
+            )
+        stored = msgspec.json.decode(data, type=_Stored)
     except msgspec.DecodeError as error:
         raise DataCorrupted(f'"{file}" is damaged', detail=str(error)) from error
-    if identity.format != FORMAT_VERSION:
-        raise ObjectNotInPrerequisiteState(
-            f'data directory "{path}" was written by another version of dqe',
-            detail=f"Its format is {identity.format}; this program reads {FORMAT_VERSION}.",
-            hint="Run the version that wrote it.",
+    return Identity(stored.format, stored.cluster_id, stored.node_id)
+
+
+def _refuse_ownerless(path: Path) -> None:
+    names = {entry.name for entry in path.iterdir()} - {_LOCK, f"{_IDENTITY}.new"}
+    if names:
+        raise DataCorrupted(
+            f'data directory "{path}" holds data, but its {_IDENTITY} is missing',
+            hint="Restore that file, or start this node with an empty directory to join anew.",
         )
-    return identity
