@@ -6,7 +6,10 @@ In the order control flows through them, from the node to the bytes:
     identity        whose directory it is, and that it is in use
     kept_file       a small state kept whole
     tablet          the leader's part of a tablet: locks, changes, commit, reads
+    surroundings    the faces of what a tablet needs: its Raft group, other tablets
     drafts          changes before the log has them
+    doubts          asks for outcomes when a coordinator is gone
+    unique_checker  unique constraints at the commit
     replica         every replica's part: follow the log, checkpoint, move to another node
     participant     who is under way and who ended how; pure
     locks           the tablet's lock; pure

@@ -37,7 +37,8 @@ from storage.kept_file import KeptFile
 from storage.participant import Outcome
 from storage.snapshot import Read, StoreSnapshot, fragment_gone, open_views
 from storage.staging import MemoryBudget, Staging
-from storage.tablet import DEADLINE_S, Peers, Tablet
+from storage.surroundings import Peers
+from storage.tablet import DEADLINE_S, Tablet
 from storage.wal import WriteAheadLog, stop_process
 
 logger = logging.getLogger(__name__)

@@ -21,8 +21,6 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import Protocol
 
 from cluster.errors import (
     CannotConnectNow,
@@ -34,6 +32,7 @@ from cluster.raft.errors import not_leader
 from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
+from storage.doubts import Doubts
 from storage.drafts import Draft, encode_with_changes, in_shape, pieces
 from storage.entries import (
     CHUNK_BYTES,
@@ -58,7 +57,6 @@ from storage.fragments import (
     Timestamp,
     TransactionId,
 )
-from storage.key_overlay import KeyOverlay
 from storage.locks import LockMode
 from storage.participant import (
     ABORTED,
@@ -70,70 +68,15 @@ from storage.participant import (
 from storage.replica import TabletReplica
 from storage.snapshot import fragment_gone
 from storage.staging import StagedEntry, Staging
+from storage.surroundings import Peers, ReplicationGroup
 from storage.tasks import deadline, run_to_end
-from storage.uniqueness import OpenKeys, check_queued, find_present, find_violation
+from storage.unique_checker import UniqueChecker
 
 logger = logging.getLogger(__name__)
 
 DEADLINE_S = 30.0
 # Chunks of one transaction on their way into the log; more are waited for.
 CHUNKS_IN_FLIGHT = 4
-# A prepared transaction asks its home, a home its participants, after this long without word.
-IN_DOUBT_S = 3.0
-# Longer committed entries are left to the store when unique keys are checked.
-_LOOKED_INTO_BYTES = 256 * 1024
-
-
-class ReplicationGroup(Protocol):
-    """What a tablet needs of its Raft group (`cluster.raft`'s `RaftGroup`)."""
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether this replica leads and has applied an entry of its own term."""
-        ...
-
-    @property
-    def leader_id(self) -> int | None: ...
-
-    @property
-    def term(self) -> int: ...
-
-    async def propose(self, data: bytes, *, deadline_s: float) -> object:
-        """The result of applying the entry here, once it is committed."""
-        ...
-
-    async def read_barrier(self, *, deadline_s: float) -> int:
-        """Returns when everything committed before the call is applied here; leader only."""
-        ...
-
-    def on_leadership(self, started: Callable[[int], None], stopped: Callable[[], None]) -> None:
-        """Calls `started` with the term when this replica serves as leader, also if it does
-        already, and `stopped` when it no longer does."""
-        ...
-
-    def compact_log(self) -> None:
-        """Cuts the log to the machine's durable index."""
-        ...
-
-
-class Peers(Protocol):
-    """Other tablets, wherever they are led. The upper floors carry the questions there."""
-
-    async def ask_home(self, tablet_id: TabletId, transaction_id: TransactionId) -> Outcome | None:
-        """`Tablet.status` at the home; None while the transaction runs."""
-        ...
-
-    async def tell_commit(
-        self, tablet_id: TabletId, transaction_id: TransactionId, commit_ts: Timestamp
-    ) -> None:
-        """`Tablet.commit` at a participant; returns at once for a tablet that is no more."""
-        ...
-
-    async def ask_read_index(
-        self, tablet_id: TabletId, timestamp: Timestamp, deadline_s: float
-    ) -> int:
-        """`Tablet.read_index` at the tablet's leader."""
-        ...
 
 
 class Tablet(TabletReplica):
@@ -154,9 +97,10 @@ class Tablet(TabletReplica):
         self._drafts: dict[TransactionId, Draft] = {}
         self._busy: Counter[TransactionId] = Counter()
         self._serving = asyncio.Event()
-        self._overlay = KeyOverlay()
-        self._doubts: dict[TransactionId, float] = {}
-        self._settling: dict[TransactionId, None] = {}
+        self._unique = UniqueChecker(
+            runtime, self._applier, lambda: self._schemas, self._load_changes
+        )
+        self._doubts = Doubts(runtime, self.tablet_id, self, peers)
 
     # Leadership.
 
@@ -175,7 +119,7 @@ class Tablet(TabletReplica):
         self._follow(self._participant.end_term())
         self._drafts.clear()
         # What was queued before this term has not been looked into.
-        self._overlay.skip(self._applied_index)
+        self._unique.begin_term(self._applied_index)
         instructions = self._participant.begin_term(term)
         self._serving.set()
         self._follow(instructions)
@@ -218,19 +162,8 @@ class Tablet(TabletReplica):
             logger.info("tablet %s: could not log an abort: %s", self.tablet_id, error.message)
 
     def _committed_here(self, index: int, entries: Sequence[StagedEntry]) -> None:
-        if not self.is_leader:
-            return
-        if not self._applier.has_queued:
-            self._overlay.forget(self._applier.store.position.applied_index)
-        touched = [f for entry in entries for f in entry.fragments if self._has_unique(f)]
-        if not touched:
-            return
-        if len(entries) > 1 or entries[0].length > _LOOKED_INTO_BYTES:
-            self._overlay.skip(index, touched)
-            return
-        for change in self._load_changes(entries):
-            if self._has_unique(change.fragment_id):
-                self._overlay.note(index, self._schemas[change.fragment_id], change)
+        if self.is_leader:
+            self._unique.committed(index, entries)
 
     # Transactions: locks and changes.
 
@@ -442,7 +375,6 @@ class Tablet(TabletReplica):
         """
         await self._lead()
         draft = self._drafts.pop(transaction_id, None)
-        self._doubts.pop(transaction_id, None)
         if draft is not None and draft.in_flight:
             # Chunks on their way would come to the log behind the end of their transaction.
             await asyncio.wait(draft.in_flight)
@@ -452,6 +384,10 @@ class Tablet(TabletReplica):
                 await run_to_end(self._runtime, abort, "abort")
             else:
                 self._follow([instruction])
+
+    async def log_decided_abort(self, transaction_id: TransactionId) -> None:
+        """Ends what is prepared here, since its home said that it aborted."""
+        await self._propose(Abort(transaction_id, decided=True))
 
     async def release(self, transaction_id: TransactionId) -> None:
         """The same as `abort`, for a transaction that only locked."""
@@ -540,56 +476,7 @@ class Tablet(TabletReplica):
         open_ones = self._participant.transactions
         for transaction_id in [t for t in self._drafts if t not in open_ones]:
             del self._drafts[transaction_id]
-        self._settle_doubts(now)
-
-    def _settle_doubts(self, now: float) -> None:
-        doubtful = [t.id for t in self._participant.prepared()]
-        decided = list(self._participant.unconfirmed())
-        for transaction_id in [t for t in self._doubts if t not in (*doubtful, *decided)]:
-            del self._doubts[transaction_id]
-        for transaction_id in (*doubtful, *decided):
-            due = self._doubts.setdefault(transaction_id, now + IN_DOUBT_S)
-            if due <= now and transaction_id not in self._settling:
-                self._doubts[transaction_id] = now + IN_DOUBT_S
-                self._settling[transaction_id] = None
-                name = f"settle {transaction_id} on tablet {self.tablet_id}"
-                self._runtime.spawn(self._settle(transaction_id), name)
-
-    async def _settle(self, transaction_id: TransactionId) -> None:
-        """Ends a doubt: a participant asks its home, a home tells its participants."""
-        try:
-            decision = self._participant.unconfirmed().get(transaction_id)
-            if decision is not None:
-                await self._tell_participants(transaction_id, *decision)
-                return
-            transaction = self._participant.transactions.get(transaction_id)
-            if transaction is not None and transaction.phase is Phase.PREPARED:
-                await self._ask_home(transaction_id, transaction.home_tablet)
-        except DqeError as error:
-            logger.info(
-                "tablet %s: transaction %s stays in doubt: %s",
-                self.tablet_id,
-                transaction_id,
-                error.message,
-            )
-        finally:
-            del self._settling[transaction_id]
-
-    async def _tell_participants(
-        self, transaction_id: TransactionId, commit_ts: Timestamp, tablets: Sequence[TabletId]
-    ) -> None:
-        for tablet_id in tablets:
-            await self._peers().tell_commit(tablet_id, transaction_id, commit_ts)
-            await self.confirm(transaction_id, [tablet_id])
-
-    async def _ask_home(self, transaction_id: TransactionId, home_tablet: TabletId) -> None:
-        outcome = await self._peers().ask_home(home_tablet, transaction_id)
-        if outcome is None:
-            return
-        if outcome.committed:
-            await self.commit(transaction_id, outcome.commit_ts)
-        else:
-            await self._propose(Abort(transaction_id, decided=True))
+        self._doubts.settle_due(self._participant, now)
 
     # Helpers of transactions.
 
@@ -636,77 +523,17 @@ class Tablet(TabletReplica):
             await draft.in_flight.pop(0)
         if draft.error is not None:
             raise draft.error
-        checked = [f for f in draft.inserts_into if self._has_unique(f)]
+        checked = [f for f in draft.inserts_into if self._unique.checks(f)]
         if checked:
             await self._lock(transaction_id, LockMode.EXCLUSIVE, DEADLINE_S)
-            await self._check_unique(transaction_id, draft, checked)
+            chunks = self._participant.transactions[transaction_id].chunks
+            await self._unique.check(chunks, draft.changes, checked)
         for fragment_id in draft.inserts_into:
             if fragment_id not in self._schemas:  # its table was cut anew meanwhile
                 raise fragment_gone(self.tablet_id, fragment_id)
         # Other calls may have run meanwhile.
         self._participant.known(transaction_id, self._runtime.monotonic())
         return draft
-
-    def _has_unique(self, fragment_id: FragmentId) -> bool:
-        schema = self._schemas.get(fragment_id)
-        return schema is not None and bool(schema.unique)
-
-    async def _check_unique(
-        self, transaction_id: TransactionId, draft: Draft, fragment_ids: Sequence[FragmentId]
-    ) -> None:
-        chunks = list(self._participant.transactions[transaction_id].chunks)
-        left = None if chunks else self._check_queued(draft.changes, fragment_ids)
-        if left is None:
-            check = partial(self._find_violation, chunks, list(draft.changes), fragment_ids)
-            violation = await self._applier.run(check)
-        elif left:
-            violation = await self._runtime.run_blocking(self._find_present, left)
-        else:
-            return
-        if violation is not None:
-            raise violation
-
-    def _check_queued(
-        self, changes: Sequence[FragmentChange], fragment_ids: Sequence[FragmentId]
-    ) -> list[OpenKeys] | None:
-        left: list[OpenKeys] = []
-        applied = self._applier.store.position.applied_index
-        for fragment_id in fragment_ids:
-            own = [change for change in changes if change.fragment_id == fragment_id]
-            found = check_queued(self._overlay, self._schemas[fragment_id], own, applied)
-            if found is None or fragment_id not in self._applier.store.fragments:
-                return None
-            left += found
-        return left
-
-    def _find_present(self, left: Sequence[OpenKeys]) -> DqeError | None:
-        store = self._applier.store
-        with store.cursor() as cursor:
-            for wanted in left:
-                tables = store.tables(wanted.schema.fragment_id)
-                violation = find_present(cursor, tables, wanted)
-                if violation is not None:
-                    return violation
-        return None
-
-    def _find_violation(
-        self,
-        chunks: Sequence[StagedEntry],
-        last: Sequence[FragmentChange],
-        fragment_ids: Sequence[FragmentId],
-    ) -> DqeError | None:
-        ordered = sorted(chunks, key=lambda entry: entry.sequence)
-        changes = [*self._load_changes(ordered), *last]
-        store = self._applier.store
-        with store.cursor() as cursor:
-            for fragment_id in fragment_ids:
-                if fragment_id not in store.fragments:
-                    continue
-                own = [change for change in changes if change.fragment_id == fragment_id]
-                violation = find_violation(cursor, store.tables(fragment_id), own)
-                if violation is not None:
-                    return violation
-        return None
 
     async def _propose_last(
         self,

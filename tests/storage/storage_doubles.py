@@ -292,7 +292,7 @@ class Bench:
             runtime.skipped_s += 20.0
             for tablet in self.peers.tablets.values():
                 tablet.tick()
-            while any(tablet._settling for tablet in self.peers.tablets.values()):
+            while any(tablet._doubts.settling for tablet in self.peers.tablets.values()):
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0.001)
 

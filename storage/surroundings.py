@@ -1,0 +1,61 @@
+"""What a tablet needs around it: its Raft group, and other tablets. Faces only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from storage.fragments import TabletId, Timestamp, TransactionId
+from storage.participant import Outcome
+
+
+class ReplicationGroup(Protocol):
+    """What a tablet needs of its Raft group (`cluster.raft`'s `RaftGroup`)."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this replica leads and has applied an entry of its own term."""
+        ...
+
+    @property
+    def leader_id(self) -> int | None: ...
+
+    @property
+    def term(self) -> int: ...
+
+    async def propose(self, data: bytes, *, deadline_s: float) -> object:
+        """The result of applying the entry here, once it is committed."""
+        ...
+
+    async def read_barrier(self, *, deadline_s: float) -> int:
+        """Returns when everything committed before the call is applied here; leader only."""
+        ...
+
+    def on_leadership(self, started: Callable[[int], None], stopped: Callable[[], None]) -> None:
+        """Calls `started` with the term when this replica serves as leader, also if it does
+        already, and `stopped` when it no longer does."""
+        ...
+
+    def compact_log(self) -> None:
+        """Cuts the log to the machine's durable index."""
+        ...
+
+
+class Peers(Protocol):
+    """Other tablets, wherever they are led. The upper floors carry the questions there."""
+
+    async def ask_home(self, tablet_id: TabletId, transaction_id: TransactionId) -> Outcome | None:
+        """`Tablet.status` at the home; None while the transaction runs."""
+        ...
+
+    async def tell_commit(
+        self, tablet_id: TabletId, transaction_id: TransactionId, commit_ts: Timestamp
+    ) -> None:
+        """`Tablet.commit` at a participant; returns at once for a tablet that is no more."""
+        ...
+
+    async def ask_read_index(
+        self, tablet_id: TabletId, timestamp: Timestamp, deadline_s: float
+    ) -> int:
+        """`Tablet.read_index` at the tablet's leader."""
+        ...
