@@ -2,7 +2,8 @@
 
 Changes wait in the draft until they fill a chunk; what is left goes into the entry that
 commits or prepares the transaction. Here is also the boundary where batches from above get
-exactly their fragment's columns and types: from here on nothing is converted any more.
+exactly their fragment's columns and types and are checked to the last byte: what DuckDB refused
+when it is applied, after it was logged, would make the tablet unreadable for ever.
 """
 
 from __future__ import annotations
@@ -11,11 +12,21 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import duckdb
 import pyarrow as pa
 
-from cluster.errors import DqeError
+from cluster.errors import (
+    CharacterNotInRepertoire,
+    DataException,
+    DqeError,
+    InvalidTextRepresentation,
+)
+from storage.columnar_apply import registered
 from storage.entries import CHUNK_BYTES, ChangeHeader, TabletEntry, encode_changes, encode_entry
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema
+from storage.types import Kind
+
+JSON_KINDS = frozenset({Kind.JSON, Kind.JSONB})
 
 MakeEntry = Callable[[tuple[ChangeHeader, ...]], TabletEntry]
 
@@ -59,7 +70,8 @@ def in_shape(change: FragmentChange, schema: FragmentSchema) -> FragmentChange:
     """The change with its columns in the fragment's order and types.
 
     A column that is missing or cannot be converted without loss is a mistake of the caller:
-    KeyError, pyarrow.ArrowInvalid.
+    KeyError, pyarrow.ArrowInvalid. 22021 for text that is not UTF-8, 22000 for other values
+    that no store takes.
     """
     return FragmentChange(
         change.fragment_id,
@@ -69,8 +81,47 @@ def in_shape(change: FragmentChange, schema: FragmentSchema) -> FragmentChange:
     )
 
 
+def check_json(
+    cursor: duckdb.DuckDBPyConnection, batch: pa.RecordBatch, schema: FragmentSchema
+) -> None:
+    """22P02 for a value of a json column that is not JSON. Blocks."""
+    for column in schema.columns:
+        if column.type.kind not in JSON_KINDS:
+            continue
+        with registered(cursor, "values", pa.table({"v": batch.column(column.name)})):
+            bad = cursor.execute(
+                "SELECT CAST(v AS VARCHAR) FROM values WHERE NOT json_valid(v) LIMIT 1"
+            ).fetchall()
+        if bad:
+            raise InvalidTextRepresentation(
+                f"invalid input syntax for type {column.type}",
+                detail=f'"{bad[0][0]}" is not valid JSON.',
+                column=column.label or None,
+            )
+
+
+def has_json(schema: FragmentSchema) -> bool:
+    """Whether `check_json` has anything to do."""
+    return any(column.type.kind in JSON_KINDS for column in schema.columns)
+
+
 def _conform(batch: pa.RecordBatch | None, schema: pa.Schema) -> pa.RecordBatch | None:
-    if batch is None or batch.schema.equals(schema):
+    if batch is None:
+        return None
+    batch = _converted(batch, schema)
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" in str(error):
+            raise CharacterNotInRepertoire(
+                'invalid byte sequence for encoding "UTF8"', detail=str(error)
+            ) from error
+        raise DataException("a value cannot be stored", detail=str(error)) from error
+    return batch
+
+
+def _converted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    if batch.schema.equals(schema):
         return batch
     arrays = []
     for column in schema:

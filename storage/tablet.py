@@ -22,6 +22,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import pyarrow as pa
+
 from cluster.errors import (
     CannotConnectNow,
     DqeError,
@@ -33,7 +35,14 @@ from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
 from storage.doubts import Doubts
-from storage.drafts import Draft, encode_with_changes, in_shape, pieces
+from storage.drafts import (
+    Draft,
+    check_json,
+    encode_with_changes,
+    has_json,
+    in_shape,
+    pieces,
+)
 from storage.entries import (
     CHUNK_BYTES,
     Abort,
@@ -77,6 +86,8 @@ logger = logging.getLogger(__name__)
 DEADLINE_S = 30.0
 # Chunks of one transaction on their way into the log; more are waited for.
 CHUNKS_IN_FLIGHT = 4
+# Larger changes are checked on a thread; a smaller one costs less than the way there.
+INLINE_BYTES = 64 * 1024
 
 
 class Tablet(TabletReplica):
@@ -212,13 +223,23 @@ class Tablet(TabletReplica):
         if schema is None:
             raise fragment_gone(self.tablet_id, change.fragment_id)
         with self._speaking(transaction_id):
+            if change.size_bytes > INLINE_BYTES:
+                change = await self._runtime.run_blocking(in_shape, change, schema)
+            else:
+                change = in_shape(change, schema)
+            if change.insert_rows is not None and has_json(schema):
+                await self._runtime.run_blocking(self._check_json, change.insert_rows, schema)
             draft = self._drafts.setdefault(transaction_id, Draft())
-            for piece in pieces(in_shape(change, schema)):
+            for piece in pieces(change):
                 if draft.size_bytes and draft.size_bytes + piece.size_bytes > CHUNK_BYTES:
                     await self._log_chunk(transaction_id, draft)
                 draft.add(piece)
             if draft.error is not None:
                 raise draft.error
+
+    def _check_json(self, rows: pa.RecordBatch, schema: FragmentSchema) -> None:
+        with self._applier.store.cursor() as cursor:
+            check_json(cursor, rows, schema)
 
     async def _log_chunk(self, transaction_id: TransactionId, draft: Draft) -> None:
         sequence, changes = draft.chunks, draft.take()

@@ -11,6 +11,8 @@ from storage_doubles import Bench, MemoryGroup, delete, fragment, insert, rows, 
 
 from cluster.errors import (
     CannotConnectNow,
+    CharacterNotInRepertoire,
+    InvalidTextRepresentation,
     LockNotAvailable,
     ObjectNotInPrerequisiteState,
     SerializationFailure,
@@ -528,6 +530,29 @@ def test_batches_get_the_fragments_columns_and_types(tmp_path: Path) -> None:
             await tablet.stage(
                 bench.begin(), FragmentChange(12, insert_rows=rows((1, "a")).select(["c1"]))
             )
+        await bench.close()
+
+    run(main)
+
+
+def test_what_no_store_takes_never_reaches_the_log(tmp_path: Path) -> None:
+    columns = (StoreColumn("c1", types.INT8, "id"), StoreColumn("c2", types.JSONB, "j"))
+    schema = FragmentSchema(12, columns, ("c1",), (), "t")
+    text = pa.py_buffer(b"\xff\xfe")
+    offsets = pa.array([0, 2], pa.int32()).buffers()[1]
+    not_utf8 = pa.Array.from_buffers(pa.string(), 1, [None, offsets, text])
+    broken = pa.record_batch({"c1": pa.array([1], pa.int64()), "c2": not_utf8})
+
+    async def main(runtime: ProductionRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablet = await bench.open(7, schema, fragment(13))
+        with pytest.raises(InvalidTextRepresentation, match="for type jsonb"):
+            await tablet.stage(bench.begin(), insert((1, '{"a": 1}'), (2, "{oops")))
+        for fragment_id in (12, 13):
+            with pytest.raises(CharacterNotInRepertoire):
+                await tablet.stage(bench.begin(), FragmentChange(fragment_id, insert_rows=broken))
+        await bench.write(tablet, insert((1, '{"a": 1}'), (2, None)))
+        assert await bench.read(tablet) == [(1, '{"a": 1}'), (2, None)]
         await bench.close()
 
     run(main)
