@@ -17,7 +17,7 @@ from catalog.model import Column, Table
 from cluster.errors import CheckViolation, DqeError, NotNullViolation
 from executor.formatting.text import text_column
 from planner.semantics.errors import translate_duckdb_error
-from planner.write_plan import RowExpression
+from planner.write_plan import RowExpression, row_label
 from storage.types import arrow_type
 
 CursorFactory = Callable[[], duckdb.DuckDBPyConnection]
@@ -61,7 +61,8 @@ class RowEvaluator:
         if self._cursor is None:
             self._cursor = self._open_cursor()
         items = ", ".join(f"({e.sql}) AS e{place}" for place, e in enumerate(expressions))
-        self._cursor.register(_BATCH_NAME, batch)
+        labels = [row_label(name) for name in batch.schema.names]
+        self._cursor.register(_BATCH_NAME, batch.rename_columns(labels))
         try:
             result = self._cursor.sql(f'SELECT {items} FROM "{_BATCH_NAME}"').to_arrow_table()
         except duckdb.Error as error:

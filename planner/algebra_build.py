@@ -93,9 +93,10 @@ class QueryBuilder:
         self.subqueries = SubqueryBuilder(self)
 
     def unique(self, wanted: str) -> str:
-        """`wanted`, or with a number behind it where it is taken."""
-        self._taken[wanted] += 1
-        count = self._taken[wanted]
+        """`wanted`, or with a number behind it where it is taken (DuckDB ignores letter case)."""
+        folded = wanted.lower()
+        self._taken[folded] += 1
+        count = self._taken[folded]
         return wanted if count == 1 else f"{wanted}#{count}"
 
     def fresh(self, what: str) -> str:

@@ -17,7 +17,7 @@ from catalog.model import Table
 from planner.algebra import Column, Filter, Node, Opaque, OpaqueInput, Scalar, Scan, SystemTableScan
 from planner.algebra_functions import is_query
 from planner.algebra_scalars import column_scalar, conjuncts, copy_tree, is_total, scalar_of
-from planner.bound import BoundRelation, type_of
+from planner.bound import BoundRelation, column_labels, type_of
 
 if TYPE_CHECKING:
     from planner.algebra_build import QueryBuilder
@@ -80,10 +80,15 @@ def _input(table: exp.Table, used: dict[str, set[str]], builder: QueryBuilder) -
     prefix = builder.unique(alias)
     source = relation.source
     if isinstance(source, Table):
+        labels = column_labels(source)
         every = source.columns  # a hidden row id is read by UPDATE and DELETE
-        chosen = [c for c in every if c.name in wanted] or list(source.visible_columns[:1])
-        columns = tuple(Column(_unique_name(prefix, c.name), c.type) for c in chosen)
-        names = tuple(c.name for c in chosen)
+        chosen = [c for c in every if labels[c.id] in wanted]
+        chosen = chosen or list(source.visible_columns[:1])
+        names = tuple(labels[c.id] for c in chosen)
+        columns = tuple(
+            Column(_unique_name(prefix, name), c.type)
+            for name, c in zip(names, chosen, strict=True)
+        )
         node: Node = Scan(columns, source, prefix, tuple(chosen))
         conditions = _early_conditions(table, dict(zip(names, columns, strict=True)))
         if conditions:

@@ -22,7 +22,7 @@ from planner.algebra import (
 from planner.algebra_functions import is_query
 from planner.algebra_scalars import conjuncts, copy_tree
 from planner.algebra_scopes import CannotDistribute, Cte, Frame, Relation, Scope
-from planner.bound import BoundRelation, type_of
+from planner.bound import BoundRelation, column_labels, type_of
 from storage.types import ANY
 
 if TYPE_CHECKING:
@@ -127,10 +127,11 @@ class RelationBuilder:
         source = relation.source
         if isinstance(source, Table):
             # A hidden row id is there for UPDATE and DELETE; nobody else can name it.
+            names = tuple(column_labels(source).values())
             columns = tuple(
-                Column(f"{prefix}.{c.name}".replace("\x00", "~"), c.type) for c in source.columns
+                Column(f"{prefix}.{name}".replace("\x00", "~"), c.type)
+                for name, c in zip(names, source.columns, strict=True)
             )
-            names = tuple(c.name for c in source.columns)
             self._declared_not_null.update(
                 column.name
                 for column, own in zip(columns, source.columns, strict=True)

@@ -7,7 +7,7 @@ does if all tables were local. What later steps may rely on, for every query blo
 - Every relation in FROM has an alias, unique in the whole statement, and every `exp.Column`
   is qualified with one. Stars, NATURAL and USING are gone (joins have ON).
 - A base or system table is an `exp.Table` whose name is `BoundRelation.name` and whose
-  `meta["relation"]` is its `BoundRelation`; its columns are named as the user named them.
+  `meta["relation"]` is its `BoundRelation`; its columns go by `column_labels`.
 - Every item of a select list has an alias unique in its block; ORDER BY and GROUP BY hold
   expressions over the block's FROM, or (ORDER BY of a set operation, or where DISTINCT demands
   it) columns of its output by alias; no ordinals.
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from catalog.model import Table
+from catalog.model import ColumnId, Table
 from planner.plan import ResultColumn
 from storage.types import ANY, SqlType
 
@@ -34,6 +34,19 @@ class SystemTable:
     schema: str
     name: str
     columns: tuple[tuple[str, SqlType], ...]
+
+
+def column_labels(table: Table) -> dict[ColumnId, str]:
+    """What a bound query calls a table's columns, in their order: the user's names, with the
+    column's number behind one that differs from an earlier one only in letter case, which
+    DuckDB ignores."""
+    labels: dict[ColumnId, str] = {}
+    taken: set[str] = set()
+    for column in table.columns:
+        folded = column.name.lower()
+        labels[column.id] = f"{column.name}~{column.id}" if folded in taken else column.name
+        taken.add(folded)
+    return labels
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from planner.algebra import (
 )
 from planner.algebra_scalars import column_scalar, is_literal_boolean, scalar_of
 from planner.algebra_text import readable
+from planner.bound import column_labels
 from planner.context import PlannerContext
 from planner.localise_restrictions import restrictions_of
 from storage.types import BOOL
@@ -115,7 +116,7 @@ def _named_key(scan: Scan, position: int) -> Iterator[tuple[Column, TableColumn]
 
 
 def key_name(scan: Scan, source: TableColumn, position: int) -> str:
-    name = f"{scan.alias}.{source.name}".replace("\x00", "~")
+    name = f"{scan.alias}.{column_labels(scan.table)[source.id]}".replace("\x00", "~")
     return name if position == 0 else f"{name}~{position}"
 
 

@@ -16,9 +16,19 @@ from planner.plan import QueryPlan, ResultColumn
 VOLATILE_DEFAULT_ROWS = 4096
 
 
+def row_label(name: str) -> str:
+    """What `RowExpression.sql` calls a column: names that differ only in letter case, which
+    DuckDB ignores, are told apart by where their capitals stand."""
+    if name == name.lower():
+        return name
+    capitals = sum(1 << place for place, letter in enumerate(name) if letter != letter.lower())
+    return f"{name}~{capitals:x}"
+
+
 @dataclass(frozen=True, slots=True)
 class RowExpression:
-    """DuckDB SQL over the columns of a row; `name` is a constraint's or an output column's."""
+    """DuckDB SQL over the columns of a row, by their `row_label`; `name` is a constraint's or
+    an output column's."""
 
     name: str
     sql: str

@@ -14,7 +14,13 @@ from planner.ddl_tables import columns_read
 from planner.dialect import duckdb_sql
 from planner.optimizer import plan_query
 from planner.parser.expressions import parse_expression, quote_name
-from planner.write_plan import VOLATILE_DEFAULT_ROWS, DefaultColumns, Returning, RowExpression
+from planner.write_plan import (
+    VOLATILE_DEFAULT_ROWS,
+    DefaultColumns,
+    Returning,
+    RowExpression,
+    row_label,
+)
 from storage.types import TEXT
 
 # Functions whose value differs from row to row.
@@ -93,7 +99,7 @@ def check_expressions(
         tree = parse_expression(check.expression).copy()
         read = columns_read(tree, table.name)
         if names is None or names.intersection(read):
-            sql = duckdb_sql(bind_scalar(tree, columns, context))
+            sql = duckdb_sql(bind_scalar(tree, columns, context, label=row_label))
             found.append(RowExpression(check.name, sql))
     return tuple(found)
 
@@ -114,13 +120,15 @@ def row_condition(tree: exp.Expr, table: Table, context: PlannerContext) -> RowE
     copied = tree.copy()
     columns_read(copied, table.name)
     columns = [(c.name, c.type) for c in table.visible_columns]
-    return RowExpression("where", duckdb_sql(bind_scalar(copied, columns, context)))
+    return RowExpression(
+        "where", duckdb_sql(bind_scalar(copied, columns, context, label=row_label))
+    )
 
 
 def cast_from_text(column: Column, context: PlannerContext) -> RowExpression:
     """The column's input function: a cast of a text column of the same name."""
     tree = parse_expression(f"CAST({quote_name(column.name)} AS {column.type})").copy()
-    bound = bind_scalar(tree, [(column.name, TEXT)], context)
+    bound = bind_scalar(tree, [(column.name, TEXT)], context, label=row_label)
     return RowExpression(column.name, duckdb_sql(bound))
 
 
@@ -145,7 +153,9 @@ def plan_returning(
         tree = item.unalias().copy()
         columns_read(tree, alias or table.name)
         expressions.append(
-            RowExpression(result.name, duckdb_sql(bind_scalar(tree, columns, context)))
+            RowExpression(
+                result.name, duckdb_sql(bind_scalar(tree, columns, context, label=row_label))
+            )
         )
     return Returning(bound.columns, tuple(expressions))
 

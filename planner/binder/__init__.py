@@ -9,7 +9,7 @@ gets). The rules of each family of types are in `planner.semantics`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlglot import exp
 
@@ -59,6 +59,7 @@ def bind_scalar(
     columns: Sequence[tuple[str, SqlType]],
     context: PlannerContext,
     *,
+    label: Callable[[str], str] = str,
     expected: SqlType | None = None,
     relation: str | None = None,
     parameters: Sequence[SqlType | None] = (),
@@ -66,11 +67,11 @@ def bind_scalar(
 ) -> exp.Expr:
     """An expression over these columns, for CHECK, DEFAULT and COPY's WHERE.
 
-    Columns come out unqualified, or qualified by `relation`; subqueries and aggregates are
-    refused. With `expected` the result is cast for assignment to that type.
+    Columns come out under what `label` makes of their names, unqualified, or qualified by
+    `relation`; subqueries and aggregates are refused. With `expected` the result is cast for assignment to that type.
     """
     statement = Statement(context, parameters, values)
-    shown = tuple(ScopeColumn(name, t, relation or "", name) for name, t in columns)
+    shown = tuple(ScopeColumn(name, t, relation or "", label(name)) for name, t in columns)
     scope = Scope(Namespace([Source(relation or "", relation or "", shown)], list(shown)))
     binder = ExpressionBinder(statement, scope, Clause.CHECK, None)
     bound = binder.bind(expression)

@@ -30,7 +30,7 @@ from planner.binder.expressions import ExpressionBinder
 from planner.binder.scope import Namespace, Scope, ScopeColumn, Source
 from planner.binder.statement import MAX_VIEW_DEPTH
 from planner.binder.trees import fold
-from planner.bound import SystemTable, type_of
+from planner.bound import SystemTable, column_labels, type_of
 from planner.dialect import parse_query
 from planner.semantics import build, comparison
 from planner.semantics.sets import RowSet
@@ -538,7 +538,8 @@ def _table_node(name: str, alias: str) -> exp.Table:
 def _relation_columns(found: Table | SystemTable, unique: str) -> tuple[ScopeColumn, ...]:
     if isinstance(found, SystemTable):
         return tuple(ScopeColumn(name, t, unique, name) for name, t in found.columns)
-    return tuple(ScopeColumn(c.name, c.type, unique, c.name) for c in found.columns)
+    labels = column_labels(found)
+    return tuple(ScopeColumn(c.name, c.type, unique, labels[c.id]) for c in found.columns)
 
 
 @lru_cache(maxsize=256)

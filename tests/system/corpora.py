@@ -18,6 +18,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ from sqllogic import Mismatch, parse, read_as_text, run_record
 
 ROOT = Path(__file__).parent.parent.parent.parent / "shared" / "corpora"
 STATEMENT_TIMEOUT = "20s"
-# SQLite files longer than this are sampled: every n-th query, all statements.
-_FEATURE_NOT_SUPPORTED = "0A000"
+# Plans look different here; digits are always as many as it takes to read the number back.
+_OF_ANOTHER_SYSTEM = re.compile(r"\s*(explain\b|set\s+extra_float_digits\b)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -89,7 +90,7 @@ def run_glaredb(url: str, path: Path) -> Score:
     with connect(url) as connection:
         for record in parse(path):
             try:
-                run_record(connection, record, a_value_a_line=False)
+                run_record(connection, record, a_value_a_line=False, numbers_by_value=True)
             except Mismatch as mismatch:
                 if record.line in counted:
                     score.fail(mismatch.kind, f"{name} {mismatch}")
@@ -146,8 +147,10 @@ def regress_files() -> list[Path]:
 def run_regress(url: str, postgres_url: str, path: Path) -> Score:
     """Every statement on both; what `psql` alone understands is left out."""
     score = Score(path.stem)
-    with connect(url) as connection, connect(postgres_url) as postgres:
+    with closing(connect(url)) as connection, closing(connect(postgres_url)) as postgres:
         for statement in split_script(path.read_text(), str(ROOT / "postgres" / "regress")):
+            if _OF_ANOTHER_SYSTEM.match(statement.sql):
+                continue
             wanted = outcome(postgres, statement)
             found = outcome(connection, statement)
             if (kind := _difference(wanted, found, statement)) is None:
@@ -178,7 +181,8 @@ def outcome(connection: psycopg.Connection[Any], statement: Statement) -> Outcom
             return Outcome(None)
         if re.match(r"copy\b.*\bto\s+stdout", statement.sql, re.IGNORECASE | re.DOTALL):
             with cursor.copy(statement.sql.encode()) as copy:
-                return Outcome(tuple((bytes(line).decode(),) for line in copy))
+                lines = b"".join(bytes(block) for block in copy).decode().split("\n")
+            return Outcome(tuple((line,) for line in lines))
         cursor.execute(statement.sql.encode())
         if cursor.description is None:
             return Outcome(None)

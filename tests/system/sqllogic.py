@@ -90,11 +90,15 @@ def _record(line: int, words: list[str], body: list[str], block: int) -> Record:
 
 
 def run_record(
-    connection: psycopg.Connection[Any], record: Record, *, a_value_a_line: bool
+    connection: psycopg.Connection[Any],
+    record: Record,
+    *,
+    a_value_a_line: bool,
+    numbers_by_value: bool = False,
 ) -> None:
-    """Runs one record; raises Mismatch."""
+    """Runs one record; raises Mismatch. `numbers_by_value` takes 1.50 for 1.5."""
     actual = answer(connection, record, a_value_a_line=a_value_a_line)
-    if record.kind == "query" and not _same(actual, record, a_value_a_line):
+    if record.kind == "query" and not _same(actual, record, a_value_a_line, numbers_by_value):
         raise Mismatch(
             f"line {record.line}: {record.sql}\nexpected: {record.expected[:20]}\n"
             f"actual:   {actual[:20]}"
@@ -176,7 +180,7 @@ def _sqlite_shown(value: Any, type_letter: str) -> str:
     return "".join(c if " " <= c <= "~" else "@" for c in text) or "(empty)"
 
 
-def _same(actual: list[str], record: Record, a_value_a_line: bool) -> bool:
+def _same(actual: list[str], record: Record, a_value_a_line: bool, numbers_by_value: bool) -> bool:
     expected = record.expected
     if a_value_a_line and len(expected) == 1 and (match := _HASHED.fullmatch(expected[0])):
         joined = "".join(value + "\n" for value in actual).encode()
@@ -185,11 +189,26 @@ def _same(actual: list[str], record: Record, a_value_a_line: bool) -> bool:
         return actual == expected
     if record.sort == "rowsort":
         expected = sorted(expected)
-    return [_words(line) for line in actual] == [_words(line) for line in expected]
+    read = _values if numbers_by_value else str.split
+    actual_lines, expected_lines = (
+        [read(line) for line in actual],
+        [read(line) for line in expected],
+    )
+    if record.sort == "rowsort":
+        return sorted(actual_lines, key=repr) == sorted(expected_lines, key=repr)
+    return actual_lines == expected_lines
 
 
-def _words(line: str) -> list[str]:
-    return line.split()
+def _values(line: str) -> list[object]:
+    return [_value(word) for word in line.split()]
+
+
+def _value(word: str) -> object:
+    """A number by its first digits (engines print floats to different lengths), else the text."""
+    try:
+        return f"{float(word):.6g}"
+    except ValueError:
+        return word
 
 
 def rewrite(path: Path, answers: dict[int, list[str]], records: list[Record]) -> None:
