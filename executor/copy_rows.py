@@ -21,6 +21,7 @@ from cluster.errors import (
     ProgramLimitExceeded,
     UndefinedColumn,
 )
+from executor.copy_quick import QuickBlock, QuickSplitter
 from executor.copy_split import BadStructure, Block, Splitter, shown
 from executor.copy_values import (
     BadValue,
@@ -49,7 +50,7 @@ class ReadBatch:
 
     arrays: list[pa.Array]
     rows: int
-    block: Block | None = None
+    block: Block | QuickBlock | None = None
     error: DqeError | None = None
     first_row: int = 1
 
@@ -79,6 +80,7 @@ class TextRows:
         ]
         names = [column.name for column in self._columns]
         self._splitter = Splitter(plan.table.name, names, options)
+        self._quick = QuickSplitter(plan.table.name, names, options)
         self._header_due = options.header != "no"
         self._left = b""
 
@@ -95,6 +97,14 @@ class TextRows:
         if self._splitter.ended or self._header_due:
             self._left = data if self._header_due else b""
             return
+        quick = self._read_quickly(data)
+        if quick is not None:
+            batch, size_bytes = quick
+            yield batch
+            data = data[size_bytes:]
+            if not last:
+                self._left = data
+                return
         try:
             block, self._left = self._splitter.split(data, last)
         except BadStructure as bad:
@@ -104,6 +114,19 @@ class TextRows:
             raise ProgramLimitExceeded(f"a row takes more than {MAX_ROW_BYTES} bytes")
         if block is not None:
             yield self._read(block)
+
+    def _read_quickly(self, data: bytes) -> tuple[ReadBatch, int] | None:
+        """The whole rows of the data, if nothing in them is out of the ordinary, and their
+        size in bytes."""
+        split = self._quick.split(data, self._splitter.line)
+        if split is None:
+            return None
+        block, texts = split
+        arrays, found = self._convert(texts)
+        if found:
+            return None
+        self._splitter.pass_lines(block.data.count(b"\n"))
+        return ReadBatch(arrays, block.rows, block), len(block.data)
 
     def _before(self, data: bytes, bad: BadStructure) -> Iterator[ReadBatch]:
         """The rows before a row that cannot be split, and then its error."""

@@ -108,6 +108,17 @@ class Splitter:
 
     # -- lines
 
+    @property
+    def line(self) -> int:
+        """The number of the next line."""
+        return self._line
+
+    def pass_lines(self, lines: int) -> None:
+        """Counts lines without carriage returns that were split elsewhere."""
+        self._line += lines
+        if lines:
+            self._carriage_returns = False
+
     def skip_line(self, data: bytes) -> tuple[list[bytes], bytes] | None:
         """Takes the header: its fields and the rest; None when its end is not there yet."""
         structure = self._structure(data)
