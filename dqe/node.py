@@ -208,6 +208,7 @@ class Node:
             node_id,
             client,
             UniqueIds(self._runtime, node_id),
+            leader_of=tablets.leader_of,
         )
         runner = StageRunner(
             services,

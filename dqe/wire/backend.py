@@ -5,7 +5,7 @@ The server knows sessions only by these, so its tests run against a small sessio
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -62,7 +62,13 @@ class Prepared(Protocol):
 
 
 class Session(Protocol):
-    """One client's session (see `executor.session`)."""
+    """One client's session (see `executor.session`).
+
+    `forget_protocol_prepared` is set by the connection: DEALLOCATE also means statements that
+    came by Parse.
+    """
+
+    forget_protocol_prepared: Callable[[str | None], bool]
 
     @property
     def transaction_status(self) -> str: ...

@@ -53,6 +53,14 @@ class Connection:
         self._session = session
         self._store = PortalStore()
         self._skip_to_sync = False
+        session.forget_protocol_prepared = self._forget_statement
+
+    def _forget_statement(self, name: str | None) -> bool:
+        """DEALLOCATE of a statement that Parse made, None for all; whether there was one."""
+        if name is None:
+            self._store.statements.clear()
+            return True
+        return self._store.statements.pop(name, None) is not None
 
     async def serve(self) -> None:
         """Until the client leaves or the stream is broken."""
