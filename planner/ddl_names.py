@@ -32,9 +32,7 @@ def search_path(context: PlannerContext) -> tuple[str, ...]:
     )
 
 
-def creation_schema(
-    context: PlannerContext, name: ObjectName, *, temporary: bool = False
-) -> str:
+def creation_schema(context: PlannerContext, name: ObjectName, *, temporary: bool = False) -> str:
     """Where a new object goes. 3F000 when there is no such schema."""
     own = temporary_schema(context)
     if name.schema is not None and named_schema(context, name.schema) == own:
