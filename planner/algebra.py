@@ -202,12 +202,17 @@ class Project(Unary):
 
 @dataclass(frozen=True, slots=True)
 class JoinChoice:
-    """How a join is done, what that moves, what other ways would have moved, and its rows."""
+    """How a join is done, what that moves, what other ways would have moved, and its rows.
+
+    The last `weak` conditions are equalities that hold for many pairs of rows; DuckDB, which
+    knows no distinct values of what streams in, must not be led to join by them alone.
+    """
 
     method: str
     moved_bytes: float
     considered: tuple[tuple[str, float], ...]
     rows: float
+    weak: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ _STRICT = (
     exp.Substring,
     exp.Extract,
 )
+_STRICT_CALLS = frozenset({"pg_divide_numeric"})
 
 
 def copy_tree(node: exp.Expr, replace: Replacement | None = None) -> exp.Expr:
@@ -269,7 +270,8 @@ def _is_null_then(node: exp.Expr, columns: frozenset[str]) -> bool:
         return _is_null_then(node.this, columns)
     if isinstance(node, exp.Between):
         return _is_null_then(node.this, columns)
-    if isinstance(node, _STRICT):
+    strict_call = isinstance(node, exp.Anonymous) and str(node.this).lower() in _STRICT_CALLS
+    if strict_call or isinstance(node, _STRICT):
         return any(_is_null_then(child, columns) for child in node.iter_expressions())
     return False
 

@@ -9,7 +9,8 @@
     a scalar aggregate, correlated by    left join with the subquery grouped by its side of
     equalities                           the correlation; counts over nothing are made 0
     any other scalar, so correlated      the same, with an error where a group has two rows
-    EXISTS inside an expression          left join with the distinct keys and a marker
+    EXISTS inside an expression, IN      left join with the distinct keys and a marker
+    below AND and OR of a condition
 
 A correlation reads the query directly around and stands in the subquery's WHERE; all else
 raises `CannotDistribute`.
@@ -17,7 +18,7 @@ raises `CannotDistribute`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -69,6 +70,8 @@ class SubqueryBuilder:
 
     def __init__(self, builder: QueryBuilder) -> None:
         self._builder = builder
+        # By id(), the IN (subquery) of conditions where unknown is as good as false.
+        self._positive: set[int] = set()
 
     # Conditions
 
@@ -84,6 +87,7 @@ class SubqueryBuilder:
                 frame.add_filter(self._builder.scalar(condition, frame, grouping, allow_outer=True))
         for condition in later:
             if not self._apply_as_join(condition, frame, grouping):
+                self._positive.update(id(n) for n in _positive_memberships(condition))
                 frame.add_filter(self._builder.scalar(condition, frame, grouping, allow_outer=True))
 
     def _apply_as_join(self, condition: exp.Expr, frame: Frame, grouping: Grouping | None) -> bool:
@@ -196,7 +200,9 @@ class SubqueryBuilder:
         if isinstance(node, exp.Exists):
             return self._marker(_query_of(node.this), frame)
         if isinstance(node, exp.In) and node.args.get("query") is not None:
-            raise CannotDistribute("IN (subquery) inside an expression")
+            if id(node) not in self._positive:
+                raise CannotDistribute("IN (subquery) inside an expression")
+            return self._membership(node, frame, grouping)
         if isinstance(node, exp.Any | exp.All) and is_query(_bare(node.this)):
             raise CannotDistribute("ANY or ALL (subquery) inside an expression")
         if isinstance(node, exp.Subquery | exp.Select | exp.SetOperation):
@@ -336,8 +342,22 @@ class SubqueryBuilder:
             self._attach(JoinKind.INNER, frame, node, ())
             some = exp.GT(this=column_node(counted.column), expression=exp.Literal.number(0))
             return _typed_boolean(exp.Paren(this=some))
+        return self._marked(inner.node, self._correlation_keys(inner, frame), frame)
+
+    def _membership(self, node: exp.In, frame: Frame, grouping: Grouping | None) -> exp.Expr:
+        """A boolean that says whether the value is among the subquery's rows; false where SQL
+        says unknown."""
+        left = self._builder.scalar(node.this, frame, grouping)
+        inner, rights = self._compared_rows(_query_of(node.args["query"]), frame)
+        if len(rights) != 1 or left.volatile or rights[0].volatile:
+            raise CannotDistribute("IN (subquery) of several columns inside an expression")
         keys = self._correlation_keys(inner, frame)
-        grouped = Aggregate(inner.node, tuple(item for item, _ in keys), ())
+        keys.append((Item(self._builder.fresh("key"), rights[0]), left))
+        return self._marked(inner.node, keys, frame)
+
+    def _marked(self, node: Node, keys: Sequence[tuple[Item, Scalar]], frame: Frame) -> exp.Expr:
+        """Left joins the distinct keys, and says whether a row found its own."""
+        grouped = Aggregate(node, tuple(item for item, _ in keys), ())
         true = scalar_of(_typed_boolean(exp.Boolean(this=True)), BOOL)
         marker = Item(self._builder.fresh("exists"), true)
         items = (*(column_item(item.column) for item, _ in keys), marker)
@@ -380,6 +400,16 @@ _NULL_ON_EMPTY = frozenset(
     ]
 )
 # fmt: on
+
+
+def _positive_memberships(node: exp.Expr) -> Iterator[exp.Expr]:
+    """The IN (subquery) terms that AND and OR alone connect to the condition."""
+    node = _bare(node)
+    if isinstance(node, exp.And | exp.Or):
+        yield from _positive_memberships(node.this)
+        yield from _positive_memberships(node.expression)
+    elif isinstance(node, exp.In) and node.args.get("query") is not None:
+        yield node
 
 
 def _bare(node: exp.Expr) -> exp.Expr:

@@ -166,7 +166,11 @@ class StageText:
             return self._not_in(node, source, right)
         if not node.conditions and node.kind is JoinKind.INNER:
             return _Block(f"{source} CROSS JOIN {right}")
-        on = " AND ".join(_condition(c) for c in node.conditions) or "TRUE"
+        texts = [_condition(c) for c in node.conditions]
+        weak = node.choice.weak if node.choice is not None else 0
+        # DuckDB keeps this beside a join and never joins by it.
+        texts[len(texts) - weak :] = [f"COALESCE({t}, FALSE)" for t in texts[len(texts) - weak :]]
+        on = " AND ".join(texts) or "TRUE"
         return _Block(f"{source} {_JOINS[node.kind]} {right} ON {on}")
 
     @staticmethod

@@ -7,6 +7,7 @@ In the order in which control flows through them:
     constants       what constant expressions are worth
     selectivity     what share of rows conditions let through
     statistics      rows and bytes of each operator, from the catalog's statistics
+    reduction       keys of a small relation sent ahead of an aggregate joined with it
     distribution    where rows lie, the property plans are compared by
     alternatives    plans under comparison, their costs, the exchanges between them
     aggregates      aggregates in two steps

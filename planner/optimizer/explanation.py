@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from sqlglot import exp
+
 from planner.algebra import (
     Aggregate,
     AggregateStep,
@@ -84,7 +86,11 @@ def _definitions(node: Node) -> dict[str, Scalar]:
             items = (*part.keys, *part.aggregates)
         elif isinstance(part, Window):
             items = part.functions
-        found.update((i.name, i.scalar) for i in items if "~" in i.name and not i.is_plain)
+        found.update(
+            (i.name, i.scalar)
+            for i in items
+            if "~" in i.name and not i.is_plain and not isinstance(i.scalar.node, exp.Boolean)
+        )
     return found
 
 

@@ -46,6 +46,9 @@ from planner.optimizer.statistics import Estimator, Profile, Size, joined_rows
 MAX_EXACT = 10
 # Below so many relations a bound on the cost saves nothing.
 FEW = 5
+# An equality is weak beside one so many times stronger, if it keeps so many pairs.
+WEAK_FACTOR = 10.0
+WEAK_SHARE = 0.002
 SWAPPED = {"broadcast left": "broadcast right", "broadcast right": "broadcast left"}
 
 PlanNode = Callable[[Node], list[Alternative]]
@@ -418,8 +421,21 @@ class JoinOrder:
         )
         sides = join_sides(kind, left.size, right.size, size, equalities, self._fresh)
         plans = join_plans(sides, left.alternatives, right.alternatives, self._places)
-        alternatives = [self._alternative(p, plans, sides, conditions, late) for p in plans]
+        conditions, weak = self._weak_last(kind, conditions)
+        alternatives = [self._alternative(p, plans, sides, conditions, late, weak) for p in plans]
         return Subset(left.mask | right.mask, size, columns, alternatives)
+
+    def _weak_last(
+        self, kind: JoinKind, conditions: tuple[Scalar, ...]
+    ) -> tuple[tuple[Scalar, ...], int]:
+        """The conditions with the weak equalities last, and how many these are."""
+        shares = {id(c): self._shares[id(c)] for c in conditions if id(c) in self._cluster.sides}
+        if kind is not JoinKind.INNER or len(shares) < 2:
+            return conditions, 0
+        bound = max(WEAK_SHARE, WEAK_FACTOR * min(shares.values()))
+        weak = tuple(c for c in conditions if shares.get(id(c), 0.0) >= bound)
+        strong = tuple(c for c in conditions if shares.get(id(c), 0.0) < bound)
+        return strong + weak, len(weak)
 
     def _size_of(self, left: Subset, right: Subset, kind: JoinKind) -> Size:
         rows = self._joined_rows(left, right)
@@ -446,6 +462,7 @@ class JoinOrder:
         sides: JoinSides,
         conditions: tuple[Scalar, ...],
         late: tuple[Scalar, ...],
+        weak: int,
     ) -> Alternative:
         def build() -> Node:
             first, second = plan.left.build(), plan.right.build()
@@ -455,7 +472,7 @@ class JoinOrder:
                 first, second = second, first
                 method = SWAPPED.get(method, method)
                 others = tuple((SWAPPED.get(m, m), amount) for m, amount in others)
-            choice = JoinChoice(method, plan.moved_bytes, others, sides.result.rows)
+            choice = JoinChoice(method, plan.moved_bytes, others, sides.result.rows, weak)
             joined: Node = Join(sides.kind, first, second, conditions, choice)
             return Filter(joined, late) if late else joined
 

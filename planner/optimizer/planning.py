@@ -9,6 +9,7 @@ from planner.bound import BoundQuery
 from planner.context import PlannerContext
 from planner.optimizer.distribute import Distributor
 from planner.optimizer.explanation import explanation_of
+from planner.optimizer.reduction import reduce_aggregates
 from planner.optimizer.rules import RULES
 from planner.optimizer.rules.columns import prune_columns
 from planner.optimizer.statistics import Estimator
@@ -20,6 +21,7 @@ def plan_query(bound: BoundQuery, context: PlannerContext) -> QueryPlan:
     """The distributed plan of a bound query; every bound query has one."""
     logical = logical_plan(bound)
     estimator = Estimator(context.catalog)
+    logical = reduce_aggregates(logical, estimator)
     physical, where = Distributor(context, estimator).physical(logical)
     # Exchanges carry only what their readers need.
     physical = prune_columns(physical)

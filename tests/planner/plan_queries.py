@@ -368,7 +368,8 @@ class QueryMaker:
         if shape < 0.9:
             return self._in(sources)
         if shape < 0.95:
-            return f"({self._simple(sources)} or {self._exists(sources)})"
+            other = self._exists(sources) if chance.random() < 0.6 else self._in(sources)
+            return f"({self._simple(sources)} or {other})"
         operator = chance.choice(["=", "<", ">="])
         return f"{self._value('int', sources)} {operator} {self._scalar_subquery(sources)}"
 

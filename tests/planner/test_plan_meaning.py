@@ -50,6 +50,16 @@ def test_several_rows_nobody_asks_for_are_no_error(cluster: PlanCluster) -> None
     ]
 
 
+def test_membership_below_or_is_a_join(cluster: PlanCluster) -> None:
+    for sql in (
+        "select k from t where g in (select x from u where x > 2) or k > 35 order by k",
+        "select k from t where g in (select x from u where u.k = t.k) or k > 35 order by k",
+        "select k from t where not (g in (select x from u)) or k > 35 order by k",
+        "select k from t where g not in (select x from u where x > 2) or k > 35 order by k",
+    ):
+        assert cluster.ask(sql) == cluster.answer(sql), sql
+
+
 def test_counting_nothing_gives_zero(cluster: PlanCluster) -> None:
     sql = "select (select count(*) from u where u.k = t.k), (select sum(x) from u where u.k = t.k)"
     assert cluster.ask(f"{sql} from t where k = 39") == [(0, None)]
@@ -114,7 +124,7 @@ def test_grouping_sets_and_distinct_on(cluster: PlanCluster) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "select k from t where g in (select k from u) or k > 35",
+        "select k, g in (select k from u) from t",
         "select t.k, s.n from t, lateral (select count(*) as n from u where u.x < t.k) s",
         "select k from t where v > (select avg(x) from u where u.x < t.k)",
         "select unnest(array[k, g]) from t where k < 3",
