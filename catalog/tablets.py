@@ -13,6 +13,9 @@ A tablet that the catalog does not name is dropped only if its id is below the c
 `next_id`: ids are never used again, so it was dropped, and is not one from a newer version
 than this (after a restart older) copy.
 
+A replica whose store is lost, and whose log does not reach back to rebuild it, is fenced: it
+answers with an error, and nothing else waits for it.
+
 Left out: moving tablets, and replacing dead replicas (the repair loop's).
 """
 
@@ -24,7 +27,7 @@ import logging
 from catalog.fragment_schemas import tablet_schemas
 from catalog.model import Catalog, NodeId, Tablet, TabletId
 from catalog.service import CatalogService
-from cluster.errors import CannotConnectNow, DqeError
+from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
 from cluster.raft.group import RaftGroup
 from cluster.raft.host import RaftHost
 from cluster.raft.log import Configuration
@@ -57,6 +60,7 @@ class TabletManager:
         self._catalog = catalog
         self._node_id = node_id
         self._groups: dict[TabletId, RaftGroup] = {}
+        self._lost: set[TabletId] = set()
         self._reconciled_version = 0
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
@@ -101,6 +105,9 @@ class TabletManager:
             except DqeError as error:
                 logger.warning("tablets do not follow the catalog yet: %s", error)
                 done = False
+            except Exception:  # the driver loop: a node that stopped following would hang DDL
+                logger.exception("tablets could not follow the catalog")
+                done = False
             if done and self._reconciled_version != catalog.version:
                 self._reconciled_version = catalog.version
                 self._progress.set()
@@ -118,9 +125,11 @@ class TabletManager:
         """One round; whether everything is as the catalog says (members aside)."""
         wanted = [t for t in catalog.tablets.values() if self._node_id in t.replicas]
         await self._drop_unwanted(catalog, {tablet.id for tablet in wanted})
+        wanted = [tablet for tablet in wanted if tablet.id not in self._lost]
         missing = [tablet for tablet in wanted if tablet.id not in self._groups]
         for start in range(0, len(missing), OPENED_AT_ONCE):
             await asyncio.gather(*map(self._open, missing[start : start + OPENED_AT_ONCE]))
+        wanted = [tablet for tablet in wanted if tablet.id not in self._lost]
         outdated = [t for t in wanted if self._storage.tablet(t.id).schema_version < t.epoch]
         await asyncio.gather(*(self._alter(catalog, tablet) for tablet in outdated))
         for tablet in wanted:
@@ -128,10 +137,11 @@ class TabletManager:
         return all(self._storage.tablet(t.id).schema_version >= t.epoch for t in wanted)
 
     async def _drop_unwanted(self, catalog: Catalog, wanted: set[TabletId]) -> None:
-        here = {*self._groups, *map(TabletId, self._storage.stored_tablets())}
+        here = {*self._groups, *self._lost, *map(TabletId, self._storage.stored_tablets())}
         for tablet_id in sorted(here - wanted):
             if tablet_id < catalog.next_id:
                 self._groups.pop(tablet_id, None)
+                self._lost.discard(tablet_id)
                 await self._host.drop_group(tablet_id)
                 await self._storage.drop_tablet(tablet_id)
 
@@ -140,7 +150,12 @@ class TabletManager:
         bootstrap = None
         if self._node_id in tablet.founders:
             bootstrap = Configuration.of(tablet.founders)
-        group = await self._host.open_group(tablet.id, opened, bootstrap)
+        try:
+            group = await self._host.open_group(tablet.id, opened, bootstrap)
+        except DataCorrupted as error:
+            self._lost.add(tablet.id)
+            await self._storage.fence_tablet(tablet.id, error)
+            return
         opened.attach(group)
         self._groups[tablet.id] = group
 

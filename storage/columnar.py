@@ -97,7 +97,7 @@ class ColumnarStore:
         self._path = path
         try:
             node.attach(self.database, path)
-        except (duckdb.IOException, duckdb.SerializationException) as error:
+        except duckdb.Error as error:  # of many classes, for many kinds of damage
             raise DataCorrupted(
                 f"could not open the store of tablet {tablet_id}", detail=f"{path}: {error}"
             ) from error
@@ -107,10 +107,14 @@ class ColumnarStore:
         self.position = StorePosition()
         self.image_index = 0
         self.image = b""
-        if self._is_new():
-            self._create_meta()
-        else:
-            self._load_meta()
+        try:
+            if self._is_new():
+                self._create_meta()
+            else:
+                self._load_meta()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def fragments(self) -> dict[FragmentId, FragmentSchema]:
@@ -240,7 +244,7 @@ class ColumnarStore:
                 "SELECT definition FROM {db}.fragment ORDER BY fragment_id"
             ).fetchall()
             image = self._execute("SELECT image_index, image FROM {db}.image").fetchall()
-        except duckdb.CatalogException as error:
+        except duckdb.Error as error:
             raise self._corrupt(str(error)) from error
         if len(tablet) != 1 or len(image) != 1 or tablet[0][0] != _FORMAT:
             raise self._corrupt(f"unexpected meta data {tablet!r}")

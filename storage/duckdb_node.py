@@ -85,7 +85,7 @@ class DuckDbNode:
     def attach(self, name: str, path: Path) -> None:
         """Opens the file (created if absent) as database `name`.
 
-        Raises duckdb.IOException or duckdb.SerializationException for a file that is none.
+        Raises duckdb.Error, of several classes, for a file that is none or is damaged.
         """
         with self.cursor() as cursor:
             cursor.execute(

@@ -24,9 +24,10 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from cluster.errors import CannotConnectNow, DqeError
+from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
 from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
@@ -100,6 +101,7 @@ class NodeStorage:
         self._checkpointed_s: dict[TabletId, float] = {}
         self._snapshots: dict[StoreSnapshot, float] = {}
         self._staging_budget = MemoryBudget()
+        self._fenced: dict[TabletId, DqeError] = {}
         self._keeper: asyncio.Task[None] | None = None
         self.duckdb = duckdb
         self.log = log
@@ -183,7 +185,9 @@ class NodeStorage:
         return self._tablets
 
     def tablet(self, tablet_id: TabletId) -> Tablet:
-        """An open tablet; 57P03 when it is not here."""
+        """An open tablet; 57P03 when it is not here, XX001 when it is fenced."""
+        if tablet_id in self._fenced:
+            raise self._fenced[tablet_id]
         tablet = self._tablets.get(tablet_id)
         if tablet is None:
             raise CannotConnectNow(f"tablet {tablet_id} is not on this node")
@@ -194,12 +198,21 @@ class NodeStorage:
         return sorted(int(p.stem) for p in (self.path / "tablets").glob("*.duckdb"))
 
     async def open_tablet(self, tablet_id: TabletId) -> Tablet:
-        """Opens the replica's store, or a new one. XX001 for a file that does not open."""
+        """Opens the replica's store, or a new one.
+
+        A file that does not open is set aside, and the store begins anew: the log brings it
+        up, or says that it cannot (rule L3; then `fence_tablet`).
+        """
         if tablet_id in self._tablets:
             return self._tablets[tablet_id]
-        store = await self._runtime.run_blocking(
-            ColumnarStore, self.duckdb, tablet_id, self._store_path(tablet_id)
-        )
+        path = self._store_path(tablet_id)
+        open_store = partial(ColumnarStore, self.duckdb, tablet_id, path)
+        try:
+            store = await self._runtime.run_blocking(open_store)
+        except DataCorrupted as error:
+            logger.error("%s: rebuilding it from the log (%s)", error.message, error.detail)
+            path.replace(self._damaged_path(tablet_id))
+            store = await self._runtime.run_blocking(open_store)
         staging = Staging(self.path / "staging" / str(tablet_id), self._staging_budget)
         node_id = self.identity.node_id
         tablet = Tablet(self._runtime, store, staging, node_id, lambda: self.peers)
@@ -207,8 +220,28 @@ class NodeStorage:
         self._checkpointed_s[tablet_id] = self._runtime.monotonic()
         return tablet
 
+    async def fence_tablet(self, tablet_id: TabletId, error: DqeError) -> None:
+        """Closes a replica that cannot be served; whoever asks for it gets the error."""
+        logger.error("tablet %s is fenced: %s", tablet_id, error.message)
+        self._fenced[tablet_id] = DataCorrupted(
+            f"tablet {tablet_id} cannot be read on node {self.identity.node_id}",
+            detail=f"{error.message}." + (f" {error.detail}" if error.detail else ""),
+            hint=f'Restore "{self._store_path(tablet_id)}" from a copy, or drop the table.',
+        )
+        damaged = self._damaged_path(tablet_id)
+        if damaged.exists():
+            await self._close_for_good(tablet_id)
+            damaged.replace(self._store_path(tablet_id))
+        elif (tablet := self._tablets.pop(tablet_id, None)) is not None:
+            await tablet.close()
+
     async def drop_tablet(self, tablet_id: TabletId) -> None:
         """Removes the replica's files, open or not; its Raft group is dropped before."""
+        self._fenced.pop(tablet_id, None)
+        await self._close_for_good(tablet_id)
+        self._damaged_path(tablet_id).unlink(missing_ok=True)
+
+    async def _close_for_good(self, tablet_id: TabletId) -> None:
         tablet = self._tablets.pop(tablet_id, None)
         self._checkpointed_s.pop(tablet_id, None)
         if tablet is not None:
@@ -233,6 +266,9 @@ class NodeStorage:
 
     def _store_path(self, tablet_id: TabletId) -> Path:
         return self.path / "tablets" / f"{tablet_id}.duckdb"
+
+    def _damaged_path(self, tablet_id: TabletId) -> Path:
+        return self.path / "tablets" / f"{tablet_id}.damaged"
 
     # Reading.
 

@@ -190,16 +190,22 @@ def test_old_snapshots_are_ended_and_due_checkpoints_made(
     run(main)
 
 
-def test_a_damaged_store_is_refused_not_served(tmp_path: Path) -> None:
+def test_a_damaged_store_is_rebuilt_from_the_log_or_fenced(tmp_path: Path) -> None:
     async def main(runtime: ProductionRuntime) -> None:
         node = await Node.start(runtime, tmp_path / "a")
         await node.open(7)
         await node.stop()
         path = tmp_path / "a" / "tablets" / "7.duckdb"
-        path.write_bytes(b"\xff" * 4096 + path.read_bytes()[4096:])
+        damaged = b"\xff" * 4096 + path.read_bytes()[4096:]
+        path.write_bytes(damaged)
         node = await Node.start(runtime, tmp_path / "a")
-        with pytest.raises(DataCorrupted, match="tablet 7"):
-            await node.storage.open_tablet(7)
+        begun_anew = await node.storage.open_tablet(7)
+        assert begun_anew.applied_index == 0
+        # The log's owner finds that it does not reach back so far.
+        await node.storage.fence_tablet(7, DataCorrupted("its log begins at 3"))
+        with pytest.raises(DataCorrupted, match="tablet 7 cannot be read on node 1"):
+            node.storage.tablet(7)
+        assert path.read_bytes() == damaged, "what may yet be mended is kept"
         await node.stop()
 
     run(main)
