@@ -170,7 +170,7 @@ class Session:
         if self._limit.done:
             return
         self._limit.cancelled = True
-        if self._limit.scope is not None:
+        if self._limit.scope is not None and not self._limit.scope.expired():
             self._limit.scope.reschedule(0.0)
 
     async def close(self) -> None:

@@ -15,14 +15,17 @@ Invariants: changes of one tablet arrive in the order they were staged; at most
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Protocol
 
-from cluster.errors import DqeError, InternalError, QueryCanceled
+from cluster.errors import DqeError, InternalError, QueryCanceled, StatementCompletionUnknown
 from cluster.runtime import Runtime
 from executor import transaction as machine
 from storage.fragments import FragmentChange, FragmentId, TabletId, Timestamp, TransactionId
+
+logger = logging.getLogger(__name__)
 
 EXCLUSIVE = "exclusive"
 SHARED = "shared"
@@ -203,6 +206,9 @@ class Transaction:
                 self._room.set()
         except DqeError as error:
             self._fail(error)
+        except Exception as error:  # the driver loop: a lost change must not be committed
+            logger.exception("a change of transaction %d was lost", self.id)
+            self._fail(InternalError(f"{type(error).__name__}: {error}"))
         finally:
             lane.task = None
 
@@ -307,6 +313,9 @@ class Transaction:
             events.put_nowait(await self._ask(instruction))
         except DqeError as error:
             events.put_nowait(machine.Failed(tablet, error))
+        except Exception as error:  # the driver loop: the end waits for every answer
+            logger.exception("a step of transaction %d failed", self.id)
+            events.put_nowait(machine.Failed(tablet, _unforeseen(instruction, error)))
 
     async def _ask(self, instruction: machine.Instruction) -> machine.Event:
         deadline_s = COMMIT_DEADLINE_S
@@ -340,6 +349,16 @@ class Transaction:
                 self._runtime.spawn(_best_effort(done), name)
             case _:
                 raise InternalError(f"{instruction} cannot wait behind the answer")
+
+
+def _unforeseen(instruction: machine.Instruction, error: Exception) -> DqeError:
+    """An error that no step should raise; whether a decision was logged cannot be told."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(instruction, machine.SendWrite | machine.SendDecide):
+        return StatementCompletionUnknown(
+            "it is not known whether the transaction was committed", detail=text
+        )
+    return InternalError(text)
 
 
 async def _best_effort(message: Awaitable[None]) -> None:

@@ -547,14 +547,23 @@ class Tablet(TabletReplica):
         checked = [f for f in draft.inserts_into if self._unique.checks(f)]
         if checked:
             await self._lock(transaction_id, LockMode.EXCLUSIVE, DEADLINE_S)
+            self._refuse_gone(draft)
             chunks = self._participant.transactions[transaction_id].chunks
-            await self._unique.check(chunks, draft.changes, checked)
-        for fragment_id in draft.inserts_into:
-            if fragment_id not in self._schemas:  # its table was cut anew meanwhile
-                raise fragment_gone(self.tablet_id, fragment_id)
+            try:
+                await self._unique.check(chunks, draft.changes, checked)
+            except Exception:
+                self._refuse_gone(draft)
+                raise
+        self._refuse_gone(draft)
         # Other calls may have run meanwhile.
         self._participant.known(transaction_id, self._runtime.monotonic())
         return draft
+
+    def _refuse_gone(self, draft: Draft) -> None:
+        """Raises when a table was cut anew or dropped, which waits for nobody, meanwhile."""
+        for fragment_id in draft.inserts_into:
+            if fragment_id not in self._schemas:
+                raise fragment_gone(self.tablet_id, fragment_id)
 
     async def _propose_last(
         self,
