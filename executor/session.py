@@ -389,6 +389,11 @@ class Session:
             return None
         return max(0.0, limit.deadline_s - self.services.runtime.monotonic())
 
+    async def within_statement(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Does what of a statement comes after `execute`, the data of a COPY: its time limit
+        holds and `cancel` reaches it, also while it waits for the client. 57014 then."""
+        return await self._limited(self._limit, work)
+
     async def _limited(self, limit: _Limit, work: Callable[[], Awaitable[T]]) -> T:
         """Runs a part of a statement under its time limit, within reach of `cancel`."""
         self._limit = limit

@@ -5,14 +5,16 @@ The server knows sessions only by these, so its tests run against a small sessio
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
 from planner.plan import ResultColumn
 from planner.statements import Statement
 from storage.types import SqlType
+
+T = TypeVar("T")
 
 
 class CopyInTarget(Protocol):
@@ -78,6 +80,10 @@ class Session(Protocol):
     ) -> Prepared: ...
     async def execute(self, statement: Any, parameters: Sequence[str | None] = ()) -> Result:
         """Runs a Statement, or what `prepare` gave with its parameters."""
+        ...
+
+    async def within_statement(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Does the work of a COPY: `cancel` and the time limit reach it (57014)."""
         ...
 
     def take_notices(self) -> list[tuple[str, Mapping[str, str | int]]]: ...

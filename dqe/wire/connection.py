@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -220,8 +221,12 @@ class Connection:
             return
         if portal.result is None:
             portal.result = await self._session.execute(portal.prepared, portal.parameters)
-            if await self._copied(portal.result):
-                return
+            try:
+                if await self._copied(portal.result):
+                    return
+            except BaseException:
+                await portal.result.close()
+                raise
             portal.batches = portal.result.batches() if portal.result.columns is not None else None
         if await self._send_portal_rows(portal, max_rows):
             self._transport.write(messages.PORTAL_SUSPENDED)
@@ -278,10 +283,11 @@ class Connection:
     async def _copied(self, result: Result) -> bool:
         """Runs the COPY sub-protocol when the result asks for it."""
         if result.copy_in is not None:
-            self._complete(await self._copy_in(result.copy_in))
+            copying = partial(self._copy_in, result.copy_in)
+            self._complete(await self._session.within_statement(copying))
             return True
         if result.copy_out is not None:
-            await self._copy_out(result.copy_out)
+            await self._session.within_statement(partial(self._copy_out, result.copy_out))
             self._complete(result.tag)
             return True
         return False

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -184,6 +185,9 @@ class ScriptedSession:
 
     def fail_transaction(self) -> None:
         pass
+
+    async def within_statement(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        return await work()
 
     def cancel(self) -> None:
         self.cancelled.set()
