@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from planner.binder.clause import Clause
 from planner.binder.expressions import ExpressionBinder
-from planner.binder.output import finished
+from planner.binder.output import finished, shown
 from planner.binder.query import QueryBinder
 from planner.binder.scope import Namespace, Scope, ScopeColumn, Source
 from planner.binder.statement import Statement
@@ -64,17 +64,21 @@ def bind_scalar(
     relation: str | None = None,
     parameters: Sequence[SqlType | None] = (),
     values: Sequence[Datum] | None = None,
+    for_client: bool = False,
 ) -> exp.Expr:
-    """An expression over these columns, for CHECK, DEFAULT and COPY's WHERE.
+    """An expression over these columns, for CHECK, DEFAULT, RETURNING and COPY's WHERE.
 
     Columns come out under what `label` makes of their names, unqualified, or qualified by
-    `relation`; subqueries and aggregates are refused. With `expected` the result is cast for assignment to that type.
+    `relation`; subqueries and aggregates are refused. With `expected` the result is cast for
+    assignment to that type; `for_client` gives it the form that clients see.
     """
     statement = Statement(context, parameters, values)
-    shown = tuple(ScopeColumn(name, t, relation or "", label(name)) for name, t in columns)
-    scope = Scope(Namespace([Source(relation or "", relation or "", shown)], list(shown)))
+    visible = tuple(ScopeColumn(name, t, relation or "", label(name)) for name, t in columns)
+    scope = Scope(Namespace([Source(relation or "", relation or "", visible)], list(visible)))
     binder = ExpressionBinder(statement, scope, Clause.CHECK, None)
     bound = binder.bind(expression)
+    if for_client:
+        return shown(bound, statement.casts)
     if expected is None:
         return bound
     return QueryBinder(statement).assigned(
