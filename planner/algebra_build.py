@@ -272,7 +272,7 @@ class QueryBuilder:
         ]
         order = tree.args.get("order")
         ordered = list(order.expressions) if order is not None else []
-        sort_scalars = [self._sort_scalar(o, tree, scalars, frame, grouping) for o in ordered]
+        sort_scalars = [self._sort_scalar(o, frame, grouping) for o in ordered]
         frame.node, changed = extract_windows(
             frame.node, [s for _, s in scalars] + [s for s in sort_scalars if s is not None], self
         )
@@ -296,12 +296,7 @@ class QueryBuilder:
         return Item(self.unique(f"{prefix}.{name}") if prefix else self.fresh(name), scalar)
 
     def _sort_scalar(
-        self,
-        ordered: exp.Expr,
-        tree: exp.Select,
-        scalars: Sequence[tuple[str, Scalar]],
-        frame: Frame,
-        grouping: Grouping | None,
+        self, ordered: exp.Expr, frame: Frame, grouping: Grouping | None
     ) -> Scalar | None:
         """The key's value; None where it names an output column."""
         key = ordered.this
