@@ -55,6 +55,7 @@ def connection() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect()
     con.execute("SET threads = 1")
     con.execute("SET arrow_lossless_conversion = true")
+    con.execute("SET default_null_order = 'nulls_last_on_asc_first_on_desc'")
     register(con)
     for statement in SETUP_SQL:
         con.execute(statement)
