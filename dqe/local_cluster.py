@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,7 @@ class LocalCluster:
             for i in range(node_count)
         ]
         self._was_ready = False
+        self._watching = threading.Lock()
         # The nodes inherit the read end as standard input.
         self._lifeline_read, self._lifeline_write = os.pipe()
 
@@ -160,16 +162,18 @@ class LocalCluster:
         node.died_at = None
 
     def watch(self) -> None:
-        """Starts dead nodes again, a second after their death. Call it regularly."""
-        now = time.monotonic()
-        for node in self.nodes:
-            if node.process is None or node.process.poll() is None or node.held:
-                continue
-            if node.died_at is None:
-                node.died_at = now
-                self._note_death(node)
-            elif now - node.died_at >= RESTART_AFTER_S:
-                self._spawn(node)
+        """Starts dead nodes again, a second after their death. Call it regularly, from any
+        thread."""
+        with self._watching:
+            now = time.monotonic()
+            for node in self.nodes:
+                if node.process is None or node.process.poll() is None or node.held:
+                    continue
+                if node.died_at is None:
+                    node.died_at = now
+                    self._note_death(node)
+                elif now - node.died_at >= RESTART_AFTER_S:
+                    self._spawn(node)
 
     def _note_death(self, node: NodeProcess) -> None:
         if self._was_ready:

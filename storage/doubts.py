@@ -2,7 +2,8 @@
 
 A participant that has prepared and hears nothing asks the home (rule C5). A home that has
 decided and has not heard from all participants tells them again (rule C6). Both go on, every
-few seconds, until it is settled; nobody ever guesses.
+few seconds, until it is settled; nobody ever guesses. Who waits for a transaction whose home
+cannot be asked is told so, and does not wait on.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Settler(Protocol):
     async def confirm(self, transaction_id: TransactionId, tablets: Sequence[TabletId]) -> None: ...
 
     async def log_decided_abort(self, transaction_id: TransactionId) -> None: ...
+
+    def doubt_stays(self, transaction_id: TransactionId, error: DqeError) -> None: ...
 
 
 class Doubts:
@@ -81,6 +84,7 @@ class Doubts:
                 transaction_id,
                 error.message,
             )
+            self._tablet.doubt_stays(transaction_id, error)
         finally:
             del self._settling[transaction_id]
 

@@ -476,6 +476,17 @@ class Tablet(TabletReplica):
         group = self._group
         return group is not None and group.leader_id == self._node_id
 
+    def doubt_stays(self, transaction_id: TransactionId, error: DqeError) -> None:
+        """Reads that wait for the transaction fail: its home cannot be asked now."""
+        for waiter in self._end_waiters.pop(transaction_id, []):
+            if not waiter.done():
+                reason = CannotConnectNow(
+                    f"tablet {self.tablet_id} has a transaction in doubt: {error.message}",
+                    detail=error.detail,
+                )
+                waiter.set_exception(reason)
+                waiter.exception()  # seen: a reader that failed already does not ask
+
     # Time.
 
     async def checkpoint(self) -> None:
