@@ -42,6 +42,7 @@ from planner.statements import (
     Show,
     Statement,
     TransactionModes,
+    Unlisten,
 )
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ async def discard(session: Session, statement: Discard) -> Result:
     if statement.what in ("ALL", "TEMP"):
         await drop_temporary(session.services, session.temporary_schema)
     return Result(f"DISCARD {statement.what}")
+
+
+async def unlisten(session: Session, statement: Unlisten) -> Result:
+    return Result("UNLISTEN")
 
 
 # -- transaction blocks -----------------------------------------------------------------------
@@ -256,6 +261,7 @@ HANDLERS: dict[type[Statement], Handler] = {
     Show: show,
     Reset: reset,
     Discard: discard,
+    Unlisten: unlisten,
     Begin: begin,
     SetTransaction: set_transaction,
     Commit: commit,

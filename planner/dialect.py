@@ -10,6 +10,7 @@ Everything that parses SQL must get its dialect from this module.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any, cast
@@ -18,7 +19,7 @@ from sqlglot import exp
 from sqlglot.dialects import DuckDB, Postgres
 from sqlglot.errors import ParseError, TokenError
 from sqlglot.parsers.postgres import PostgresParser
-from sqlglot.tokenizer_core import TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from cluster.errors import SyntaxError_
 
@@ -76,13 +77,33 @@ def _postgres() -> Postgres:
 
 _keep_calls_as_written()
 POSTGRES = _postgres()
-DUCKDB = DuckDB()
+DUCKDB = _duckdb()
+
+
+# sqlglot does not take arrays of these types, so that there their names are tokens of types
+# that PostgreSQL does not have; `planner.types` takes them for what they were.
+_STAND_INS = {
+    "regclass": TokenType.UINT128,
+    "regtype": TokenType.UINT256,
+    "regproc": TokenType.INT256,
+}
+
+
+def with_oid_arrays(tokens: list[Token]) -> list[Token]:
+    """Makes `oid[]`, `regclass[]` and the like readable for sqlglot, in place."""
+    for token, following in itertools.pairwise(tokens):
+        if (
+            token.token_type is TokenType.OBJECT_IDENTIFIER
+            and following.token_type is TokenType.L_BRACKET
+        ):
+            token.token_type = _STAND_INS.get(token.text.lower(), TokenType.UINT)
+    return tokens
 
 
 def parse_statements(sql: str) -> list[exp.Expression | None]:
     """The statements of a text; `SyntaxError_` with position where there is none."""
     try:
-        tokens = POSTGRES.tokenize(sql)
+        tokens = with_oid_arrays(POSTGRES.tokenize(sql))
         return cast("list[exp.Expression | None]", POSTGRES.parser().parse(tokens, sql))
     except ParseError as error:
         raise syntax_error(error, sql) from error

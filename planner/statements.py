@@ -624,6 +624,11 @@ class Discard(Statement):
     what: str  # "ALL", "PLANS", "SEQUENCES", "TEMP"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlisten(Statement):
+    """Nothing can be listened to, so there is nothing to end; connection pools ask for it."""
+
+
 def is_default(node: exp.Expr | None) -> bool:
     """Whether a value of a VALUES row is the keyword DEFAULT."""
     return isinstance(node, exp.Var) and node.name.upper() == "DEFAULT"

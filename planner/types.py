@@ -105,6 +105,11 @@ TYPE_NAMES: dict[str, SqlType] = {
     "regprocedure": REGPROC,
     "regnamespace": OID,
     "regrole": OID,
+    "regoper": OID,
+    "regoperator": OID,
+    "regcollation": OID,
+    "regconfig": OID,
+    "regdictionary": OID,
     "record": RECORD,
     "void": VOID,
     "unknown": UNKNOWN,
@@ -140,6 +145,11 @@ _BY_PARSED: dict[exp.DType, SqlType] = {
     _PARSED.SERIAL: INT4,
     _PARSED.BIGSERIAL: INT8,
     _PARSED.SMALLSERIAL: INT2,
+    # Elements of arrays (`dialect.with_oid_arrays`).
+    _PARSED.UINT: OID,
+    _PARSED.UINT128: REGCLASS,
+    _PARSED.UINT256: REGTYPE,
+    _PARSED.INT256: REGPROC,
 }
 
 

@@ -34,10 +34,11 @@ from planner.bound import SystemTable, column_labels, type_of
 from planner.dialect import parse_query
 from planner.semantics import build, comparison
 from planner.semantics.sets import RowSet
+from planner.semantics.system import table_oid
 from planner.semantics.system_relations import system_table
 from planner.temporary import named_schema
 from planner.types import Coercion, common_type, declared_type
-from storage.types import ANY, INT8, TEXT, SqlType
+from storage.types import ANY, INT8, OID, TEXT, SqlType
 
 if TYPE_CHECKING:
     from planner.binder.blocks import Block
@@ -315,7 +316,10 @@ class RelationBinder:
         table = _table_node(relation.name, relation.name)
         table.meta["relation"] = relation
         base = found if isinstance(found, Table) else None
-        return self._named_item(table, name, relation.name, columns, alias, base, found.schema)
+        item = self._named_item(table, name, relation.name, columns, alias, base, found.schema)
+        (source,) = item.namespace.sources
+        system = _system_columns(found, relation.name)
+        return Item(table, Namespace([replace(source, system=system)], item.namespace.visible))
 
     def _named_item(
         self,
@@ -540,6 +544,22 @@ def _relation_columns(found: Table | SystemTable, unique: str) -> tuple[ScopeCol
         return tuple(ScopeColumn(name, t, unique, name) for name, t in found.columns)
     labels = column_labels(found)
     return tuple(ScopeColumn(c.name, c.type, unique, labels[c.id]) for c in found.columns)
+
+
+def _system_columns(found: Table | SystemTable, unique: str) -> tuple[ScopeColumn, ...]:
+    """tableoid: the table's own OID (parts have none), NULL where an outer join has no row."""
+    oid = table_oid(found)
+    if isinstance(found, Table):
+        labels = column_labels(found)
+        key = next((c for c in found.columns if c.id in found.key), None)
+        never_null = build.column(labels[key.id], unique, key.type) if key is not None else None
+    else:
+        own = [t for name, t in found.columns if name == "oid"]
+        never_null = build.column("oid", unique, own[0]) if own else None
+    if oid is None or never_null is None:
+        return ()
+    value = build.case([(build.negation(build.is_null(never_null)), build.integer(oid, OID))], None)
+    return (ScopeColumn("tableoid", OID, unique, "tableoid", build.typed(value, OID)),)
 
 
 @lru_cache(maxsize=256)

@@ -20,7 +20,8 @@ from storage.types import SqlType
 
 @dataclass(frozen=True, slots=True)
 class ScopeColumn:
-    """A column in sight. `merged` is what a FULL JOIN USING made of two."""
+    """A column in sight. `merged` is the expression behind one that is no relation's own, such
+    as what a FULL JOIN USING made of two."""
 
     name: str
     type: SqlType
@@ -46,9 +47,12 @@ class Source:
     table: Table | None = None
     # A function that returns one scalar column can be meant by its alias alone.
     is_scalar: bool = False
+    # What a table has besides, to be named but not among `*`: tableoid.
+    system: tuple[ScopeColumn, ...] = ()
 
     def named(self, name: str) -> list[ScopeColumn]:
-        return [column for column in self.columns if column.name == name]
+        found = [column for column in self.columns if column.name == name]
+        return found or [column for column in self.system if column.name == name]
 
 
 @dataclass(slots=True)
@@ -84,6 +88,8 @@ class Scope:
         scope: Scope | None = self
         while scope is not None:
             found = [c for c in scope.namespace.visible if c.name == name]
+            if not found:
+                found = [c for s in scope.namespace.sources for c in s.system if c.name == name]
             if len(found) > 1:
                 raise AmbiguousColumn(f'column reference "{name}" is ambiguous', position=position)
             if found:

@@ -218,6 +218,7 @@ _READERS: dict[str, Callable[[Cursor, int], Statement]] = {
     "SHOW": session.show,
     "RESET": session.reset,
     "DISCARD": session.discard,
+    "UNLISTEN": session.unlisten,
     "BEGIN": session.begin,
     "START": session.begin,
     "COMMIT": session.commit,
@@ -238,5 +239,5 @@ _READERS: dict[str, Callable[[Cursor, int], Statement]] = {
 # Statements that PostgreSQL has and dqe has not.
 _REFUSED = words(
     """CALL CHECKPOINT CLUSTER COMMENT DO GRANT IMPORT LISTEN LOAD LOCK MERGE NOTIFY REASSIGN
-    REFRESH REINDEX REVOKE SECURITY UNLISTEN"""
+    REFRESH REINDEX REVOKE SECURITY"""
 )

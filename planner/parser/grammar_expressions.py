@@ -102,6 +102,8 @@ def _operators(cursor: Cursor, power: int, restricted: bool) -> None:
 def _binding(cursor: Cursor, restricted: bool) -> int:
     """How tight the operator here binds; 0 when there is none."""
     key = cursor.key
+    if _at_shift(cursor):
+        return _OTHER
     if key in OPERATORS:
         return OPERATORS[key]
     if restricted:
@@ -158,6 +160,14 @@ def _take_operator(cursor: Cursor, binding: int, restricted: bool) -> None:
         _range_test(cursor)
 
 
+def _at_shift(cursor: Cursor) -> bool:
+    """Whether `<<` or `>>` stands here: two tokens, since sqlglot reads nested types with them."""
+    if cursor.key not in ("<", ">") or cursor.peek() != cursor.key:
+        return False
+    first, second = cursor.tokens[cursor.index : cursor.index + 2]
+    return first.end + 1 == second.start
+
+
 def _take_symbol(cursor: Cursor, binding: int, restricted: bool) -> None:
     if cursor.accept("OPERATOR"):
         cursor.expect("(")
@@ -169,8 +179,10 @@ def _take_symbol(cursor: Cursor, binding: int, restricted: bool) -> None:
         cursor.advance()
         cursor.expect(")")
     else:
-        negated = cursor.key == "!"
+        negated, shift = cursor.key == "!", _at_shift(cursor)
         cursor.advance()
+        if shift:
+            cursor.advance()
         if negated and cursor.key in ("~", "~*", "~~", "~~*"):
             cursor.advance()
     if cursor.key in ("ANY", "SOME", "ALL") and not restricted:

@@ -37,6 +37,7 @@ from planner.statements import (
     Show,
     Statement,
     TransactionModes,
+    Unlisten,
     Vacuum,
 )
 
@@ -152,6 +153,14 @@ def discard(cursor: Cursor, start: int) -> Statement:
     cursor.expect("DISCARD")
     what = cursor.expect_any("ALL", "PLANS", "SEQUENCES", "TEMP", "TEMPORARY")
     return Discard(what="TEMP" if what == "TEMPORARY" else what, **source(cursor, start))
+
+
+def unlisten(cursor: Cursor, start: int) -> Statement:
+    """UNLISTEN channel | *."""
+    cursor.expect("UNLISTEN")
+    if not cursor.accept("*"):
+        cursor.name()
+    return Unlisten(**source(cursor, start))
 
 
 # ---------------------------------------------------------------------------------------

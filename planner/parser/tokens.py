@@ -19,7 +19,7 @@ from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from cluster.errors import SyntaxError_
-from planner.dialect import POSTGRES
+from planner.dialect import POSTGRES, with_oid_arrays
 from planner.parser.keywords import NOT_COLUMN_NAMES, NOT_FUNCTION_NAMES, RESERVED
 
 STRING = "'"
@@ -85,7 +85,7 @@ def tokenize(sql: str) -> list[Token]:
         for token in tokens:
             if _DOLLAR in token.text:
                 token.text = token.text.replace(_DOLLAR, "$")
-    return tokens
+    return with_oid_arrays(tokens) if "[" in sql else tokens
 
 
 def _unterminated(sql: str) -> SyntaxError_:

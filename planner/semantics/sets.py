@@ -16,6 +16,7 @@ from planner.semantics import build, literals
 from planner.semantics.rules import define
 from storage.types import (
     ANY,
+    BOOL,
     INT4,
     JSON,
     JSONB,
@@ -107,6 +108,7 @@ _SETS: tuple[tuple[str, Rule], ...] = (
     ("json_object_keys(json) -> text", _named("json_keys", TEXT)),
     ("jsonb_object_keys(jsonb) -> text", _named("pg_jsonb_keys", TEXT)),
     ("pg_partition_ancestors(oid) -> oid", _no_rows),
+    ("pg_partition_tree(oid) -> any", _named("pg_partition_tree", ANY)),
     ("json_each(json) -> any", _named("pg_json_each", ANY)),
     ("jsonb_each(jsonb) -> any", _named("pg_jsonb_each", ANY)),
     ("json_each_text(json) -> any", _named("pg_json_each_text", ANY)),
@@ -118,6 +120,12 @@ _COLUMNS: dict[str, tuple[tuple[str, SqlType], ...]] = {
     "jsonb_array_elements": (("value", JSONB),),
     "json_array_elements_text": (("value", TEXT),),
     "jsonb_array_elements_text": (("value", TEXT),),
+    "pg_partition_tree": (
+        ("relid", REGCLASS),
+        ("parentrelid", REGCLASS),
+        ("isleaf", BOOL),
+        ("level", INT4),
+    ),
     "json_each": (("key", TEXT), ("value", JSON)),
     "jsonb_each": (("key", TEXT), ("value", JSONB)),
     "json_each_text": (("key", TEXT), ("value", TEXT)),

@@ -11,7 +11,7 @@ from sqlglot import exp
 from catalog.model import Table, View
 from catalog.system_tables import objects
 from cluster.errors import FeatureNotSupported, UndefinedFunction, UndefinedObject, UndefinedTable
-from planner.bound import type_of
+from planner.bound import SystemTable, type_of
 from planner.functions import Call, Catalogue, Emit
 from planner.semantics import build, literals
 from planner.semantics.environment import Environment
@@ -27,6 +27,7 @@ from storage.types import (
     REGCLASS,
     TEXT,
     TIME,
+    VOID,
     Kind,
     SqlType,
     array_of,
@@ -134,25 +135,63 @@ def schemas_constant(environment: Environment, *, implicit: bool) -> exp.Expr:
 
 # pg_class's OIDs of system catalogs, for `'pg_class'::regclass`.
 _SYSTEM_OIDS = {
+    "pg_tablespace": 1213,
+    "pg_shdepend": 1214,
     "pg_type": 1247,
     "pg_attribute": 1249,
     "pg_proc": 1255,
     "pg_class": 1259,
     "pg_authid": 1260,
+    "pg_auth_members": 1261,
     "pg_database": 1262,
-    "pg_tablespace": 1213,
+    "pg_foreign_server": 1417,
+    "pg_sequence": 2224,
+    "pg_foreign_data_wrapper": 2328,
+    "pg_shdescription": 2396,
+    "pg_aggregate": 2600,
     "pg_am": 2601,
+    "pg_amop": 2602,
+    "pg_amproc": 2603,
     "pg_attrdef": 2604,
+    "pg_cast": 2605,
     "pg_constraint": 2606,
+    "pg_conversion": 2607,
+    "pg_depend": 2608,
     "pg_description": 2609,
     "pg_index": 2610,
+    "pg_inherits": 2611,
+    "pg_language": 2612,
     "pg_namespace": 2615,
+    "pg_opclass": 2616,
     "pg_operator": 2617,
     "pg_rewrite": 2618,
     "pg_trigger": 2620,
+    "pg_opfamily": 2753,
+    "pg_db_role_setting": 2964,
+    "pg_largeobject_metadata": 2995,
     "pg_extension": 3079,
+    "pg_policy": 3256,
+    "pg_partitioned_table": 3350,
+    "pg_statistic_ext": 3381,
     "pg_collation": 3456,
+    "pg_event_trigger": 3466,
+    "pg_enum": 3501,
+    "pg_range": 3541,
+    "pg_seclabel": 3596,
+    "pg_ts_dict": 3600,
+    "pg_ts_parser": 3601,
+    "pg_ts_config": 3602,
+    "pg_ts_template": 3764,
+    "pg_subscription": 6100,
+    "pg_publication": 6104,
 }
+
+
+def table_oid(found: Table | SystemTable) -> int | None:
+    """A table's OID in pg_class; None for system tables that are not known by theirs."""
+    if isinstance(found, SystemTable):
+        return _SYSTEM_OIDS.get(found.name) if found.schema == "pg_catalog" else None
+    return objects.relation_oid(found.id)
 
 
 def registered_name(node: exp.Expr, environment: Environment) -> exp.Expr:
@@ -247,6 +286,18 @@ def _looked_up(function: str) -> Emit:
     return emit
 
 
+def _view_named(call: Call) -> exp.Expr:
+    """pg_get_viewdef of a name, which PostgreSQL keeps beside that of an OID."""
+    environment = call.casts.environment
+    name = build.literal_text(call.arguments[0])
+    if name is None:
+        raise FeatureNotSupported("pg_get_viewdef needs an OID or a constant name")
+    oid = relation_oid(name, environment)
+    if oid is None:
+        raise UndefinedTable(f'relation "{name}" does not exist')
+    return object_text("pg_get_viewdef", build.integer(oid, INT8), environment)
+
+
 def _constant(value: exp.Expr) -> Emit:
     def emit(_call: Call) -> exp.Expr:
         return value.copy()
@@ -319,6 +370,8 @@ def _visible(call: Call) -> exp.Expr:
 
 def register(catalogue: Catalogue) -> None:
     """The system's information functions."""
+    for rest in ("", ", bool"):
+        define(catalogue, f"pg_get_viewdef(text{rest}) -> text", _view_named)
     for name in ("pg_get_constraintdef", "pg_get_indexdef", "pg_get_viewdef"):
         for rest in ("", ", bool", ", int4, bool"):
             define(catalogue, f"{name}(oid{rest}) -> text", _looked_up(name))
@@ -333,6 +386,7 @@ def register(catalogue: Catalogue) -> None:
     define(catalogue, "gen_random_uuid() -> uuid", _random_uuid)
     define(catalogue, "uuidv4() -> uuid", _random_uuid)
     define(catalogue, "pg_size_pretty(int8) -> text", natural("pg_size_text"))
+    define(catalogue, "pg_size_pretty(numeric) -> text", natural("pg_size_text"))
     define(catalogue, "pg_column_size(any) -> int4", natural("pg_value_size"))
     for text, value in _constants().items():
         define(catalogue, text, _constant(value))
@@ -433,6 +487,8 @@ def _constants() -> dict[str, exp.Expr]:
         "row_security_active(oid)",
     ):
         rows[f"{text} -> bool"] = true if "role" in text else false
+    # No advisory lock can be held, so there is none to free; connection pools ask for it.
+    rows["pg_advisory_unlock_all() -> void"] = build.typed(build.text(""), VOID)
     rows["pg_my_temp_schema() -> oid"] = build.cast_as(build.integer(0), OID)
     rows["pg_encoding_to_char(int4) -> name"] = utf8
     rows["getdatabaseencoding() -> name"] = utf8
