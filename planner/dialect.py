@@ -75,6 +75,13 @@ def _postgres() -> Postgres:
     return dialect
 
 
+def _duckdb() -> DuckDB:
+    dialect = DuckDB()
+    # As every node's `default_null_order`; what says otherwise is then written out.
+    dialect.NULL_ORDERING = "nulls_are_large"
+    return dialect
+
+
 _keep_calls_as_written()
 POSTGRES = _postgres()
 DUCKDB = _duckdb()
