@@ -12,6 +12,7 @@ The mapping is that of `SET arrow_lossless_conversion = true`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import duckdb
@@ -41,6 +42,8 @@ _TYPES: dict[str, Callable[[], pa.DataType]] = {
     "UUID": pa.uuid,
     "JSON": lambda: pa.json_(pa.string()),
 }
+# Not `DECIMAL(10,2)[]`.
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
 def early_schema(relation: duckdb.DuckDBPyRelation) -> pa.Schema | None:
@@ -56,8 +59,8 @@ def early_schema(relation: duckdb.DuckDBPyRelation) -> pa.Schema | None:
 
 def _arrow_type(duckdb_type: object) -> pa.DataType | None:
     text = str(duckdb_type)
-    if text.startswith("DECIMAL("):
-        precision, scale = text[len("DECIMAL(") : -1].split(",")
-        return pa.decimal128(int(precision), int(scale))
+    decimal = _DECIMAL.fullmatch(text)
+    if decimal is not None:
+        return pa.decimal128(int(decimal[1]), int(decimal[2]))
     make = _TYPES.get(text)
     return None if make is None else make()

@@ -23,6 +23,7 @@ from catalog.model import Column, ColumnId, Table
 from cluster.errors import DqeError, ProgramLimitExceeded, SerializationFailure
 from executor.coordinator import QueryRun
 from executor.execution import Execution, Result
+from executor.results import ResultShape
 from executor.transaction_driver import Transaction
 from executor.writes_defaults import DefaultValues
 from executor.writes_rows import RowChecker, RowEvaluator, conformed, row_batch
@@ -98,7 +99,9 @@ class StatementRows:
     def _evaluate(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         assert self._returning is not None
         arrays = self.evaluator.evaluate(batch, self._returning.expressions)
-        return pa.RecordBatch.from_arrays(arrays, names=[f"r{i}" for i in range(len(arrays))])
+        names = [expression.name for expression in self._returning.expressions]
+        operands = pa.RecordBatch.from_arrays(arrays, names=names)
+        return ResultShape(self._returning.columns, operands.schema).apply(operands)
 
     def result(self, tag: str) -> Result:
         """The statement's answer, with RETURNING's rows if it has any."""

@@ -204,6 +204,7 @@ _STRINGS = {
     " - greatest(n, 1)) END",
     "pg_bytea_substr(s, n)": "unhex(substring(hex(s), greatest(n, 1) * 2 - 1))",
     "pg_bytea_substr3(s, n, len)": "unhex(pg_substr3(hex(s), n * 2 - 1, len * 2))",
+    "pg_joined(l, separator)": "CASE WHEN list_count(l) > 0 THEN array_to_string(l, separator) END",
     "pg_lpad3(s, n, f)": "CASE WHEN n <= 0 THEN CASE WHEN s IS NOT NULL THEN '' END"
     " WHEN f = '' THEN left(s, n) ELSE lpad(s, n, f) END",
     "pg_lpad(s, n)": "pg_lpad3(s, n, ' ')",

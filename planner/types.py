@@ -409,6 +409,7 @@ def _merge_modifiers(left: SqlType, right: SqlType) -> SqlType:
 
 
 def _widened(source: SqlType, target: SqlType) -> SqlType:
+    """The type wanted for both; a length said of one of them does not bind the other."""
     if target.kind is Kind.NUMERIC:
         return merged_numeric(as_numeric(source), target)
-    return target
+    return SqlType(target.kind) if target.length is not None else target

@@ -49,7 +49,7 @@ class DefaultColumns:
 
 @dataclass(frozen=True, slots=True)
 class Returning:
-    """RETURNING over whole rows of the table."""
+    """RETURNING over whole rows of the table; `expressions` are the operands of `columns`."""
 
     columns: tuple[ResultColumn, ...]
     expressions: tuple[RowExpression, ...]

@@ -14,6 +14,8 @@ from planner.ddl_tables import columns_read
 from planner.dialect import duckdb_sql
 from planner.optimizer import plan_query
 from planner.parser.expressions import parse_expression, quote_name
+from planner.plan import HostOperation
+from planner.semantics.numbers import division_operands
 from planner.write_plan import (
     VOLATILE_DEFAULT_ROWS,
     DefaultColumns,
@@ -152,11 +154,13 @@ def plan_returning(
     for item, result in zip(expanded, bound.columns, strict=True):
         tree = item.unalias().copy()
         columns_read(tree, alias or table.name)
-        expressions.append(
-            RowExpression(
-                result.name, duckdb_sql(bind_scalar(tree, columns, context, label=row_label))
-            )
-        )
+        value = bind_scalar(tree, columns, context, label=row_label, for_client=True)
+        divides = result.operation is HostOperation.NUMERIC_DIVIDE
+        parts = division_operands(value) if divides else (value,)
+        expressions += [
+            RowExpression(name, duckdb_sql(part))
+            for name, part in zip(result.operands, parts, strict=True)
+        ]
     return Returning(bound.columns, tuple(expressions))
 
 

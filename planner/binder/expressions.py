@@ -436,7 +436,8 @@ class ExpressionBinder:
     def _inside(self, value: exp.Expr, low: exp.Expr, high: exp.Expr) -> exp.Expr:
         left, lower = comparison.unified(">=", value, low, self.casts)
         right, upper = comparison.unified("<=", value, high, self.casts)
-        if left is value and right is value:
+        # DuckDB has no BETWEEN for lists.
+        if left is value and right is value and type_of(value).kind is not Kind.ARRAY:
             low_side, high_side = build.operand(lower), build.operand(upper)
             return build.typed(
                 exp.Between(this=build.operand(value), low=low_side, high=high_side), BOOL
@@ -476,11 +477,12 @@ class ExpressionBinder:
             conditions.append(test)
             values.append(self.bind(branch.args["true"]))
         default = node.args.get("default")
-        values.append(self.bind(default) if default is not None else build.null())
-        unified = self.unify(values, "CASE")
-        pairs = list(zip(conditions, unified[:-1], strict=True))
-        result = build.case(pairs, unified[-1] if default is not None else None)
-        return build.typed(result, _branch_type(unified))
+        otherwise = self.bind(default) if default is not None else build.null()
+        # ELSE comes first where the types are settled (manual 10.5 takes the first type).
+        otherwise, *values = self.unify([otherwise, *values], "CASE")
+        pairs = list(zip(conditions, values, strict=True))
+        result = build.case(pairs, otherwise if default is not None else None)
+        return build.typed(result, _branch_type([otherwise, *values]))
 
     def _when(self, test: exp.Expr, written: exp.Expr) -> exp.Expr:
         if type_of(test).kind not in (Kind.BOOL, Kind.UNKNOWN, Kind.ANY):

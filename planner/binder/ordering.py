@@ -75,7 +75,7 @@ class Ordering:
         place = self._output_meant(node, selection)
         if place is None:
             key = binder.bind(node)
-            if build.is_untyped(key):
+            if build.is_untyped(key) or _is_constant(key):
                 return None
             plain = distinct is not None and distinct.args.get("on") is None
             if not plain:
@@ -91,8 +91,8 @@ class Ordering:
         by_alias = distinct is not None and distinct.args.get("on") is None
         if by_alias or _needs_alias(item.node):
             return build.column(selection.aliases[place], None, type_of(item.node))
-        if build.is_untyped(item.node) or isinstance(item.node, exp.Literal):
-            return None
+        if build.is_untyped(item.node) or _is_constant(item.node):
+            return None  # DuckDB would take a number for a place
         return comparison.normalised(item.node.copy())
 
     def _output_meant(self, node: exp.Expr, selection: Selection) -> int | None:
@@ -219,6 +219,12 @@ class Ordering:
         ]
         wrapped.tree.set("order", exp.Order(expressions=keys))
         return wrapped
+
+
+def _is_constant(node: exp.Expr) -> bool:
+    """Whether the key is a literal, and so orders nothing."""
+    parts = (exp.Literal, exp.Neg, exp.Paren, exp.Cast, exp.DataType, exp.Null, exp.Boolean)
+    return all(isinstance(part, parts) for part in node.walk())
 
 
 def _needs_alias(node: exp.Expr) -> bool:

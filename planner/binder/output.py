@@ -25,13 +25,13 @@ def finished(block: Block, casts: Casts) -> tuple[ResultColumn, ...]:
         if divides and node is not None and is_numeric_division(node):
             columns.append(_division(tree, index, output.name, output.alias))
             continue
-        shown = output.type
+        seen = output.type
         for alias in _output_aliases(tree, index):
-            written = _shown(alias.this, casts)
+            written = shown(alias.this, casts)
             if written is not alias.this:
                 alias.set("this", written)
-            shown = type_of(written)
-        columns.append(ResultColumn(output.name, shown, (output.alias,)))
+            seen = type_of(written)
+        columns.append(ResultColumn(output.name, seen, (output.alias,)))
     return tuple(columns)
 
 
@@ -48,7 +48,7 @@ def _output_aliases(tree: exp.Expr, index: int) -> list[exp.Expr]:
     return [tree.expressions[index]]
 
 
-def _shown(node: exp.Expr, casts: Casts) -> exp.Expr:
+def shown(node: exp.Expr, casts: Casts) -> exp.Expr:
     """What a client sees of a value: char(n) padded, names for regclass and its like."""
     sql_type = type_of(node)
     if sql_type.kind is Kind.BPCHAR:

@@ -12,8 +12,15 @@ from planner.bound import type_of
 from planner.functions import Call
 from planner.semantics import build, comparison, records, times
 from planner.semantics.system import schemas_constant
-from planner.types import Coercion, common_type
-from storage.types import BOOL, FLOAT8, INT4, INTERVAL, TEXT, SqlType, array_of
+from planner.types import (
+    FLOAT_KINDS,
+    INTEGER_KINDS,
+    NUMBER_KINDS,
+    Coercion,
+    as_numeric,
+    common_type,
+)
+from storage.types import BOOL, BPCHAR, FLOAT8, INT4, INTERVAL, TEXT, Kind, SqlType, array_of
 
 if TYPE_CHECKING:
     from planner.binder.expressions import ExpressionBinder
@@ -37,11 +44,25 @@ def _nullif(binder: ExpressionBinder, node: exp.Anonymous) -> exp.Expr:
     if len(node.expressions) != 2:
         raise SyntaxError_("NULLIF takes two arguments", position=build.error_position(node))
     left, right = (binder.bind(a) for a in node.expressions)
+    left, right = comparison.resolve_untyped(left, right, binder.casts)
     equal = comparison.compare("=", left.copy(), right, binder.casts)
-    if build.is_untyped(left):
-        left = binder.casts.coerce(left, TEXT, Coercion.IMPLICIT)
+    left = binder.casts.coerce(left, _compared_as(type_of(left), type_of(right)), Coercion.IMPLICIT)
     result = build.case([(equal, build.null(type_of(left)))], left)
     return build.typed(result, type_of(left))
+
+
+def _compared_as(left: SqlType, right: SqlType) -> SqlType:
+    """The type that the equality of both takes on its left; NULLIF has it."""
+    kinds = {left.kind, right.kind}
+    if left.kind is Kind.VARCHAR:
+        return BPCHAR if right.kind is Kind.BPCHAR else TEXT
+    if kinds == {Kind.BPCHAR, Kind.TEXT}:
+        return TEXT
+    if kinds <= INTEGER_KINDS or kinds <= FLOAT_KINDS or not kinds <= NUMBER_KINDS:
+        return left
+    if kinds & FLOAT_KINDS:
+        return FLOAT8
+    return as_numeric(left)
 
 
 def _row(binder: ExpressionBinder, node: exp.Anonymous) -> exp.Expr:

@@ -40,7 +40,6 @@ _MARKERS = {
     TokenType.HEX_STRING: STRING,
     TokenType.NUMBER: NUMBER,
     TokenType.IDENTIFIER: QUOTED,
-    TokenType.UNKNOWN: UNKNOWN,
 }
 
 # What other dialects write and PostgreSQL does not.
@@ -153,7 +152,11 @@ def _skip_comment(sql: str, start: int) -> int:
 
 def _key(token: Token) -> str:
     marker = _MARKERS.get(token.token_type)
-    return token.text.upper() if marker is None else marker
+    if marker is not None:
+        return marker
+    # sqlglot has one kind for characters that it does not know and for the word UNKNOWN.
+    strange = token.token_type is TokenType.UNKNOWN and not token.text.isidentifier()
+    return UNKNOWN if strange else token.text.upper()
 
 
 class Cursor:

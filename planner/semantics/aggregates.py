@@ -168,11 +168,35 @@ def _spread(name: str) -> AggregateRule:
 
 
 def _array_agg(call: AggregateCall) -> exp.Expr:
+    if _sorts_distinct_values(call):
+        return _sorted_distinct_values(call)
     return call.named("array_agg", array_of(type_of(call.arguments[0])))
 
 
 def _string_agg(call: AggregateCall) -> exp.Expr:
+    if _sorts_distinct_values(call) and build.literal_text(call.arguments[1]) is not None:
+        values = _sorted_distinct_values(call)
+        return build.call("pg_joined", values, call.arguments[1], type=TEXT)
     return call.named("string_agg", TEXT)
+
+
+def _sorts_distinct_values(call: AggregateCall) -> bool:
+    """Whether DISTINCT values that are computed are sorted.
+
+    DuckDB wants the sort key among the arguments, and what may raise an error it takes for
+    different wherever it stands.
+    """
+    return call.distinct and len(call.order) == 1 and not isinstance(call.order[0].this, exp.Column)
+
+
+def _sorted_distinct_values(call: AggregateCall) -> exp.Expr:
+    """The values as a list, sorted once it is whole."""
+    key, result = call.order[0], array_of(type_of(call.arguments[0]))
+    distinct = exp.Distinct(expressions=[call.arguments[0].copy()])
+    values = call.plain(exp.AnonymousAggFunc(this="array_agg", expressions=[distinct]), result)
+    direction = build.text("DESC" if key.args.get("desc") else "ASC")
+    nulls = build.text("NULLS FIRST" if key.args.get("nulls_first") else "NULLS LAST")
+    return build.call("list_sort", values, direction, nulls, type=result)
 
 
 def _json_agg(result: SqlType) -> AggregateRule:

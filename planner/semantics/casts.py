@@ -178,10 +178,11 @@ class Casts:
         return build.call("list_transform", node, function, type=array_of(TEXT))
 
     def inner_text(self, node: exp.Expr) -> exp.Expr:
-        """The text form inside arrays, rows and concat(), where booleans are t and f."""
+        """The text form inside arrays, rows and concat(), where booleans are t and f and
+        char(n) has its trailing blanks."""
         if type_of(node) == BOOL:
             return build.call("pg_bool_letter", node, type=TEXT)
-        return self.to_text(node)
+        return self.to_text(padded(node))
 
     def _record_text(self, node: exp.Expr) -> exp.Expr:
         if not isinstance(node, (exp.Struct, exp.Tuple)):

@@ -13,7 +13,7 @@ from sqlglot import exp
 
 from cluster.errors import OtherError, SyntaxError_
 from planner.semantics import build
-from planner.semantics.casts import Casts
+from planner.semantics.casts import Casts, padded
 from planner.types import Coercion
 from storage.types import BOOL, TEXT
 
@@ -26,7 +26,8 @@ def match(
     """`left name right`, a boolean; names starting with `!` are negated."""
     if name.startswith("!"):
         return build.negation(match(name[1:], left, right, escape, casts))
-    left = casts.coerce(left, TEXT, Coercion.IMPLICIT)
+    # Patterns are the only operators of char(n) that see its trailing blanks.
+    left = casts.coerce(padded(left), TEXT, Coercion.IMPLICIT)
     right = casts.coerce(right, TEXT, Coercion.IMPLICIT)
     if name in ("~", "~*"):
         flags = "s" if name == "~" else "si"

@@ -114,6 +114,7 @@ def make_duckdb(tables: Sequence[Table] = ()) -> duckdb.DuckDBPyConnection:
     """A DuckDB as a node has it, with empty tables."""
     connection = duckdb.connect(":memory:", config={"threads": "1"})
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET default_null_order = 'nulls_last_on_asc_first_on_desc'")
     udfs.register(connection)
     for statement in SETUP_SQL:
         connection.execute(statement)
