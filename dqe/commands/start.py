@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import logging
+import resource
 import signal
 import sys
 
@@ -17,6 +18,8 @@ from dqe.node import Node
 
 # With Python's default of 5 ms a busy thread starves the calls into DuckDB.
 SWITCH_INTERVAL_S = 0.0005
+# Room for the wire server's 20,000 clients, and for files.
+OPEN_FILES = 32_768
 
 # glibc's mallopt parameters. Blocks of COPY and log entries are some megabytes each; by default
 # every one is mapped afresh and given back, and page faults take a third of a load's time.
@@ -33,6 +36,7 @@ def run(configuration: NodeConfiguration, *, stop_when_stdin_closes: bool = Fals
         stream=sys.stderr,
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _allow_many_files()
     keep_freed_memory()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -50,6 +54,14 @@ def keep_freed_memory() -> None:
     mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
     mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
     mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def _allow_many_files() -> None:
+    """Every client is an open file, and the usual limit of 1024 is meant to be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(configuration: NodeConfiguration, stop_when_stdin_closes: bool) -> int:
