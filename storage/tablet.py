@@ -84,6 +84,8 @@ from storage.unique_checker import UniqueChecker
 logger = logging.getLogger(__name__)
 
 DEADLINE_S = 30.0
+# While a tablet has no leader its replica looks this often who it has become.
+LEADER_LOOK_S = 0.05
 # Chunks of one transaction on their way into the log; more are waited for.
 CHUNKS_IN_FLIGHT = 4
 # Larger changes are checked on a thread; a smaller one costs less than the way there.
@@ -146,12 +148,23 @@ class Tablet(TabletReplica):
         group = self._group
         if group is None:
             raise CannotConnectNow(f"tablet {self.tablet_id} is not open yet")
-        if not self.is_leader:
-            if group.leader_id not in (None, 0, self._node_id):
-                raise not_leader(self.tablet_id, self._node_id, group.leader_id)
-            async with deadline(deadline_s, f"tablet {self.tablet_id} did not get a leader here"):
+        if self.is_leader:
+            return group
+        async with deadline(deadline_s, f"tablet {self.tablet_id} did not get a leader here"):
+            while True:
+                # While nobody is known to lead it may become this replica, or another.
+                if group.leader_id not in (None, 0, self._node_id):
+                    raise not_leader(self.tablet_id, self._node_id, group.leader_id)
+                if await self._serving_soon():
+                    return group
+
+    async def _serving_soon(self) -> bool:
+        try:
+            async with asyncio.timeout(LEADER_LOOK_S):
                 await self._serving.wait()
-        return group
+        except TimeoutError:
+            return False
+        return True
 
     async def _propose(self, entry: TabletEntry) -> object:
         """Logs an entry without changes; its result here."""

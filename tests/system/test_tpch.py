@@ -72,6 +72,22 @@ def test_answers_equal_duckdbs_also_after_a_restart(
     check_all(loaded, answers)
 
 
+def test_replicated_tables_are_read_at_once_after_restarts(tmp_path: Path) -> None:
+    """Every node asks the leader, also while it is not known yet who that will be."""
+    with LocalCluster(3, tmp_path) as cluster:
+        with psycopg.connect(cluster.url, autocommit=True) as connection:
+            for name in ("r1", "r2", "r3"):
+                connection.execute(f"create table {name} (id int primary key) replicated".encode())
+                connection.execute(f"insert into {name} values (1), (2)".encode())
+        for _ in range(3):
+            cluster.restart()
+            for node in cluster.nodes:
+                with psycopg.connect(node.url, autocommit=True) as connection:
+                    for name in ("r1", "r2", "r3"):
+                        query_text = f"select count(*) from {name}".encode()
+                        assert connection.execute(query_text).fetchone() == (2,)
+
+
 def test_one_node(files: dict[str, Path], answers: dict[int, Any], tmp_path: Path) -> None:
     with LocalCluster(1, tmp_path) as cluster:
         with psycopg.connect(cluster.url, autocommit=True) as connection:
