@@ -30,6 +30,8 @@ from cluster.runtime import Runtime
 MAX_IN_FLIGHT = 4
 REQUEST_TIMEOUT_S = 2.0
 RETRY_PAUSE_S = 0.02
+# Outlasts an election; a statement says soon that the catalog has no majority.
+DEADLINE_S = 5.0
 
 
 class TakeTimestamps(msgspec.Struct, frozen=True):
@@ -81,14 +83,14 @@ class TimestampClient:
         self._in_flight = 0
         self._held: Counter[int] = Counter()
 
-    async def snapshot(self, deadline_s: float = 10.0) -> tuple[int, int]:
+    async def snapshot(self, deadline_s: float = DEADLINE_S) -> tuple[int, int]:
         """A snapshot timestamp and the catalog version to plan with, at least.
 
         It is above every commit that was acknowledged before the call.
         """
         return await self._wait(self._gathering.snapshots, deadline_s)
 
-    async def commit_timestamp(self, deadline_s: float = 10.0) -> int:
+    async def commit_timestamp(self, deadline_s: float = DEADLINE_S) -> int:
         """A number that no other transaction has, drawn after the call."""
         timestamp, _ = await self._wait(self._gathering.commits, deadline_s)
         return timestamp
