@@ -465,10 +465,10 @@ _OVER_UDFS = {
     "pg_json_elements_text(j)": "list_transform(pg_json_elements(j),"
     " lambda pg_e: pg_jsonb_scalar_text(pg_e))",
     "pg_jsonb_keys(j)": "json_keys(j)",
-    "pg_json_each(j)": "list_transform(json_keys(j),"
     # A table's parts have no relations of their own.
     "pg_partition_tree(r)": "[{relid: r::UINTEGER, parentrelid: NULL::UINTEGER, isleaf: true,"
     " level: 0}]",
+    "pg_json_each(j)": "list_transform(json_keys(j),"
     " lambda pg_e: {'key': pg_e, 'value': pg_json_key(j, pg_e)})",
     "pg_json_each_text(j)": "list_transform(json_keys(j),"
     " lambda pg_e: {'key': pg_e, 'value': pg_json_scalar_text(pg_json_key(j, pg_e))})",
