@@ -162,6 +162,11 @@ class Stream:
         self.fail(StreamClosed("the handler of this stream has returned"))
 
     @property
+    def error(self) -> DqeError | None:
+        """What ended it before its time; None where nothing has."""
+        return self._error
+
+    @property
     def waiting(self) -> bool:
         """Whether somebody waits in `send` or `receive`, and so hears of an abort at once."""
         return any(not f.done() for f in self._senders) or any(

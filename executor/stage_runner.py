@@ -318,8 +318,12 @@ class StageRunner:
             query.cancellation.fail(error)
             raise
         except asyncio.CancelledError:
-            # The producer's node went away while this end waited for room in the inbox.
-            query.cancellation.fail(node_lost(request.producer, context.peer_address, None))
+            # The stream ended while this end was not reading: it had not begun to, or waited
+            # for room in the inbox. The producer failed, or its node went away.
+            ended = stream.error
+            if ended is None or isinstance(ended, CannotConnectNow):
+                ended = node_lost(request.producer, context.peer_address, ended)
+            query.cancellation.fail(ended)
             raise
         except Exception as error:
             # What a peer sent made no sense (an unknown stage, one producer too many): the

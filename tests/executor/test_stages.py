@@ -423,6 +423,34 @@ def test_an_error_behind_the_first_rows(tmp_path: Path) -> None:
     in_cluster(tmp_path, test)
 
 
+def test_an_abort_close_behind_rows_is_what_ends_the_query(tmp_path: Path) -> None:
+    """The reader is not waiting any more when the abort comes, and not reading yet."""
+
+    async def test(cluster: MiniCluster) -> None:
+        load(cluster, 0, 10, "i AS k, i AS v")
+        running = asyncio.ensure_future(cluster.rows(slow(cluster)))
+        await cluster.running_everywhere(running)
+        first, second = cluster.nodes[:2]
+        request = OpenExchange(first.runner.running[0], 1, 1, second.id)
+        started, find = asyncio.Event(), first.runner._find
+
+        async def find_and_tell(query_id: str) -> Any:
+            started.set()
+            return await find(query_id)
+
+        first.runner._find = find_and_tell  # type: ignore[method-assign]
+        stream = await second.rpc.open_stream(first.address, OPEN_EXCHANGE, request)
+        await started.wait()
+        schema = pa.schema([("n", pa.int64()), ("s", pa.int64())])
+        await stream.send(bytes(schema.serialize()), SCHEMA_HEADER)
+        stream.abort(DivisionByZero("division by zero"))
+        with pytest.raises(DivisionByZero):
+            await running
+        await cluster.settled()
+
+    in_cluster(tmp_path, test)
+
+
 def test_a_peer_that_sends_nonsense_ends_the_query(tmp_path: Path) -> None:
     async def test(cluster: MiniCluster) -> None:
         load(cluster, 0, 10, "i AS k, i AS v")
