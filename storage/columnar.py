@@ -103,6 +103,8 @@ class ColumnarStore:
             ) from error
         self._cursor = node.cursor()
         self._fragments: dict[FragmentId, FragmentSchema] = {}
+        # What others may read: a new fragment from its commit on, a dropped one no longer.
+        self._readable: dict[FragmentId, FragmentSchema] = {}
         self._recency: dict[FragmentId, Timestamp] = {}
         self.position = StorePosition()
         self.image_index = 0
@@ -119,10 +121,14 @@ class ColumnarStore:
     @property
     def fragments(self) -> dict[FragmentId, FragmentSchema]:
         """The fragments in the file, by id. Not to be changed."""
-        return self._fragments
+        return self._readable
 
     def tables(self, fragment_id: FragmentId) -> FragmentTables:
         """Where the rows of a fragment lie; KeyError when the store has no such fragment."""
+        return FragmentTables(self.database, self._readable[fragment_id])
+
+    def _own_tables(self, fragment_id: FragmentId) -> FragmentTables:
+        """The same inside the transaction that makes them."""
         return FragmentTables(self.database, self._fragments[fragment_id])
 
     def apply(self, operations: Sequence[Operation], applied_index: int) -> None:
@@ -137,7 +143,9 @@ class ColumnarStore:
                 position = self._apply_all(operations, applied_index)
         except BaseException:
             self._fragments, self._recency = before
+            self._readable = dict(before[0])
             raise
+        self._readable = dict(self._fragments)
         self.position = position
 
     def checkpoint(self, image: bytes, image_index: int) -> None:
@@ -186,12 +194,14 @@ class ColumnarStore:
                 self._write_position(position)
         except BaseException:
             self._fragments, self._recency = before
+            self._readable = dict(before[0])
             raise
+        self._readable = dict(self._fragments)
         self.position, self.image_index = position, 0
         self.checkpoint(image, index)
 
     def _fill(self, fragment_id: FragmentId, current: pa.Table, history: pa.Table) -> None:
-        tables = self.tables(fragment_id)
+        tables = self._own_tables(fragment_id)
         for name, rows in ((tables.current, current), (tables.history, history)):
             with registered(self._cursor, "transferred", rows):
                 self._cursor.execute(f"INSERT INTO {name} SELECT * FROM transferred")
@@ -199,7 +209,7 @@ class ColumnarStore:
     def size(self) -> list[FragmentSize]:
         """What each fragment occupies, as of the last checkpoint for the bytes."""
         with self._node.cursor() as cursor:
-            return [_fragment_size(cursor, self.tables(f)) for f in list(self._fragments)]
+            return [_fragment_size(cursor, self.tables(f)) for f in list(self._readable)]
 
     @property
     def file_bytes(self) -> int:
@@ -253,6 +263,7 @@ class ColumnarStore:
         self.image_index, self.image = image[0]
         schemas = [msgspec.json.decode(row[0], type=FragmentSchema) for row in fragments]
         self._fragments = {schema.fragment_id: schema for schema in schemas}
+        self._readable = dict(self._fragments)
 
     def _corrupt(self, detail: str) -> DataCorrupted:
         return DataCorrupted(
@@ -322,13 +333,13 @@ class ColumnarStore:
         for fragment_id, fragment_steps in steps.items():
             if fragment_id not in self._fragments:
                 continue  # dropped while the transaction was under way
-            apply_steps(self._cursor, self.tables(fragment_id), fragment_steps)
+            apply_steps(self._cursor, self._own_tables(fragment_id), fragment_steps)
             newest = max(step.timestamp for step in fragment_steps)
             self._recency[fragment_id] = max(self._recency[fragment_id], newest)
 
     def _prune(self, horizon: Timestamp) -> None:
         for fragment_id in self._fragments:
-            history = self.tables(fragment_id).history
+            history = self._own_tables(fragment_id).history
             self._cursor.execute(f"DELETE FROM {history} WHERE {END} <= ?", [horizon])
 
     # Fragments.
@@ -354,7 +365,8 @@ class ColumnarStore:
         self._write_definition(schema)
 
     def _drop_fragment(self, fragment_id: FragmentId) -> None:
-        tables = self.tables(fragment_id)
+        tables = self._own_tables(fragment_id)
+        self._readable = {f: s for f, s in self._readable.items() if f != fragment_id}
         self._cursor.execute(f"DROP TABLE {tables.current}")
         self._cursor.execute(f"DROP TABLE {tables.history}")
         del self._recency[fragment_id]

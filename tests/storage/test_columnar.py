@@ -273,6 +273,26 @@ def test_fragments_come_and_go(node: DuckDbNode, store: ColumnarStore) -> None:
     assert store.position.schema_version == 3
 
 
+def test_others_see_a_new_fragment_from_its_commit_on(
+    node: DuckDbNode, store: ColumnarStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    write_position = store._write_position
+
+    def look(position: object) -> None:
+        seen.append(tuple(store.fragments))
+        for fragment_id in store.fragments:
+            with node.cursor() as cursor:
+                cursor.execute(f"SELECT * FROM {store.tables(fragment_id).current}")
+        write_position(position)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "_write_position", look)
+    store.apply([AlterOperation([fragment(), fragment(13)], 2)], 2)
+    store.apply([AlterOperation([fragment(13)], 3)], 3)
+    assert seen == [(12,), (13,)]
+    assert tuple(store.fragments) == (13,)
+
+
 def test_a_failed_apply_changes_nothing(
     node: DuckDbNode, store: ColumnarStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
