@@ -197,7 +197,7 @@ _TEXT_INPUT = {
 _STRINGS = {
     # A start before the text eats into the length (manual 9.4).
     "pg_substr(s, n)": "substring(s, greatest(n, 1))",
-    "pg_substr3(s, n, len)": "CASE WHEN len < 0 THEN"
+    "pg_substr3(s, n, len)": "CASE WHEN len < 0 AND s IS NOT NULL AND n IS NOT NULL THEN"
     " error('[22011] negative substring length not allowed')"
     " WHEN n::BIGINT + len <= 1 THEN CASE WHEN s IS NOT NULL THEN '' END"
     " ELSE substring(s, greatest(n, 1), least(n::BIGINT + len, 2147483647)"
@@ -222,8 +222,10 @@ _STRINGS = {
     "pg_bit_length_bytes(s)": "octet_length(s) * 8",
     "pg_ascii(s)": "CASE WHEN s = '' THEN 0 ELSE ord(s) END",
     "pg_chr(n)": "CASE WHEN n = 0 THEN error('[54000] null character not permitted')"
+    " WHEN n < 0 THEN error('[22023] character number must be positive')"
+    " WHEN n > 1114111 THEN error('[54000] requested character too large for encoding: ' || n)"
     " ELSE chr(n) END",
-    "pg_split_part(s, d, n)": "CASE WHEN n = 0 THEN"
+    "pg_split_part(s, d, n)": "CASE WHEN n = 0 AND s IS NOT NULL AND d IS NOT NULL THEN"
     " error('[22023] field position must not be zero')"
     " WHEN d = '' THEN CASE WHEN n IN (1, -1) THEN s WHEN s IS NOT NULL THEN '' END"
     " ELSE split_part(s, d, n) END",
@@ -465,6 +467,8 @@ _OVER_UDFS = {
     "pg_json_elements_text(j)": "list_transform(pg_json_elements(j),"
     " lambda pg_e: pg_jsonb_scalar_text(pg_e))",
     "pg_jsonb_keys(j)": "json_keys(j)",
+    "pg_options(o)": "list_transform(o, lambda pg_o: {option_name: split_part(pg_o, '=', 1),"
+    " option_value: substr(pg_o, strpos(pg_o, '=') + 1)})",
     # A table's parts have no relations of their own.
     "pg_partition_tree(r)": "[{relid: r::UINTEGER, parentrelid: NULL::UINTEGER, isleaf: true,"
     " level: 0}]",
