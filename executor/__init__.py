@@ -3,9 +3,9 @@
 In the order in which control flows through them:
 
 - `session` (a client's face), `settings` and `setting_kinds`, `transaction_block`, `statements`
-  (what each kind of statement does), `session_statements`, `set_config`, `cursors`, `temporary`
-  (the end of temporary tables), `execution` (what a statement runs with), `services` (what all
-  of this stands on)
+  (what each kind of statement does), `session_statements`, `set_config`, `session_tables`,
+  `cursors`, `temporary` (the end of temporary tables), `execution` (what a statement runs with),
+  `services` (what all of this stands on)
 - `queries`, `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics after loads),
   `rows` (answers made here)
 - `coordinator` (a distributed query), `results` and `numeric_division` (the client's columns)

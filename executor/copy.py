@@ -25,7 +25,7 @@ from cluster.errors import (
     UndefinedColumn,
     UndefinedFile,
 )
-from executor.copy_binary import BinaryRows
+from executor.copy_binary import BinaryRows, joined
 from executor.copy_in import CopyInput, CopyLoad, RowReader, listed
 from executor.copy_out import CopyOutput, RowWriter
 from executor.copy_rows import BLOCK_BYTES, ReadBatch, TextRows, check_option_columns
@@ -251,8 +251,8 @@ async def _write_file(execution: Execution, path: str, output: CopyOutput) -> in
     runtime = execution.services.runtime
     file = await runtime.run_blocking(_created, path)
     try:
-        async for chunk in output.chunks():
-            await runtime.run_blocking(file.write, chunk)
+        async for rows in output.messages():
+            await runtime.run_blocking(file.write, joined(rows))
     finally:
         await runtime.run_blocking(file.close)
     return output.rows

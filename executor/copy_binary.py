@@ -156,7 +156,9 @@ class BinaryRows:
             return None
         starts = np.arange(count)[:, None] * stride + np.array(places)[None, :]
         lengths = np.broadcast_to(np.array(row_lengths), starts.shape)
-        return starts, lengths, count * stride, False
+        end = count * stride
+        ended = data.startswith(TRAILER, end)
+        return starts, lengths, end + len(TRAILER) * ended, ended
 
     def _first_layout(self, data: bytes) -> tuple[list[int], list[int], int] | None:
         width = len(self._columns)
@@ -370,22 +372,24 @@ def _array_reader(element: SqlType) -> Callable[[bytes], list[Any] | None]:
 # Writing
 
 
-def write_rows(batch: pa.RecordBatch, types: Sequence[SqlType]) -> bytes:
-    """The batch's rows without header and trailer."""
-    if not batch.num_rows:
-        return b""
+def write_rows(batch: pa.RecordBatch, types: Sequence[SqlType]) -> pa.BinaryArray:
+    """The batch's rows without header and trailer, each by itself."""
     count = pa.scalar(struct.pack(">h", batch.num_columns), pa.binary())
     columns = [_with_lengths(write_column(t, c)) for t, c in zip(types, batch.columns, strict=True)]
     empty = pa.scalar(b"", pa.binary())
-    rows = pc.binary_join_element_wise(count, *columns, empty)
-    return _joined(rows)
+    if not columns:
+        return pa.repeat(count, batch.num_rows)
+    return pc.binary_join_element_wise(count, *columns, empty)
 
 
-def _joined(rows: pa.BinaryArray) -> bytes:
+def joined(rows: pa.BinaryArray) -> bytes:
+    """The rows' bytes behind each other."""
+    if not len(rows):
+        return b""
     _, offsets, data = rows.buffers()
     ends = np.frombuffer(offsets, np.int32)
     first, last = int(ends[rows.offset]), int(ends[rows.offset + len(rows)])
-    return bytes(data.slice(first, last - first))
+    return bytes(data.slice(first, last - first)) if last > first else b""
 
 
 def _with_lengths(values: pa.BinaryArray) -> pa.BinaryArray:
@@ -487,6 +491,6 @@ def _array_writer(element: SqlType) -> Callable[[list[Any]], bytes]:
             return struct.pack(">iiI", 0, 0, oid)
         column = pa.array(values, arrow_type(element))
         head = struct.pack(">iiIii", 1, int(column.null_count > 0), oid, len(values), 1)
-        return head + _joined(_with_lengths(write_column(element, column)))
+        return head + joined(_with_lengths(write_column(element, column)))
 
     return write

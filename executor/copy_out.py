@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from executor.copy_binary import HEADER, TRAILER, write_rows
+from executor.copy_binary import HEADER, TRAILER, joined, write_rows
 from executor.formatting.text import TextSettings, text_column
 from planner.plan import ResultColumn
 from planner.statements import CopyFormat, CopyOptions
@@ -48,15 +48,14 @@ class RowWriter:
             [pa.array([column.name]) for column in self._columns],
             names=[f"n{place}" for place in range(len(self._columns))],
         )
-        return self._lines([self._field(c, place, False) for place, c in enumerate(names.columns)])
+        fields = [self._field(c, place, False) for place, c in enumerate(names.columns)]
+        return joined(self._lines(fields)) if fields else b"\n"
 
     def tail(self) -> bytes:
         return TRAILER if self._options.format is CopyFormat.BINARY else b""
 
-    def rows(self, batch: pa.RecordBatch) -> bytes:
-        """A batch's rows. Blocks for as long as the batch is large."""
-        if not batch.num_rows:
-            return b""
+    def rows(self, batch: pa.RecordBatch) -> pa.BinaryArray:
+        """A batch's rows as bytes, an element a row. Blocks for as long as the batch is large."""
         if self._options.format is CopyFormat.BINARY:
             return write_rows(batch, self._types)
         texts = [
@@ -64,7 +63,7 @@ class RowWriter:
             for column, sql_type in zip(batch.columns, self._types, strict=True)
         ]
         fields = [self._field(text, place, True) for place, text in enumerate(texts)]
-        return self._lines(fields) if fields else b"\n" * batch.num_rows
+        return self._lines(fields) if fields else pa.array([b"\n"] * batch.num_rows, pa.binary())
 
     def _field(self, texts: pa.StringArray, place: int, may_force: bool) -> pa.StringArray:
         written = self._quoted(texts, place, may_force) if self._is_csv else self._escaped(texts)
@@ -101,20 +100,17 @@ class RowWriter:
         forced = self._options.force_quote
         return forced is not None and (forced == ("*",) or self._columns[place].name in forced)
 
-    def _lines(self, fields: list[pa.StringArray]) -> bytes:
+    def _lines(self, fields: list[pa.StringArray]) -> pa.BinaryArray:
         last = pc.binary_join_element_wise(fields[-1], pa.scalar("\n", pa.string()), _EMPTY)
         delimiter = pa.scalar(self._options.delimiter, pa.string())
         lines = last
         if len(fields) > 1:
             lines = pc.binary_join_element_wise(*fields[:-1], last, delimiter)
-        data = pa.concat_arrays([lines.cast(pa.large_binary())])
-        _, offsets, body = data.buffers()
-        ends = memoryview(offsets).cast("q")
-        first, end = ends[data.offset], ends[data.offset + len(data)]
-        encoded = bytes(body.slice(first, end - first))
         if self._options.encoding != "utf8":
-            return encoded.decode().encode(self._options.encoding, errors="replace")
-        return encoded
+            encoding = self._options.encoding
+            encoded = [line.encode(encoding, errors="replace") for line in lines.to_pylist()]
+            return pa.array(encoded, pa.binary())
+        return lines.cast(pa.binary())
 
 
 def _any(mask: pa.Array) -> bool:
@@ -126,7 +122,11 @@ def _in_class(character: str) -> str:
 
 
 class CopyOutput:
-    """COPY TO STDOUT under way (`executor.execution.CopyOut`)."""
+    """COPY TO STDOUT under way (`executor.execution.CopyOut`).
+
+    Clients expect a row a message (manual 54.2.6), and of binary the header in front of the
+    first.
+    """
 
     def __init__(
         self,
@@ -143,14 +143,21 @@ class CopyOutput:
         self.rows = 0
         self.on_end: Callable[[int], None] = lambda rows: None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes, a chunk a batch."""
-        if head := self._writer.head():
-            yield head
+    async def messages(self) -> AsyncIterator[pa.BinaryArray]:
+        """The bytes: an array a batch, an element a row."""
+        head = self._writer.head()
+        if head and not self.binary:
+            yield pa.array([head], pa.binary())
+            head = b""
         async for batch in self._batches:
+            if not batch.num_rows:
+                continue
             self.rows += batch.num_rows
-            if data := self._writer.rows(batch):
-                yield data
-        if tail := self._writer.tail():
-            yield tail
+            rows = self._writer.rows(batch)
+            if head:
+                first = pa.array([head + rows[0].as_py()], pa.binary())
+                head, rows = b"", pa.concat_arrays([first, rows.slice(1)])
+            yield rows
+        if end := head + self._writer.tail():
+            yield pa.array([end], pa.binary())
         self.on_end(self.rows)

@@ -54,12 +54,12 @@ class CopyIn(Protocol):
 
 
 class CopyOut(Protocol):
-    """COPY TO STDOUT: chunks as they go to the client."""
+    """COPY TO STDOUT: messages as they go to the client, an element each."""
 
     binary: bool
     column_count: int
 
-    def chunks(self) -> AsyncIterator[bytes]: ...
+    def messages(self) -> AsyncIterator[pa.BinaryArray]: ...
 
 
 async def _no_batches() -> AsyncIterator[pa.RecordBatch]:

@@ -22,6 +22,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TypeVar
 
 import pyarrow as pa
@@ -43,6 +44,7 @@ from executor.execution import Execution, Notice, Result
 from executor.formatting.text import text_columns
 from executor.queries import as_described
 from executor.services import ExecutorServices
+from executor.session_tables import reads_session_tables, with_session_tables
 from executor.set_config import calls_set_config, with_values
 from executor.setting_kinds import milliseconds_of
 from executor.settings import DATABASE, SERVER_VERSION, SessionSettings
@@ -53,7 +55,7 @@ from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.parser import parse
 from planner.plan import ResultColumn
-from planner.statements import Execute, Explain, Query, Statement, Vacuum
+from planner.statements import Declare, Execute, Explain, Query, Statement, Vacuum
 from storage.types import TEXT, SqlType
 
 T = TypeVar("T")
@@ -73,6 +75,7 @@ class Prepared:
     statement: Statement
     parameters: tuple[SqlType, ...]
     columns: tuple[ResultColumn, ...] | None
+    created: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -123,6 +126,7 @@ class Session:
         self._notices: list[Notice] = []
         # Replaced by a server that keeps prepared statements of its own.
         self.forget_protocol_prepared: Callable[[str | None], bool] = _none_forgotten
+        self.protocol_prepared: Callable[[], Mapping[str, Prepared]] = dict
         self._limit = _Limit(done=True)
 
     # -- what the client's server asks between statements -------------------------------
@@ -140,6 +144,10 @@ class Session:
     def setting(self, name: str) -> str:
         """A setting's value by its name in any case; 42704 for one unknown."""
         return self.state.settings.show(name)
+
+    def cursor_columns(self, name: str) -> tuple[ResultColumn, ...] | None:
+        """The columns of a cursor of DECLARE; None when there is none of that name."""
+        return self.state.cursors.columns(name) if name in self.state.cursors.names() else None
 
     def take_parameter_changes(self) -> list[tuple[str, str]]:
         """Settings the client is to be told of, changed since the last call."""
@@ -193,16 +201,22 @@ class Session:
         """Describes the statement; the types of parameters not given are inferred."""
         self._check_block(statement)
         types = tuple(parameter_types)
+        now = self.services.runtime.now()
+        if isinstance(statement, Declare):
+            query = await self.prepare(statement.query, types)
+            return Prepared(statement, query.parameters, None, now)
         if type(statement) in session_statements.HANDLERS:
             columns = session_statements.describe(self, statement)
-            return Prepared(statement, tuple(given or TEXT for given in types), columns)
+            return Prepared(statement, tuple(given or TEXT for given in types), columns, now)
         limit = _Limit(self._deadline_s())
         execution = await self._limited(limit, lambda: self._execution(limit, types, ()))
         described = statement
+        if isinstance(statement, Query) and reads_session_tables(statement):
+            described = with_session_tables(statement, self)
         if isinstance(statement, Query) and calls_set_config(statement):
             described = with_values(statement, (), lambda name, value, local: "")
         parameters, answer = describe_planned(execution, described, types)
-        return Prepared(statement, parameters, answer)
+        return Prepared(statement, parameters, answer, now)
 
     async def execute(
         self, statement: Statement | Prepared, parameters: Sequence[Datum] = ()
@@ -252,6 +266,8 @@ class Session:
             types = prepared.parameters
         if isinstance(statement, Vacuum) and self.state.block.open:
             raise ActiveSqlTransaction("VACUUM cannot run inside a transaction block")
+        if isinstance(statement, Declare):
+            return await session_statements.declare(self, statement, types, values)
         handler = session_statements.HANDLERS.get(type(statement))
         if handler is not None:
             return await handler(self, statement)
@@ -276,6 +292,8 @@ class Session:
         execution = await self._execution(self._limit, types, values)
         if isinstance(statement, Query) and calls_set_config(statement):
             statement = with_values(statement, values, self._set_config)
+        if isinstance(statement, Query) and reads_session_tables(statement):
+            statement = with_session_tables(statement, self)
         try:
             return await self._run_held(execution, statement)
         except ObjectNotInPrerequisiteState:

@@ -1,12 +1,12 @@
 """Statements about the session: settings, transaction blocks, prepared statements, cursors.
 
-Each handler takes the session and the statement. None of them needs a snapshot, but for what
-EXECUTE and DECLARE run.
+Each handler takes the session and the statement (DECLARE its parameters too). None of them needs
+a snapshot, but for what EXECUTE and DECLARE run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cluster.errors import (
@@ -20,6 +20,7 @@ from executor.rows import columns_of, rows_result
 from executor.settings import DEFINITIONS
 from executor.temporary import drop_temporary
 from executor.transaction_block import NOT_ATOMIC, NOT_ATOMIC_HINT, NOT_UNDONE, Status
+from planner.datum import Datum
 from planner.ddl_types import sql_type
 from planner.plan import ResultColumn
 from planner.statements import (
@@ -44,6 +45,7 @@ from planner.statements import (
     TransactionModes,
     Unlisten,
 )
+from storage.types import SqlType
 
 if TYPE_CHECKING:
     from executor.session import Session
@@ -233,17 +235,19 @@ async def deallocate(session: Session, statement: Deallocate) -> Result:
 # -- cursors ----------------------------------------------------------------------------------
 
 
-async def declare(session: Session, statement: Declare) -> Result:
+async def declare(
+    session: Session, statement: Declare, types: tuple[SqlType, ...], values: Sequence[Datum]
+) -> Result:
     if not statement.hold:
         session.state.block.check_open("DECLARE CURSOR")
     session.state.cursors.check_new(statement.name)
-    result = await session.run_planned(statement.query)
-    session.state.cursors.declare(statement.name, result, hold=statement.hold)
+    result = await session.run_planned(statement.query, types, values)
+    session.state.cursors.declare(statement, result, session.services.runtime.now())
     return Result("DECLARE CURSOR")
 
 
 async def fetch(session: Session, statement: Fetch) -> Result:
-    return await session.state.cursors.fetch(statement.cursor, statement.count, move=statement.move)
+    return await session.state.cursors.fetch(statement)
 
 
 async def close_cursor(session: Session, statement: CloseCursor) -> Result:
@@ -272,7 +276,6 @@ HANDLERS: dict[type[Statement], Handler] = {
     Prepare: prepare,
     Execute: execute,
     Deallocate: deallocate,
-    Declare: declare,
     Fetch: fetch,
     CloseCursor: close_cursor,
 }

@@ -595,19 +595,32 @@ class Deallocate(Statement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declare(Statement):
-    """DECLARE name CURSOR FOR query; forward only."""
+    """DECLARE name CURSOR FOR query; `scroll` lets it go back."""
 
     name: str
     query: Query
     hold: bool
     binary: bool
+    scroll: bool = False
+
+
+class FetchDirection(StrEnum):
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    ABSOLUTE = "absolute"
+    RELATIVE = "relative"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch(Statement):
-    """FETCH or (`move`) MOVE forward; `count` None is ALL."""
+    """FETCH or (`move`) MOVE; `count` None is ALL.
+
+    The count goes FORWARD (backward where it is negative), or says where ABSOLUTE or RELATIVE
+    a single row is.
+    """
 
     cursor: str
+    direction: FetchDirection
     count: int | None
     move: bool
 

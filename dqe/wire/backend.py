@@ -29,12 +29,12 @@ class CopyInTarget(Protocol):
 
 
 class CopyOutSource(Protocol):
-    """COPY TO STDOUT under way; one chunk a CopyData message."""
+    """COPY TO STDOUT under way; an element of the arrays is a CopyData message."""
 
     binary: bool
     column_count: int
 
-    def chunks(self) -> AsyncIterator[bytes]: ...
+    def messages(self) -> AsyncIterator[pa.BinaryArray]: ...
 
 
 class Result(Protocol):
@@ -66,11 +66,12 @@ class Prepared(Protocol):
 class Session(Protocol):
     """One client's session (see `executor.session`).
 
-    `forget_protocol_prepared` is set by the connection: DEALLOCATE also means statements that
-    came by Parse.
+    The connection sets the two callbacks: DEALLOCATE also means statements that came by Parse,
+    and pg_prepared_statements lists them.
     """
 
     forget_protocol_prepared: Callable[[str | None], bool]
+    protocol_prepared: Callable[[], Mapping[str, Any]]
 
     @property
     def transaction_status(self) -> str: ...
@@ -84,6 +85,10 @@ class Session(Protocol):
 
     async def within_statement(self, work: Callable[[], Awaitable[T]]) -> T:
         """Does the work of a COPY: `cancel` and the time limit reach it (57014)."""
+        ...
+
+    def cursor_columns(self, name: str) -> tuple[ResultColumn, ...] | None:
+        """The columns of a cursor of DECLARE; None when there is none of that name."""
         ...
 
     def take_notices(self) -> list[tuple[str, Mapping[str, str | int]]]: ...

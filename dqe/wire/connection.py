@@ -9,7 +9,7 @@ Output is flushed at Sync, Flush and the end of a Query, and whenever much has g
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from cluster.errors import (
     SyntaxError_,
 )
 from dqe.wire import messages
-from dqe.wire.backend import CopyInTarget, CopyOutSource, Result, Session
+from dqe.wire.backend import CopyInTarget, CopyOutSource, Prepared, Result, Session
 from dqe.wire.extended_query import (
     Portal,
     PortalStore,
@@ -32,7 +32,7 @@ from dqe.wire.extended_query import (
     read_parse,
 )
 from dqe.wire.messages import BodyReader, FieldDescription, FrontendMessage
-from dqe.wire.rows import encode_rows
+from dqe.wire.rows import encode_copy_data, encode_rows
 from dqe.wire.transport import ClientTransport
 from executor.formatting.text import TextSettings
 from planner.plan import ResultColumn
@@ -55,6 +55,7 @@ class Connection:
         self._store = PortalStore()
         self._skip_to_sync = False
         session.forget_protocol_prepared = self._forget_statement
+        session.protocol_prepared = self._prepared_statements
 
     def _forget_statement(self, name: str | None) -> bool:
         """DEALLOCATE of a statement that Parse made, None for all; whether there was one."""
@@ -62,6 +63,10 @@ class Connection:
             self._store.statements.clear()
             return True
         return self._store.statements.pop(name, None) is not None
+
+    def _prepared_statements(self) -> Mapping[str, Prepared]:
+        statements = self._store.statements.items()
+        return {name: known for name, known in statements if known.statement is not None}
 
     async def serve(self) -> None:
         """Until the client leaves or the stream is broken."""
@@ -199,10 +204,18 @@ class Connection:
             self._transport.write(messages.parameter_description(oids))
             self._write_description(prepared.columns, ())
         elif kind == "P":
-            portal = self._store.portal(name)
-            self._write_description(portal.prepared.columns, portal.formats)
+            self._describe_portal(name)
         else:
             raise ProtocolViolation(f"invalid DESCRIBE message subtype {ord(kind)}")
+
+    def _describe_portal(self, name: str) -> None:
+        """A cursor of DECLARE is a portal too, which clients ask for by its name."""
+        declared = None if name in self._store.portals else self._session.cursor_columns(name)
+        if declared is not None:
+            self._write_description(declared, ())
+        else:
+            portal = self._store.portal(name)
+            self._write_description(portal.prepared.columns, portal.formats)
 
     def _write_description(
         self, columns: tuple[ResultColumn, ...] | None, formats: Sequence[int]
@@ -313,8 +326,8 @@ class Connection:
 
     async def _copy_out(self, source: CopyOutSource) -> None:
         self._transport.write(messages.copy_out_response(source.binary, source.column_count))
-        async for chunk in source.chunks():
-            self._transport.write(messages.copy_data(chunk))
+        async for rows in source.messages():
+            self._transport.write(encode_copy_data(rows))
             await self._transport.drain()
             self._check_client()
         self._transport.write(messages.COPY_DONE)

@@ -241,10 +241,6 @@ def _copy_response(type_byte: bytes, binary: bool, columns: int) -> bytes:
     return message(type_byte, struct.pack(f"!bh{columns}h", code, columns, *([code] * columns)))
 
 
-def copy_data(data: bytes) -> bytes:
-    return message(b"d", data)
-
-
 _FIELD_CODES = (
     ("detail", b"D"),
     ("hint", b"H"),

@@ -47,6 +47,16 @@ def encode_rows(
     return [_joined(values, count)]
 
 
+def encode_copy_data(rows: pa.BinaryArray) -> memoryview:
+    """A CopyData message for each element."""
+    headers = np.empty(len(rows), np.dtype([("type", "u1"), ("size", ">i4")]))
+    headers["type"] = ord("d")
+    headers["size"] = _lengths(rows) + 4
+    framed = pc.binary_join_element_wise(_fixed_binary(headers.view(np.uint8), 5), rows, b"")
+    offsets = np.frombuffer(framed.buffers()[1], np.int32)
+    return memoryview(framed.buffers()[2])[offsets[0] : offsets[len(rows)]]
+
+
 def _joined(values: list[pa.BinaryArray], count: int) -> memoryview:
     lengths = [_lengths(v) for v in values]
     sizes = np.full(count, 6, np.int64)

@@ -14,7 +14,7 @@ from planner.datum import Datum, datum_text
 from planner.semantics import build, literals
 from planner.semantics.casts import Casts
 from planner.semantics.environment import Environment
-from planner.semantics.system import registered_name
+from planner.semantics.system import registered_cast, registered_name
 from storage.types import TEXT, UNKNOWN, Kind, SqlType
 
 # Views inside views, and so on: an endless chain is an error, not a full stack.
@@ -91,7 +91,8 @@ class Statement:
         written = datum_text(self._values[index])
         if written is None:
             return build.null(sql_type)
-        return literals.literal(written, sql_type, self.environment)
+        named = registered_cast(build.text(written), sql_type, self.environment)
+        return named or literals.literal(written, sql_type, self.environment)
 
     def parameter_types(self) -> tuple[SqlType, ...]:
         """All parameters' types; those nothing said anything of are text."""

@@ -354,6 +354,8 @@ def _typed_literal(cursor: Cursor) -> None:
 
 
 def _value_function(cursor: Cursor) -> None:
+    if cursor.accept("CURRENT_SCHEMA", "(", ")"):
+        return  # the one that may also be written as a call
     cursor.advance()
     if cursor.key == "(" and cursor.peek() == NUMBER:
         cursor.advance()

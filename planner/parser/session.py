@@ -25,6 +25,7 @@ from planner.statements import (
     Discard,
     Execute,
     Fetch,
+    FetchDirection,
     ObjectName,
     Query,
     ReleaseSavepoint,
@@ -296,16 +297,14 @@ def deallocate(cursor: Cursor, start: int) -> Statement:
 
 
 def declare(cursor: Cursor, start: int) -> Statement:
-    """DECLARE name [BINARY] [NO SCROLL] CURSOR [WITH HOLD] FOR query."""
+    """DECLARE name [BINARY] [[NO] SCROLL] CURSOR [WITH HOLD] FOR query."""
     cursor.expect("DECLARE")
     name = cursor.name()
-    binary = False
+    binary = scroll = False
     while cursor.key != "CURSOR":
-        if cursor.key == "SCROLL":
-            raise FeatureNotSupported(
-                "scrollable cursors are not supported", position=cursor.position
-            )
-        if cursor.accept("BINARY"):
+        if cursor.accept("SCROLL"):
+            scroll = True
+        elif cursor.accept("BINARY"):
             binary = True
         elif not (cursor.accept("INSENSITIVE") or cursor.accept("ASENSITIVE")):
             cursor.expect("NO", "SCROLL")
@@ -318,35 +317,50 @@ def declare(cursor: Cursor, start: int) -> Statement:
     grammar.query(cursor)
     tree = build_query(cursor, cursor.slice(query_start))
     query = Query(**source(cursor, query_start), tree=tree)
-    return Declare(**source(cursor, start), name=name, query=query, hold=hold, binary=binary)
+    return Declare(
+        **source(cursor, start), name=name, query=query, hold=hold, binary=binary, scroll=scroll
+    )
 
 
 def fetch(cursor: Cursor, start: int) -> Statement:
-    """FETCH and MOVE: [NEXT | n | ALL | FORWARD [n | ALL]] [FROM | IN] cursor."""
+    """FETCH and MOVE: [direction] [FROM | IN] cursor."""
     move = cursor.expect_any("FETCH", "MOVE") == "MOVE"
-    count = _fetch_count(cursor)
+    direction, count = _fetch_direction(cursor)
     cursor.accept_any(("FROM", "IN"))
     name = cursor.name()
-    return Fetch(**source(cursor, start), cursor=name, count=count, move=move)
+    return Fetch(**source(cursor, start), cursor=name, direction=direction, count=count, move=move)
 
 
-def _fetch_count(cursor: Cursor) -> int | None:
-    names_cursor = cursor.peek() in (END, ";")
-    if cursor.key in ("PRIOR", "FIRST", "LAST", "ABSOLUTE", "RELATIVE", "BACKWARD", "-") and (
-        not names_cursor
-    ):
-        raise FeatureNotSupported("cursor can only scan forward", position=cursor.position)
+_NEAR = {"NEXT": 1, "PRIOR": -1}
+_ENDS = {"FIRST": 1, "LAST": -1}
+
+
+def _fetch_direction(cursor: Cursor) -> tuple[FetchDirection, int | None]:
+    forward = FetchDirection.FORWARD
     if cursor.accept("ALL"):
-        return None
-    if cursor.key == NUMBER:
-        return cursor.integer()
-    if not names_cursor and cursor.accept("FORWARD"):
-        if cursor.accept("ALL"):
-            return None
-        return cursor.integer() if cursor.key == NUMBER else 1
-    if not names_cursor:
-        cursor.accept("NEXT")
-    return 1
+        return forward, None
+    if cursor.key in (NUMBER, "-", "+"):
+        return forward, _signed(cursor)
+    if cursor.peek() in (END, ";"):  # a cursor that is named like a direction
+        return forward, 1
+    if cursor.key in _NEAR:
+        return forward, _NEAR[str(cursor.accept_any(tuple(_NEAR)))]
+    if cursor.key in _ENDS:
+        return FetchDirection.ABSOLUTE, _ENDS[str(cursor.accept_any(tuple(_ENDS)))]
+    word = cursor.accept_any(("FORWARD", "BACKWARD", "ABSOLUTE", "RELATIVE"))
+    if word is None:
+        return forward, 1
+    direction = FetchDirection(word.lower())
+    if direction in (FetchDirection.ABSOLUTE, FetchDirection.RELATIVE):
+        return direction, _signed(cursor)
+    if cursor.accept("ALL"):
+        return direction, None
+    return direction, _signed(cursor) if cursor.key in (NUMBER, "-", "+") else 1
+
+
+def _signed(cursor: Cursor) -> int:
+    sign = -1 if cursor.accept_any(("-", "+")) == "-" else 1
+    return sign * cursor.integer()
 
 
 def close(cursor: Cursor, start: int) -> Statement:

@@ -108,6 +108,7 @@ _SETS: tuple[tuple[str, Rule], ...] = (
     ("json_object_keys(json) -> text", _named("json_keys", TEXT)),
     ("jsonb_object_keys(jsonb) -> text", _named("pg_jsonb_keys", TEXT)),
     ("pg_partition_ancestors(oid) -> oid", _no_rows),
+    ("pg_options_to_table(text[]) -> any", _named("pg_options", ANY)),
     ("pg_partition_tree(oid) -> any", _named("pg_partition_tree", ANY)),
     ("json_each(json) -> any", _named("pg_json_each", ANY)),
     ("jsonb_each(jsonb) -> any", _named("pg_jsonb_each", ANY)),
@@ -120,6 +121,7 @@ _COLUMNS: dict[str, tuple[tuple[str, SqlType], ...]] = {
     "jsonb_array_elements": (("value", JSONB),),
     "json_array_elements_text": (("value", TEXT),),
     "jsonb_array_elements_text": (("value", TEXT),),
+    "pg_options_to_table": (("option_name", TEXT), ("option_value", TEXT)),
     "pg_partition_tree": (
         ("relid", REGCLASS),
         ("parentrelid", REGCLASS),

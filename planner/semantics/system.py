@@ -25,6 +25,7 @@ from storage.types import (
     NAME,
     OID,
     REGCLASS,
+    REGTYPE,
     TEXT,
     TIME,
     VOID,
@@ -342,6 +343,8 @@ _DEFAULT_SETTINGS = {
 
 
 def _to_regclass(call: Call) -> exp.Expr:
+    if isinstance(call.arguments[0], exp.Parameter):
+        return build.null(REGCLASS)  # described before its value is known
     name = build.literal_text(call.arguments[0])
     if name is None:
         raise FeatureNotSupported("to_regclass needs a constant name")
@@ -349,6 +352,20 @@ def _to_regclass(call: Call) -> exp.Expr:
     if found is None:
         return build.null(REGCLASS)
     return build.cast_as(build.integer(found, INT8), REGCLASS)
+
+
+def _to_regtype(call: Call) -> exp.Expr:
+    """The type of that name, NULL where there is none."""
+    if isinstance(call.arguments[0], exp.Parameter):
+        return build.null(REGTYPE)  # described before its value is known
+    name = build.literal_text(call.arguments[0])
+    if name is None:
+        raise FeatureNotSupported("to_regtype needs a constant name")
+    try:
+        found = type_oid(named_type(name))
+    except UndefinedObject:
+        return build.null(REGTYPE)
+    return build.cast_as(build.integer(found, INT8), REGTYPE)
 
 
 def _visible(call: Call) -> exp.Expr:
@@ -380,6 +397,7 @@ def register(catalogue: Catalogue) -> None:
     define(catalogue, "format_type(oid, int4) -> text", natural("pg_format_type"))
     define(catalogue, "pg_table_is_visible(oid) -> bool", _visible)
     define(catalogue, "to_regclass(text) -> regclass", _to_regclass)
+    define(catalogue, "to_regtype(text) -> regtype", _to_regtype)
     for rest in ("", ", bool"):
         define(catalogue, f"current_setting(text{rest}) -> text", _setting)
         define(catalogue, f"pg_get_expr(text, oid{rest}) -> text", _first)

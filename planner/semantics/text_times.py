@@ -1,7 +1,6 @@
 """Reading dates, times and timestamps as PostgreSQL's input functions do (DateStyle ISO, MDY).
 
-What is left out: Julian days, `allballs`, time zones in POSIX form, years before 1 or after
-9999.
+What is left out: `allballs`, time zones in POSIX form, years before 1 or after 9999.
 """
 
 from __future__ import annotations
@@ -39,23 +38,29 @@ _ABBREVIATIONS = {
     "bst": 1.0,
 }
 _TIME = re.compile(
-    r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?P<fraction>\.\d*)?)?"
-    r"\s*(?P<half>[ap]m)?",
+    r"(?P<hour>\d{1,2}):(?P<minute>\d{1,2})(?::(?P<second>\d{1,2})(?P<fraction>\.\d*)?)?"
+    r"(?:\s*(?P<half>[ap]m)\b)?",
     re.IGNORECASE,
 )
 _COMPACT_TIME = re.compile(
-    r"[tT](?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})?(?P<fraction>\.\d*)?"
+    r"(?:[tT]|(?<=\d{8} ))(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})?(?P<fraction>\.\d*)?"
 )
 _OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>\d{1,2})(?::?(?P<minutes>\d{2}))?(?::?(\d{2}))?$")
 _ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z_]*(?:/[A-Za-z0-9_+\-/]+)?$")
+_DAY_AND_ZONE = re.compile(r"(.*\d) ((?![a-z]+ \d)[A-Za-z][A-Za-z_/+\-0-9]*)$")
+_JULIAN = re.compile(r"(?:j|julian )(\d{1,8})$")
+_JULIAN_DAY_BEFORE_YEAR_1 = 1_721_425
+_DAY_OF_YEAR = re.compile(r"(\d{4})\.(\d{3})$")
 _DATE_FORMS = (
     (re.compile(r"(\d{3,6})-(\d{1,2})-(\d{1,2})$"), "ymd"),
-    (re.compile(r"(\d{4,6})/(\d{1,2})/(\d{1,2})$"), "ymd"),
-    (re.compile(r"(\d{4})(\d{2})(\d{2})$"), "ymd"),
+    (re.compile(r"(\d{4,6})[/. ](\d{1,2})[/. ](\d{1,2})$"), "ymd"),
+    (re.compile(r"(\d{4}|\d{2})(\d{2})(\d{2})$"), "ymd"),
+    (re.compile(r"(\d{1,2}) (\d{1,2}) (\d{1,4})$"), "mdy"),
     (re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{1,4})$"), "mdy"),
     (re.compile(r"(\d{1,2})[ -]([a-z]{3,9})[ ,-]+(\d{1,6})$"), "dmy"),
     (re.compile(r"([a-z]{3,9})[ -](\d{1,2})[ ,-]+(\d{1,6})$"), "mdy"),
     (re.compile(r"(\d{3,6})[ -]([a-z]{3,9})[ -](\d{1,2})$"), "ymd"),
+    (re.compile(r"(\d{3,6}) (\d{1,2}) ([a-z]{3,9})$"), "ydm"),
 )
 
 
@@ -100,7 +105,12 @@ def read_moment(text: str, type_name: str, now: datetime) -> Moment:
         return special
     rest, zone = _take_zone(plain, text, type_name)
     rest, clock, carry = _take_time(rest, text)
-    day = _read_date(rest.strip(" T"), text, type_name) if rest.strip(" T") else None
+    rest = rest.strip(" T")
+    word = _special(rest.lower(), now) if clock is not None else None
+    if word is not None and word.day is not None:
+        day: date | None = word.day  # "yesterday 12:00"
+    else:
+        day = _read_date(rest, text, type_name) if rest else None
     if day is None and clock is None:
         raise _malformed(text, type_name)
     return Moment(day, clock, zone, carry_days=carry)
@@ -129,7 +139,7 @@ def _special(word: str, now: datetime) -> Moment | None:
 def _take_zone(plain: str, text: str, type_name: str) -> tuple[str, tzinfo | None]:
     clock = _TIME.search(plain) or _COMPACT_TIME.search(plain)
     if clock is None:
-        return plain, None
+        return _take_zone_of_day(plain)
     tail = plain[clock.end() :].strip()
     if not tail or re.match(r"[a-z]{3,9}[ -]\d|\d", tail, re.IGNORECASE):
         return plain, None
@@ -139,6 +149,17 @@ def _take_zone(plain: str, text: str, type_name: str) -> tuple[str, tzinfo | Non
     except InvalidParameterValue:
         raise _malformed(text, type_name) from None
     raise _malformed(text, type_name)
+
+
+def _take_zone_of_day(plain: str) -> tuple[str, tzinfo | None]:
+    """The zone of a text without a time, such as `2020-01-01 UTC`."""
+    match = _DAY_AND_ZONE.match(plain)
+    if match is None or match[2].lower()[:3] in _MONTHS:
+        return plain, None
+    try:
+        return match[1], zone_named(match[2])
+    except InvalidParameterValue:
+        return plain, None
 
 
 def _take_time(plain: str, text: str) -> tuple[str, time | None, int]:
@@ -164,11 +185,25 @@ def _read_date(plain: str, text: str, type_name: str) -> date:
     lowered = plain.lower().strip(", ")
     for day_name in _DAYS:
         lowered = re.sub(rf"^{day_name}[a-z]*[, ]+", "", lowered)
+    counted = _counted_day(lowered)
+    if counted is not None:
+        return counted
     for form, order in _DATE_FORMS:
         match = form.match(lowered)
         if match:
             return _date_of(dict(zip(order, match.groups(), strict=True)), text, type_name)
     raise _malformed(text, type_name)
+
+
+def _counted_day(lowered: str) -> date | None:
+    """A Julian day, or a year with the number of the day in it."""
+    julian = _JULIAN.match(lowered)
+    if julian and 0 < int(julian[1]) - _JULIAN_DAY_BEFORE_YEAR_1 <= date.max.toordinal():
+        return date.fromordinal(int(julian[1]) - _JULIAN_DAY_BEFORE_YEAR_1)
+    numbered = _DAY_OF_YEAR.match(lowered)
+    if numbered and 1 <= int(numbered[2]) <= 366 and int(numbered[1]) > 0:
+        return date(int(numbered[1]), 1, 1) + timedelta(days=int(numbered[2]) - 1)
+    return None
 
 
 def _date_of(parts: dict[str, str], text: str, type_name: str) -> date:

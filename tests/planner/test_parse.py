@@ -147,7 +147,6 @@ def test_queries_of_many_forms(sql: str) -> None:
         "create sequence s",
         "copy t from program 'ls'",
         "copy t from stdin (on_error ignore)",
-        "fetch backward 1 from c",
         "update t set a[1] = 2",
         'create table t (a text collate "de_DE")',
         "explain (format xml) select 1",
@@ -352,3 +351,25 @@ def test_session_statements() -> None:
     explain = one("explain (analyze, costs off, format json) select 1")
     assert isinstance(explain, s.Explain)
     assert (explain.analyze, explain.costs, explain.format) == (True, False, "json")
+
+
+@pytest.mark.parametrize(
+    ("text", "direction", "count"),
+    [
+        ("fetch c", "forward", 1),
+        ("fetch 5 from c", "forward", 5),
+        ("fetch -5 from c", "forward", -5),
+        ("fetch all in c", "forward", None),
+        ("move backward all in c", "backward", None),
+        ("fetch backward 2 c", "backward", 2),
+        ("fetch prior from c", "forward", -1),
+        ("fetch last from c", "absolute", -1),
+        ("fetch absolute -3 from c", "absolute", -3),
+        ("fetch relative 0 from c", "relative", 0),
+        ("fetch first", "forward", 1),  # a cursor of that name
+    ],
+)
+def test_directions_of_fetch(text: str, direction: str, count: int | None) -> None:
+    (statement,) = parse(text)
+    assert isinstance(statement, s.Fetch)
+    assert (statement.direction, statement.count) == (direction, count)

@@ -97,9 +97,8 @@ class ScriptedCopyOut:
     binary: bool = False
     column_count: int = 1
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        for line in self.lines:
-            yield line
+    async def messages(self) -> AsyncIterator[pa.BinaryArray]:
+        yield pa.array(self.lines, pa.binary())
 
 
 @dataclass
