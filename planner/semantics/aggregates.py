@@ -21,6 +21,7 @@ from planner.semantics import build
 from planner.semantics.casts import Casts
 from planner.semantics.numbers import divide
 from storage.types import (
+    BOOL,
     FLOAT8,
     INT8,
     INTERVAL,
@@ -150,6 +151,25 @@ def _regr_count(call: AggregateCall) -> exp.Expr:
 def _same(name: str) -> AggregateRule:
     def rule(call: AggregateCall) -> exp.Expr:
         return call.named(name, call.type)
+
+    return rule
+
+
+def _of_varying(name: str, *spreads: str) -> AggregateRule:
+    """NULL where values do not vary, of which DuckDB makes NaN."""
+
+    def rule(call: AggregateCall) -> exp.Expr:
+        def copies() -> list[exp.Expr]:
+            return [argument.copy() for argument in call.arguments]
+
+        cases = [
+            (
+                build.binary(exp.EQ, call.named(spread, FLOAT8, copies()), build.integer(0), BOOL),
+                build.null(FLOAT8),
+            )
+            for spread in spreads
+        ]
+        return build.case(cases, call.named(name, call.type))
 
     return rule
 
@@ -304,6 +324,9 @@ RULES: dict[str, AggregateRule] = {
     "percentile_cont": _within_group("quantile_cont"),
     "percentile_disc": _within_group("quantile_disc"),
     "mode": _mode,
+    "corr": _of_varying("corr", "regr_sxx", "regr_syy"),
+    "regr_slope": _of_varying("regr_slope", "regr_sxx"),
+    "regr_intercept": _of_varying("regr_intercept", "regr_sxx"),
     **{
         name: _spread(target)
         for name, target in (
@@ -318,14 +341,11 @@ RULES: dict[str, AggregateRule] = {
     **{
         name: _same(name)
         for name in (
-            "corr",
             "covar_pop",
             "covar_samp",
             "regr_avgx",
             "regr_avgy",
-            "regr_intercept",
             "regr_r2",
-            "regr_slope",
             "regr_sxx",
             "regr_sxy",
             "regr_syy",

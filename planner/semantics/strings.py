@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from planner.functions import Call, Catalogue
-from planner.semantics import build
+from planner.functions import Call, Catalogue, Emit
+from planner.semantics import build, patterns
 from planner.semantics.rules import define, natural, operator_node, table
 from planner.types import Coercion
 from storage.types import TEXT
@@ -128,9 +128,21 @@ def _quote_any(name: str) -> object:
     return emit
 
 
+def _like_call(operator: str) -> Emit:
+    """The function behind LIKE."""
+
+    def emit(call: Call) -> exp.Expr:
+        left, right = call.arguments
+        return patterns.match(operator, left, right, None, call.casts)
+
+    return emit
+
+
 def register(catalogue: Catalogue) -> None:
     """Functions and operators on text."""
     table(catalogue, _TABLE)
+    define(catalogue, "like(text, text) -> bool", _like_call("~~"))
+    define(catalogue, "notlike(text, text) -> bool", _like_call("!~~"))
     define(catalogue, "concat(any...) -> text", _concat)
     define(catalogue, "concat_ws(text, any...) -> text", _concat_ws)
     define(catalogue, "format(text, any...) -> text", _format)
