@@ -59,15 +59,16 @@ _NUMBERS = {
     "pg_log_base(b, a)": "pg_ln(a) / pg_ln(b)",
     "pg_round_even(a)": "round_even(a, 0)",
     "pg_round_digits(a, n)": "CASE WHEN n >= 16 THEN a"
-    " ELSE CAST(round(a, n) AS DECIMAL(38, 16)) END",
+    " WHEN n IS NOT NULL THEN CAST(round(a, coalesce(n, 0)) AS DECIMAL(38, 16)) END",
     "pg_trunc_digits(a, n)": "CASE WHEN n >= 16 THEN a"
-    " ELSE CAST(trunc(a, n) AS DECIMAL(38, 16)) END",
+    " WHEN n IS NOT NULL THEN CAST(trunc(a, coalesce(n, 0)) AS DECIMAL(38, 16)) END",
     "pg_float_to_numeric(a, digits)": "CASE WHEN isnan(a) OR isinf(a) THEN"
     " error('[0A000] NaN and infinity are not supported as numeric values')"
     " ELSE CAST(printf('%.' || digits || 'g', a::DOUBLE) AS DECIMAL(38, 16)) END",
     "pg_gcd(a, b)": "greatest_common_divisor(a, b)",
     "pg_lcm(a, b)": "least_common_multiple(a, b)",
-    "pg_width_bucket(x, low, high, n)": "CASE WHEN n <= 0 THEN"
+    "pg_width_bucket(x, low, high, n)": "CASE WHEN x + low + high IS NULL THEN NULL"
+    " WHEN n <= 0 THEN"
     " error('[2201G] count must be greater than zero')"
     " WHEN low = high THEN error('[2201G] lower bound cannot equal upper bound')"
     " WHEN low < high THEN CASE WHEN x < low THEN 0 WHEN x >= high THEN n + 1"
@@ -196,13 +197,15 @@ _TEXT_INPUT = {
 
 _STRINGS = {
     # A start before the text eats into the length (manual 9.4).
-    "pg_substr(s, n)": "substring(s, greatest(n, 1))",
+    # greatest() and least() ignore NULLs.
+    "pg_substr(s, n)": "CASE WHEN n IS NOT NULL THEN substring(s, greatest(n, 1)) END",
     "pg_substr3(s, n, len)": "CASE WHEN len < 0 AND s IS NOT NULL AND n IS NOT NULL THEN"
     " error('[22011] negative substring length not allowed')"
     " WHEN n::BIGINT + len <= 1 THEN CASE WHEN s IS NOT NULL THEN '' END"
-    " ELSE substring(s, greatest(n, 1), least(n::BIGINT + len, 2147483647)"
-    " - greatest(n, 1)) END",
-    "pg_bytea_substr(s, n)": "unhex(substring(hex(s), greatest(n, 1) * 2 - 1))",
+    " WHEN n::BIGINT + len IS NOT NULL THEN substring(s, greatest(n, 1),"
+    " least(n::BIGINT + len, 2147483647) - greatest(n, 1)) END",
+    "pg_bytea_substr(s, n)": "CASE WHEN n IS NOT NULL THEN"
+    " unhex(substring(hex(s), greatest(n, 1) * 2 - 1)) END",
     "pg_bytea_substr3(s, n, len)": "unhex(pg_substr3(hex(s), n * 2 - 1, len * 2))",
     "pg_joined(l, separator)": "CASE WHEN list_count(l) > 0 THEN array_to_string(l, separator) END",
     "pg_lpad3(s, n, f)": "CASE WHEN n <= 0 THEN CASE WHEN s IS NOT NULL THEN '' END"
@@ -214,7 +217,7 @@ _STRINGS = {
     "pg_ltrim(s)": "ltrim(s, ' ')",
     "pg_rtrim(s)": "rtrim(s, ' ')",
     "pg_btrim(s)": "trim(s, ' ')",
-    "pg_repeat(s, n)": "repeat(s, greatest(n, 0))",
+    "pg_repeat(s, n)": "CASE WHEN n IS NOT NULL THEN repeat(s, greatest(n, 0)) END",
     "pg_replace(s, a, b)": "CASE WHEN a = '' THEN s ELSE replace(s, a, b) END",
     "pg_position(a, s)": "strpos(s, a)",
     "pg_octet_length(s)": "strlen(s)",

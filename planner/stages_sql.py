@@ -42,6 +42,7 @@ from planner.algebra import (
 from planner.algebra_scalars import copy_tree, plain_column
 from planner.bound import BoundRelation
 from planner.dialect import duckdb_sql
+from planner.duckdb_faults import NO_LIMIT, runnable
 
 _JOINS = {
     JoinKind.INNER: "JOIN",
@@ -195,6 +196,7 @@ class StageText:
         block = self._open_block(node.child)
         block.distinct = f"DISTINCT ON ({', '.join(_text(k) for k in node.keys)}) "
         block.order = _order(node.sort)
+        block.limit = f"LIMIT {NO_LIMIT}"  # see planner.duckdb_faults
         return block
 
     def _window(self, node: Window) -> _Block:
@@ -283,7 +285,7 @@ class StageText:
             alias = exp.TableAlias(this=exp.Identifier(this=name, quoted=True))
             return exp.Subquery(this=exp.Var(this=texts[name]), alias=alias)
 
-        text = duckdb_sql(copy_tree(node.tree, replace))
+        text = duckdb_sql(runnable(copy_tree(node.tree, replace)))
         items = [
             (column.name, quoted(source))
             for column, source in zip(node.output, node.sources, strict=True)

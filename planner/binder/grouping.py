@@ -148,6 +148,9 @@ def _ungrouped(
         return
     if isinstance(node, exp.AggFunc):
         return
+    if isinstance(node, exp.Query):
+        # A subquery knows the columns that are keys, but no expression of theirs.
+        grouped = {key for key in grouped if isinstance(key, exp.Column)}
     if isinstance(node, (exp.Filter, exp.WithinGroup)) and isinstance(node.this, exp.AggFunc):
         return
     if isinstance(node, exp.Window):
