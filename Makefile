@@ -2,6 +2,7 @@
 # make check      format, lint, types, floors and the fast tests, in about a minute
 # make test       everything CI runs
 # make long       many seeds, soak, full corpora
+# make conformance  the outside corpora of ../shared/corpora, with their scores
 # make bench      the benchmarks against DuckDB and PostgreSQL
 
 PYTHON ?= python3.11
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: setup demo check lint test long bench lock clean
+.PHONY: setup demo check lint test long conformance bench lock clean
 
 setup: $(READY)
 
@@ -38,6 +39,9 @@ test: lint
 
 long: $(READY)
 	$(BIN)/pytest -q -m long $(PYTEST_ARGS)
+
+conformance: $(READY)
+	$(BIN)/pytest -q -s -m long tests/system/test_corpora.py $(PYTEST_ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.tpch

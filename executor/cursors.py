@@ -2,9 +2,9 @@
 
 The query runs on as far as its exchange credit lets it and then waits for FETCH, at the
 snapshot of DECLARE. Rows are numbered from 1; a cursor stands on one, or before the first (0), or
-behind the last. One declared with SCROLL keeps the rows it has read, up to a bound, and goes back
-over them; any other forgets the rows it has passed. Cursors end with their transaction, unless
-declared WITH HOLD.
+behind the last. It keeps the rows it has read, to go back over them: with SCROLL up to a bound
+that is an error, with NO SCROLL not at all, and where neither was said up to a smaller bound,
+past which it only goes forward. Cursors end with their transaction, unless declared WITH HOLD.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from planner.plan import ResultColumn
 from planner.statements import Declare, Fetch, FetchDirection
 
 SCROLL_BYTES_KEPT = 256 << 20
+UNSAID_BYTES_KEPT = 8 << 20
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class OpenCursor:
     _dropped: int = 0  # rows in front of those kept
     _read: int = 0
     _ended: bool = False
+    _forgetful: bool = False
 
     async def take(self, direction: FetchDirection, count: int | None) -> tuple[range, pa.Table]:
         """Moves, and gives the rows that are passed or reached, by number and as a table."""
@@ -53,9 +55,14 @@ class OpenCursor:
             )
         self.position = position
         table = self._rows(rows)
-        if not self.declared.scroll:
+        if self.declared.scroll is None and self._bytes() > UNSAID_BYTES_KEPT:
+            self._forgetful = True
+        if self._forgetful or self.declared.scroll is False:
             self._forget_passed()
         return rows, table
+
+    def _bytes(self) -> int:
+        return sum(batch.nbytes for batch in self._kept)
 
     async def _goal(self, direction: FetchDirection, count: int | None) -> tuple[range, int]:
         """The rows wanted, and where the cursor then stands."""
@@ -98,7 +105,7 @@ class OpenCursor:
             self._check_size()
 
     def _check_size(self) -> None:
-        if self.declared.scroll and sum(b.nbytes for b in self._kept) > SCROLL_BYTES_KEPT:
+        if self.declared.scroll and self._bytes() > SCROLL_BYTES_KEPT:
             raise ProgramLimitExceeded(
                 f'cursor "{self.declared.name}" would keep more than {SCROLL_BYTES_KEPT} bytes',
                 hint="Declare it with NO SCROLL.",

@@ -76,6 +76,7 @@ class Prepared:
     parameters: tuple[SqlType, ...]
     columns: tuple[ResultColumn, ...] | None
     created: datetime | None = None
+    shown: str = ""  # the text of PREPARE, where there was one
 
 
 @dataclass(slots=True)

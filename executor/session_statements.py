@@ -7,6 +7,7 @@ a snapshot, but for what EXECUTE and DECLARE run.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cluster.errors import (
@@ -216,7 +217,8 @@ async def prepare(session: Session, statement: Prepare) -> Result:
     if statement.name in session.state.prepared:
         raise DuplicatePreparedStatement(f'prepared statement "{statement.name}" already exists')
     types = [sql_type(name) for name in statement.types]
-    session.state.prepared[statement.name] = await session.prepare(statement.statement, types)
+    prepared = await session.prepare(statement.statement, types)
+    session.state.prepared[statement.name] = replace(prepared, shown=statement.text)
     return Result("PREPARE")
 
 

@@ -76,7 +76,7 @@ def _cursor_rows(session: Session) -> Rows:
             cursor.declared.text,
             _flag(cursor.declared.hold),
             _flag(cursor.declared.binary),
-            _flag(cursor.declared.scroll),
+            _flag(cursor.declared.scroll is not False),
             cursor.created.isoformat(),
         )
         for cursor in session.state.cursors.opened()
@@ -96,7 +96,7 @@ def _statement_row(name: str, prepared: Prepared, *, from_sql: bool) -> Sequence
     results = None if columns is None else _type_list([column.type for column in columns])
     created = None if prepared.created is None else prepared.created.isoformat()
     parameters = _type_list(prepared.parameters)
-    text = prepared.statement.text
+    text = prepared.shown or prepared.statement.text
     # Every execution is planned for its parameters; how many there were is not counted.
     return (name, text, created, parameters, results, _flag(from_sql), "0", "0")
 

@@ -595,13 +595,13 @@ class Deallocate(Statement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declare(Statement):
-    """DECLARE name CURSOR FOR query; `scroll` lets it go back."""
+    """DECLARE name CURSOR FOR query; `scroll` is whether it must go back, None if not said."""
 
     name: str
     query: Query
     hold: bool
     binary: bool
-    scroll: bool = False
+    scroll: bool | None = None
 
 
 class FetchDirection(StrEnum):

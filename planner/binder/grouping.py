@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
 
 
 class GroupBinder:
-    """Binds one GROUP BY; `keys` are its expressions, those of grouping sets included."""
+    """Binds one GROUP BY; `keys` are its expressions, those of grouping sets included.
+
+    `items` is the select list, in which constants that are grouped by become expressions like
+    their keys: a grouping set without them makes them NULL.
+    """
 
     def __init__(self, binder: ExpressionBinder, items: Sequence[Item]) -> None:
         self.binder = binder
-        self.items = items
+        self.items = list(items)
         self.keys: list[exp.Expr] = []
         self.has_sets = False
 
@@ -76,19 +81,19 @@ class GroupBinder:
     def _bound_key(self, node: exp.Expr) -> exp.Expr:
         position = build.error_position(node)
         if isinstance(node, exp.Literal) and not node.is_string:
-            return self._grouped(self._by_place(node, position), position)
+            return self._grouped_item(self._by_place(node, position), position)
         if isinstance(node, exp.Column) and node.args.get("table") is None:
             name = node.this.name if node.this.args.get("quoted") else node.this.name.lower()
             if self.binder.scope.column(name, position) is None:
-                named = [item for item in self.items if item.name == name]
+                named = [place for place, item in enumerate(self.items) if item.name == name]
                 if named:
-                    return self._grouped(named[0].node, position)
+                    return self._grouped_item(named[0], position)
         key = self.binder.bind(node)
         if build.is_untyped(key):
             key = self.binder.casts.coerce(key, TEXT, Coercion.IMPLICIT)
         return normalised(key)
 
-    def _by_place(self, node: exp.Literal, position: int | None) -> exp.Expr:
+    def _by_place(self, node: exp.Literal, position: int | None) -> int:
         text = str(node.this)
         if not text.isdigit():
             raise SyntaxError_("non-integer constant in GROUP BY", position=position)
@@ -97,9 +102,14 @@ class GroupBinder:
             raise InvalidColumnReference(
                 f"GROUP BY position {place} is not in select list", position=position
             )
-        return self.items[place - 1].node
+        return place - 1
 
-    def _grouped(self, node: exp.Expr, position: int | None) -> exp.Expr:
+    def _grouped_item(self, place: int, position: int | None) -> exp.Expr:
+        item = self.items[place]
+        if isinstance(item.node, exp.Literal):
+            item = replace(item, node=build.cast_as(item.node, type_of(item.node)))
+            self.items[place] = item
+        node = item.node
         if contains_aggregate(node):
             raise GroupingError(
                 "aggregate functions are not allowed in GROUP BY", position=position

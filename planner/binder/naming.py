@@ -61,7 +61,7 @@ def _weak_name(node: exp.Expr) -> str | None:
         case exp.Paren():
             return _weak_name(node.this)
         case exp.Cast():
-            return _weak_name(node.this) or type_name(declared_type(node.args["to"]))
+            return type_name(declared_type(node.args["to"]))
         case exp.Case():
             return "case"
         case exp.Interval():

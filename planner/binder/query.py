@@ -377,6 +377,7 @@ class QueryBinder:
         if group is not None:
             groups = GroupBinder(self.expression_binder(selection, Clause.GROUP), selection.items)
             selection.group = groups.bind(group)
+            selection.items = groups.items
             selection.keys, selection.has_sets = groups.keys, groups.has_sets
         having = node.args.get("having")
         if having is not None:

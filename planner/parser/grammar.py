@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cluster.errors import SyntaxError_
+from cluster.errors import FeatureNotSupported, SyntaxError_
 from planner.parser.grammar_expressions import (
     QUERY_STARTS,
     SPECIAL,
@@ -140,7 +140,11 @@ def _select(cursor: Cursor) -> None:
     if cursor.accept("WHERE"):
         expression(cursor)
     if cursor.accept("GROUP BY"):
-        cursor.accept_any(("ALL", "DISTINCT"))
+        if cursor.key == "DISTINCT":
+            raise FeatureNotSupported(
+                "GROUP BY DISTINCT is not supported", position=cursor.position
+            )
+        cursor.accept("ALL")
         _grouping(cursor)
         while cursor.accept(","):
             _grouping(cursor)

@@ -300,7 +300,7 @@ def declare(cursor: Cursor, start: int) -> Statement:
     """DECLARE name [BINARY] [[NO] SCROLL] CURSOR [WITH HOLD] FOR query."""
     cursor.expect("DECLARE")
     name = cursor.name()
-    binary = scroll = False
+    binary, scroll = False, None
     while cursor.key != "CURSOR":
         if cursor.accept("SCROLL"):
             scroll = True
@@ -308,6 +308,7 @@ def declare(cursor: Cursor, start: int) -> Statement:
             binary = True
         elif not (cursor.accept("INSENSITIVE") or cursor.accept("ASENSITIVE")):
             cursor.expect("NO", "SCROLL")
+            scroll = False
     cursor.expect("CURSOR")
     hold = cursor.accept("WITH", "HOLD")
     if not hold:

@@ -277,11 +277,15 @@ def interval_constant(parts: Parts) -> exp.Expr:
     return constant(build.cast_as(build.text(duckdb_interval(parts)), INTERVAL), parts)
 
 
+# A hyphen may stand after any four digits.
+_UUID = re.compile(r"\{?(?:[0-9a-fA-F]{4}-?){7}[0-9a-fA-F]{4}\}?")
+
+
 def _read_uuid(text: str, _type: SqlType, _environment: Environment) -> exp.Expr:
-    plain = text.strip().strip("{}").replace("-", "")
-    if not re.fullmatch(r"[0-9a-fA-F]{32}", plain):
+    plain = text.strip()
+    if not _UUID.fullmatch(plain) or plain.startswith("{") != plain.endswith("}"):
         raise malformed(text, UUID_TYPE)
-    value = str(UUID(plain))
+    value = str(UUID(plain.strip("{}").replace("-", "")))
     return constant(build.cast_as(build.text(value), UUID_TYPE), value)
 
 

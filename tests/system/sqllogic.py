@@ -138,7 +138,8 @@ def read_as_text(cursor: psycopg.Cursor[Any]) -> None:
     for info in psycopg.adapters.types:
         if info.array_oid:
             cursor.adapters.register_loader(info.array_oid, psycopg.types.string.TextLoader)
-    cursor.adapters.register_loader(3802, psycopg.types.string.TextLoader)
+    for oid in (2249, 3802):
+        cursor.adapters.register_loader(oid, psycopg.types.string.TextLoader)
 
 
 def _lines(rows: list[tuple[Any, ...]], record: Record, a_value_a_line: bool) -> list[str]:
@@ -204,11 +205,13 @@ def _values(line: str) -> list[object]:
 
 
 def _value(word: str) -> object:
-    """A number by its first digits (engines print floats to different lengths), else the text."""
+    """A whole number, a fraction by its first digits (engines print floats to different
+    lengths), else the text."""
     try:
-        return f"{float(word):.6g}"
+        number = float(word)
     except ValueError:
         return word
+    return int(number) if number.is_integer() else f"{number:.6g}"
 
 
 def rewrite(path: Path, answers: dict[int, list[str]], records: list[Record]) -> None:

@@ -109,7 +109,7 @@ def test_fetch_goes_both_ways(rows: psycopg.Connection[Any]) -> None:
         assert fetched("backward all") == [2, 1, 0]
         assert rows.execute("move 3 from c").statusmessage == "MOVE 3"
         assert fetched("next") == [3]
-        rows.execute("declare d cursor for select id from t order by id")
+        rows.execute("declare d no scroll cursor for select id from t order by id")
         rows.execute("fetch 3 from d")
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as caught:
             rows.execute("fetch prior from d")
