@@ -105,14 +105,17 @@ def cluster_of(node: Node) -> Cluster | None:
                 element.node, element.columns, element.kind, element.conditions, needs
             )
     cluster.masks = [_mask(c.columns, columns) for c in cluster.conditions]
+    # Of a class with two columns in one relation every equality counts: any two of them say
+    # something of that relation's own columns.
     class_of = {
         name: number
         for number, members in enumerate(equal_classes(cluster.conditions))
+        if all(len(members.keys() & own) <= 1 for own in columns)
         for name in members
     }
     for condition in cluster.conditions:
         pair = equal_columns(condition)
-        cluster.classes.append(class_of[pair[0]] if pair is not None else -1)
+        cluster.classes.append(class_of.get(pair[0], -1) if pair is not None else -1)
     own = (c for e in cluster.elements for c in e.conditions)
     for condition in (*cluster.conditions, *own):
         sides = equality(condition)
