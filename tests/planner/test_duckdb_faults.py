@@ -12,7 +12,10 @@ FIRST_ROWS = (
     "select wanted.k from wanted join (select distinct on (o.c) o.c, s.b from o cross join s "
     "order by o.c, s.b) d on wanted.k = d.b"
 )
-MEMBERS = "select t.a, t.b, (t.a, t.b) {} (select s.x, s.y from s where s.z {} t.a) from t order by t.a, t.b"
+MEMBERS = (
+    "select t.a, t.b, (t.a, t.b) {} (select s.x, s.y from s where s.z {} t.a) "
+    "from t order by t.a, t.b"
+)
 
 
 @pytest.fixture
