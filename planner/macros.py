@@ -190,6 +190,7 @@ _TEXT_INPUT = {
     " THEN CAST(a AS TIMESTAMPTZ) ELSE timezone(zone, CAST(a AS TIMESTAMP)) END",
     "pg_trim_blanks(a)": "rtrim(a, ' ')",
     "pg_pad(a, n)": "CASE WHEN length(a) >= n THEN a ELSE rpad(a, n, ' ') END",
+    "pg_pad_each(a, n)": "list_transform(a, lambda pg_e: pg_pad(pg_e, n))",
     "pg_fit_text(a, n, type)": "CASE WHEN length(a) <= n THEN a"
     " WHEN length(rtrim(a, ' ')) <= n THEN left(a, n)"
     " WHEN a IS NOT NULL THEN error('[22001] value too long for type ' || type) END",

@@ -51,7 +51,7 @@ def _output_aliases(tree: exp.Expr, index: int) -> list[exp.Expr]:
 def shown(node: exp.Expr, casts: Casts) -> exp.Expr:
     """What a client sees of a value: char(n) padded, names for regclass and its like."""
     sql_type = type_of(node)
-    if sql_type.kind is Kind.BPCHAR:
+    if sql_type.kind in (Kind.BPCHAR, Kind.ARRAY):
         return padded(node)
     if sql_type.kind in REG_KINDS or sql_type.kind is Kind.RECORD:
         return casts.to_text(node)

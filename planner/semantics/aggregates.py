@@ -18,7 +18,7 @@ from sqlglot import exp
 from planner.bound import type_of
 from planner.functions import Catalogue, Role, signature
 from planner.semantics import build
-from planner.semantics.casts import Casts
+from planner.semantics.casts import Casts, padded
 from planner.semantics.numbers import divide
 from storage.types import (
     BOOL,
@@ -269,7 +269,7 @@ def to_json(node: exp.Expr, casts: Casts) -> exp.Expr:
         case Kind.ARRAY | Kind.RECORD | Kind.ANY:
             written = build.call("pg_json_spaced", node, type=TEXT)
         case _:
-            written = build.call("pg_json_string", casts.to_text(node), type=TEXT)
+            written = build.call("pg_json_string", casts.to_text(padded(node)), type=TEXT)
     return build.call("coalesce", written, build.text("null"), type=TEXT)
 
 

@@ -324,9 +324,10 @@ def stored_shape(node: exp.Expr, target: SqlType) -> exp.Expr:
 
 
 def padded(node: exp.Expr) -> exp.Expr:
-    """char(n) with the blanks that clients see."""
+    """char(n), alone or in an array, with the blanks that clients see."""
     sql_type = type_of(node)
-    if sql_type.kind is not Kind.BPCHAR or sql_type.length is None:
+    each = sql_type.element or sql_type
+    if each.kind is not Kind.BPCHAR or each.length is None:
         return node
-    length = build.integer(sql_type.length)
-    return build.call("pg_pad", node, length, type=sql_type)
+    name = "pg_pad" if each is sql_type else "pg_pad_each"
+    return build.call(name, node, build.integer(each.length), type=sql_type)
