@@ -11,13 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 
 class Postgres:
     """One connection; every value comes in PostgreSQL's text form."""
 
     def __init__(self, uri: str) -> None:
+        self._uri = uri
         self._connection = psycopg.connect(uri, autocommit=True)
+
+    def uri_of(self, database: str) -> str:
+        """How to connect to another database of the server."""
+        return make_conninfo(self._uri, dbname=database)
 
     def rows(self, sql: str) -> list[tuple[str | None, ...]]:
         """The rows of a statement; psycopg's error with its SQLSTATE where it fails."""
