@@ -20,6 +20,7 @@ from cluster.errors import (
     DuplicateColumn,
     DuplicateSchema,
     InvalidTableDefinition,
+    OtherError,
     UndefinedObject,
 )
 from planner.binder import bind_query
@@ -79,7 +80,8 @@ def _create_schema(statement: CreateSchema, context: PlannerContext) -> DdlPlan:
             )
         if statement.name in SYSTEM_SCHEMAS:
             raise DuplicateSchema(f'schema "{statement.name}" already exists')
-        raise InvalidTableDefinition(
+        raise OtherError(
+            "42939",
             f'unacceptable schema name "{statement.name}"',
             detail='The prefix "pg_" is reserved for system schemas.',
         )

@@ -308,7 +308,8 @@ class RelationBinder:
             columns = tuple(replace(column, relation=unique) for column in cte.columns)
             table = _table_node(cte.unique, unique)
             return self._named_item(table, name, unique, columns, alias)
-        found = find_relation(self.block, name, schema, build.error_position(node))
+        position = build.error_position(node.args.get("db") or node)
+        found = find_relation(self.block, name, schema, position)
         if isinstance(found, View):
             return self._view(found, alias)
         relation = self.statement.relation(_shown(alias, name), found)

@@ -134,6 +134,13 @@ class Scope:
                 "referenced from this part of the query.",
                 position=position,
             )
+        hidden = [s for s in self.namespace.sources if s.table and s.table.name == relation]
+        if hidden:
+            return UndefinedTable(
+                f'invalid reference to FROM-clause entry for table "{relation}"',
+                hint=f'Perhaps you meant to reference the table alias "{hidden[0].name}".',
+                position=position,
+            )
         return UndefinedTable(
             f'missing FROM-clause entry for table "{relation}"', position=position
         )

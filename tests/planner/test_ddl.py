@@ -90,7 +90,7 @@ ERRORS = [
     ("create table p partition of t for values from (1) to (2)", "42P17", None),
     ("drop table nobody", "42P01", 'table "nobody" does not exist'),
     ("drop index i", "42704", None),
-    ("create schema pg_mine", "42P16", None),
+    ("create schema pg_mine", "42939", None),
     ("create view v as select nothing from t", "42703", None),
     ("create view v (a, b) as select 1", "42P16", None),
     ("alter table t add constraint u unique (b)", "0A000", None),
