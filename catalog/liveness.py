@@ -60,6 +60,7 @@ class Liveness:
         self._catalog_version = catalog_version
         self._seeds = seeds
         self._heard_s: dict[int, float] = {}
+        self._started_s = runtime.monotonic()
         self._versions: dict[int, int] = {}
         self._sizes: dict[int, dict[int, int]] = {}
         self._sizes_told_s = 0.0
@@ -88,6 +89,16 @@ class Liveness:
         """Those that are live, by id."""
         ids = sorted({self._node_id, *self._heard_s})
         return tuple(NodeId(node_id) for node_id in ids if self.is_live(node_id))
+
+    def silent_s(self, node_id: int) -> float:
+        """For how long the node has not been heard of; 0 while it is live.
+
+        Of a node never heard of, since this node began to listen.
+        """
+        if self.is_live(node_id):
+            return 0.0
+        since_s = self._heard_s.get(node_id, self._started_s)
+        return self._runtime.monotonic() - since_s
 
     def version_of(self, node_id: int) -> int:
         """The catalog version the node said it holds; 0 when it never did."""
