@@ -8,8 +8,8 @@ alternatives a subset, one a distribution, so that an order is found in which ro
 move. Above `MAX_EXACT` relations the pair with the smallest result is joined first, again and
 again.
 
-Conditions between relations are applied as soon as both are joined; of those made redundant by
-transitivity one a class of equal columns is.
+Conditions between relations are applied as soon as both are joined; of equalities that follow
+from each other by transitivity, one a join (`_class_numbers`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from planner.algebra import (
     Filter,
@@ -39,7 +40,7 @@ from planner.optimizer.join_methods import (
     join_plans,
     join_sides,
 )
-from planner.optimizer.rules.equivalences import equal_classes
+from planner.optimizer.rules.equivalences import equal_classes, missing_equalities
 from planner.optimizer.selectivity import join_selectivity, selectivity
 from planner.optimizer.statistics import Estimator, Profile, Size, joined_rows
 
@@ -104,24 +105,32 @@ def cluster_of(node: Node) -> Cluster | None:
             cluster.elements[position] = Element(
                 element.node, element.columns, element.kind, element.conditions, needs
             )
+    cluster.conditions += missing_equalities(cluster.conditions)
     cluster.masks = [_mask(c.columns, columns) for c in cluster.conditions]
-    # Of a class with two columns in one relation every equality counts: any two of them say
-    # something of that relation's own columns.
-    class_of = {
-        name: number
-        for number, members in enumerate(equal_classes(cluster.conditions))
-        if all(len(members.keys() & own) <= 1 for own in columns)
-        for name in members
-    }
-    for condition in cluster.conditions:
-        pair = equal_columns(condition)
-        cluster.classes.append(class_of.get(pair[0], -1) if pair is not None else -1)
+    cluster.classes = _class_numbers(cluster.conditions, columns)
     own = (c for e in cluster.elements for c in e.conditions)
     for condition in (*cluster.conditions, *own):
         sides = equality(condition)
         if sides is not None:
             cluster.sides[id(condition)] = (scalar_of(sides[0]), scalar_of(sides[1]))
     return cluster
+
+
+def _class_numbers(conditions: Sequence[Scalar], columns: Sequence[frozenset[str]]) -> list[int]:
+    """For each condition, the class of which one equality a join is enough; -1 for none.
+
+    One is enough where every two columns of the class have an equality: whatever is joined
+    first, its members are then equal already. Where one was left out, or where two columns are
+    of one relation, each equality may be the only one to say what it says.
+    """
+    pairs = [equal_columns(condition) for condition in conditions]
+    known = {frozenset(pair) for pair in pairs if pair is not None}
+    class_of: dict[str, int] = {}
+    for number, members in enumerate(equal_classes(conditions)):
+        complete = all(frozenset(pair) in known for pair in combinations(members, 2))
+        if complete and all(len(members.keys() & own) <= 1 for own in columns):
+            class_of |= dict.fromkeys(members, number)
+    return [-1 if pair is None else class_of.get(pair[0], -1) for pair in pairs]
 
 
 def _mask(read: frozenset[str], columns: Sequence[frozenset[str]]) -> int:

@@ -167,3 +167,12 @@ def test_explain_analyze_shows_what_each_stage_did(cluster: PlanCluster) -> None
     assert {"Node Type", "Startup Cost", "Total Cost", "Plan Rows", "Plan Width"} <= top.keys()
     assert top["Plans"][0]["Parent Relationship"] == "Outer"
     assert document["Stages"][0]["Tasks"][2]["Node"] == 3
+
+
+def test_equalities_that_share_a_column_all_hold_in_any_join_order(cluster: PlanCluster) -> None:
+    for sql in (
+        "select count(*) from u a join u b on a.k = b.k join t c on a.k = c.k and b.x = c.g",
+        "select count(*) from t a join (select k, max(x) over () as g from u) b on a.k = b.k"
+        " join (select k, x as g from u where x > 30) c on a.k = c.k and b.g = c.g",
+    ):
+        assert cluster.ask(sql) == cluster.answer(sql), sql

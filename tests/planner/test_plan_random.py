@@ -40,18 +40,8 @@ def test_random_queries(seed: int) -> None:
     check(seed, QUERIES_A_SEED)
 
 
-# Wrong answers that are known and not mended yet: docs/roadmap.md.
-KNOWN_WRONG = (107, 118)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "seed",
-    [
-        pytest.param(s, marks=pytest.mark.xfail(s in KNOWN_WRONG, reason="known", strict=False))
-        for s in range(100, 120)
-    ],
-)
+@pytest.mark.parametrize("seed", range(100, 120))
 def test_more_random_queries(seed: int) -> None:
     check(seed, 30)
 

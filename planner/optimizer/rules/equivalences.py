@@ -58,16 +58,15 @@ def implied_by_equalities(conditions: Sequence[Scalar]) -> list[Scalar]:
                 assert own is not None
                 if other.name != name and _same_values(own.type, other.type):
                     derived.append(substitute(condition, {name: column_scalar(other)}))
-    derived += _missing_equalities(classes, conditions)
+    derived += missing_equalities(conditions)
     return derived[:MAX_DERIVED]
 
 
-def _missing_equalities(
-    classes: Sequence[dict[str, Column]], conditions: Sequence[Scalar]
-) -> list[Scalar]:
+def missing_equalities(conditions: Sequence[Scalar]) -> list[Scalar]:
+    """The equalities that follow from two others and are not there, at most `MAX_DERIVED`."""
     known = {frozenset(pair) for pair in map(equal_columns, conditions) if pair is not None}
     derived: list[Scalar] = []
-    for members in classes:
+    for members in equal_classes(conditions):
         columns = list(members.values())
         for index, left in enumerate(columns):
             for right in columns[index + 1 :]:
@@ -76,7 +75,7 @@ def _missing_equalities(
                         this=column_scalar(left).node, expression=column_scalar(right).node
                     )
                     derived.append(scalar_of(node, BOOL))
-    return derived
+    return derived[:MAX_DERIVED]
 
 
 def _compares_with_constant(node: exp.Expr) -> bool:
