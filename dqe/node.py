@@ -25,21 +25,20 @@ from catalog.model import NodeId
 from catalog.service import FOUNDER, CatalogService
 from catalog.tablet_rpc import TabletClient, TabletServer
 from catalog.tablets import TabletManager
-from cluster.errors import CannotConnectNow, DqeError, IoError
+from cluster.errors import CannotConnectNow, IoError
 from cluster.raft.host import RaftHost
 from cluster.rpc import RpcNode
-from cluster.runtime import ProductionRuntime
-from cluster.transport import TcpTransport, split_address
+from cluster.runtime import Runtime
+from cluster.transport import split_address
 from dqe.configuration import NodeConfiguration
+from dqe.machine import Machine, OsMachine
 from dqe.wire.backend import Session as WireSession
-from dqe.wire.server import WireServer
 from executor.coordinator import Coordinator
 from executor.exchange import DEFAULT_CREDIT_BYTES
 from executor.services import ExecutorServices
 from executor.session import Session
 from executor.spill import SpillSpace
 from executor.stage_runner import StageRunner
-from executor.stage_threads import StageThreads
 from executor.temporary import drop_left_behind
 from executor.writes_ids import UniqueIds
 from planner import macros, udfs
@@ -50,7 +49,6 @@ logger = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 20.0
 READY_TIMEOUT_S = 10.0
-_FAILED_LOG_STATUS = 70  # EX_SOFTWARE: a service manager starts the node again
 _MIB = 1 << 20
 
 
@@ -78,10 +76,13 @@ class _Parts:
 class Node:
     """One member of a cluster, in this process."""
 
-    def __init__(self, configuration: NodeConfiguration, runtime: ProductionRuntime) -> None:
+    def __init__(
+        self, configuration: NodeConfiguration, runtime: Runtime, machine: Machine | None = None
+    ) -> None:
         self._configuration = configuration
         self._runtime = runtime
-        self._server = WireServer(runtime, self._open_session)
+        self._machine = machine or OsMachine(runtime)
+        self._server = self._machine.client_server(self._open_session)
         self._parts: _Parts | None = None
         self.pg_address = ""
         self.rpc_address = ""
@@ -97,12 +98,8 @@ class Node:
         configuration = self._configuration
         for address in (configuration.listen, configuration.pg, *configuration.join):
             split_address(address)
-        storage = await NodeStorage.open(
-            self._runtime,
-            configuration.data_directory,
-            limits=_duckdb_limits(configuration),
-            setup=set_up_duckdb,
-            on_log_failure=_end_process,
+        storage = await self._machine.open_storage(
+            configuration.data_directory, _duckdb_limits(configuration), set_up_duckdb
         )
         try:
             await self._start_on(storage)
@@ -114,7 +111,7 @@ class Node:
     async def _start_on(self, storage: NodeStorage) -> None:
         rpc = RpcNode(
             self._runtime,
-            TcpTransport(),
+            self._machine.transport(),
             cluster_id=lambda: storage.identity.cluster_id,
             node_id=lambda: storage.identity.node_id,
         )
@@ -175,7 +172,13 @@ class Node:
         configuration = self._configuration
         node_id = NodeId(storage.identity.node_id)
         host = RaftHost(
-            self._runtime, rpc, storage.log, node_id, book.address_of, on_fatal=_end_process
+            self._runtime,
+            rpc,
+            storage.log,
+            node_id,
+            book.address_of,
+            settings=self._machine.raft_settings,
+            on_fatal=self._machine.end_process,
         )
         me = NodeRecord(
             node_id,
@@ -213,7 +216,7 @@ class Node:
         runner = StageRunner(
             services,
             SpillSpace(storage.path / "spill" / "exchanges"),
-            StageThreads(),
+            self._machine.stage_threads(),
             DEFAULT_CREDIT_BYTES,
         )
         return _Parts(storage, rpc, host, catalog, tablets, runner, Coordinator(runner), services)
@@ -266,11 +269,3 @@ def _listening(address: str, whom: str) -> Iterator[None]:
 def _duckdb_limits(configuration: NodeConfiguration) -> DuckDbLimits:
     memory_bytes = configuration.memory_limit_mib * _MIB
     return DuckDbLimits(memory_bytes or None, configuration.threads or None)
-
-
-def _end_process(error: BaseException) -> None:
-    """The log could not be written: nothing may be acknowledged from here on (rule L1)."""
-    reason = error.message if isinstance(error, DqeError) else error
-    logger.critical("the write-ahead log failed, this node stops: %s", reason)
-    logging.shutdown()
-    os._exit(_FAILED_LOG_STATUS)

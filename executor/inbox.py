@@ -77,6 +77,8 @@ class _Inbox:
     # Called once each: producers that were told HELD, readers that found nothing.
     release_callbacks: list[Callable[[], object]] = field(default_factory=list)
     arrival_callbacks: list[Callable[[], object]] = field(default_factory=list)
+    # Called when the last producer has finished, or nothing more will come.
+    end_callbacks: list[Callable[[], object]] = field(default_factory=list)
 
 
 class TaskInputs:
@@ -161,6 +163,7 @@ class TaskInputs:
         with self._changed:
             if self._flow.producer_finished(exchange_id):
                 self._arrived(self._inboxes[exchange_id])
+                _call_all(self._inboxes[exchange_id].end_callbacks)
 
     def closed(self, exchange_id: int) -> bool:
         """Whether nobody reads this inbox any more."""
@@ -224,6 +227,15 @@ class TaskInputs:
                 return
         callback()
 
+    def when_complete(self, exchange_id: int, callback: Callable[[], object]) -> None:
+        """Calls back once when every producer has finished, or the task has failed; at once
+        if that has happened."""
+        with self._changed:
+            if self._error is None and not self._ended(exchange_id):
+                self._inboxes[exchange_id].end_callbacks.append(callback)
+                return
+        callback()
+
     # -- both ---------------------------------------------------------------------------
 
     def fail(self, error: DqeError) -> None:
@@ -244,6 +256,7 @@ class TaskInputs:
             inbox.entries.clear()
             _call_all(inbox.release_callbacks)
             _call_all(inbox.arrival_callbacks)
+            _call_all(inbox.end_callbacks)
         self._spill.close()
         self._changed.notify_all()
 

@@ -207,7 +207,7 @@ class NodeQuery:
         )
         running.in_thread = True
         try:
-            await self._runner.threads.run(stage_task.run, snapshot)
+            await self._runner.threads.run(stage_task, snapshot)
         finally:
             running.in_thread = False
             stage_task.inputs.close()

@@ -4,20 +4,24 @@ All tasks of a query must run at once: a task without a thread is a consumer tha
 read or a producer that does not send, and the others would wait for it for ever. So a node
 admits a query's tasks together or refuses them together (53400), and there is a thread for
 every task admitted. Idle threads are used again.
+
+Where there are no threads (in a simulation) a subclass runs a task in place once all that it
+reads has arrived.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING
 
 from cluster.errors import ConfigurationLimitExceeded
+from executor.stage_task import StageTask
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
+if TYPE_CHECKING:
+    from storage.snapshot import StoreSnapshot
 
 # A waiting thread costs some 100 KB; DuckDB's own threads do most of the work.
 MAX_TASKS = 1024
@@ -51,9 +55,9 @@ class StageThreads:
         finally:
             self._admitted -= tasks
 
-    async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+    async def run(self, task: StageTask, snapshot: StoreSnapshot) -> None:
         """Runs one admitted task. A cancelled caller must still wait for the thread to end."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        await asyncio.get_running_loop().run_in_executor(self._pool, task.run, snapshot)
 
     def close(self) -> None:
         """Lets the threads end; tasks still running end with their queries."""

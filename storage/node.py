@@ -27,20 +27,29 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cluster.disk import Disk
 from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
 from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
 from storage.duckdb_node import DuckDbLimits, DuckDbNode, Setup
-from storage.fragments import FragmentId, FragmentSize, TabletId, Timestamp, TransactionId
+from storage.fragments import (
+    FragmentChange,
+    FragmentId,
+    FragmentSize,
+    OwnChanges,
+    TabletId,
+    Timestamp,
+    TransactionId,
+)
 from storage.identity import DataDirectory, Identity
 from storage.kept_file import KeptFile
 from storage.participant import Outcome
-from storage.snapshot import Read, StoreSnapshot, fragment_gone, open_views
+from storage.snapshot import Read, StoreSnapshot, fragment_gone, open_views, register_changes
 from storage.staging import MemoryBudget, Staging
 from storage.surroundings import Peers
 from storage.tablet import DEADLINE_S, Tablet
-from storage.wal import WriteAheadLog, stop_process
+from storage.wal import WalSettings, WriteAheadLog, stop_process
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +83,15 @@ class _NoPeers:
     async def ask_read_index(
         self, tablet_id: TabletId, timestamp: Timestamp, deadline_s: float
     ) -> int:
+        raise _nobody(tablet_id)
+
+    async def ask_own_changes(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        fragment_ids: Sequence[FragmentId],
+        command: int,
+    ) -> bytes:
         raise _nobody(tablet_id)
 
 
@@ -117,13 +135,25 @@ class NodeStorage:
         limits: DuckDbLimits | None = None,
         setup: Setup = _no_setup,
         on_log_failure: Callable[[Exception], None] = stop_process,
+        log_disk: Disk | None = None,
+        log_settings: WalSettings | None = None,
+        make_duckdb: Callable[[Path, DuckDbLimits | None, Setup], DuckDbNode] = DuckDbNode,
     ) -> NodeStorage:
         """Takes the data directory and opens log and DuckDB. 55000 for a directory in use, of
-        another version or not ours; XX001 for a damaged log."""
+        another version or not ours; XX001 for a damaged log.
+
+        The last three are for a simulation, which has a disk and stores of its own.
+        """
         held = DataDirectory.open(directory)
         try:
-            log = await WriteAheadLog.open(directory / "wal", runtime, on_failure=on_log_failure)
-            duckdb = DuckDbNode(directory / "spill", limits, setup)
+            log = await WriteAheadLog.open(
+                directory / "wal",
+                runtime,
+                log_disk,
+                settings=log_settings,
+                on_failure=on_log_failure,
+            )
+            duckdb = make_duckdb(directory / "spill", limits, setup)
         except BaseException:
             held.close()
             raise
@@ -151,6 +181,11 @@ class NodeStorage:
             snapshot.close()
         self.duckdb.close()
         await self.log.close()
+        self._directory.close()
+
+    def abandon(self) -> None:
+        """The node is gone without a word, but its process is not (in a simulation): gives
+        back the one thing that the operating system would have."""
         self._directory.close()
 
     # Identity.
@@ -273,9 +308,15 @@ class NodeStorage:
     # Reading.
 
     async def open_snapshot(
-        self, reads: Sequence[Read], timestamp: Timestamp, deadline_s: float = DEADLINE_S
+        self,
+        reads: Sequence[Read],
+        timestamp: Timestamp,
+        deadline_s: float = DEADLINE_S,
+        own: OwnChanges | None = None,
     ) -> StoreSnapshot:
         """Opens fragments for reading at one timestamp (rule R1); close it after use.
+
+        `own` names the transaction that reads: it sees its own changes too.
 
         57P03 when a tablet is not here or its leader does not answer in time, 55000 for a
         fragment that is gone, 72000 for a timestamp below the horizon.
@@ -292,10 +333,22 @@ class NodeStorage:
                 if fragment_id not in found:
                     raise fragment_gone(tablet_id, fragment_id)
                 tables[tablet_id, fragment_id] = found[fragment_id]
+        changes = await self._own_changes(wanted, own) if own is not None else {}
         cursor, views = await self._runtime.run_blocking(open_views, self.duckdb, tables, timestamp)
-        snapshot = StoreSnapshot(cursor, views, timestamp, self._forget_snapshot)
+        own_rows = {}
+        if changes:
+            own_rows = await self._runtime.run_blocking(register_changes, cursor, tables, changes)
+        snapshot = StoreSnapshot(cursor, views, timestamp, self._forget_snapshot, own_rows)
         self._snapshots[snapshot] = self._runtime.monotonic()
         return snapshot
+
+    async def _own_changes(
+        self, wanted: Mapping[TabletId, Sequence[FragmentId]], own: OwnChanges
+    ) -> dict[TabletId, list[FragmentChange]]:
+        """What the transaction did to the fragments, of those tablets that it has written."""
+        written = [t for t in wanted if t in own.tablets]
+        found = await asyncio.gather(*(self.tablet(t).read_own(own, wanted[t]) for t in written))
+        return {t: changes for t, changes in zip(written, found, strict=True) if changes}
 
     def _forget_snapshot(self, snapshot: StoreSnapshot) -> None:
         self._snapshots.pop(snapshot, None)
