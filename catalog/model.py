@@ -38,8 +38,9 @@ class NodeState(StrEnum):
     """What the catalog holds of a node; liveness is measured elsewhere."""
 
     ACTIVE = "active"
-    DRAINING = "draining"
-    DEAD = "dead"
+    DRAINING = "draining"  # leads nothing and gets nothing new, keeps its replicas
+    DECOMMISSIONING = "decommissioning"  # its replicas move away; then it is forgotten
+    DEAD = "dead"  # silent for too long: its replicas are rebuilt elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,8 @@ class Table:
     placement: Placement | None = None
     # The version of the table's own definition, counted from 1 by DDL on it.
     schema_version: int = 1
+    # Nobody asked for `replicas`: they become three when there are nodes for that.
+    default_replicas: bool = False
 
     def column(self, column_id: ColumnId) -> Column:
         """The column with that id; KeyError when there is none."""
@@ -262,6 +265,12 @@ class Tablet:
     come first: `voters` of them vote, the others learn. `founders` are the voters with which
     its group began; a replica that came later joins through them. `epoch` grows with every
     change of what the tablet holds.
+
+    `joining` are those of `replicas` whose group has not said yet that they follow as they
+    should; `leaving` are nodes beside `replicas` that keep theirs until the group has let go of
+    them. `incarnation` counts the groups that carried the tablet: another one begins where an
+    operator gave up what a lost majority may have held. `loss_timestamp` is where that was last:
+    commits from there on may be lost; 0 for never.
     """
 
     id: TabletId
@@ -272,6 +281,20 @@ class Tablet:
     durability: Durability = Durability.QUORUM
     placement: Placement | None = None
     founders: tuple[NodeId, ...] = ()
+    joining: tuple[NodeId, ...] = ()
+    leaving: tuple[NodeId, ...] = ()
+    incarnation: int = 1
+    loss_timestamp: int = 0
+
+    @property
+    def holders(self) -> tuple[NodeId, ...]:
+        """Every node that keeps a replica now, or is about to."""
+        return (*self.replicas, *self.leaving)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its replicas are where they should be, as far as its leader has said."""
+        return not self.joining and not self.leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +333,8 @@ class Catalog:
     settings: dict[str, str] = field(default_factory=dict)
     # Tables being cut anew: each as it will be, its new fragments being filled.
     recuts: dict[TableId, Table] = field(default_factory=dict)
+    # Above the id of every node there ever was; those that were forgotten do not come again.
+    next_node_id: int = 1
 
     def find_table(self, name: str, schema: str | None = None) -> Table | None:
         """The table of that name; without a schema, in `public`."""

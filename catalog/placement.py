@@ -27,7 +27,7 @@ def allowed_nodes(nodes: Iterable[Node], placement: Placement | None) -> list[No
     if placement is None:
         return active
     _check_named_nodes(active, placement)
-    found = [node for node in active if _allows(placement, node)]
+    found = [node for node in active if allows(placement, node)]
     if not found:
         raise InvalidParameterValue(
             f"no active node is {_in_words(placement)}", detail=_what_there_is(active)
@@ -46,7 +46,8 @@ def merged(inner: Placement | None, outer: Placement | None) -> Placement | None
     )
 
 
-def _allows(placement: Placement, node: Node) -> bool:
+def allows(placement: Placement, node: Node) -> bool:
+    """Whether a replica may lie on that node, whatever state it is in."""
     return (
         placement.region in (None, node.region)
         and placement.zone in (None, node.zone)

@@ -35,6 +35,7 @@ class Draft:
         self.statistics = dict(base.statistics)
         self.settings = dict(base.settings)
         self.recuts = dict(base.recuts)
+        self.next_node_id = base.next_node_id
         self.notices: list[str] = []
         self._base = base
         self._next_id = base.next_id
@@ -58,6 +59,7 @@ class Draft:
             statistics=self.statistics,
             settings=self.settings,
             recuts=self.recuts,
+            next_node_id=self.next_node_id,
         )
 
     # --- Look-ups with PostgreSQL's errors ---------------------------------------------------

@@ -29,7 +29,8 @@ def add_node(draft: Draft, command: commands.AddNode) -> NodeId:
 
 
 def _add(draft: Draft, command: commands.AddNode | commands.CreateCluster) -> NodeId:
-    node_id = NodeId(max(draft.nodes, default=0) + 1)
+    node_id = NodeId(max(draft.next_node_id, max(draft.nodes, default=0) + 1))
+    draft.next_node_id = node_id + 1
     draft.nodes[node_id] = Node(
         node_id, command.rpc_address, command.pg_address, command.region, command.zone
     )

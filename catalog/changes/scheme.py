@@ -72,6 +72,7 @@ def cut_table(draft: Draft, shell: Table, scheme: SchemeDefinition) -> Table:
         partition_columns=columns,
         parts=(),
         replicas=_replicas_of(scheme, method),
+        default_replicas=scheme.replicas is None and method is not PartitionMethod.REPLICATED,
         durability=scheme.durability or Durability.QUORUM,
         placement=scheme.placement,
         colocation_id=NO_COLOCATION,
@@ -85,7 +86,12 @@ def cut_table(draft: Draft, shell: Table, scheme: SchemeDefinition) -> Table:
     host = base or _table_to_share_with(draft, table, cuts)
     if host is not None:
         _check_same_cut(table, cuts, host)
-        table = replace(table, replicas=host.replicas, durability=host.durability)
+        table = replace(
+            table,
+            replicas=host.replicas,
+            default_replicas=host.default_replicas,
+            durability=host.durability,
+        )
     return place_parts(draft, table, cuts, host)
 
 
@@ -350,6 +356,7 @@ def _table_to_share_with(draft: Draft, table: Table, cuts: Sequence[Cut]) -> Tab
             and other.method is PartitionMethod.HASH
             and other.placement is None
             and other.replicas == table.replicas
+            and other.default_replicas is table.default_replicas
             and other.durability is table.durability
             and _families(other) == _families(table)
             and [part.bounds for part in other.parts] == bounds
