@@ -4,6 +4,7 @@ Product code runs unchanged on a `SimulatedRuntime`. Time passes only when nothi
 run, so hours take seconds; everything that could differ between two runs is drawn from the
 seed, so any failure replays exactly.
 
+- `host`: one life of a machine, which may be paused and dies.
 - `loop`: the event loop with virtual time.
 - `runtime`: `cluster.runtime.Runtime` on it.
 - `network`: `cluster.transport.Transport` with loss, delay, repetition, reordering, partitions.

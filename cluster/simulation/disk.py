@@ -3,12 +3,13 @@
 `sync` makes a file's contents durable, `sync_directory` the names in it. At a `crash` each
 write since the last sync is kept, lost or torn by chance, in any combination (a disk writes
 its cache in any order), and names made or removed since the last directory sync are kept or
-undone. Faults to order: a failing sync, a full disk.
+undone. Faults to order: a failing sync, a full disk, a crash in the middle of a sync.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -31,6 +32,9 @@ class SimulatedDisk:
         self._durable_names: dict[str, _File] = {}
         self._epoch = 0
         self.fail_next_sync = False
+        # Called once when the next sync begins: a crash in it finds the writes of before
+        # neither lost nor durable yet.
+        self.at_next_sync: Callable[[], object] | None = None
         self.capacity_bytes: int | None = None
         self.syncs = 0
 
@@ -166,6 +170,10 @@ class SimulatedFile:
 
     def sync(self) -> None:
         self._check()
+        if self._disk.at_next_sync is not None:
+            hook, self._disk.at_next_sync = self._disk.at_next_sync, None
+            hook()
+            self._check()
         if self._disk.fail_next_sync:
             self._disk.fail_next_sync = False
             # As on Linux: the dirty pages are gone and the next sync would report success.

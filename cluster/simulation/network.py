@@ -7,7 +7,11 @@ real sockets that happens to them too, by reconnecting and by full queues, while
 stream sees its connection end.
 
 `block(a, b)` stops what a sends to b and nothing else, so partitions may be one-way. While a
-direction is blocked connects hang, as packets that meet a dropping firewall do.
+direction is blocked connects hang, as packets that meet a dropping firewall do; so do those to
+a machine without power.
+
+What a host hears, it hears in its own context (`attach`): while it is paused, bytes and
+connections that come to it wait as they do in a kernel.
 
 `fingerprint` sums up all deliveries (when, from, to, what): equal for equal seeds.
 """
@@ -18,10 +22,12 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 
 from crc32c import crc32c
 
+from cluster.simulation.host import SimulatedHost
 from cluster.transport import (
     WRITE_HIGH_BYTES,
     WRITE_LOW_BYTES,
@@ -63,12 +69,24 @@ class SimulatedNetwork:
         self._next_end = 0
         self._next_port = 1000
         self._blocked: dict[tuple[str, str], None] = {}
+        self._hosts: dict[str, SimulatedHost] = {}
+        self._powerless: dict[str, None] = {}
         self.fingerprint = 0
         self.deliveries = 0
 
     def transport(self, host: str) -> SimulatedTransport:
         """The network as that host sees it."""
         return SimulatedTransport(self, host)
+
+    def attach(self, host: SimulatedHost) -> None:
+        """From here on that life of a machine stands behind its name."""
+        self._hosts[host.name] = host
+        self._powerless.pop(host.name, None)
+
+    def context_of(self, host: str) -> Context:
+        """In which what the host hears is to be run."""
+        attached = self._hosts.get(host)
+        return copy_context() if attached is None else attached.context
 
     # Faults to order.
 
@@ -101,6 +119,8 @@ class SimulatedNetwork:
         """
         for address in [a for a, known in self._listeners.items() if known.host == host]:
             del self._listeners[address]
+        if silent:
+            self._powerless[host] = None
         for end in [end for end in self._ends.values() if end.host == host]:
             end.vanish(silent=silent)
 
@@ -110,7 +130,7 @@ class SimulatedNetwork:
 
     def _deliver_all(self) -> None:
         for end in list(self._ends.values()):
-            end.deliver_due()
+            end.deliver_soon()
 
     # For connections.
 
@@ -152,27 +172,38 @@ class SimulatedNetwork:
         """A connection from host to whoever listens; hangs while the way is blocked."""
         await asyncio.sleep(self.delay_s() + self.delay_s())
         target = address.rpartition(":")[0]
-        while self.is_blocked(host, target) or self.is_blocked(target, host):
+        while (
+            self.is_blocked(host, target)
+            or self.is_blocked(target, host)
+            or target in self._powerless
+        ):
             await asyncio.sleep(CONNECT_RETRY_S)
         listener = self._listeners.get(address)
         if listener is None:
             raise ConnectionRefusedError(111, f"nobody listens on {address}")
-        near = self._end(host, events, f"{listener.host}")
-        far = self._end(listener.host, listener.accept(), host)
+        near = self._end(host, f"{listener.host}")
+        far = self._end(listener.host, host)
         near.peer, far.peer = far, near
-        far.events.connected(far)
-        near.events.connected(near)
+        # The kernel accepts; the host hears of it when it runs, before any byte.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(_accepted, far, listener.accept, context=self.context_of(listener.host))
+        near.open(events)
         return near
 
-    def _end(self, host: str, events: ConnectionEvents, peer_name: str) -> _End:
+    def _end(self, host: str, peer_name: str) -> _End:
         self._next_end += 1
-        end = _End(self, self._next_end, host, events, peer_name)
+        end = _End(self, self._next_end, host, peer_name)
         self._ends[self._next_end] = end
         return end
 
     def forget_end(self, number: int) -> None:
         """An end that is closed carries nothing more."""
         self._ends.pop(number, None)
+
+
+def _accepted(end: _End, accept: Callable[[], ConnectionEvents]) -> None:
+    if not end.closed:
+        end.open(accept())
 
 
 @dataclass(slots=True)
@@ -204,20 +235,13 @@ class _End:
     """One end of a connection, and the link that carries what its peer receives from it."""
 
     peer: _End
+    events: ConnectionEvents
 
-    def __init__(
-        self,
-        network: SimulatedNetwork,
-        number: int,
-        host: str,
-        events: ConnectionEvents,
-        peer_name: str,
-    ) -> None:
+    def __init__(self, network: SimulatedNetwork, number: int, host: str, peer_name: str) -> None:
         self._network = network
         self._number = number
         self._loop = asyncio.get_running_loop()
         self.host = host
-        self.events = events
         self._peer_name = peer_name
         # (due, data) on the way to the peer; None ends the connection there.
         self._link: deque[tuple[float, bytes | None]] = deque()
@@ -226,6 +250,17 @@ class _End:
         self._write_paused = False
         self._reading = True
         self._closed = False
+        self._opened = False
+
+    def open(self, events: ConnectionEvents) -> None:
+        """The owner hears of the connection, from here on of everything."""
+        self.events = events
+        self._opened = True
+        events.connected(self)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     @property
     def peer_name(self) -> str:
@@ -256,7 +291,8 @@ class _End:
     def _send_aside(self, data: bytes) -> None:
         """Delivers a lossy frame on its own, out of order."""
         delay_s = self._network.delay_s() + self._network.extra_delay_s()
-        self._loop.call_later(delay_s, self._deliver_aside, data)
+        context = self._network.context_of(self.peer.host)
+        self._loop.call_later(delay_s, self._deliver_aside, data, context=context)
 
     def _deliver_aside(self, data: bytes) -> None:
         peer = self.peer
@@ -272,7 +308,14 @@ class _End:
         if self._unsent > WRITE_HIGH_BYTES and not self._write_paused:
             self._write_paused = True
             self.events.write_paused()
-        self._loop.call_at(due_s, self.deliver_due)
+        context = self._network.context_of(self.peer.host)
+        self._loop.call_at(due_s, self.deliver_due, context=context)
+
+    def deliver_soon(self) -> None:
+        """Looks again at what waits, in this turn of the loop or the next."""
+        if self._link:
+            context = self._network.context_of(self.peer.host)
+            self._loop.call_soon(self.deliver_due, context=context)
 
     def deliver_due(self) -> None:
         """Hands the peer what has arrived, unless the way is blocked or it does not read."""
@@ -293,17 +336,21 @@ class _End:
                 peer.events.received(data)
         if self._write_paused and self._unsent < WRITE_LOW_BYTES:
             self._write_paused = False
-            if not self._closed:
-                self.events.write_resumed()
+            context = self._network.context_of(self.host)
+            self._loop.call_soon(self._tell_resumed, context=context)
         if self._closed and not self._link:
             self._network.forget_end(self._number)
+
+    def _tell_resumed(self) -> None:
+        if not self._closed and not self._write_paused:
+            self.events.write_resumed()
 
     def pause_reading(self) -> None:
         self._reading = False
 
     def resume_reading(self) -> None:
         self._reading = True
-        self._loop.call_soon(self.peer.deliver_due)
+        self.peer.deliver_soon()
 
     def close(self) -> None:
         if not self._closed:
@@ -333,6 +380,8 @@ class _End:
     def finish(self, error: Exception | None) -> None:
         """Closed, and the owner hears of it in the next turn."""
         self._closed = True
-        self._loop.call_soon(self.events.disconnected, error)
+        if self._opened:
+            context = self._network.context_of(self.host)
+            self._loop.call_soon(self.events.disconnected, error, context=context)
         if not self._link:
             self._network.forget_end(self._number)

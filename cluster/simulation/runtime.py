@@ -1,11 +1,13 @@
 """The runtime of one simulated node, or of all of them.
 
 Every node of a simulation shares the loop and so the true time; each may have its own skew of
-the wall clock and its own stream of chance, drawn from the seed and the node's name.
+the wall clock, a monotonic clock that began elsewhere and runs a little faster or slower, and
+its own stream of chance, drawn from the seed and the node's name.
 
+With a host, what the node starts belongs to that host, which may be paused or die. Without one
 `stop` is a crash: every task the node started is cancelled without a word to the others. Code
-in `finally` blocks still runs, as it does not in a real crash, so whatever must not survive
-(unsynced writes, sockets) is dropped by the simulated disk and network before.
+in `finally` blocks then still runs, as it does not in a real crash, so whatever must not
+survive (unsynced writes, sockets) is dropped by the simulated disk and network before.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import random
 import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple
 
 from cluster.runtime import TaskKeeper, Worker
+from cluster.simulation.host import SimulatedHost
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -47,9 +51,23 @@ class SimulatedWorker:
 class SimulatedRuntime:
     """`cluster.runtime.Runtime` on a simulated loop; use it inside the loop only."""
 
-    def __init__(self, seed: int | str, name: str = "", *, wall_skew_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        seed: int | str,
+        name: str = "",
+        *,
+        wall_skew_s: float = 0.0,
+        clock_start_s: float = 0.0,
+        clock_rate: float = 1.0,
+        host: SimulatedHost | None = None,
+    ) -> None:
         self._random = random.Random(f"{seed}/{name}")
-        self._wall_skew_s = wall_skew_s
+        self.wall_skew_s = wall_skew_s
+        # A blocking call takes up to this long; a slow disk is a node on which it is more.
+        self.blocking_s = BLOCKING_S
+        self._clock_start_s = clock_start_s
+        self._clock_rate = clock_rate
+        self._host = host
         self._tasks = TaskKeeper()
         self._stopped = False
 
@@ -63,10 +81,11 @@ class SimulatedRuntime:
         return self._tasks.failures
 
     def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
+        return self._clock_start_s + self._clock_rate * asyncio.get_running_loop().time()
 
     def now(self) -> datetime:
-        return EPOCH + timedelta(seconds=self.monotonic() + self._wall_skew_s)
+        true_s = asyncio.get_running_loop().time()
+        return EPOCH + timedelta(seconds=true_s + self.wall_skew_s)
 
     def wall_ms(self) -> int:
         return int(self.now().timestamp() * 1000)
@@ -75,29 +94,38 @@ class SimulatedRuntime:
         return uuid.UUID(int=self._random.getrandbits(128), version=4)
 
     def spawn(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        task = self._tasks.start(coroutine, name)
+        if self._host is None:
+            task = self._tasks.start(coroutine, name)
+        else:
+            task = self._host.context.run(self._tasks.start, coroutine, name)
         if self._stopped:
             task.cancel()
         return task
 
     def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts) -> asyncio.Handle:
-        return asyncio.get_running_loop().call_soon(self._unless_stopped, callback, *args)
+        loop = asyncio.get_running_loop()
+        return loop.call_soon(self._unless_stopped, callback, *args, context=self._context)
 
     def call_later(
         self, delay_s: float, callback: Callable[[*Ts], object], *args: *Ts
     ) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()
-        return loop.call_later(delay_s, self._unless_stopped, callback, *args)
+        true_s = delay_s / self._clock_rate
+        return loop.call_later(true_s, self._unless_stopped, callback, *args, context=self._context)
+
+    @property
+    def _context(self) -> Context | None:
+        return None if self._host is None else self._host.context
 
     def _unless_stopped(self, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         if not self._stopped:
             callback(*args)
 
     async def sleep(self, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
+        await asyncio.sleep(delay_s / self._clock_rate)
 
     async def run_blocking(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        await asyncio.sleep(self._random.random() * BLOCKING_S)
+        await asyncio.sleep(self._random.random() * self.blocking_s)
         return function(*args)
 
     def worker(self, name: str) -> Worker:
