@@ -10,9 +10,13 @@ A change travels as two Arrow IPC streams one after the other in the body, eithe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pyarrow as pa
 
+from storage.drafts import encode_with_changes
+from storage.entries import Ingest
 from storage.fragments import FragmentChange, FragmentId, TabletId, Timestamp, TransactionId
 
 
@@ -34,6 +38,24 @@ class Stage(TransactionRequest, frozen=True):
     fragment_id: FragmentId
     truncate: bool
     delete_bytes: int
+    command: int = 0
+
+
+class TakeBack(TransactionRequest, frozen=True):
+    """Forgets the changes of this command and later ones."""
+
+    command: int
+
+
+class Check(TransactionRequest, frozen=True):
+    """Checks unique constraints."""
+
+
+class AskOwnChanges(TransactionRequest, frozen=True):
+    """What earlier commands than this did to these fragments; the answer's body has it."""
+
+    fragment_ids: tuple[FragmentId, ...]
+    command: int
 
 
 class Write(TransactionRequest, frozen=True):
@@ -117,3 +139,8 @@ def _from_ipc(data: memoryview) -> pa.RecordBatch | None:
         return None
     with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
         return reader.read_next_batch()
+
+
+def encode_own_changes(transaction_id: TransactionId, changes: Sequence[FragmentChange]) -> bytes:
+    """Changes as the bytes of an `Ingest` entry, which say how they are cut."""
+    return encode_with_changes(lambda headers: Ingest(transaction_id, 0, 0, headers), changes)

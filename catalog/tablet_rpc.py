@@ -6,6 +6,8 @@
 Which requests may be sent again after an answer was lost:
 
     lock                    yes, while the transaction holds nothing else there
+    take_back, check,       yes
+      ask_own_changes
     stage, prepare,         no: the error goes up, the coordinator aborts, nothing was decided
       mark_home
     write, decide           no, but the tablet is asked how the transaction ended (rule C5);
@@ -70,6 +72,8 @@ class TabletServer:
         self._timestamps = catalog.timestamps
         handlers: list[tuple[type[Request], Handler]] = [
             (requests.Lock, self.lock),
+            (requests.TakeBack, self.take_back),
+            (requests.Check, self.check),
             (requests.Write, self.write),
             (requests.Prepare, self.prepare),
             (requests.MarkHome, self.mark_home),
@@ -82,6 +86,9 @@ class TabletServer:
         for request_type, handler in handlers:
             rpc.handle(method_name(request_type), request_type, _served(handler))
         rpc.handle(method_name(requests.Stage), requests.Stage, self._serve_stage)
+        rpc.handle(
+            method_name(requests.AskOwnChanges), requests.AskOwnChanges, self._serve_own_changes
+        )
 
     async def lock(self, request: requests.Lock, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
@@ -97,8 +104,32 @@ class TabletServer:
     async def stage(self, request: requests.Stage, change: FragmentChange) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
-        await tablet.stage(request.transaction_id, change)
+        await tablet.stage(request.transaction_id, change, request.command)
         return self._done(request)
+
+    async def take_back(self, request: requests.TakeBack, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        self._check_term(request)
+        await tablet.take_back(request.transaction_id, request.command)
+        return self._done(request)
+
+    async def check(self, request: requests.Check, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        self._check_term(request)
+        await tablet.check(request.transaction_id)
+        return self._done(request)
+
+    async def _serve_own_changes(
+        self, context: CallContext, request: requests.AskOwnChanges, body: bytes | memoryview
+    ) -> tuple[Done, bytes]:
+        return await self.own_changes(request)
+
+    async def own_changes(self, request: requests.AskOwnChanges) -> tuple[Done, bytes]:
+        tablet = self._storage.tablet(request.tablet_id)
+        changes = await tablet.own_changes(
+            request.transaction_id, request.fragment_ids, request.command
+        )
+        return self._done(request), requests.encode_own_changes(request.transaction_id, changes)
 
     async def write(self, request: requests.Write, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
@@ -223,8 +254,9 @@ class TabletClient:
         transaction_id: TransactionId,
         change: FragmentChange,
         deadline_s: float = DEADLINE_S,
+        command: int = 0,
     ) -> None:
-        """Adds a change to the transaction, behind those staged before."""
+        """Adds a change of a command to the transaction, behind those staged before."""
         request = requests.Stage(
             tablet_id,
             transaction_id,
@@ -232,12 +264,32 @@ class TabletClient:
             change.fragment_id,
             change.truncate,
             0,
+            command,
         )
 
         async def here(_: requests.Stage, deadline_s: float) -> Done:
             return await self._server.stage(request, change)
 
         self._begun(request, await self._ask(request, Done, here, deadline_s, change=change))
+
+    async def take_back(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        command: int,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """Forgets the transaction's changes of this command and later ones."""
+        term = self._term(transaction_id, tablet_id)
+        request = requests.TakeBack(tablet_id, transaction_id, term, command)
+        await self._ask(request, Done, self._server.take_back, deadline_s, again=True)
+
+    async def check(
+        self, tablet_id: int, transaction_id: TransactionId, deadline_s: float = DEADLINE_S
+    ) -> None:
+        """Checks unique constraints over what the transaction has changed so far."""
+        request = requests.Check(tablet_id, transaction_id, self._term(transaction_id, tablet_id))
+        await self._ask(request, Done, self._server.check, deadline_s, again=True)
 
     async def write(
         self,
@@ -365,6 +417,29 @@ class TabletClient:
         done = await self._ask(request, Done, self._server.read_index, deadline_s, again=True)
         return done.value
 
+    async def ask_own_changes(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        fragment_ids: Sequence[int],
+        command: int,
+    ) -> bytes:
+        """The transaction's own changes, from the leader, for a replica that reads for it."""
+        request = requests.AskOwnChanges(tablet_id, transaction_id, 0, tuple(fragment_ids), command)
+        found = b""
+
+        async def here(_: requests.AskOwnChanges, deadline_s: float) -> Done:
+            nonlocal found
+            done, found = await self._server.own_changes(request)
+            return done
+
+        def take(body: bytes | memoryview) -> None:
+            nonlocal found
+            found = bytes(body)
+
+        await self._ask(request, Done, here, DEADLINE_S, again=True, take_body=take)
+        return found
+
     async def ask_home(
         self, tablet_id: int, transaction_id: TransactionId
     ) -> TransactionOutcome | None:
@@ -393,6 +468,7 @@ class TabletClient:
         *,
         again: bool = False,
         change: FragmentChange | None = None,
+        take_body: Callable[[bytes | memoryview], None] | None = None,
     ) -> R:
         """Sends the request to the leader, and `again` also after a lost answer."""
         ends_s = self._runtime.monotonic() + deadline_s
@@ -403,7 +479,9 @@ class TabletClient:
             left_s = max(ends_s - self._runtime.monotonic(), 0.001)
             node_id = self._candidate(tablet_id, attempt)
             try:
-                reply = await self._send(node_id, request, reply_type, here, left_s, change)
+                reply = await self._send(
+                    node_id, request, reply_type, here, left_s, change, take_body
+                )
             except CannotConnectNow as error:
                 self._leaders.pop(tablet_id, None)
                 now_s = self._runtime.monotonic()
@@ -440,6 +518,7 @@ class TabletClient:
         here: Handler,
         deadline_s: float,
         change: FragmentChange | None,
+        take_body: Callable[[bytes | memoryview], None] | None,
     ) -> R:
         if node_id == self._node_id:
             reply = await here(request, deadline_s)
@@ -462,6 +541,8 @@ class TabletClient:
             )
         except CannotConnectNow as error:
             raise _naming(node_id, address, error) from error
+        if take_body is not None:
+            take_body(answer.body)
         return answer.header
 
     def _term(self, transaction_id: TransactionId, tablet_id: int) -> int:

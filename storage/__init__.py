@@ -21,6 +21,7 @@ In the order control flows through them, from the node to the bytes:
     columnar        a tablet's DuckDB file
     columnar_apply  many transactions' changes in a few statements
     transfer        a store as bytes and back
+    own_changes     what a transaction's statements see of its uncommitted changes
     snapshot        reading stores at one timestamp
     duckdb_node     the node's one DuckDB instance
     tasks           work that runs to its end; deadlines

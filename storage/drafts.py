@@ -1,7 +1,10 @@
 """What a transaction changes on a tablet before the log has it, and how it is cut into entries.
 
 Changes wait in the draft until they fill a chunk; what is left goes into the entry that
-commits or prepares the transaction. Here is also the boundary where batches from above get
+commits or prepares the transaction. Each change belongs to a *command*, a statement of the
+transaction, by number: a statement sees those of earlier commands only, and going back to a
+savepoint takes those from some command on away. What was logged by then stays in the log and is
+named by a `Cut` in the last entry. Here is also the boundary where batches from above get
 exactly their fragment's columns and types and are checked to the last byte: what DuckDB refused
 when it is applied, after it was logged, would make the tablet unreadable for ever.
 """
@@ -22,13 +25,32 @@ from cluster.errors import (
     InvalidTextRepresentation,
 )
 from storage.columnar_apply import registered
-from storage.entries import CHUNK_BYTES, ChangeHeader, TabletEntry, encode_changes, encode_entry
+from storage.entries import (
+    CHUNK_BYTES,
+    ChangeHeader,
+    Cut,
+    TabletEntry,
+    encode_changes,
+    encode_entry,
+)
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema
 from storage.types import Kind
 
 JSON_KINDS = frozenset({Kind.JSON, Kind.JSONB})
 
 MakeEntry = Callable[[tuple[ChangeHeader, ...]], TabletEntry]
+
+# A chunk that no transaction comes to: up to the end.
+LAST_CHUNK = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a command's first change stands: in which chunk, at which place in it."""
+
+    command: int
+    chunk: int
+    change: int
 
 
 @dataclass(slots=True)
@@ -37,7 +59,8 @@ class Draft:
 
     `chunks` counts those given to the log, `in_flight` are the ones it has not answered,
     `error` the first that failed: the transaction can only be aborted then. `inserts_into`
-    names the fragments that ever got rows.
+    names the fragments that got rows, each with the first command that gave it some.
+    `unchecked` says that rows came since unique constraints were checked last.
     """
 
     changes: list[FragmentChange] = field(default_factory=list)
@@ -45,14 +68,52 @@ class Draft:
     chunks: int = 0
     in_flight: list[asyncio.Task[None]] = field(default_factory=list)
     error: DqeError | None = None
-    inserts_into: dict[FragmentId, None] = field(default_factory=dict)
+    inserts_into: dict[FragmentId, int] = field(default_factory=dict)
+    unchecked: bool = False
+    cuts: list[Cut] = field(default_factory=list)
+    _starts: list[_Start] = field(default_factory=list)
 
-    def add(self, change: FragmentChange) -> None:
-        """Keeps the change behind all earlier ones."""
+    def add(self, change: FragmentChange, command: int = 0) -> None:
+        """Keeps the change behind all earlier ones; commands come in ascending order."""
+        if not self._starts or self._starts[-1].command != command:
+            assert not self._starts or self._starts[-1].command < command
+            self._starts.append(_Start(command, self.chunks, len(self.changes)))
         self.changes.append(change)
         self.size_bytes += change.size_bytes
         if change.insert_rows is not None and change.insert_rows.num_rows:
-            self.inserts_into[change.fragment_id] = None
+            self.inserts_into.setdefault(change.fragment_id, command)
+            self.unchecked = True
+
+    @property
+    def every_cut(self) -> tuple[Cut, ...]:
+        """For the last entry."""
+        return tuple(self.cuts)
+
+    def cuts_before(self, command: int) -> tuple[Cut, ...]:
+        """What to leave out of all changes to have those that count, of earlier commands."""
+        start = self._start_of(command)
+        if start is None:
+            return tuple(self.cuts)
+        return (*self.cuts, Cut(start.chunk, start.change, LAST_CHUNK))
+
+    def take_back(self, command: int) -> None:
+        """Forgets the changes of this command and later ones."""
+        start = self._start_of(command)
+        if start is None:
+            return
+        kept = 0
+        if start.chunk == self.chunks:
+            kept = start.change
+        else:
+            self.cuts.append(Cut(start.chunk, start.change, self.chunks - 1))
+        del self.changes[kept:]
+        self.size_bytes = sum(change.size_bytes for change in self.changes)
+        self._starts = [s for s in self._starts if s.command < command]
+        self.inserts_into = {f: c for f, c in self.inserts_into.items() if c < command}
+
+    def _start_of(self, command: int) -> _Start | None:
+        """Where the changes of this command and later ones begin."""
+        return next((start for start in self._starts if start.command >= command), None)
 
     def take(self) -> list[FragmentChange]:
         """The changes; the draft has none then."""

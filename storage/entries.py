@@ -44,6 +44,21 @@ class ChangeHeader(msgspec.Struct, frozen=True, array_like=True):
     insert_bytes: int
 
 
+class Cut(msgspec.Struct, frozen=True, array_like=True):
+    """Changes taken back (ROLLBACK TO SAVEPOINT) after they were logged: those of chunk
+    `first_chunk` from change `first_change` on, and all up to chunk `last_chunk`."""
+
+    first_chunk: int
+    first_change: int
+    last_chunk: int
+
+    def keeps(self, chunk: int, change: int) -> bool:
+        """Whether the change of that chunk still counts."""
+        if not self.first_chunk <= chunk <= self.last_chunk:
+            return True
+        return chunk == self.first_chunk and change < self.first_change
+
+
 class Ingest(msgspec.Struct, frozen=True, tag="ingest"):
     """A chunk of a transaction's changes, invisible until its outcome.
 
@@ -64,6 +79,7 @@ class Write(msgspec.Struct, frozen=True, tag="write"):
     commit_ts: Timestamp
     chunks: int
     changes: tuple[ChangeHeader, ...]
+    cuts: tuple[Cut, ...] = ()
 
 
 class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
@@ -76,6 +92,7 @@ class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
     exclusive: bool
     chunks: int
     changes: tuple[ChangeHeader, ...]
+    cuts: tuple[Cut, ...] = ()
 
 
 class Decision(msgspec.Struct, frozen=True, tag="decision"):
@@ -87,6 +104,7 @@ class Decision(msgspec.Struct, frozen=True, tag="decision"):
     participants: tuple[TabletId, ...]
     chunks: int
     changes: tuple[ChangeHeader, ...]
+    cuts: tuple[Cut, ...] = ()
 
 
 class Commit(msgspec.Struct, frozen=True, tag="commit"):
@@ -184,15 +202,17 @@ def decode_changes(
     headers: Sequence[ChangeHeader],
     bodies: Sequence[pa.Buffer],
     schema_of: Callable[[FragmentId], FragmentSchema | None],
+    keeps: Callable[[int], bool] = lambda _: True,
 ) -> list[FragmentChange]:
-    """The changes again, without those of fragments that are gone."""
+    """The changes again, without those of fragments that are gone; of the others those whose
+    places `keeps` accepts."""
     remaining = iter(bodies)
     changes = []
-    for header in headers:
+    for place, header in enumerate(headers):
         deletes = next(remaining) if header.delete_bytes else None
         inserts = next(remaining) if header.insert_bytes else None
         schema = schema_of(header.fragment_id)
-        if schema is None:
+        if schema is None or not keeps(place):
             continue
         changes.append(
             FragmentChange(

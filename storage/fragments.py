@@ -99,6 +99,16 @@ class FragmentChange:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnChanges:
+    """Whose uncommitted changes a read sees: those of a transaction's commands before
+    `command`, on the tablets it has written."""
+
+    transaction_id: TransactionId
+    command: int
+    tablets: tuple[TabletId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FragmentSize:
     """What a fragment occupies: current rows, rows of its history, bytes on disk of both."""
 

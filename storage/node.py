@@ -337,7 +337,12 @@ class NodeStorage:
         cursor, views = await self._runtime.run_blocking(open_views, self.duckdb, tables, timestamp)
         own_rows = {}
         if changes:
-            own_rows = await self._runtime.run_blocking(register_changes, cursor, tables, changes)
+            try:
+                register = partial(register_changes, cursor, tables, changes)
+                own_rows = await self._runtime.run_blocking(register)
+            except BaseException:
+                cursor.close()
+                raise
         snapshot = StoreSnapshot(cursor, views, timestamp, self._forget_snapshot, own_rows)
         self._snapshots[snapshot] = self._runtime.monotonic()
         return snapshot

@@ -38,10 +38,13 @@ from storage.entries import (
     Alter,
     ChangeEntry,
     Confirm,
+    Cut,
+    Decision,
     Horizon,
     Ingest,
     Prepare,
     TabletEntry,
+    Write,
     decode_changes,
     decode_entry,
 )
@@ -269,13 +272,19 @@ class TabletReplica:
     ) -> CommitOperation:
         return CommitOperation(commit_ts, self._load_changes(entries))
 
-    def _load_changes(self, entries: Sequence[StagedEntry]) -> list[FragmentChange]:
-        """The changes in staged entries, in order; blocks on the disk. Runs on any thread."""
+    def _load_changes(
+        self, entries: Sequence[StagedEntry], cuts: Sequence[Cut] = ()
+    ) -> list[FragmentChange]:
+        """The changes in staged entries, in order, without what the cuts or those in the last
+        entry leave out; blocks on the disk. Runs on any thread."""
+        decoded = [decode_entry(buffer) for buffer in self._staging.load(entries)]
+        if decoded and isinstance(last := decoded[-1][0], Write | Prepare | Decision):
+            cuts = [*cuts, *last.cuts]
         changes: list[FragmentChange] = []
-        for buffer in self._staging.load(entries):
-            entry, bodies = decode_entry(buffer)
+        for staged, (entry, bodies) in zip(entries, decoded, strict=True):
             assert isinstance(entry, ChangeEntry)
-            changes += decode_changes(entry.changes, bodies, self._schemas.get)
+            keeps = partial(_kept, cuts, staged.sequence)
+            changes += decode_changes(entry.changes, bodies, self._schemas.get, keeps)
         return changes
 
     def _grant(self, transaction_id: TransactionId, *, granted: bool) -> None:
@@ -398,6 +407,10 @@ class TabletReplica:
             ),
             min(in_log, default=None),
         )
+
+
+def _kept(cuts: Sequence[Cut], chunk: int, change: int) -> bool:
+    return all(cut.keeps(chunk, change) for cut in cuts)
 
 
 def _durable_index(image: ReplicaImage, index: int) -> int:

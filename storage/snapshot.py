@@ -26,7 +26,9 @@ from cluster.errors import ObjectNotInPrerequisiteState, SnapshotTooOld
 from storage.columnar import decode_recency
 from storage.columnar_apply import BEGIN, END, FragmentTables
 from storage.duckdb_node import DuckDbNode, quote_name
-from storage.fragments import FragmentId, TabletId, Timestamp
+from storage.fragments import FragmentChange, FragmentId, FragmentSchema, TabletId, Timestamp
+from storage.own_changes import OwnRows, net_changes
+from storage.types import duckdb_type
 
 Read = tuple[TabletId, FragmentId]
 
@@ -40,8 +42,15 @@ class FragmentView:
     max_commit_ts: Timestamp
 
 
-def relation_sql(view: FragmentView, columns: Sequence[str], timestamp: Timestamp) -> str:
-    """A parenthesised SELECT of these store columns as they were at the timestamp."""
+def relation_sql(
+    view: FragmentView, columns: Sequence[str], timestamp: Timestamp, own: OwnRows | None = None
+) -> str:
+    """A parenthesised SELECT of these store columns as they were at the timestamp.
+
+    With `own`, registered on the cursor by `register_changes`, as the transaction sees them.
+    """
+    if own is not None:
+        return _own_relation_sql(view, columns, timestamp, own)
     selected = ", ".join(quote_name(column) for column in columns) or "1 AS one"
     current = f"SELECT {selected} FROM {view.tables.current}"
     if view.max_commit_ts <= timestamp:
@@ -51,6 +60,60 @@ def relation_sql(view: FragmentView, columns: Sequence[str], timestamp: Timestam
         f"({current} WHERE {BEGIN} <= {timestamp}"
         f" UNION ALL {history} WHERE {BEGIN} <= {timestamp} AND {timestamp} < {END})"
     )
+
+
+def _own_relation_sql(
+    view: FragmentView, columns: Sequence[str], timestamp: Timestamp, own: OwnRows
+) -> str:
+    schema = own.schema
+    types = {column.name: duckdb_type(column.type) for column in schema.columns}
+    selected = ", ".join(quote_name(column) for column in columns) or "1 AS one"
+    parts = []
+    if not own.truncated:
+        stored = list(dict.fromkeys([*columns, *schema.key]))
+        base = f"{relation_sql(view, stored, timestamp)} AS stored"
+        if own.deleted_keys is not None:
+            keys = " AND ".join(
+                f"stored.{name} = CAST(gone.{name} AS {types[key]})"
+                for key, name in ((key, quote_name(key)) for key in schema.key)
+            )
+            base += f" ANTI JOIN {quote_name(_own_name(schema, 'gone'))} AS gone ON {keys}"
+        parts.append(f"SELECT {selected} FROM {base}")
+    if own.rows is not None:
+        cast = ", ".join(
+            f"CAST({n} AS {types[c]}) AS {n}" for c in columns for n in [quote_name(c)]
+        )
+        parts.append(f"SELECT {cast or '1 AS one'} FROM {quote_name(_own_name(schema, 'rows'))}")
+    if not parts:
+        parts.append(f"SELECT {selected} FROM {view.tables.current} WHERE false")
+    return f"({' UNION ALL '.join(parts)})"
+
+
+def _own_name(schema: FragmentSchema, what: str) -> str:
+    return f"@own:{schema.fragment_id}:{what}"
+
+
+def register_changes(
+    cursor: duckdb.DuckDBPyConnection,
+    reads: Mapping[Read, FragmentTables],
+    changes: Mapping[TabletId, Sequence[FragmentChange]],
+) -> dict[Read, OwnRows]:
+    """Makes a transaction's own changes known to the cursor that reads for it. Blocks."""
+    found = {}
+    for read, tables in reads.items():
+        tablet_id, fragment_id = read
+        own = net_changes(
+            cursor,
+            tables.schema,
+            [c for c in changes.get(tablet_id, ()) if c.fragment_id == fragment_id],
+        )
+        if own is None:
+            continue
+        for what, table in (("gone", own.deleted_keys), ("rows", own.rows)):
+            if table is not None:
+                cursor.register(_own_name(own.schema, what), table)
+        found[read] = own
+    return found
 
 
 class StoreSnapshot:
@@ -66,10 +129,12 @@ class StoreSnapshot:
         views: Mapping[Read, FragmentView],
         timestamp: Timestamp,
         on_close: Callable[[StoreSnapshot], None] | None = None,
+        own: Mapping[Read, OwnRows] | None = None,
     ) -> None:
         self._cursor = cursor
         self._views = views
         self._on_close = on_close
+        self._own = own or {}
         self._expired = False
         self._closed = False
         self.timestamp = timestamp
@@ -84,7 +149,8 @@ class StoreSnapshot:
         self, tablet_id: TabletId, fragment_id: FragmentId, columns: Sequence[str]
     ) -> str:
         """SQL text of a parenthesised SELECT giving these store columns at the timestamp."""
-        return relation_sql(self._views[tablet_id, fragment_id], columns, self.timestamp)
+        read = tablet_id, fragment_id
+        return relation_sql(self._views[read], columns, self.timestamp, self._own.get(read))
 
     def applied_index(self, tablet_id: TabletId, fragment_id: FragmentId) -> int:
         """The log index that the rows read here reflect."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from storage.fragments import TabletId, Timestamp, TransactionId
+from storage.fragments import FragmentId, TabletId, Timestamp, TransactionId
 from storage.participant import Outcome
 
 
@@ -58,4 +58,14 @@ class Peers(Protocol):
         self, tablet_id: TabletId, timestamp: Timestamp, deadline_s: float
     ) -> int:
         """`Tablet.read_index` at the tablet's leader."""
+        ...
+
+    async def ask_own_changes(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        fragment_ids: Sequence[FragmentId],
+        command: int,
+    ) -> bytes:
+        """`Tablet.own_changes` at the tablet's leader, as an `Ingest` entry."""
         ...

@@ -56,12 +56,15 @@ from storage.entries import (
     Prepare,
     TabletEntry,
     Write,
+    decode_changes,
+    decode_entry,
     encode_entry,
 )
 from storage.fragments import (
     FragmentChange,
     FragmentId,
     FragmentSchema,
+    OwnChanges,
     TabletId,
     Timestamp,
     TransactionId,
@@ -225,8 +228,10 @@ class Tablet(TabletReplica):
         if not granted:
             raise lost_transaction("it ended while it waited for a lock")
 
-    async def stage(self, transaction_id: TransactionId, change: FragmentChange) -> None:
-        """Adds a change to the transaction; invisible until its outcome.
+    async def stage(
+        self, transaction_id: TransactionId, change: FragmentChange, command: int = 0
+    ) -> None:
+        """Adds a change of a command to the transaction; others see it after its outcome.
 
         Changes apply in the order in which they are staged. Returns when the change is kept,
         in memory or on its way into the log; an error of the log comes with a later call.
@@ -246,9 +251,50 @@ class Tablet(TabletReplica):
             for piece in pieces(change):
                 if draft.size_bytes and draft.size_bytes + piece.size_bytes > CHUNK_BYTES:
                     await self._log_chunk(transaction_id, draft)
-                draft.add(piece)
+                draft.add(piece, command)
             if draft.error is not None:
                 raise draft.error
+
+    async def take_back(self, transaction_id: TransactionId, command: int) -> None:
+        """Forgets the transaction's changes of this command and later ones."""
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            draft = self._drafts.get(transaction_id)
+            if draft is not None:
+                draft.take_back(command)
+
+    async def check(self, transaction_id: TransactionId) -> None:
+        """Checks the transaction's rows against unique constraints, under the lock that keeps
+        what was found so until its outcome. The transaction goes on after a violation."""
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            draft = self._drafts.setdefault(transaction_id, Draft())
+            await self._logged(draft)
+            await self._check_unique(transaction_id, draft)
+
+    async def own_changes(
+        self, transaction_id: TransactionId, fragment_ids: Sequence[FragmentId], command: int
+    ) -> list[FragmentChange]:
+        """What the transaction's earlier commands did to these fragments (rule R5)."""
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            draft = self._drafts.get(transaction_id)
+            if draft is None:
+                return []
+            await self._logged(draft)
+            cuts = draft.cuts_before(command)
+            chunks = self._participant.transactions[transaction_id].chunks
+            changes = [
+                change
+                for place, change in enumerate(draft.changes)
+                if all(cut.keeps(draft.chunks, place) for cut in cuts)
+            ]
+            if chunks:
+                chunks = sorted(chunks, key=lambda entry: entry.sequence)
+                logged = await self._runtime.run_blocking(self._load_changes, chunks, cuts)
+                changes = [*logged, *changes]
+        wanted = frozenset(fragment_ids)
+        return [change for change in changes if change.fragment_id in wanted]
 
     def _check_json(self, rows: pa.RecordBatch, schema: FragmentSchema) -> None:
         with self._applier.store.cursor() as cursor:
@@ -315,7 +361,7 @@ class Tablet(TabletReplica):
             commit_ts = await draw_timestamp()
 
         def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
-            return Write(transaction_id, term, commit_ts, draft.chunks, headers)
+            return Write(transaction_id, term, commit_ts, draft.chunks, headers, draft.every_cut)
 
         return _committed(await self._propose_last(transaction_id, make, draft))
 
@@ -346,7 +392,14 @@ class Tablet(TabletReplica):
 
         def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
             return Prepare(
-                transaction_id, term, floor, home_tablet, exclusive, draft.chunks, headers
+                transaction_id,
+                term,
+                floor,
+                home_tablet,
+                exclusive,
+                draft.chunks,
+                headers,
+                draft.every_cut,
             )
 
         result = await self._propose_last(transaction_id, make, draft)
@@ -387,7 +440,15 @@ class Tablet(TabletReplica):
         draft: Draft,
     ) -> Timestamp:
         def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
-            return Decision(transaction_id, term, commit_ts, participants, draft.chunks, headers)
+            return Decision(
+                transaction_id,
+                term,
+                commit_ts,
+                participants,
+                draft.chunks,
+                headers,
+                draft.every_cut,
+            )
 
         return _committed(await self._propose_last(transaction_id, make, draft))
 
@@ -474,6 +535,19 @@ class Tablet(TabletReplica):
                 index = await self._peers().ask_read_index(self.tablet_id, timestamp, deadline_s)
                 await self.wait_applied(index, deadline_s)
             return await self._bring_up(fragment_ids, timestamp)
+
+    async def read_own(
+        self, own: OwnChanges, fragment_ids: Sequence[FragmentId]
+    ) -> list[FragmentChange]:
+        """`own_changes` from wherever the tablet is led."""
+        if self.is_leader:
+            return await self.own_changes(own.transaction_id, fragment_ids, own.command)
+        data = await self._peers().ask_own_changes(
+            self.tablet_id, own.transaction_id, fragment_ids, own.command
+        )
+        entry, bodies = decode_entry(data)
+        assert isinstance(entry, Ingest)
+        return decode_changes(entry.changes, bodies, self._schemas.get)
 
     async def read_index(self, timestamp: Timestamp, deadline_s: float = DEADLINE_S) -> int:
         """The log index that holds every commit at or below the timestamp. Leader only."""
@@ -564,24 +638,33 @@ class Tablet(TabletReplica):
 
     async def _validate(self, transaction_id: TransactionId) -> Draft:
         draft = self._drafts.setdefault(transaction_id, Draft())
-        while draft.in_flight:
-            await draft.in_flight.pop(0)
-        if draft.error is not None:
-            raise draft.error
-        checked = [f for f in draft.inserts_into if self._unique.checks(f)]
-        if checked:
-            await self._lock(transaction_id, LockMode.EXCLUSIVE, DEADLINE_S)
-            self._refuse_gone(draft)
-            chunks = self._participant.transactions[transaction_id].chunks
-            try:
-                await self._unique.check(chunks, draft.changes, checked)
-            except Exception:
-                self._refuse_gone(draft)
-                raise
+        await self._logged(draft)
+        await self._check_unique(transaction_id, draft)
         self._refuse_gone(draft)
         # Other calls may have run meanwhile.
         self._participant.known(transaction_id, self._runtime.monotonic())
         return draft
+
+    async def _logged(self, draft: Draft) -> None:
+        """Returns when no chunk of the draft is on its way; raises what went wrong with one."""
+        while draft.in_flight:
+            await draft.in_flight.pop(0)
+        if draft.error is not None:
+            raise draft.error
+
+    async def _check_unique(self, transaction_id: TransactionId, draft: Draft) -> None:
+        checked = [f for f in draft.inserts_into if self._unique.checks(f)]
+        if not checked or not draft.unchecked:
+            return
+        await self._lock(transaction_id, LockMode.EXCLUSIVE, DEADLINE_S)
+        self._refuse_gone(draft)
+        chunks = self._participant.transactions[transaction_id].chunks
+        try:
+            await self._unique.check(chunks, draft.changes, checked, draft.cuts)
+        except Exception:
+            self._refuse_gone(draft)
+            raise
+        draft.unchecked = False
 
     def _refuse_gone(self, draft: Draft) -> None:
         """Raises when a table was cut anew or dropped, which waits for nobody, meanwhile."""

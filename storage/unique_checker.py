@@ -12,6 +12,7 @@ from functools import partial
 from cluster.errors import UniqueViolation
 from cluster.runtime import Runtime
 from storage.applier import StoreApplier
+from storage.entries import Cut
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema
 from storage.key_overlay import KeyOverlay
 from storage.staging import StagedEntry
@@ -33,7 +34,7 @@ class UniqueChecker:
         runtime: Runtime,
         applier: StoreApplier,
         schemas: Callable[[], Mapping[FragmentId, FragmentSchema]],
-        load: Callable[[Sequence[StagedEntry]], list[FragmentChange]],
+        load: Callable[[Sequence[StagedEntry], Sequence[Cut]], list[FragmentChange]],
     ) -> None:
         self._runtime = runtime
         self._applier = applier
@@ -60,7 +61,7 @@ class UniqueChecker:
         if len(entries) > 1 or entries[0].length > LOOKED_INTO_BYTES:
             self._overlay.skip(index, touched)
             return
-        for change in self._load(entries):
+        for change in self._load(entries, ()):
             if self.checks(change.fragment_id):
                 self._overlay.note(index, self._schemas()[change.fragment_id], change)
 
@@ -69,14 +70,17 @@ class UniqueChecker:
         chunks: Sequence[StagedEntry],
         changes: Sequence[FragmentChange],
         fragment_ids: Sequence[FragmentId],
+        cuts: Sequence[Cut] = (),
     ) -> None:
         """Raises UniqueViolation if the transaction's rows of these fragments conflict.
 
-        `chunks` are its changes in the log, `changes` those behind them.
+        `chunks` are its changes in the log, without the `cuts`, `changes` those behind them.
         """
         left = None if chunks else self._check_queued(changes, fragment_ids)
         if left is None:
-            find = partial(self._find_violation, list(chunks), list(changes), fragment_ids)
+            find = partial(
+                self._find_violation, list(chunks), list(cuts), list(changes), fragment_ids
+            )
             violation = await self._applier.run(find)
         else:
             violation = await self._runtime.run_blocking(self._find_present, left) if left else None
@@ -112,11 +116,12 @@ class UniqueChecker:
     def _find_violation(
         self,
         chunks: Sequence[StagedEntry],
+        cuts: Sequence[Cut],
         last: Sequence[FragmentChange],
         fragment_ids: Sequence[FragmentId],
     ) -> UniqueViolation | None:
         ordered = sorted(chunks, key=lambda entry: entry.sequence)
-        changes = [*self._load(ordered), *last]
+        changes = [*self._load(ordered, cuts), *last]
         store = self._applier.store
         with store.cursor() as cursor:
             for fragment_id in fragment_ids:

@@ -18,10 +18,11 @@ import duckdb
 import pyarrow as pa
 
 from cluster.errors import UniqueViolation
-from storage.columnar_apply import FragmentTables, Segment, Step, registered
+from storage.columnar_apply import FragmentTables, registered
 from storage.duckdb_node import quote_name
 from storage.fragments import FragmentChange, FragmentSchema
 from storage.key_overlay import Key, KeyOverlay, batch_keys, is_exact, is_small
+from storage.own_changes import last_segment
 from storage.types import Kind, SqlType
 
 # More keys than this make the filter slower than another statement.
@@ -32,7 +33,7 @@ def find_violation(
     cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, changes: Sequence[FragmentChange]
 ) -> UniqueViolation | None:
     """The first conflict that these changes of one transaction would make, or None."""
-    segment, truncated = _last_segment(changes)
+    segment, truncated = last_segment(changes)
     if not segment.inserts.batches:
         return None
     schema = tables.schema
@@ -151,15 +152,6 @@ def unique_violation(
         table=schema.table_name,
         constraint=constraint,
     )
-
-
-def _last_segment(changes: Sequence[FragmentChange]) -> tuple[Segment, bool]:
-    segment, truncated = Segment(), False
-    for position, change in enumerate(changes):
-        if change.truncate:
-            segment, truncated = Segment(), True
-        segment.add(Step(0, False, change.delete_keys, change.insert_rows), position)
-    return segment, truncated
 
 
 def _no_keys(schema: FragmentSchema) -> pa.Table:

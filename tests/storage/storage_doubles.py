@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,8 +16,11 @@ from cluster.runtime import ProductionRuntime, Runtime
 from storage import types
 from storage.columnar import ColumnarStore
 from storage.duckdb_node import DuckDbLimits, DuckDbNode
+from storage.drafts import encode_with_changes
+from storage.entries import Ingest
 from storage.fragments import (
     FragmentChange,
+    FragmentId,
     FragmentSchema,
     StoreColumn,
     TabletId,
@@ -148,6 +151,16 @@ class LocalPeers:
         self, tablet_id: TabletId, timestamp: Timestamp, deadline_s: float
     ) -> int:
         return await self._find(tablet_id).read_index(timestamp, deadline_s)
+
+    async def ask_own_changes(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        fragment_ids: Sequence[FragmentId],
+        command: int,
+    ) -> bytes:
+        changes = await self._find(tablet_id).own_changes(transaction_id, fragment_ids, command)
+        return encode_with_changes(lambda headers: Ingest(transaction_id, 0, 0, headers), changes)
 
 
 class SkippingRuntime(ProductionRuntime):
