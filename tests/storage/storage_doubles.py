@@ -15,8 +15,8 @@ from cluster.raft.log import Entry, EntryKind
 from cluster.runtime import ProductionRuntime, Runtime
 from storage import types
 from storage.columnar import ColumnarStore
-from storage.duckdb_node import DuckDbLimits, DuckDbNode
 from storage.drafts import encode_with_changes
+from storage.duckdb_node import DuckDbLimits, DuckDbNode
 from storage.entries import Ingest
 from storage.fragments import (
     FragmentChange,
