@@ -11,7 +11,8 @@ does if all tables were local. What later steps may rely on, for every query blo
 - Every item of a select list has an alias unique in its block; ORDER BY and GROUP BY hold
   expressions over the block's FROM, or (ORDER BY of a set operation, or where DISTINCT demands
   it) columns of its output by alias; no ordinals.
-- Scalar nodes carry their `SqlType` in `meta["type"]` (`planner.bound.type_of`).
+- Scalar nodes carry their `SqlType` in `meta["type"]` (`planner.bound.type_of`), and those
+  that the user wrote what they were, in `meta["spelling"]`, for EXPLAIN.
 - Session functions (`now()`, `current_user`, `version()`...) and parameters are literals.
 - Volatile calls (`random()`, `gen_random_uuid()`, `nextval`) are marked `meta["volatile"]`.
 """
@@ -65,6 +66,17 @@ class BoundRelation:
 
 
 @dataclass(frozen=True, slots=True)
+class Spelling:
+    """The expression as parsed, that a bound node stands for."""
+
+    written: exp.Expr
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Spelling:
+        """Never changed: copies of a bound tree share it."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
 class BoundQuery:
     """The tree, and what the client is to get from it.
 
@@ -83,3 +95,9 @@ def type_of(node: exp.Expr) -> SqlType:
     """The type the binder gave to a scalar node; ANY when DuckDB must say."""
     found = node.meta.get("type")
     return found if isinstance(found, SqlType) else ANY
+
+
+def spelling_of(node: exp.Expr) -> exp.Expr | None:
+    """What the user wrote for a bound node; None where the binder or the planner made it."""
+    found = node._meta.get("spelling") if node._meta else None
+    return found.written if isinstance(found, Spelling) else None

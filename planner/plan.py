@@ -138,6 +138,10 @@ class HostOperation(StrEnum):
     NUMERIC_DIVIDE = "numeric_divide"  # PostgreSQL's numeric division of two columns
 
 
+# Ends the name of a divisor's column.
+DIVISOR = " divisor"
+
+
 @dataclass(frozen=True, slots=True)
 class ResultColumn:
     """A column of the answer: its name and type for the client, and how it is made.

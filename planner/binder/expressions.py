@@ -25,7 +25,7 @@ from planner.binder.clause import Clause
 from planner.binder.scope import Scope
 from planner.binder.statement import Statement
 from planner.binder.trees import as_call, fold, inner_query, keep_position, quantifier
-from planner.bound import type_of
+from planner.bound import Spelling, type_of
 from planner.functions import Call, resolve
 from planner.semantics import build, comparison, literals, numbers, patterns, records
 from planner.semantics.catalogue import CATALOGUE
@@ -105,6 +105,8 @@ class ExpressionBinder:
                 f"{node.key} expressions are not supported", position=build.error_position(node)
             )
         bound = method(self, node)
+        if not isinstance(node, exp.Paren | exp.Column):
+            bound.meta["spelling"] = Spelling(node)
         return keep_position(node, bound)
 
     def bind_as(self, node: exp.Expr, target: SqlType, how: Coercion) -> exp.Expr:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from planner.algebra_functions import is_aggregate_call
 from planner.binder.blocks import Block
 from planner.binder.query import QueryBinder
-from planner.bound import type_of
-from planner.plan import HostOperation, ResultColumn
+from planner.bound import Spelling, spelling_of, type_of
+from planner.plan import DIVISOR, HostOperation, ResultColumn
 from planner.semantics import build
 from planner.semantics.casts import Casts, padded
 from planner.semantics.numbers import division_operands, is_numeric_division
@@ -29,6 +30,7 @@ def finished(block: Block, casts: Casts) -> tuple[ResultColumn, ...]:
         for alias in _output_aliases(tree, index):
             written = shown(alias.this, casts)
             if written is not alias.this:
+                _keep_spelling(alias.this, written)
                 alias.set("this", written)
             seen = type_of(written)
         columns.append(ResultColumn(output.name, seen, (output.alias,)))
@@ -58,12 +60,22 @@ def shown(node: exp.Expr, casts: Casts) -> exp.Expr:
     return node
 
 
+def _keep_spelling(node: exp.Expr, made: exp.Expr) -> None:
+    """What is made of a node is what the user wrote for it."""
+    spelling = spelling_of(node)
+    # An aggregate of the user's own is also shown where it is computed.
+    kept = spelling_of(made) is not None and is_aggregate_call(made)
+    if spelling is not None and not kept:
+        made.meta["spelling"] = Spelling(spelling)
+
+
 def _division(tree: exp.Query, index: int, name: str, alias: str) -> ResultColumn:
     """Dividend and divisor as columns of their own: the coordinator divides them exactly."""
     node = tree.expressions[index]
     dividend, divisor = division_operands(node.this)
+    _keep_spelling(node.this, dividend)
     taken = {each.alias for each in tree.expressions}
-    divisor_alias = QueryBinder.free_alias(f"{alias} divisor", taken)
+    divisor_alias = QueryBinder.free_alias(alias + DIVISOR, taken)
     node.set("this", dividend)
     node.meta["type"] = type_of(dividend)
     tree.append("expressions", build.aliased(divisor, divisor_alias))

@@ -37,11 +37,11 @@ from planner.algebra import (
     Window,
     walk,
 )
-from planner.algebra_scalars import equality, plain_column, substitute
-from planner.algebra_text import conjunction_text, readable
+from planner.algebra_scalars import equality, substitute
+from planner.algebra_text import conjunction_text, readable, relation_name, seen
 from planner.explain_words import bytes_text
 from planner.optimizer.statistics import Estimator, width_of
-from planner.plan import ExchangeKind, PlanNote
+from planner.plan import DIVISOR, ExchangeKind, PlanNote
 
 Properties = dict[str, str | int | float | list[str]]
 
@@ -149,13 +149,17 @@ class _Noter:
 
     def _project(self, node: Project, stage: int) -> PlanNote:
         inner = self.note(node.child, stage)
-        computed = [i for i in node.items if plain_column(i.scalar) is None]
+        computed = [i for i in node.items if _is_shown(i)]
         if not computed:
             return inner
-        properties: Properties = {
-            "Output": [f"{i.name}: {self._words.scalar(i.scalar)}" for i in computed]
-        }
+        properties: Properties = {"Output": [self._output(i) for i in computed]}
         return PlanNote("Result", stage, {**properties, **self._sizes(node)}, (inner,))
+
+    def _output(self, item: Item) -> str:
+        """What is computed, under the name by which other operators show it."""
+        text = self._words.scalar(item.scalar)
+        name = item.name
+        return text if "~" in name or name.startswith("?column?") else f"{name}: {text}"
 
     def _sizes(self, node: Node) -> Properties:
         rows = self._estimator.profile(node).rows
@@ -212,6 +216,15 @@ class _Noter:
         return properties
 
 
+def _is_shown(item: Item) -> bool:
+    """Whether the user has asked for what is computed: not for a divisor that goes with a
+    dividend, nor for the mark of a row that was found."""
+    node = seen(item.scalar.node)
+    if isinstance(node, exp.Column) or item.name.endswith(DIVISOR):
+        return False
+    return not (isinstance(node, exp.Boolean) and "~" in item.name)
+
+
 def _shown(name: str) -> str:
     return name.split("~")[0]
 
@@ -219,7 +232,7 @@ def _shown(name: str) -> str:
 def _scan_properties(node: TableScan) -> Properties:
     table = node.scan.table
     properties: Properties = {"Relation Name": table.name, "Schema": table.schema}
-    properties["Alias"] = node.scan.alias
+    properties["Alias"] = relation_name(node.scan.alias)
     if node.replicated_on:
         properties["Fragments"] = "replicated, read on the stage's nodes"
     else:
