@@ -17,16 +17,19 @@ The state machine (pure):
     placement           which nodes get a tablet
     changes/            what each command does
     state               commands applied in log order; snapshots
+    repair_plan         which replicas are to be where: repair, drained nodes, new ones;
+                        repair_view is what it looks at, repair_balance evens out
+    repair_members      one group's next step towards that
 
 On a node:
     addresses           where the others are, over restarts
-    liveness            pings
+    liveness            who answers and how each node fares, by gossip
     joining             how an empty node becomes a member
     membership          who votes on the catalog
     service             the local copy, changing it, waiting for it
     oracle              timestamps, sans-IO; oracle_service drives it on the leader
     timestamp_client    how a node asks for them
-    tablets             local tablets kept as the catalog says
+    tablets             local tablets kept as the catalog says; tablet_members their groups
     tablet_requests, tablet_rpc     tablets wherever they are led
 
 What users see of it:

@@ -17,7 +17,7 @@ from catalog.definition import (
     TableDefinition,
     UniqueDefinition,
 )
-from catalog.model import NodeId, NodeState, TableId, TableStatistics
+from catalog.model import NodeId, NodeState, TableId, TableStatistics, TabletId
 from storage.types import SqlType
 
 
@@ -57,6 +57,56 @@ class SetNodeAddresses(Command, frozen=True):
 class SetNodeState(Command, frozen=True):
     node_id: NodeId
     state: NodeState
+
+
+class ForgetNode(Command, frozen=True):
+    """Takes out a node that was decommissioned and holds nothing any more."""
+
+    node_id: NodeId
+
+
+class MoveReplicas(Command, frozen=True):
+    """Where a tablet's replicas are to be, the preferred leader first, the voters before others.
+
+    `before` are its `replicas` as the proposer saw them: if they are others by now, 40001. New
+    ones must be on active nodes that the tablet's placement allows (22023).
+    """
+
+    tablet_id: TabletId
+    before: tuple[NodeId, ...]
+    replicas: tuple[NodeId, ...]
+    voters: int
+
+
+class ConfirmReplicas(Command, frozen=True):
+    """The leader's word: these follow now as they should, and the group has let these go."""
+
+    tablet_id: TabletId
+    joined: tuple[NodeId, ...]
+    left: tuple[NodeId, ...]
+
+
+class RecoverTablet(Command, frozen=True):
+    """The operator's word: go on with one replica, though its group's majority is lost.
+
+    The tablet begins another incarnation on `survivor`; all others are dropped. Commits at or
+    above `loss_timestamp` may be lost.
+    """
+
+    tablet_id: TabletId
+    survivor: NodeId
+    loss_timestamp: int
+
+
+class SetTableReplicas(Command, frozen=True):
+    """How many replicas a table, and all that share its tablets, are to have from now on.
+
+    `by_default`: nobody asked for it.
+    """
+
+    table_id: TableId
+    replicas: int
+    by_default: bool = False
 
 
 class CreateSchema(Command, frozen=True):
@@ -220,6 +270,11 @@ AnyCommand = (
     | AddNode
     | SetNodeAddresses
     | SetNodeState
+    | ForgetNode
+    | MoveReplicas
+    | ConfirmReplicas
+    | RecoverTablet
+    | SetTableReplicas
     | CreateSchema
     | DropSchema
     | CreateTable

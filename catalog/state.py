@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from catalog import commands
-from catalog.changes import columns, nodes, schemas, tables
+from catalog.changes import columns, nodes, replicas, schemas, tables
 from catalog.changes.draft import Draft
 from catalog.codec import Outcome, decode_envelope, outcome_of
 from catalog.commands import CommandResult, Envelope
@@ -138,6 +138,11 @@ _CHANGES: dict[type[commands.Command], Callable[..., int | bool | None]] = {
     commands.AddNode: nodes.add_node,
     commands.SetNodeAddresses: nodes.set_node_addresses,
     commands.SetNodeState: nodes.set_node_state,
+    commands.ForgetNode: replicas.forget_node,
+    commands.MoveReplicas: replicas.move_replicas,
+    commands.ConfirmReplicas: replicas.confirm_replicas,
+    commands.RecoverTablet: replicas.recover_tablet,
+    commands.SetTableReplicas: replicas.set_table_replicas,
     commands.CreateSchema: schemas.create_schema,
     commands.DropSchema: _drop_schema,
     commands.CreateTable: tables.create_table,

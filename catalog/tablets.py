@@ -5,9 +5,9 @@
 
 Opening and dropping is each node's own. What a tablet holds, and who its members are, is its
 leader's: it logs an `alter` when the catalog's epoch of the tablet is above the one last
-logged, and makes one membership change at a time towards the replicas the catalog names. A
-node counts as reconciled with a version when its replicas have *applied* those alters, whoever
-logged them.
+logged, and has its members tended (`tablet_members`), in the background. A node counts as
+reconciled with a version when its replicas have *applied* those alters, whoever logged them;
+replicas on their way in or out are not waited for.
 
 A tablet that the catalog does not name is dropped only if its id is below the catalog's
 `next_id`: ids are never used again, so it was dropped, and is not one from a newer version
@@ -15,8 +15,6 @@ than this (after a restart older) copy.
 
 A replica whose store is lost, and whose log does not reach back to rebuild it, is fenced: it
 answers with an error, and nothing else waits for it.
-
-Left out: moving tablets, and replacing dead replicas (the repair loop's).
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ import logging
 from catalog.fragment_schemas import tablet_schemas
 from catalog.model import Catalog, NodeId, Tablet, TabletId
 from catalog.service import CatalogService
+from catalog.tablet_members import MemberTender
 from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
 from cluster.raft.group import RaftGroup
 from cluster.raft.host import RaftHost
@@ -40,7 +39,6 @@ logger = logging.getLogger(__name__)
 RETRY_S = 0.05
 IDLE_LOOK_S = 0.5
 OPENED_AT_ONCE = 8
-CHANGE_TIMEOUT_S = 5.0
 
 
 class TabletManager:
@@ -65,6 +63,7 @@ class TabletManager:
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._tender = MemberTender(runtime, catalog, node_id, self._wake.set)
 
     def start(self) -> None:
         """Begins to follow the catalog."""
@@ -123,7 +122,7 @@ class TabletManager:
 
     async def _reconcile(self, catalog: Catalog) -> bool:
         """One round; whether everything is as the catalog says (members aside)."""
-        wanted = [t for t in catalog.tablets.values() if self._node_id in t.replicas]
+        wanted = [t for t in catalog.tablets.values() if self._node_id in t.holders]
         await self._drop_unwanted(catalog, {tablet.id for tablet in wanted})
         wanted = [tablet for tablet in wanted if tablet.id not in self._lost]
         missing = [tablet for tablet in wanted if tablet.id not in self._groups]
@@ -133,8 +132,9 @@ class TabletManager:
         outdated = [t for t in wanted if self._storage.tablet(t.id).schema_version < t.epoch]
         await asyncio.gather(*(self._alter(catalog, tablet) for tablet in outdated))
         for tablet in wanted:
-            await self._change_members(tablet)
-        return all(self._storage.tablet(t.id).schema_version >= t.epoch for t in wanted)
+            self._tender.tend(tablet, self._groups[tablet.id])
+        present = [t for t in wanted if self._node_id not in (*t.joining, *t.leaving)]
+        return all(self._storage.tablet(t.id).schema_version >= t.epoch for t in present)
 
     async def _drop_unwanted(self, catalog: Catalog, wanted: set[TabletId]) -> None:
         here = {*self._groups, *self._lost, *map(TabletId, self._storage.stored_tablets())}
@@ -169,30 +169,3 @@ class TabletManager:
         except DqeError as error:
             # Leadership moved or the quorum is gone: whoever leads in the next round does it.
             logger.info("tablet %d is not altered yet: %s", tablet.id, error)
-
-    async def _change_members(self, tablet: Tablet) -> None:
-        group = self._groups[tablet.id]
-        if not group.is_leader:
-            return
-        change = next_members(group.configuration, tablet)
-        if change is None:
-            return
-        try:
-            await group.change_membership(change, deadline_s=CHANGE_TIMEOUT_S)
-        except DqeError as error:
-            logger.info("members of tablet %d stay for now: %s", tablet.id, error)
-
-
-def next_members(current: Configuration, tablet: Tablet) -> Configuration | None:
-    """The next single change towards the replicas the catalog names, or None."""
-    for node_id in tablet.replicas:
-        if node_id not in current.members:
-            return current.with_learner(node_id)
-    if len(current.voters) < tablet.voters:
-        for node_id in tablet.replicas:
-            if node_id in current.learners:
-                return current.with_voter(node_id)
-    for member in current.members:
-        if member not in tablet.replicas:
-            return current.without(member)
-    return None

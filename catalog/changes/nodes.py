@@ -49,6 +49,8 @@ def _replicate_everywhere(draft: Draft) -> None:
                 replicas=replicas,
                 voters=voters_among(len(replicas)),
                 epoch=tablet.epoch + 1,
+                joining=(*tablet.joining, *missing),
+                leaving=tuple(n for n in tablet.leaving if n not in replicas),
             )
 
 

@@ -147,6 +147,15 @@ class RaftGroup:
         """What a member durably holds, as the leader knows it; 0 elsewhere."""
         return self._core.match_index(node_id)
 
+    def is_caught_up(self, node_id: NodeId) -> bool:
+        """Whether that member could become a voter, or the leader, now; at the leader only."""
+        return self._core.is_caught_up(node_id)
+
+    @property
+    def members_committed(self) -> bool:
+        """Whether `configuration` is committed, as far as this replica knows."""
+        return self._core.configuration_index <= self._core.commit_index
+
     def lease_valid(self) -> bool:
         """Whether no other replica can have led until now; ask *after* the read (rule G1)."""
         return self.is_leader and self._core.holds_lease(self._now_s())

@@ -21,13 +21,11 @@ from catalog.definition import (
 from catalog.fragment_schemas import store_name
 from catalog.joining import JoinRequest, join_cluster
 from catalog.model import Fragment, Node, NodeId, PartitionMethod, Table, TabletId
-from catalog.model import Tablet as TabletRecord
 from catalog.service import CatalogService
 from catalog.tablet_rpc import TabletClient, TabletServer
-from catalog.tablets import TabletManager, next_members
+from catalog.tablets import TabletManager
 from cluster.errors import CannotConnectNow, SerializationFailure, UniqueViolation
 from cluster.raft.host import RaftHost
-from cluster.raft.log import Configuration
 from cluster.rpc import RpcNode
 from cluster.simulation.loop import run_simulation
 from cluster.simulation.network import SimulatedNetwork
@@ -307,15 +305,3 @@ def test_transaction_does_not_go_on_under_another_term(tmp_path: Path) -> None:
             await node.client.stage(fragment.tablet_id, 5, insertion(table, fragment, {1: "x"}))
 
     run_cluster(tmp_path, scenario)
-
-
-def test_members_move_towards_the_catalog_one_at_a_time() -> None:
-    record = TabletRecord(TabletId(5), 1, (NodeId(1), NodeId(2), NodeId(3)), voters=3)  # type: ignore[arg-type]
-    current = Configuration.of([1, 9])
-    seen = []
-    while (change := next_members(current, record)) is not None:
-        seen.append(change)
-        current = change
-    assert current == Configuration.of([1, 2, 3])
-    for before, after in zip([Configuration.of([1, 9]), *seen], seen, strict=False):
-        assert len(set(before.voters) ^ set(after.voters)) <= 1
