@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from storage.fragments import AccessMethod as AccessMethod
 from storage.types import SqlType
 
 NodeId = NewType("NodeId", int)
@@ -63,14 +64,6 @@ class PartitionMethod(StrEnum):
     LIST = "list"
     NONE = "none"  # one part
     REPLICATED = "replicated"  # one part, with a replica on every node
-
-
-class AccessMethod(StrEnum):
-    """USING row | columnar | hybrid."""
-
-    ROW = "row"
-    COLUMNAR = "columnar"
-    HYBRID = "hybrid"
 
 
 class Durability(StrEnum):

@@ -8,6 +8,7 @@ messages. Rows and keys travel as Arrow batches whose columns carry the store na
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 import pyarrow as pa
@@ -34,6 +35,31 @@ class StoreColumn:
     label: str = ""
 
 
+class AccessMethod(StrEnum):
+    """USING row | columnar | hybrid: which stores keep the rows of a table."""
+
+    ROW = "row"
+    COLUMNAR = "columnar"
+    HYBRID = "hybrid"
+
+    @property
+    def in_row_store(self) -> bool:
+        """Whether the row store keeps the rows."""
+        return self is not AccessMethod.COLUMNAR
+
+    @property
+    def in_columnar_store(self) -> bool:
+        """Whether the columnar store keeps the rows."""
+        return self is not AccessMethod.ROW
+
+
+class StoreIndex(NamedTuple):
+    """A secondary index over `columns`, in the row store."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
 class UniqueKey(NamedTuple):
     """A constraint checked in this fragment: no two rows agree in all `columns` without NULL."""
 
@@ -47,7 +73,8 @@ class FragmentSchema:
 
     `key` are the columns that identify a row; they are never NULL, and no two current rows
     agree in them: the primary key in `unique` makes sure of it, or whoever draws hidden row
-    ids. `unique` lists what this fragment checks, the primary key first.
+    ids. `unique` lists what this fragment checks, the primary key first. `method` says which
+    stores keep the rows; `indexes` are those of the row store beside the unique ones.
     """
 
     fragment_id: FragmentId
@@ -55,6 +82,8 @@ class FragmentSchema:
     key: tuple[str, ...]
     unique: tuple[UniqueKey, ...] = ()
     table_name: str = ""
+    method: AccessMethod = AccessMethod.COLUMNAR
+    indexes: tuple[StoreIndex, ...] = ()
 
     def column(self, name: str) -> StoreColumn:
         """The column of that store name; KeyError when there is none."""
