@@ -1,48 +1,81 @@
-"""Simple pings between all nodes: who answers, where they are, which catalog they hold.
+"""Who answers, where the nodes are, what they hold and how they fare: this node's view.
 
-Every node calls every other one it knows each `PING_S`. What is learnt are hints (G4): the
-planner prefers nodes that answer, DDL does not wait for those that do not, the leader's
-membership loop promotes only those that do. Nothing is decided by them alone.
+It is fed by gossip (`cluster.gossip`), and all of it is hints (G4): the planner prefers nodes
+that answer, DDL does not wait for those that do not, the leader's loops act on those that have
+been silent for long, and write what they decide into the catalog's log.
 
-Left out: the cost grows with the square of the number of nodes; gossip replaces it (issue of
-its own), behind the same three questions: `is_live`, `live_nodes`, `version_of`.
+What a node says of itself, under these keys:
+
+    v        the catalog version it holds
+    ~l       `NodeLoad`
+    ~r       `ReplicaTroubles`: replicas here that are fenced, and followers that lag
+    ~t<n>    its replicas with ids from 256 n on: what each occupies, and whether it leads it
+
+A size is said anew when it has changed by a sixteenth, so an idle cluster is quiet.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 
-from catalog.addresses import AddressBook, Announcement, Announcements
+from catalog.addresses import AddressBook, Announcement
 from catalog.model import NodeId
-from cluster.errors import DqeError
-from cluster.rpc import CallContext, RpcNode
+from cluster.gossip.driver import GossipDriver
+from cluster.gossip.members import Status
+from cluster.gossip.protocol import Event, Gossip, Impostor, StatusChanged, Twin, ValuesChanged
+from cluster.gossip.settings import GossipSettings
+from cluster.rpc import RpcNode
 from cluster.runtime import Runtime
 
-METHOD = "catalog.ping"
-PING_S = 0.5
-PING_TIMEOUT_S = 1.0
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+# In a cluster of a few nodes, one that dies is known to be silent after about this long.
 LIVE_FOR_S = 2.5
-# Sizes are measured and told this seldom.
+# What costs a look at files is measured this seldom.
 SIZES_S = 5.0
+REPORT_S = 1.0
+# A size that has changed by less than this share is not told.
+TOLD_SHARE = 16
+
+_VERSION = "v"
+_LOAD = "~l"
+_TROUBLES = "~r"
+_TABLETS = "~t"
+_TABLETS_A_CHUNK = 256
 
 
-class Ping(msgspec.Struct, frozen=True):
-    """A node's own state, and the addresses it knows. Asked and answered alike.
+class NodeLoad(msgspec.Struct, frozen=True, array_like=True):
+    """How a node fares. Zeros where it did not say."""
 
-    `tablet_bytes` is what its replicas occupy, left out of most pings.
-    """
+    log_bytes: int = 0
 
-    node_id: int
-    catalog_version: int
-    known: Announcements
-    tablet_bytes: dict[int, int] | None = None
+
+class ReplicaTroubles(msgspec.Struct, frozen=True, array_like=True):
+    """Replicas on this node that serve nothing, with the reason; and, of the tablets it leads,
+    the members that lag, as (tablet, node, entries behind)."""
+
+    fenced: dict[int, str] = {}
+    lagging: tuple[tuple[int, int, int], ...] = ()
+
+
+class HeldTablet(msgspec.Struct, frozen=True, array_like=True):
+    """One replica: the bytes of its file, and whether it leads."""
+
+    size_bytes: int
+    leads: bool
+
+
+_Chunk = dict[int, HeldTablet]
 
 
 class Liveness:
-    """This node's view of the others."""
+    """See the module. Made with the node's services; of use from `start` on."""
 
     def __init__(
         self,
@@ -52,43 +85,76 @@ class Liveness:
         node_id: int,
         catalog_version: Callable[[], int],
         seeds: tuple[str, ...] = (),
+        *,
+        settings: GossipSettings | None = None,
     ) -> None:
         self._runtime = runtime
-        self._rpc = rpc
         self._book = book
         self._node_id = node_id
         self._catalog_version = catalog_version
         self._seeds = seeds
-        self._heard_s: dict[int, float] = {}
+        self._settings = settings or GossipSettings()
+        self._gossip: Gossip | None = None
+        self._driver = GossipDriver(runtime, rpc, self._before_tick, self._on_event)
         self._started_s = runtime.monotonic()
-        self._versions: dict[int, int] = {}
-        self._sizes: dict[int, dict[int, int]] = {}
-        self._sizes_told_s = 0.0
-        # Set by the node: what its own replicas occupy, in bytes by tablet.
+        self._sizes: dict[int, int] = {}
+        self._measured_s = self._reported_s = float("-inf")
+        self._complained: dict[Impostor | str, None] = {}
+        # Decoded from the members' values; dropped when they change.
+        self._held: dict[int, dict[int, HeldTablet]] = {}
+        # Set by the node: what its own replicas occupy, which it leads, what ails them, its load.
         self.measure_tablets: Callable[[], dict[int, int]] = dict
-        self._tasks: list[asyncio.Task[None]] = []
-        rpc.handle(METHOD, Ping, self._serve)
+        self.list_led: Callable[[], Iterable[int]] = tuple
+        self.report_troubles: Callable[[], ReplicaTroubles] = ReplicaTroubles
+        self.measure_load: Callable[[], NodeLoad] = NodeLoad
+        # Called when another process claims this node's identity, with its address and whether
+        # it began before this one.
+        self.on_twin: Callable[[str, bool], None] = lambda address, older: None
 
     def start(self, own_address: str) -> None:
-        """Announces this node and begins to ping."""
-        self._book.learn({self._node_id: Announcement(own_address, self._runtime.wall_ms())})
-        self._tasks.append(self._runtime.spawn(self._ping_forever(), "pings"))
+        """Announces this node and begins to gossip."""
+        known = self._book.announcements.get(self._node_id)
+        started_ms = self._runtime.wall_ms()
+        if known is not None and known.started_ms >= started_ms:
+            started_ms = known.started_ms + 1  # the clock went back
+        self._book.learn({self._node_id: Announcement(own_address, started_ms)})
+        gossip = Gossip(
+            self._node_id,
+            own_address,
+            started_ms,
+            self._runtime.random,
+            self._settings,
+            self._seeds,
+        )
+        self._gossip = gossip
+        self.learn_addresses()
+        self._driver.start(gossip)
 
     def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+        self._driver.close()
+
+    def learn_addresses(self) -> None:
+        """Takes members the address book knows of by name, to be visited."""
+        if self._gossip is None:
+            return
+        for node_id, announcement in sorted(self._book.announcements.items()):
+            if node_id != self._node_id:
+                self._gossip.members.add(node_id, announcement.address, announcement.started_ms)
+
+    # --- What others ask -----------------------------------------------------------------------
 
     def is_live(self, node_id: int) -> bool:
-        """Whether the node was heard of lately; this node always is."""
+        """Whether the node is thought to answer; this node always is."""
         if node_id == self._node_id:
             return True
-        heard_s = self._heard_s.get(node_id)
-        return heard_s is not None and self._runtime.monotonic() - heard_s <= LIVE_FOR_S
+        member = self._gossip.members.get(node_id) if self._gossip is not None else None
+        return member is not None and member.is_live
 
     def live_nodes(self) -> tuple[NodeId, ...]:
         """Those that are live, by id."""
-        ids = sorted({self._node_id, *self._heard_s})
-        return tuple(NodeId(node_id) for node_id in ids if self.is_live(node_id))
+        others = self._gossip.members if self._gossip is not None else ()
+        ids = sorted({self._node_id, *(member.node_id for member in others if member.is_live)})
+        return tuple(NodeId(node_id) for node_id in ids)
 
     def silent_s(self, node_id: int) -> float:
         """For how long the node has not been heard of; 0 while it is live.
@@ -97,66 +163,144 @@ class Liveness:
         """
         if self.is_live(node_id):
             return 0.0
-        since_s = self._heard_s.get(node_id, self._started_s)
+        member = self._gossip.members.get(node_id) if self._gossip is not None else None
+        heard = member is not None and member.status is not Status.UNHEARD
+        since_s = member.since_s if member is not None and heard else self._started_s
         return self._runtime.monotonic() - since_s
 
     def version_of(self, node_id: int) -> int:
         """The catalog version the node said it holds; 0 when it never did."""
-        return self._versions.get(node_id, 0)
+        value = self._value(node_id, _VERSION)
+        return int(value) if value.isdigit() else 0
 
     def tablet_bytes(self, node_id: int) -> Mapping[int, int]:
         """What the node's replicas occupied lately, by tablet; empty when not known."""
-        return self._sizes.get(node_id, {})
+        if node_id == self._node_id:
+            return self._sizes
+        return {tablet_id: held.size_bytes for tablet_id, held in self.held(node_id).items()}
 
-    async def _ping_forever(self) -> None:
-        while True:
-            self._measure()
-            for address in self._targets():
-                self._runtime.spawn(self._ping(address), "ping")
-            await self._book.keep()
-            await self._runtime.sleep(PING_S)
+    def held(self, node_id: int) -> Mapping[int, HeldTablet]:
+        """The replicas on a node as it told, by tablet."""
+        found = self._held.get(node_id)
+        if found is None:
+            found = self._held[node_id] = self._decode_held(node_id)
+        return found
 
-    def _measure(self) -> None:
+    def leader_of(self, tablet_id: int) -> NodeId | None:
+        """The live node that says it leads the tablet, or None. Late by a second or more."""
+        for node_id in self.live_nodes():
+            held = self.held(node_id).get(tablet_id)
+            if held is not None and held.leads:
+                return node_id
+        return None
+
+    def load_of(self, node_id: int) -> NodeLoad:
+        """How the node fares, as it told."""
+        return _decode(self._value(node_id, _LOAD), NodeLoad) or NodeLoad()
+
+    def troubles_of(self, node_id: int) -> ReplicaTroubles:
+        """What ails the replicas the node holds or leads, as it told."""
+        return _decode(self._value(node_id, _TROUBLES), ReplicaTroubles) or ReplicaTroubles()
+
+    def _value(self, node_id: int, key: str) -> bytes:
+        member = self._gossip.member(node_id) if self._gossip is not None else None
+        return member.value(key) if member is not None else b""
+
+    def _decode_held(self, node_id: int) -> dict[int, HeldTablet]:
+        member = self._gossip.member(node_id) if self._gossip is not None else None
+        held: dict[int, HeldTablet] = {}
+        for entry in [] if member is None else member.after(0):
+            if entry.key.startswith(_TABLETS):
+                held |= _decode(entry.value, _Chunk) or {}
+        return held
+
+    # --- What this node says -------------------------------------------------------------------
+
+    async def _before_tick(self) -> None:
+        gossip = self._gossip
+        assert gossip is not None
+        await self._book.keep()
+        gossip.set(_VERSION, str(self._catalog_version()).encode())
         now_s = self._runtime.monotonic()
-        if now_s - self._sizes_told_s >= SIZES_S or self._node_id not in self._sizes:
-            self._sizes_told_s = now_s
-            self._sizes[self._node_id] = self.measure_tablets()
+        if now_s - self._measured_s >= SIZES_S:
+            self._measured_s = now_s
+            self._sizes = self.measure_tablets()
+            gossip.set(_LOAD, msgspec.msgpack.encode(self.measure_load()))
+        if now_s - self._reported_s >= REPORT_S:
+            self._reported_s = now_s
+            self._tell_tablets(gossip)
+            gossip.set(_TROUBLES, msgspec.msgpack.encode(self.report_troubles()))
 
-    def _targets(self) -> list[str]:
-        known = self._book.announcements
-        others = [known[node_id].address for node_id in sorted(known) if node_id != self._node_id]
-        # Seeds are asked only while some node has not been heard of: they may be outdated.
-        silent = any(not self.is_live(node_id) for node_id in known)
-        seeds = self._seeds if silent or not others else ()
-        own = self._rpc.address
-        return list(dict.fromkeys(a for a in (*others, *seeds) if a and a != own))
+    def _tell_tablets(self, gossip: Gossip) -> None:
+        led = set(self.list_led())
+        told = self.held(self._node_id)
+        chunks: dict[str, _Chunk] = {}
+        for tablet_id in sorted({*self._sizes, *told}):
+            key = f"{_TABLETS}{tablet_id // _TABLETS_A_CHUNK}"
+            chunk = chunks.setdefault(key, {})
+            size = self._sizes.get(tablet_id)
+            if size is not None:
+                before = told.get(tablet_id)
+                shown = _told_size(size, None if before is None else before.size_bytes)
+                chunk[tablet_id] = HeldTablet(shown, tablet_id in led)
+        before_version = gossip.me.newest
+        for key, chunk in chunks.items():
+            gossip.set(key, msgspec.msgpack.encode(chunk))
+        if gossip.me.newest != before_version:
+            self._held.pop(self._node_id, None)
 
-    async def _ping(self, address: str) -> None:
-        try:
-            reply = await self._rpc.call(
-                address, METHOD, self._own_ping(), Ping, deadline_s=PING_TIMEOUT_S
+    # --- What happens --------------------------------------------------------------------------
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, ValuesChanged):
+            self._held.pop(event.node_id, None)
+            self._learn_address(event.node_id)
+        elif isinstance(event, StatusChanged):
+            self._learn_address(event.node_id)
+            if event.status is Status.DOWN:
+                logger.warning("node %d does not answer", event.node_id)
+        elif isinstance(event, Impostor):
+            if event not in self._complained:
+                self._complained[event] = None
+                logger.error(
+                    "node %d answers at %s, where node %d was thought to be",
+                    event.found,
+                    event.address,
+                    event.expected,
+                )
+        else:
+            self._meet_twin(event)
+
+    def _learn_address(self, node_id: int) -> None:
+        assert self._gossip is not None
+        member = self._gossip.members.get(node_id)
+        if member is not None and member.address:
+            self._book.learn({node_id: Announcement(member.address, member.incarnation)})
+
+    def _meet_twin(self, twin: Twin) -> None:
+        assert self._gossip is not None
+        if twin.address not in self._complained:
+            self._complained[twin.address] = None
+            logger.error(
+                "another process, at %s, says it is node %d, too: one of the two runs on a copy"
+                " of the other's data directory",
+                twin.address,
+                self._node_id,
             )
-        except DqeError:
-            # A node that is down, restarting, or of another cluster: it is just not heard.
-            return
-        self._hear(reply.header)
+        self.on_twin(twin.address, twin.incarnation < self._gossip.me.incarnation)
 
-    def _own_ping(self) -> Ping:
-        fresh = self._runtime.monotonic() - self._sizes_told_s < PING_S
-        return Ping(
-            self._node_id,
-            self._catalog_version(),
-            dict(self._book.announcements),
-            self._sizes.get(self._node_id) if fresh else None,
-        )
 
-    async def _serve(self, context: CallContext, ping: Ping, body: bytes | memoryview) -> Ping:
-        self._hear(ping)
-        return self._own_ping()
+def _told_size(size: int, told: int | None) -> int:
+    if told is None or abs(size - told) * TOLD_SHARE > told:
+        return size
+    return told
 
-    def _hear(self, ping: Ping) -> None:
-        self._heard_s[ping.node_id] = self._runtime.monotonic()
-        self._versions[ping.node_id] = ping.catalog_version
-        if ping.tablet_bytes is not None:
-            self._sizes[ping.node_id] = ping.tablet_bytes
-        self._book.learn(ping.known)
+
+def _decode(value: bytes, kind: type[T]) -> T | None:
+    """A member's value; None for one that cannot be read."""
+    if not value:
+        return None
+    try:
+        return msgspec.msgpack.decode(value, type=kind)
+    except msgspec.DecodeError:
+        return None

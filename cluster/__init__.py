@@ -1,4 +1,4 @@
-"""The fabric: clock and chance, transport and RPC, the Raft core, the base error class.
+"""The fabric: clock and chance, transport and RPC, gossip, the Raft core, the base error class.
 
 In the order in which control flows:
 
@@ -9,6 +9,7 @@ In the order in which control flows:
 - `rpc`: calls, notices and streams between nodes, over `rpc_client` and `rpc_server` (the two
   ends of a connection), `rpc_local` (calls to oneself), `rpc_stream` (credit),
   `rpc_handshake` (who may talk) and `rpc_frames` (bytes).
+- `gossip`: who is in the cluster, who answers, what each node says of itself; hints.
 - `raft`: the consensus core and its driver.
 - `simulation`: all of it again on a simulated clock, network and disk, from one seed.
 """

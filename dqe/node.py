@@ -20,6 +20,7 @@ import duckdb
 
 from catalog.addresses import AddressBook
 from catalog.joining import JoinRequest, join_cluster
+from catalog.liveness import NodeLoad
 from catalog.model import Node as NodeRecord
 from catalog.model import NodeId
 from catalog.service import FOUNDER, CatalogService
@@ -202,6 +203,8 @@ class Node:
         client = TabletClient(self._runtime, rpc, catalog, tablets, server, node_id)
         storage.peers = client
         catalog.liveness.measure_tablets = storage.tablet_bytes
+        catalog.liveness.list_led = host.led_groups
+        catalog.liveness.measure_load = lambda: NodeLoad(storage.log.size_bytes)
         services = ExecutorServices(
             self._runtime,
             rpc,

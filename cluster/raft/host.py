@@ -137,6 +137,10 @@ class RaftHost:
         """An open group."""
         return self._groups.get(group_id)
 
+    def led_groups(self) -> list[GroupId]:
+        """The groups this node leads and serves."""
+        return [group_id for group_id, group in self._groups.items() if group.is_leader]
+
     def on_unknown_group(self, callback: Callable[[GroupId, NodeId], None]) -> None:
         """Be told when a node writes to a group that is not open here; it is asked again."""
         self._unknown_group = callback
