@@ -24,8 +24,9 @@ import duckdb
 
 from cluster.errors import DqeError, InternalError, IoError
 from cluster.runtime import Runtime
-from storage.columnar import ColumnarStore, Operation
+from storage.columnar import ColumnarStore
 from storage.fragments import FragmentId, Timestamp
+from storage.operations import Operation
 from storage.staging import DEFAULT_MEMORY_BYTES
 from storage.tasks import run_to_end
 
@@ -75,6 +76,8 @@ class StoreApplier:
         self._turn = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        # Called, on the loop, when DuckDB says that the file is damaged.
+        self.on_damage: Callable[[], None] = _nothing
         # Log bytes that have gone into the store since its last checkpoint.
         self.unsaved_bytes = 0
 
@@ -199,10 +202,11 @@ class StoreApplier:
     async def _blocking(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         try:
             return await self._runtime.run_blocking(function, *args)
-        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-            raise IoError(f"the columnar store cannot go on: {error}") from error
         except duckdb.Error as error:
-            raise InternalError(f"the columnar store failed: {error}") from error
+            if not is_damage(error):
+                raise _failure(error) from error
+            self.on_damage()
+            raise damaged_store(self._store.tablet_id, error) from error
 
     def _schedule(self) -> None:
         if self._closed:
@@ -233,6 +237,12 @@ class StoreApplier:
             logger.error("tablet %s: %s", self._store.tablet_id, error.message)
             if not self._closed and self._timer is None:
                 self._start_background(RETRY_S)
+
+
+def _failure(error: duckdb.Error) -> DqeError:
+    if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+        return IoError(f"the columnar store cannot go on: {error}")
+    return InternalError(f"the columnar store failed: {error}")
 
 
 def _apply(store: ColumnarStore, queue: Sequence[Queued], index: int) -> None:

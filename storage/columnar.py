@@ -27,7 +27,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -38,52 +39,25 @@ from cluster.errors import DataCorrupted
 from storage.columnar_apply import BEGIN, END, FragmentTables, Step, apply_steps, registered
 from storage.duckdb_node import BLOCK_SIZE_BYTES, DuckDbNode, quote_name
 from storage.fragments import (
-    FragmentChange,
     FragmentId,
     FragmentSchema,
     FragmentSize,
     TabletId,
     Timestamp,
 )
+from storage.operations import (
+    AlterOperation,
+    Batches,
+    CommitOperation,
+    FragmentSource,
+    Operation,
+    StorePosition,
+)
 from storage.types import duckdb_type
 
-_FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class CommitOperation:
-    """A transaction's changes, visible from `timestamp` on. In log order, not time order."""
-
-    timestamp: Timestamp
-    changes: Sequence[FragmentChange]
-
-
-@dataclass(frozen=True, slots=True)
-class AlterOperation:
-    """From here on the tablet holds exactly these fragments."""
-
-    schemas: Sequence[FragmentSchema]
-    schema_version: int
-
-
-@dataclass(frozen=True, slots=True)
-class HorizonOperation:
-    """Nobody reads below `horizon` any more; history that ended by then goes."""
-
-    horizon: Timestamp
-
-
-Operation = CommitOperation | AlterOperation | HorizonOperation
-
-
-@dataclass(frozen=True, slots=True)
-class StorePosition:
-    """How far a store is."""
-
-    applied_index: int = 0
-    max_commit_ts: Timestamp = 0
-    schema_version: int = 0
-    horizon: Timestamp = 0
+_FORMAT = 2
+# Rows that pass from store to store at a time.
+SOURCE_BATCH_ROWS = 16_384
 
 
 class ColumnarStore:
@@ -106,6 +80,8 @@ class ColumnarStore:
         # What others may read: a new fragment from its commit on, a dropped one no longer.
         self._readable: dict[FragmentId, FragmentSchema] = {}
         self._recency: dict[FragmentId, Timestamp] = {}
+        # Of fragments that came from the row store: they hold everything up to that index.
+        self._since: dict[FragmentId, int] = {}
         self.position = StorePosition()
         self.image_index = 0
         self.image = b""
@@ -137,12 +113,12 @@ class ColumnarStore:
         After an error nothing has changed, and the same call may be made again.
         """
         assert applied_index >= self.position.applied_index
-        before = dict(self._fragments), dict(self._recency)
+        before = dict(self._fragments), dict(self._recency), dict(self._since)
         try:
             with self._transaction():
                 position = self._apply_all(operations, applied_index)
         except BaseException:
-            self._fragments, self._recency = before
+            self._fragments, self._recency, self._since = before
             self._readable = dict(before[0])
             raise
         self._readable = dict(self._fragments)
@@ -164,6 +140,16 @@ class ColumnarStore:
         """A connection for reading beside the store's own. Close it after use."""
         return self._node.cursor()
 
+    def source(self, fragment_id: FragmentId) -> FragmentSource:
+        """The fragment as it is now, whatever is applied until it is read. Blocks."""
+        tables = self.tables(fragment_id)
+        cursor = self._node.cursor()
+        cursor.execute("BEGIN")
+        # The first statement that touches the file fixes what the transaction sees.
+        cursor.execute(f"SELECT 1 FROM {tables.history} LIMIT 1").fetchall()
+        read_out = partial(_read_out, cursor, tables)
+        return FragmentSource(self.position.applied_index, self._recency[fragment_id], read_out)
+
     def read_table(self, name: str) -> pa.Table:
         """All rows and columns of a table of this store, for a transfer."""
         return self._cursor.sql(f"SELECT * FROM {name}").to_arrow_table()
@@ -181,19 +167,19 @@ class ColumnarStore:
         index: int,
     ) -> None:
         """Throws away what is here for the fragments, rows and position of another store."""
-        before = dict(self._fragments), dict(self._recency)
+        before = dict(self._fragments), dict(self._recency), dict(self._since)
         position = replace(position, applied_index=index)
         try:
             with self._transaction():
-                self._alter([])
-                self._alter(schemas)
+                self._alter([], {})
+                self._alter(schemas, {})
                 for fragment_id, (max_commit_ts, current, history) in rows.items():
                     self._fill(fragment_id, current, history)
                     self._recency[fragment_id] = max_commit_ts
                 self._execute("DELETE FROM {db}.tablet")
                 self._write_position(position)
         except BaseException:
-            self._fragments, self._recency = before
+            self._fragments, self._recency, self._since = before
             self._readable = dict(before[0])
             raise
         self._readable = dict(self._fragments)
@@ -241,6 +227,7 @@ class ColumnarStore:
                 " max_commit_ts BIGINT, schema_version BIGINT, horizon BIGINT, recency BLOB)"
             )
             self._execute("CREATE TABLE {db}.fragment (fragment_id BIGINT, definition BLOB)")
+            self._execute("CREATE TABLE {db}.filled (fragment_id BIGINT, since_index BIGINT)")
             self._execute("CREATE TABLE {db}.image (image_index BIGINT, image BLOB)")
             self._execute("INSERT INTO {db}.image VALUES (0, ''::BLOB)")
             self._write_position(StorePosition())
@@ -254,6 +241,7 @@ class ColumnarStore:
                 "SELECT definition FROM {db}.fragment ORDER BY fragment_id"
             ).fetchall()
             image = self._execute("SELECT image_index, image FROM {db}.image").fetchall()
+            filled = self._execute("SELECT fragment_id, since_index FROM {db}.filled").fetchall()
         except duckdb.Error as error:
             raise self._corrupt(str(error)) from error
         if len(tablet) != 1 or len(image) != 1 or tablet[0][0] != _FORMAT:
@@ -261,6 +249,7 @@ class ColumnarStore:
         self.position = StorePosition(*tablet[0][1:-1])
         self._recency = decode_recency(tablet[0][-1])
         self.image_index, self.image = image[0]
+        self._since = dict(filled)
         schemas = [msgspec.json.decode(row[0], type=FragmentSchema) for row in fragments]
         self._fragments = {schema.fragment_id: schema for schema in schemas}
         self._readable = dict(self._fragments)
@@ -313,15 +302,17 @@ class ColumnarStore:
         steps: dict[FragmentId, list[Step]] = {}
         for operation in operations:
             if isinstance(operation, CommitOperation):
-                _collect_steps(steps, operation)
+                _collect_steps(steps, operation, self._since)
                 newest = max(position.max_commit_ts, operation.timestamp)
                 position = replace(position, max_commit_ts=newest)
                 continue
             self._apply_steps(steps)
             steps = {}
             if isinstance(operation, AlterOperation):
-                self._alter(operation.schemas)
-                position = replace(position, schema_version=operation.schema_version)
+                self._alter(operation.schemas, operation.sources)
+                newest = max([position.max_commit_ts, *operation.newest()])
+                version = operation.schema_version
+                position = replace(position, schema_version=version, max_commit_ts=newest)
             else:
                 self._prune(operation.horizon)
                 position = replace(position, horizon=max(position.horizon, operation.horizon))
@@ -344,13 +335,19 @@ class ColumnarStore:
 
     # Fragments.
 
-    def _alter(self, schemas: Sequence[FragmentSchema]) -> None:
-        wanted = {schema.fragment_id: schema for schema in schemas}
+    def _alter(
+        self,
+        schemas: Sequence[FragmentSchema],
+        sources: Mapping[FragmentId, FragmentSource],
+    ) -> None:
+        wanted = {s.fragment_id: s for s in schemas if s.method.in_columnar_store}
         for fragment_id in [f for f in self._fragments if f not in wanted]:
             self._drop_fragment(fragment_id)
         for fragment_id, schema in wanted.items():
             if fragment_id not in self._fragments:
                 self._create_fragment(schema)
+                if fragment_id in sources:
+                    self._fill_from(fragment_id, sources[fragment_id])
             elif self._fragments[fragment_id] != schema:
                 self._change_fragment(self._fragments[fragment_id], schema)
 
@@ -364,13 +361,29 @@ class ColumnarStore:
         self._recency[schema.fragment_id] = 0
         self._write_definition(schema)
 
+    def _fill_from(self, fragment_id: FragmentId, source: FragmentSource) -> None:
+        """Begins with the rows of the row store, of a moment at or behind this one."""
+        tables = self._own_tables(fragment_id)
+        columns = tables.schema.arrow_schema().append(pa.field(BEGIN, pa.int64()))
+        shapes = (columns, columns.append(pa.field(END, pa.int64())))
+        names = (tables.current, tables.history)
+        for name, shape, batches in zip(names, shapes, source.open(), strict=True):
+            reader = pa.RecordBatchReader.from_batches(shape, batches)
+            with registered(self._cursor, "filled_rows", reader):
+                self._cursor.execute(f"INSERT INTO {name} SELECT * FROM filled_rows")
+        self._recency[fragment_id] = source.max_commit_ts
+        self._since[fragment_id] = source.index
+        self._execute("INSERT INTO {db}.filled VALUES (?, ?)", [fragment_id, source.index])
+
     def _drop_fragment(self, fragment_id: FragmentId) -> None:
         tables = self._own_tables(fragment_id)
         self._readable = {f: s for f, s in self._readable.items() if f != fragment_id}
         self._cursor.execute(f"DROP TABLE {tables.current}")
         self._cursor.execute(f"DROP TABLE {tables.history}")
         del self._recency[fragment_id]
-        self._execute("DELETE FROM {db}.fragment WHERE fragment_id = ?", [fragment_id])
+        self._since.pop(fragment_id, None)
+        for table in ("fragment", "filled"):
+            self._execute(f"DELETE FROM {{db}}.{table} WHERE fragment_id = ?", [fragment_id])
         del self._fragments[fragment_id]
 
     def _change_fragment(self, old: FragmentSchema, new: FragmentSchema) -> None:
@@ -387,13 +400,29 @@ class ColumnarStore:
         self._fragments[schema.fragment_id] = schema
 
 
+def _read_out(cursor: duckdb.DuckDBPyConnection, tables: FragmentTables) -> tuple[Batches, Batches]:
+    current = cursor.sql(f"SELECT * FROM {tables.current}").to_arrow_reader(SOURCE_BATCH_ROWS)
+    return iter(current), _read_rest(cursor, tables)
+
+
+def _read_rest(cursor: duckdb.DuckDBPyConnection, tables: FragmentTables) -> Batches:
+    with cursor:
+        yield from cursor.sql(f"SELECT * FROM {tables.history}").to_arrow_reader(SOURCE_BATCH_ROWS)
+
+
 def decode_recency(data: bytes) -> dict[FragmentId, Timestamp]:
     """The highest commit timestamp of each fragment, as the `tablet` table keeps it."""
     return msgspec.msgpack.decode(data, type=dict[FragmentId, Timestamp])
 
 
-def _collect_steps(steps: dict[FragmentId, list[Step]], operation: CommitOperation) -> None:
+def _collect_steps(
+    steps: dict[FragmentId, list[Step]],
+    operation: CommitOperation,
+    since: Mapping[FragmentId, int],
+) -> None:
     for change in operation.changes:
+        if operation.index <= since.get(change.fragment_id, -1):
+            continue  # came along with the rows it was filled with
         step = Step(operation.timestamp, change.truncate, change.delete_keys, change.insert_rows)
         steps.setdefault(change.fragment_id, []).append(step)
 

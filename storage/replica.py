@@ -19,7 +19,7 @@ the image until their transaction ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -27,13 +27,9 @@ import msgspec
 from cluster.raft.log import Entry, EntryKind
 from cluster.runtime import Runtime
 from storage.applier import Queued, StoreApplier
-from storage.columnar import (
-    AlterOperation,
-    ColumnarStore,
-    CommitOperation,
-    HorizonOperation,
-)
+from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
+from storage.damage import scan
 from storage.entries import (
     Alter,
     ChangeEntry,
@@ -57,6 +53,7 @@ from storage.fragments import (
     Timestamp,
     TransactionId,
 )
+from storage.operations import AlterOperation, CommitOperation, HorizonOperation
 from storage.participant import (
     ApplyChunks,
     DropChunks,
@@ -369,6 +366,21 @@ class TabletReplica:
         await self._applier.checkpoint(freeze)
         assert image is not None
         self._durable_index = max(self._durable_index, _durable_index(image, index))
+
+    def on_damage(self, callback: Callable[[], None]) -> None:
+        """Be told, on the loop, when the store's file is found damaged at an apply."""
+        self._applier.on_damage = callback
+
+    async def scan(self) -> None:
+        """Reads the whole store; raises DataCorrupted where its file is damaged."""
+        await self._applier.run(self._scan)
+
+    def _scan(self) -> None:
+        store = self._applier.store
+        with store.cursor() as cursor:
+            for fragment_id in list(store.fragments):
+                tables = store.tables(fragment_id)
+                scan(cursor, (tables.current, tables.history))
 
     async def sizes(self) -> list[FragmentSize]:
         """What each fragment of the tablet occupies here."""

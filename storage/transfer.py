@@ -10,8 +10,9 @@ from __future__ import annotations
 import msgspec
 import pyarrow as pa
 
-from storage.columnar import ColumnarStore, StorePosition
+from storage.columnar import ColumnarStore
 from storage.fragments import FragmentSchema, Timestamp
+from storage.operations import StorePosition
 
 
 class FragmentContents(msgspec.Struct, frozen=True, array_like=True):

@@ -17,15 +17,10 @@ from storage_doubles import SMALL, delete, fragment, insert, keys, rows, update
 
 from cluster.errors import DataCorrupted, ObjectNotInPrerequisiteState, SnapshotTooOld
 from storage import columnar_apply, types
-from storage.columnar import (
-    AlterOperation,
-    ColumnarStore,
-    CommitOperation,
-    HorizonOperation,
-    Operation,
-)
+from storage.columnar import ColumnarStore
 from storage.duckdb_node import DuckDbNode
 from storage.fragments import FragmentChange, FragmentSchema, StoreColumn, Timestamp
+from storage.operations import AlterOperation, CommitOperation, HorizonOperation, Operation
 from storage.snapshot import StoreSnapshot, open_views
 from storage.transfer import export_store, replace_store
 
