@@ -69,6 +69,8 @@ def error_from_fields(fields: Mapping[str, str | int]) -> DqeError:
     sqlstate = str(fields.get("sqlstate", "XX000"))
     message = str(fields.get("message", "unknown error"))
     optional = {name: fields[name] for name in _OPTIONAL_FIELDS if name in fields}
+    if _LEADER_FIELD in fields and sqlstate == NotLeader.sqlstate:
+        return NotLeader(message, leader_id=int(fields[_LEADER_FIELD]) or None, **optional)
     error_class = _CLASSES.get(sqlstate)
     if error_class is None:
         return OtherError(sqlstate, message, **optional)
@@ -392,6 +394,25 @@ class AnswerLost(CannotConnectNow):
     """A request went out and no answer came back: it may have been carried out."""
 
     outcome = Outcome.UNKNOWN
+
+
+class NotLeader(CannotConnectNow):
+    """This replica does not lead its group: the request did not happen here, ask elsewhere.
+
+    `leader_id` is where the leader was last seen, or None. It crosses nodes.
+    """
+
+    def __init__(
+        self, message: str, *, leader_id: int | None = None, **fields: str | int | None
+    ) -> None:
+        super().__init__(message, **fields)  # type: ignore[arg-type]
+        self.leader_id = leader_id
+
+    def to_fields(self) -> dict[str, str | int]:
+        return {**super().to_fields(), _LEADER_FIELD: self.leader_id or 0}
+
+
+_LEADER_FIELD = "leader_id"
 
 
 class IoError(DqeError):

@@ -87,6 +87,7 @@ class RpcNode:
         self._address = ""
         self._closed = False
         self._local = LocalCalls(runtime, self, self._methods)
+        self._lost: list[Callable[[str], None]] = []
 
     @property
     def address(self) -> str:
@@ -97,6 +98,18 @@ class RpcNode:
     def dropped_notices(self) -> int:
         """Notices that were not sent since the start."""
         return sum(peer.dropped_notices for peer in self._control.values())
+
+    def on_lost(self, callback: Callable[[str], None]) -> None:
+        """Be told the address when a connection to a peer has broken, or is refused.
+
+        A hint that the peer has died (rule G4); it may as well be restarting, or cut off.
+        """
+        self._lost.append(callback)
+
+    def _peer_lost(self, address: str) -> None:
+        if not self._closed:
+            for callback in self._lost:
+                callback(address)
 
     # Serving.
 
@@ -255,7 +268,9 @@ class RpcNode:
         if peer is None:
             if not address:
                 raise InvalidParameterValue("address of a node is empty")
-            peer = lane[address] = Peer(self._runtime, self._transport, address, self._hello)
+            peer = lane[address] = Peer(
+                self._runtime, self._transport, address, self._hello, self._peer_lost
+            )
         return peer
 
     def _hello(self) -> Hello:

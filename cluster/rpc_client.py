@@ -60,8 +60,15 @@ SILENT_TICKS = 10
 class ClientConnection:
     """One connection this node made: calls in flight, streams open, the handshake."""
 
-    def __init__(self, runtime: Runtime, address: str, hello: Hello) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        address: str,
+        hello: Hello,
+        on_lost: Callable[[str], None] = lambda address: None,
+    ) -> None:
         self._runtime = runtime
+        self._on_lost = on_lost
         self.address = address
         self.hello = hello
         self.welcome: Welcome | None = None
@@ -107,7 +114,10 @@ class ClientConnection:
             self._resumed = None
 
     def disconnected(self, error: Exception | None) -> None:
+        was_open = self.welcome is not None and not self.closed
         self._end(error)
+        if was_open:
+            self._on_lost(self.address)
 
     # The handshake.
 
@@ -339,8 +349,10 @@ class Peer:
         transport: Transport,
         address: str,
         hello: Callable[[], Hello],
+        on_lost: Callable[[str], None] = lambda address: None,
     ) -> None:
         self._runtime = runtime
+        self._on_lost = on_lost
         self._transport = transport
         self._address = address
         self._hello = hello
@@ -404,7 +416,7 @@ class Peer:
         return self._connecting
 
     async def _try_connect(self) -> ClientConnection | CannotConnectNow:
-        connection = ClientConnection(self._runtime, self._address, self._hello())
+        connection = ClientConnection(self._runtime, self._address, self._hello(), self._on_lost)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._transport.connect(self._address, connection)
@@ -426,6 +438,8 @@ class Peer:
         self._retry_at_s = self._runtime.monotonic() + self._backoff_s
         if isinstance(error, HandshakeRefused):
             return error
+        if isinstance(error, ConnectionRefusedError):
+            self._on_lost(self._address)
         return CannotConnectNow(
             f"node at {self._address} cannot be reached",
             detail=str(error) or type(error).__name__,

@@ -39,7 +39,7 @@ from random import Random
 
 from cluster.errors import DataCorrupted
 from cluster.raft import election, membership, reads, replication, snapshots, transfer
-from cluster.raft.errors import not_leader
+from cluster.raft.errors import not_leader, out_of_step
 from cluster.raft.log import (
     NO_NODE,
     Configuration,
@@ -98,15 +98,21 @@ class RaftCore:
         settings: RaftSettings,
         random: Random,
         now_s: float,
+        first_leader: NodeId = NO_NODE,
     ) -> None:
-        """Open the replica that `image` holds; `applied_index` is durable in its machine."""
+        """Open the replica that `image` holds; `applied_index` is durable in its machine.
+
+        `first_leader` campaigns at once where the group has never had a leader.
+        """
         log = LogView(image, fetch)
         if applied_index > log.last_index:
             raise DataCorrupted(
                 f"the store of tablet {group_id} holds entry {applied_index}, "
                 f"but its log ends at {log.last_index}"
             )
-        state = RaftState(group_id, node_id, log, image.hard_state, settings, random, now_s)
+        state = RaftState(
+            group_id, node_id, log, image.hard_state, settings, random, now_s, first_leader
+        )
         state.awaits_snapshot = applied_index < log.mark.index
         if state.awaits_snapshot and state.is_only_voter:
             raise DataCorrupted(
@@ -115,6 +121,7 @@ class RaftCore:
             )
         state.delivered_index = max(applied_index, log.mark.index)
         state.commit = max(state.commit, applied_index)
+        state.release()
         self._state = state
         self._sequence = 0
         self._persisted_sequence = 0
@@ -161,7 +168,8 @@ class RaftCore:
 
     @property
     def commit_index(self) -> int:
-        return self._state.commit
+        """What is committed and may be applied."""
+        return self._state.released
 
     @property
     def last_index(self) -> int:
@@ -185,7 +193,7 @@ class RaftCore:
     def is_serving(self) -> bool:
         """Whether it leads, and knows all that was committed before it led."""
         state = self._state
-        return self.is_leader and state.committed_own_entry() and not state.transferee
+        return self.is_leader and state.released_own_entry() and not state.transferee
 
     @property
     def next_due_s(self) -> float:
@@ -207,7 +215,7 @@ class RaftCore:
 
     @property
     def _applicable_index(self) -> int:
-        return min(self._state.commit, self._state.log.persisted_index)
+        return min(self._state.released, self._state.log.persisted_index)
 
     def term_at(self, index: int) -> int | None:
         """The term of an entry of the log, None where the log does not reach."""
@@ -300,8 +308,11 @@ class RaftCore:
             replication.on_snapshot_reply(self._state, message)
 
     def propose(self, datas: Sequence[bytes]) -> int:
-        """Append commands; returns the first one's index. Raises NotLeader, nothing happened."""
+        """Append commands; returns the first one's index. Raises NotLeader, nothing happened;
+        57P03 where every voter must hold them and one is silent (rule G5)."""
         self._require_serving_writes()
+        if self._state.configuration.sync and (silent := self._state.silent_voter()) is not None:
+            raise out_of_step(self._state.group_id, silent)
         return replication.append_new(self._state, EntryKind.COMMAND, datas)
 
     def propose_change(self, configuration: Configuration) -> int:
@@ -316,6 +327,11 @@ class RaftCore:
         self._require_serving_writes()
         self._state.now_s = now_s
         transfer.start(self._state, target)
+
+    def leader_lost(self, leader_id: NodeId, now_s: float) -> None:
+        """The connection to that node broke: if it led, campaign as soon as one may."""
+        self._state.now_s = now_s
+        election.on_leader_lost(self._state, leader_id)
 
     def _require_serving_writes(self) -> None:
         state = self._state
@@ -341,6 +357,7 @@ class RaftCore:
     def ready(self) -> Ready | None:
         """The next instructions, or None when there is nothing to do."""
         state = self._state
+        state.release()
         if state.role is Role.LEADER:
             if reads.start_round(state):
                 replication.broadcast_heartbeat(state)
@@ -360,7 +377,7 @@ class RaftCore:
 
     def _take_write(self, *, reset: bool) -> GroupWrite | None:
         state = self._state
-        kept, now = self._kept, HardState(state.term, state.vote, state.commit)
+        kept, now = self._kept, HardState(state.term, state.vote, state.released)
         voted = (kept.term, kept.vote) != (now.term, now.vote)
         log = state.log
         mark = log.mark if reset and log.persisted_index < log.mark.index else None
@@ -390,6 +407,7 @@ class RaftCore:
         state.log.shrink_cache(state.settings.cached_log_bytes)
         if state.role is Role.LEADER:
             replication.advance_commit(state)
+        state.release()
 
     def take_committed(self, max_bytes: int) -> tuple[Entry, ...]:
         """The next committed entries to apply, at least one if `has_committed`."""

@@ -15,7 +15,7 @@ was cut off, or removed, disturbs nobody when it comes back.
 from __future__ import annotations
 
 from cluster.raft import membership, replication
-from cluster.raft.log import NO_NODE, EntryKind
+from cluster.raft.log import NO_NODE, EntryKind, NodeId
 from cluster.raft.messages import TimeoutNow, VoteReply, VoteRequest
 from cluster.raft.progress import quorum_size
 from cluster.raft.state import RaftState, Role
@@ -34,6 +34,8 @@ def begin(state: RaftState) -> None:
 def _goes_first(state: RaftState) -> bool:
     """One voter of a new group need not wait; which one spreads leaders over the nodes."""
     voters = state.configuration.voters
+    if state.first_leader in voters:
+        return state.first_leader == state.node_id
     return bool(voters) and voters[state.group_id % len(voters)] == state.node_id
 
 
@@ -158,6 +160,21 @@ def on_timeout_now(state: RaftState, message: TimeoutNow) -> None:
     """The leader hands over."""
     if state.role is Role.FOLLOWER and state.leader_id in (NO_NODE, message.sender):
         campaign(state, transfer=True)
+
+
+def on_leader_lost(state: RaftState, leader_id: NodeId) -> None:
+    """The connection to that node broke: do not wait longer than the promise to it lasts.
+
+    The promise itself stands, for the node may live and hold a lease. Members take their turns,
+    so that their campaigns do not meet.
+    """
+    if state.role is not Role.FOLLOWER or state.leader_id != leader_id or not state.is_voter:
+        return
+    others = [voter for voter in state.configuration.voters if voter != leader_id]
+    turn = (others.index(state.node_id) + state.group_id) % len(others)
+    wait_s = state.settings.heartbeat_interval_s * (turn + state.random.random() / 2)
+    due_s = max(state.promised_until_s, state.now_s) + wait_s
+    state.election_due_s = min(state.election_due_s, due_s)
 
 
 def check_quorum(state: RaftState) -> None:

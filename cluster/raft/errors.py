@@ -1,26 +1,11 @@
-"""The one error of this package that callers react to by class."""
+"""The errors of this package, in words: who does not lead, and who keeps others waiting."""
 
 from __future__ import annotations
 
-from cluster.errors import CannotConnectNow
+from cluster.errors import CannotConnectNow, NotLeader
 from cluster.raft.log import GroupId, NodeId
 
-
-class NotLeader(CannotConnectNow):
-    """This replica does not lead its group: the request did not happen here, ask elsewhere.
-
-    `leader_id` is where the leader was last seen, or None. It crosses nodes as its parent.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        leader_id: NodeId | None = None,
-        **fields: str | int | None,
-    ) -> None:
-        super().__init__(message, **fields)  # type: ignore[arg-type]
-        self.leader_id = leader_id
+__all__ = ["NotLeader", "not_leader", "out_of_step"]
 
 
 def not_leader(group_id: GroupId, node_id: NodeId, leader_id: NodeId | None) -> NotLeader:
@@ -28,4 +13,13 @@ def not_leader(group_id: GroupId, node_id: NodeId, leader_id: NodeId | None) -> 
     known = f"node {leader_id} was its leader last" if leader_id else "its leader is not known"
     return NotLeader(
         f"node {node_id} does not lead tablet {group_id}", leader_id=leader_id, detail=known
+    )
+
+
+def out_of_step(group_id: GroupId, silent: NodeId) -> CannotConnectNow:
+    """The error for a write to a `sync` group that lacks a voter (rule G5)."""
+    return CannotConnectNow(
+        f"tablet {group_id} takes no writes while its replica on node {silent} does not answer",
+        detail="Its table is durable in step with every replica (durability 'sync').",
+        hint="Wait until the node is back, or set another durability.",
     )

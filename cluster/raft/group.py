@@ -366,6 +366,11 @@ class RaftGroup:
                 f"{self._applied_index}, not {index}"
             ) from None
 
+    @property
+    def leads(self) -> bool:
+        """Whether it is the leader of its term, serving or not yet."""
+        return self._core.is_leader
+
     async def wait_role_change(self, *, deadline_s: float) -> bool:
         """Wait until leadership here or the known leader changes; False if it did not."""
         try:
@@ -399,6 +404,11 @@ class RaftGroup:
         if self._closed is None:
             self._core.tick(now_s)
             self._services.mark_dirty(self)
+
+    def leader_lost(self, now_s: float) -> None:
+        """The connection to the leader's node broke."""
+        if self._closed is None and self._core.leader_id is not None:
+            self._core.leader_lost(self._core.leader_id, now_s)
 
     def step(self, message: Message, now_s: float) -> None:
         """Take a message of another replica."""

@@ -24,6 +24,7 @@ from cluster.errors import CannotConnectNow, DuplicateObject, ProtocolViolation
 from cluster.raft.core import RaftCore
 from cluster.raft.group import HostServices, RaftGroup
 from cluster.raft.log import (
+    NO_NODE,
     Configuration,
     Entry,
     GroupId,
@@ -34,7 +35,7 @@ from cluster.raft.log import (
     NodeId,
     SnapshotMark,
 )
-from cluster.raft.messages import RaftFrame, decode_messages
+from cluster.raft.messages import Message, RaftFrame, VoteRequest, decode_messages
 from cluster.raft.outbox import METHOD, Outbox
 from cluster.raft.settings import RaftSettings
 from cluster.raft.state_machine import StateMachine
@@ -48,6 +49,8 @@ READ_INDEX_METHOD = "raft.read_index"
 
 # Timers are looked at this often: this share of a heartbeat interval.
 TICK_SHARE = 0.25
+# Groups whose first candidate asked before they were opened here; the oldest are forgotten.
+MAX_EARLY_GROUPS = 4096
 
 
 class ReadIndexRequest(msgspec.Struct, frozen=True):
@@ -93,6 +96,7 @@ class RaftHost:
         self._timer_task: asyncio.Task[None] | None = None
         self._closed = False
         self._unknown_group: Callable[[GroupId, NodeId], None] | None = None
+        self._early: dict[GroupId, VoteRequest] = {}
         self.writer = LogWriter(runtime, log, self._log_failed)
         self.outbox = Outbox(rpc, node_id, address_of)
         self._services = HostServices(
@@ -106,6 +110,7 @@ class RaftHost:
         )
         rpc.handle_notice(METHOD, RaftFrame, self._on_frame)
         rpc.handle(READ_INDEX_METHOD, ReadIndexRequest, self._on_read_index)
+        rpc.on_lost(self._on_lost)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -146,13 +151,17 @@ class RaftHost:
         self._unknown_group = callback
 
     async def open_group(
-        self, group_id: GroupId, machine: StateMachine, bootstrap: Configuration | None
+        self,
+        group_id: GroupId,
+        machine: StateMachine,
+        bootstrap: Configuration | None,
+        first_leader: NodeId = NO_NODE,
     ) -> RaftGroup:
         """Open the replica in the log; if there is none, a new one.
 
         A new group's first members all open it with the same `bootstrap`; a replica that
         joins later has None and waits to be contacted. A replica that the log holds goes on
-        from there, whatever `bootstrap` says.
+        from there, whatever `bootstrap` says. In a new group `first_leader` campaigns at once.
         """
         if group_id in self._groups:
             raise DuplicateObject(f"tablet {group_id} is already open on node {self.node_id}")
@@ -175,11 +184,15 @@ class RaftHost:
             settings=self.settings,
             random=self._runtime.random,
             now_s=self._runtime.monotonic(),
+            first_leader=first_leader,
         )
         group = RaftGroup(self._services, self.node_id, core, machine)
         self._groups[group_id] = group
         if core.next_due_s <= self._runtime.monotonic():
             group.tick(self._runtime.monotonic())
+        early = self._early.pop(group_id, None)
+        if early is not None:
+            group.step(early, self._runtime.monotonic())
         self._mark_dirty(group)
         return group
 
@@ -263,8 +276,29 @@ class RaftHost:
             group = self._groups.get(message.group_id)
             if group is not None:
                 group.step(message, now_s)
-            elif self._unknown_group is not None and not self._closed:
-                self._unknown_group(message.group_id, frame.sender)
+            elif not self._closed:
+                self._keep_early(message)
+                if self._unknown_group is not None:
+                    self._unknown_group(message.group_id, frame.sender)
+
+    def _keep_early(self, message: Message) -> None:
+        """A new group's first candidate may ask before this node has opened the group."""
+        if isinstance(message, VoteRequest):
+            self._early[message.group_id] = message
+            if len(self._early) > MAX_EARLY_GROUPS:
+                del self._early[next(iter(self._early))]
+
+    def _on_lost(self, address: str) -> None:
+        """A connection to that address broke: the groups its node leads look for another."""
+        leaders = {group.leader_id for group in self._groups.values()} - {None, self.node_id}
+        lost = {node for node in leaders if node and self._address_of(node) == address}
+        if not lost:
+            return
+        now_s = self._runtime.monotonic()
+        for group in self._groups.values():
+            if group.leader_id in lost:
+                group.leader_lost(now_s)
+                self._schedule(group)
 
     async def _on_read_index(
         self, context: CallContext, request: ReadIndexRequest, _body: bytes | memoryview

@@ -58,16 +58,23 @@ class HardState(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Configuration(msgspec.Struct, frozen=True, array_like=True):
-    """The members of a group: voters make quorums, learners receive the log. Both ascending."""
+    """The members of a group: voters make quorums, learners receive the log. Both ascending.
+
+    `sync`: nothing is applied or answered before *every* voter holds it (rule G5). Elections
+    and changes of the members go by majority all the same.
+    """
 
     voters: tuple[NodeId, ...] = ()
     learners: tuple[NodeId, ...] = ()
+    sync: bool = False
 
     @staticmethod
-    def of(voters: Sequence[NodeId], learners: Sequence[NodeId] = ()) -> Configuration:
+    def of(
+        voters: Sequence[NodeId], learners: Sequence[NodeId] = (), *, sync: bool = False
+    ) -> Configuration:
         """The configuration of these members, in canonical order; a voter is no learner."""
         chosen = tuple(sorted(set(voters)))
-        return Configuration(chosen, tuple(sorted(set(learners) - set(chosen))))
+        return Configuration(chosen, tuple(sorted(set(learners) - set(chosen))), sync)
 
     @property
     def members(self) -> tuple[NodeId, ...]:
@@ -76,19 +83,24 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
 
     def with_voter(self, node_id: NodeId) -> Configuration:
         """This configuration with one more voter (promoted if it was a learner)."""
-        return Configuration.of((*self.voters, node_id), self.learners)
+        return Configuration.of((*self.voters, node_id), self.learners, sync=self.sync)
 
     def with_learner(self, node_id: NodeId) -> Configuration:
         """This configuration with one more learner (demoted if it was a voter)."""
         voters = [voter for voter in self.voters if voter != node_id]
-        return Configuration.of(voters, (*self.learners, node_id))
+        return Configuration.of(voters, (*self.learners, node_id), sync=self.sync)
 
     def without(self, node_id: NodeId) -> Configuration:
         """This configuration without that member."""
         return Configuration.of(
             [voter for voter in self.voters if voter != node_id],
             [learner for learner in self.learners if learner != node_id],
+            sync=self.sync,
         )
+
+    def with_sync(self, sync: bool) -> Configuration:
+        """The same members, in step or by majority."""
+        return Configuration(self.voters, self.learners, sync)
 
 
 class SnapshotMark(msgspec.Struct, frozen=True, array_like=True):

@@ -81,7 +81,7 @@ def step_down_if_removed(state: RaftState) -> None:
     if state.is_voter or state.log.configuration_index > state.commit:
         return
     for node_id, progress in state.progress.items():
-        commit = min(progress.match_index, state.commit)
+        commit = min(progress.match_index, state.released)
         beat = Heartbeat(state.group_id, state.term, state.node_id, commit, state.now_s, 0)
         state.send(node_id, beat)
     successor = max(state.configuration.voters, key=lambda voter: state.progress[voter].match_index)

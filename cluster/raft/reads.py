@@ -18,21 +18,21 @@ from cluster.raft.state import PendingRead, RaftState, ReadState
 def request(state: RaftState, context: int) -> None:
     """Confirm the read now under the lease, or put it up for the next round."""
     if state.holds_lease():
-        state.confirmed_reads.append(ReadState(context, state.commit))
+        state.confirmed_reads.append(ReadState(context, state.released))
     else:
         state.reads.append(PendingRead(context))
 
 
 def start_round(state: RaftState) -> bool:
     """Give the waiting reads a round; whether heartbeats must carry it out now."""
-    if not state.committed_own_entry():
+    if not state.released_own_entry():
         return False
     waiting = [read for read in state.reads if read.round == 0]
     if not waiting:
         return False
     state.read_round += 1
     for read in waiting:
-        read.round, read.index = state.read_round, state.commit
+        read.round, read.index = state.read_round, state.released
     return True
 
 

@@ -44,7 +44,7 @@ def broadcast_entries(state: RaftState) -> None:
     """Send every member what it lacks and may be sent."""
     for node_id, progress in list(state.progress.items()):
         _send_entries(state, node_id, progress)
-        commit = min(progress.match_index, state.commit)
+        commit = min(progress.match_index, state.released)
         if commit > progress.commit_sent and progress.state is ProgressState.REPLICATE:
             _send_heartbeat(state, node_id, progress)
 
@@ -73,12 +73,12 @@ def _send_append(state: RaftState, node_id: NodeId, progress: Progress, high: in
         previous_index,
         previous_term,
         entries,
-        state.commit,
+        state.released,
         state.now_s,
         state.read_round,
     )
     state.send(node_id, message)
-    progress.commit_sent = min(state.commit, previous_index + len(entries))
+    progress.commit_sent = min(state.released, previous_index + len(entries))
     if entries:
         progress.sent(entries[-1].index, sum(map(entry_bytes, entries)))
     return True
@@ -92,7 +92,7 @@ def broadcast_heartbeat(state: RaftState) -> None:
 
 
 def _send_heartbeat(state: RaftState, node_id: NodeId, progress: Progress) -> None:
-    commit = min(progress.match_index, state.commit)
+    commit = min(progress.match_index, state.released)
     beat = Heartbeat(
         state.group_id, state.term, state.node_id, commit, state.now_s, state.read_round
     )
@@ -188,6 +188,7 @@ def advance_commit(state: RaftState) -> None:
     if index <= state.commit or state.log.term_at(index) != state.term:
         return
     state.commit = index
+    state.release()
     membership.step_down_if_removed(state)
 
 

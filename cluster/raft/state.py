@@ -75,6 +75,7 @@ class RaftState:
         settings: RaftSettings,
         random: Random,
         now_s: float,
+        first_leader: NodeId = NO_NODE,
     ) -> None:
         self.group_id = group_id
         self.node_id = node_id
@@ -82,11 +83,13 @@ class RaftState:
         self.settings = settings
         self.random = random
         self.now_s = now_s
+        self.first_leader = first_leader  # campaigns first when the group is new
 
         # What is kept on disk, and its write-out.
         self.term = hard_state.term
         self.vote = hard_state.vote
         self.commit = max(log.mark.index, min(hard_state.commit, log.last_index))
+        self.released = self.commit  # committed, and on every voter where that is asked (G5)
         self.delivered_index = log.mark.index  # handed to the driver to apply
 
         # Following.
@@ -158,6 +161,7 @@ class RaftState:
         self.delay_election()
 
     def _stop_leading(self) -> None:
+        self.commit = self.released  # a follower takes its leader's word for it
         self.progress = {}
         self.reads = []
         self.outgoing = None
@@ -199,14 +203,45 @@ class RaftState:
 
         return self.voters_agree_on(heard_s)
 
+    def release(self) -> None:
+        """See how far what is committed may be applied and answered.
+
+        That is all of it, but for a `sync` group's leader: there every voter must hold it, so
+        that any single replica has all that was ever acknowledged (rule G5). Never falls.
+        """
+        index = self.commit
+        if self.role is Role.LEADER and self.configuration.sync:
+            index = min(index, *(self._durable_at(voter) for voter in self.configuration.voters))
+        self.released = max(self.released, index)
+
+    def _durable_at(self, voter: NodeId) -> int:
+        if voter == self.node_id:
+            return self.log.persisted_index
+        return self.progress[voter].match_index
+
     def committed_own_entry(self) -> bool:
         """Whether an entry of the leader's own term is committed (paper 5.4.2, 8)."""
         return self.commit >= self.term_start_index
+
+    def released_own_entry(self) -> bool:
+        """The same, and it may be applied: from then on this leader may serve."""
+        return self.released >= self.term_start_index
+
+    def silent_voter(self) -> NodeId | None:
+        """A voter that has not answered for an election timeout, if there is one."""
+        since_s = self.now_s - self.settings.election_timeout_s
+        for voter in self.configuration.voters:
+            if voter == self.node_id:
+                continue
+            heard_s = self.progress[voter].acked_sent_s
+            if (self.leader_since_s if heard_s is None else heard_s) < since_s:
+                return voter
+        return None
 
     def holds_lease(self) -> bool:
         """Whether no other leader can have been elected by `now_s` (thesis 6.4.1, rule G1)."""
         if self.role is not Role.LEADER or self.transferee or self.lease_forfeited:
             return False
-        if not self.committed_own_entry():
+        if not self.released_own_entry():
             return False
         return self.now_s < self.quorum_heard_s(float("-inf")) + self.settings.lease_s
