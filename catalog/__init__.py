@@ -29,6 +29,7 @@ On a node:
     service             the local copy, changing it, waiting for it
     oracle              timestamps, sans-IO; oracle_service drives it on the leader
     timestamp_client    how a node asks for them
+    repair              the loop that has replicas rebuilt, moved, evened out
     tablets             local tablets kept as the catalog says; tablet_members their groups
     tablet_requests, tablet_rpc     tablets wherever they are led
 

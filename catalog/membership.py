@@ -1,21 +1,26 @@
 """The catalog's leader keeps the members of the catalog's Raft group in step with its nodes.
 
 Every node follows as a learner; voters go from one to three when three nodes live, and to five
-from seven nodes on (S3). One change at a time, each committed before the next is thought of;
-the next one is computed from the configuration as it then is, so a new leader just goes on.
+from seven nodes on (S3). A voter that is dead is replaced: the new one votes before the dead
+one goes; where nobody can take its place it stays, and votes again when it comes back. A node
+that is being decommissioned loses its vote and follows until it is forgotten. A leader on a
+node that is being emptied hands over. One change at a time, each committed before the next is
+thought of; the next one is computed from the configuration as it then is, so a new leader just
+goes on.
 
-`next_configuration` is the whole policy, pure. Left out: a voter that died for good is not
-replaced here (the repair loop does that); a node that is not active any more is taken out.
+`next_step` is the whole policy, pure.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence, Set
 
 from catalog.liveness import Liveness
-from catalog.model import Catalog, Node, NodeState
+from catalog.model import Catalog, Node, NodeId, NodeState
 from catalog.placement import voters_among
+from catalog.repair_members import Change, HandOver, Step, may_lose_vote
 from catalog.state import CatalogStateMachine
 from cluster.errors import DqeError
 from cluster.raft.group import RaftGroup
@@ -27,24 +32,65 @@ logger = logging.getLogger(__name__)
 TEND_S = 0.3
 CHANGE_TIMEOUT_S = 5.0
 
+_VOTING_STATES = (NodeState.ACTIVE, NodeState.DRAINING)
 
-def next_configuration(
-    current: Configuration, nodes: list[Node], live: set[int]
-) -> Configuration | None:
-    """The next single change towards the members wanted, or None when there is none to make."""
+
+def next_step(
+    current: Configuration, nodes: Sequence[Node], live: Set[int], leader: int
+) -> Step | None:
+    """The next step towards the members wanted, or None when there is none to make."""
     members = {int(node.id) for node in nodes if node.state is not NodeState.DEAD}
     for node_id in sorted(members):
         if node_id not in current.members:
-            return current.with_learner(node_id)
-    wanted = voters_among(len(members))
-    if len(current.voters) < wanted:
-        candidates = [n for n in current.learners if n in members and n in live]
-        # From one voter to three only when both others answer: two voters fail together.
-        if len(current.voters) + len(candidates) >= wanted:
-            return current.with_voter(candidates[0])
+            return Change(current.with_learner(node_id))
+    step = _next_of_voters(current, nodes, live, leader)
+    if step is not None:
+        return step
     for node_id in current.learners:
         if node_id not in members:
-            return current.without(node_id)
+            return Change(current.without(node_id))
+    return None
+
+
+def _next_of_voters(
+    current: Configuration, nodes: Sequence[Node], live: Set[int], leader: int
+) -> Step | None:
+    states = {int(node.id): node.state for node in nodes}
+    # The dead count: a cluster does not want fewer voters because some have died.
+    staying = [n for n, state in states.items() if state is not NodeState.DECOMMISSIONING]
+    wanted = voters_among(len(staying))
+    good = [n for n in current.voters if states.get(n) in _VOTING_STATES]
+    candidates = [
+        n for n in current.learners if n in live and states.get(n) is NodeState.ACTIVE
+    ] or [n for n in current.learners if n in live and states.get(n) is NodeState.DRAINING]
+    # From one voter to three only when both others answer: two voters fail together.
+    enough = len(good) > 1 or len(good) + len(candidates) >= wanted
+    if candidates and enough and len(good) < wanted:
+        return Change(current.with_voter(candidates[0]))
+    for node_id in current.voters:
+        if states.get(node_id) is NodeState.DECOMMISSIONING:
+            if node_id == leader:
+                return _successor(good, states, live, leader)
+            if may_lose_vote(current, node_id, live):
+                return Change(current.with_learner(node_id))
+        elif node_id not in good and len(good) >= wanted:
+            return Change(current.without(node_id))
+    if len(good) > wanted:
+        spare = [n for n in good if n != leader and may_lose_vote(current, n, live)]
+        if spare:
+            demoted = max(spare, key=lambda n: (states[n] is NodeState.DRAINING, n))
+            return Change(current.with_learner(demoted))
+    if states.get(leader) is NodeState.DRAINING:
+        return _successor(good, states, live, leader)
+    return None
+
+
+def _successor(
+    voters: Sequence[int], states: dict[int, NodeState], live: Set[int], leader: int
+) -> HandOver | None:
+    for node_id in voters:
+        if node_id != leader and node_id in live and states[node_id] is NodeState.ACTIVE:
+            return HandOver(NodeId(node_id))
     return None
 
 
@@ -69,19 +115,26 @@ class Membership:
 
     async def _tend(self) -> None:
         while True:
-            wanted = self._wanted()
-            if wanted is not None:
+            step = self._wanted()
+            if step is not None:
                 try:
-                    await self._group.change_membership(wanted, deadline_s=CHANGE_TIMEOUT_S)
+                    await self._make(step)
                     continue
                 except DqeError as error:
                     # Not leader any more, or a change is under way: looked at again below.
                     logger.info("catalog members stay as they are for now: %s", error)
             await self._runtime.sleep(TEND_S)
 
-    def _wanted(self) -> Configuration | None:
+    async def _make(self, step: Step) -> None:
+        if isinstance(step, HandOver):
+            await self._group.transfer_leadership(step.node_id, deadline_s=CHANGE_TIMEOUT_S)
+        else:
+            await self._group.change_membership(step.configuration, deadline_s=CHANGE_TIMEOUT_S)
+
+    def _wanted(self) -> Step | None:
         catalog: Catalog = self._machine.state.catalog
         if not self._group.is_leader or not catalog.nodes:
             return None
         live = {int(node_id) for node_id in self._liveness.live_nodes()}
-        return next_configuration(self._group.configuration, list(catalog.nodes.values()), live)
+        nodes = list(catalog.nodes.values())
+        return next_step(self._group.configuration, nodes, live, self._group.node_id)

@@ -24,6 +24,7 @@ import logging
 
 from catalog.fragment_schemas import tablet_schemas
 from catalog.model import Catalog, NodeId, Tablet, TabletId
+from catalog.repair import Repairer
 from catalog.service import CatalogService
 from catalog.tablet_members import MemberTender
 from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
@@ -64,14 +65,17 @@ class TabletManager:
         self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._tender = MemberTender(runtime, catalog, node_id, self._wake.set)
+        self._repairer = Repairer(runtime, catalog)
 
     def start(self) -> None:
-        """Begins to follow the catalog."""
+        """Begins to follow the catalog, and, where this node leads it, to repair the cluster."""
         self._catalog.follow(lambda _: self._wake.set(), self.wait_reconciled)
         self._task = self._runtime.spawn(self._reconcile_forever(), "tablets")
+        self._repairer.start()
 
     def close(self) -> None:
         """Stops following; the tablets stay open until host and storage are closed."""
+        self._repairer.close()
         if self._task is not None:
             self._task.cancel()
 

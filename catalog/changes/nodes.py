@@ -7,7 +7,7 @@ from dataclasses import replace
 from catalog import commands
 from catalog.changes.draft import Draft
 from catalog.model import Node, NodeId, NodeState, PartitionMethod, TabletId
-from catalog.placement import allowed_nodes, voters_among
+from catalog.placement import active_nodes, allows, voters_among
 from cluster.errors import ObjectNotInPrerequisiteState, UndefinedObject
 
 
@@ -40,7 +40,12 @@ def _add(draft: Draft, command: commands.AddNode | commands.CreateCluster) -> No
 def _replicate_everywhere(draft: Draft) -> None:
     for tablet_id in _replicated_tablets(draft):
         tablet = draft.tablets[tablet_id]
-        allowed = [n.id for n in allowed_nodes(draft.nodes.values(), tablet.placement)]
+        # Where no active node may have one, that is no reason to refuse a node.
+        allowed = [
+            node.id
+            for node in active_nodes(draft.nodes.values())
+            if tablet.placement is None or allows(tablet.placement, node)
+        ]
         missing = [n for n in allowed if n not in tablet.replicas]
         if missing:
             replicas = (*tablet.replicas, *missing)
