@@ -84,13 +84,18 @@ def _take_votes(
     for node_id in sorted(surplus, key=lambda node: (node in live, node)):
         if node_id == leader:
             return _successor(tablet, leader, live, is_caught_up)
-        rest = [node for node in current.voters if node != node_id]
-        if node_id in live and 2 * sum(node in live for node in rest) <= len(rest):
+        if not may_lose_vote(current, node_id, live):
             continue
         if node_id in tablet.replicas:
             return Change(current.with_learner(node_id))
         return Change(current.without(node_id))
     return None
+
+
+def may_lose_vote(current: Configuration, node_id: int, live: Set[int]) -> bool:
+    """Whether the others go on without that voter; one that is silent is no loss to them."""
+    rest = [node for node in current.voters if node != node_id]
+    return node_id not in live or 2 * sum(node in live for node in rest) > len(rest)
 
 
 def _successor(
