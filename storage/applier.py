@@ -25,6 +25,7 @@ import duckdb
 from cluster.errors import DqeError, InternalError, IoError
 from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore
+from storage.damage import damaged_store, is_damage
 from storage.fragments import FragmentId, Timestamp
 from storage.operations import Operation
 from storage.staging import DEFAULT_MEMORY_BYTES

@@ -32,6 +32,7 @@ from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
 from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
+from storage.damage import Suspects
 from storage.duckdb_node import DuckDbLimits, DuckDbNode, Setup
 from storage.fragments import (
     FragmentChange,
@@ -99,6 +100,10 @@ def _nobody(tablet_id: TabletId) -> CannotConnectNow:
     return CannotConnectNow(f"the leader of tablet {tablet_id} cannot be reached yet")
 
 
+def _log_damage(tablet_id: TabletId, error: DqeError) -> None:
+    logger.error("tablet %s: %s (%s)", tablet_id, error.message, error.detail)
+
+
 def _no_setup(_: object) -> None:
     return None
 
@@ -120,6 +125,9 @@ class NodeStorage:
         self._snapshots: dict[StoreSnapshot, float] = {}
         self._staging_budget = MemoryBudget()
         self._fenced: dict[TabletId, DqeError] = {}
+        self._suspects = Suspects()
+        # Called with a tablet whose file was found damaged while it was open.
+        self.on_damage: Callable[[TabletId, DqeError], None] = _log_damage
         self._keeper: asyncio.Task[None] | None = None
         self.duckdb = duckdb
         self.log = log
@@ -181,11 +189,6 @@ class NodeStorage:
             snapshot.close()
         self.duckdb.close()
         await self.log.close()
-        self._directory.close()
-
-    def abandon(self) -> None:
-        """The node is gone without a word, but its process is not (in a simulation): gives
-        back the one thing that the operating system would have."""
         self._directory.close()
 
     # Identity.
@@ -251,9 +254,32 @@ class NodeStorage:
         staging = Staging(self.path / "staging" / str(tablet_id), self._staging_budget)
         node_id = self.identity.node_id
         tablet = Tablet(self._runtime, store, staging, node_id, lambda: self.peers)
+        tablet.on_damage(lambda: self._suspects.note([tablet_id]))
+        self._fenced.pop(tablet_id, None)
         self._tablets[tablet_id] = tablet
         self._checkpointed_s[tablet_id] = self._runtime.monotonic()
         return tablet
+
+    @property
+    def fenced(self) -> Mapping[TabletId, DqeError]:
+        """The replicas that serve nothing, and what whoever asks for them is told."""
+        return self._fenced
+
+    async def set_aside(self, tablet_id: TabletId, reason: str) -> None:
+        """Closes a replica that must not be read, for `open_tablet` to begin anew from the log
+        or from another replica. The file is kept beside until then."""
+        node_id = self.identity.node_id
+        self._fenced[tablet_id] = CannotConnectNow(
+            f"tablet {tablet_id} is being rebuilt on node {node_id}", detail=reason
+        )
+        tablet = self._tablets.pop(tablet_id, None)
+        self._checkpointed_s.pop(tablet_id, None)
+        if tablet is not None:
+            await tablet.close()
+        path = self._store_path(tablet_id)
+        if path.exists():
+            path.replace(self._damaged_path(tablet_id))
+        shutil.rmtree(self.path / "staging" / str(tablet_id), ignore_errors=True)
 
     async def fence_tablet(self, tablet_id: TabletId, error: DqeError) -> None:
         """Closes a replica that cannot be served; whoever asks for it gets the error."""
@@ -343,7 +369,9 @@ class NodeStorage:
             except BaseException:
                 cursor.close()
                 raise
-        snapshot = StoreSnapshot(cursor, views, timestamp, self._forget_snapshot, own_rows)
+        snapshot = StoreSnapshot(
+            cursor, views, timestamp, self._forget_snapshot, own_rows, self._suspects.note
+        )
         self._snapshots[snapshot] = self._runtime.monotonic()
         return snapshot
 
@@ -366,7 +394,21 @@ class NodeStorage:
             for tablet in list(self._tablets.values()):
                 tablet.tick()
             self.expire_snapshots(MAX_SNAPSHOT_AGE_S)
+            await self._examine_suspects()
             await self.checkpoint_due()
+
+    async def _examine_suspects(self) -> None:
+        """Reads the files that a statement met damage in, or in one of which it did."""
+        for tablet_id in self._suspects.take():
+            tablet = self._tablets.get(tablet_id)
+            if tablet is None:
+                continue
+            try:
+                await tablet.scan()
+            except DataCorrupted as error:
+                self.on_damage(tablet_id, error)
+            except DqeError as error:
+                logger.error("tablet %s could not be examined: %s", tablet_id, error)
 
     def expire_snapshots(self, older_than_s: float) -> None:
         """Ends the reading of snapshots that were opened longer ago."""

@@ -25,6 +25,7 @@ import duckdb
 from cluster.errors import ObjectNotInPrerequisiteState, SnapshotTooOld
 from storage.columnar import decode_recency
 from storage.columnar_apply import BEGIN, END, FragmentTables
+from storage.damage import damaged_store, is_damage
 from storage.duckdb_node import DuckDbNode, quote_name
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema, TabletId, Timestamp
 from storage.own_changes import OwnRows, net_changes
@@ -130,10 +131,12 @@ class StoreSnapshot:
         timestamp: Timestamp,
         on_close: Callable[[StoreSnapshot], None] | None = None,
         own: Mapping[Read, OwnRows] | None = None,
+        on_damage: Callable[[list[TabletId]], None] | None = None,
     ) -> None:
         self._cursor = cursor
         self._views = views
         self._on_close = on_close
+        self._on_damage = on_damage
         self._own = own or {}
         self._expired = False
         self._closed = False
@@ -155,6 +158,17 @@ class StoreSnapshot:
     def applied_index(self, tablet_id: TabletId, fragment_id: FragmentId) -> int:
         """The log index that the rows read here reflect."""
         return self._views[tablet_id, fragment_id].applied_index
+
+    def check_damage(self, error: BaseException) -> None:
+        """Raises XX001 where the error of a statement over the snapshot means a damaged file.
+
+        The tablets read are then looked at. From any thread.
+        """
+        if is_damage(error):
+            tablets = list(dict.fromkeys(tablet_id for tablet_id, _ in self._views))
+            if self._on_damage is not None:
+                self._on_damage(tablets)
+            raise damaged_store(", ".join(map(str, tablets)), error) from error
 
     def check_alive(self) -> None:
         """Raises 72000 when the snapshot has outlived its maximum age."""
