@@ -191,6 +191,11 @@ class NodeStorage:
         await self.log.close()
         self._directory.close()
 
+    def abandon(self) -> None:
+        """The node is gone without a word, but its process is not (in a simulation): gives
+        back the one thing that the operating system would have."""
+        self._directory.close()
+
     # Identity.
 
     @property
