@@ -61,7 +61,7 @@ def set_up_duckdb(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 @dataclass(slots=True)
-class _Parts:
+class Parts:
     """What `start` has put together, for `stop` to take apart."""
 
     storage: NodeStorage
@@ -84,9 +84,15 @@ class Node:
         self._runtime = runtime
         self._machine = machine or OsMachine(runtime)
         self._server = self._machine.client_server(self._open_session)
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
         self.pg_address = ""
         self.rpc_address = ""
+
+    @property
+    def parts(self) -> Parts:
+        """The floors put together; known after `start`."""
+        assert self._parts is not None
+        return self._parts
 
     @property
     def node_id(self) -> int:
@@ -169,7 +175,7 @@ class Node:
         await kept.save(0, join_id.encode())
         return join_id
 
-    def _assemble(self, storage: NodeStorage, rpc: RpcNode, book: AddressBook) -> _Parts:
+    def _assemble(self, storage: NodeStorage, rpc: RpcNode, book: AddressBook) -> Parts:
         configuration = self._configuration
         node_id = NodeId(storage.identity.node_id)
         host = RaftHost(
@@ -222,7 +228,7 @@ class Node:
             self._machine.stage_threads(),
             DEFAULT_CREDIT_BYTES,
         )
-        return _Parts(storage, rpc, host, catalog, tablets, runner, Coordinator(runner), services)
+        return Parts(storage, rpc, host, catalog, tablets, runner, Coordinator(runner), services)
 
     async def _wait_ready(self, catalog: CatalogService) -> None:
         try:

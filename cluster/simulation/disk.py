@@ -75,6 +75,10 @@ class SimulatedDisk:
 
     # What a simulation asks for.
 
+    def close_all(self) -> None:
+        """The process is gone, the machine is not: what it wrote stays in the page cache."""
+        self._epoch += 1
+
     def crash(self) -> None:
         """Power is cut; files opened before cannot be used any more."""
         self._epoch += 1

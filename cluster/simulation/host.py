@@ -85,9 +85,14 @@ class SimulatedHost:
 
     def bury(self) -> None:
         """Closes what a dead host was doing; only once the simulation is over."""
-        tasks, self._tasks = list(self._tasks), {}
-        for task in tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            # What its `finally` blocks run into is of no interest any more.
-            with contextlib.suppress(BaseException):
-                task.get_coro().close()
+        while self._tasks:
+            task, _ = self._tasks.popitem()
+            close_task(task)
+
+
+def close_task(task: asyncio.Task[Any]) -> None:
+    """Gives back a task that will never run again, without a word."""
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    # What its `finally` blocks run into is of no interest any more.
+    with contextlib.suppress(BaseException):
+        task.get_coro().close()

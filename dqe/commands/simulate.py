@@ -1,0 +1,59 @@
+"""`dqe simulate`: whole clusters in this process, from seeds."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+
+from cluster.probes import Probe
+from dqe.simulation.errors import Violation
+from dqe.simulation.log import simulated_logging
+from dqe.simulation.run import WORKLOADS, Options, Report, simulate
+
+
+def run(
+    seeds: range, minutes: float, workload: str, nodes: int, trace: Path | None, log: str
+) -> int:
+    """Runs each seed; 1 when one found something."""
+    if workload not in WORKLOADS:
+        typer.echo(f"no workload {workload}; there are {', '.join(WORKLOADS)}", err=True)
+        return 2
+    simulated_logging(logging.getLevelNamesMapping()[log.upper()])
+    probes: Counter[Probe] = Counter()
+    failed = simulated_s = real_s = 0.0
+    for seed in seeds:
+        report = _one(Options(seed, minutes, workload, nodes), trace)
+        if report is None:
+            failed += 1
+            continue
+        probes += report.probes
+        simulated_s += report.simulated_s
+        real_s += report.real_s
+    typer.echo(f"{len(seeds) - failed:g} of {len(seeds)} seeds kept every promise")
+    if real_s:
+        typer.echo(f"{simulated_s:.0f} simulated seconds, {simulated_s / real_s:.1f} a second")
+    for probe in Probe:
+        typer.echo(f"{probes[probe]:8d}  {probe.value}")
+    return 1 if failed else 0
+
+
+def _one(options: Options, trace: Path | None) -> Report | None:
+    try:
+        if trace is None:
+            report = simulate(options)
+        else:
+            with trace.open("w") as out:
+                report = simulate(replace(options, trace=out))
+    except Violation as error:
+        typer.echo(f"seed {options.seed} FAILED: {error}")
+        return None
+    numbers = ", ".join(f"{count} {name}" for name, count in report.summary.items())
+    typer.echo(
+        f"seed {report.seed} {report.digest} {report.simulated_s:.0f} s in {report.real_s:.1f} s:"
+        f" {numbers}"
+    )
+    return report

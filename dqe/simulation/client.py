@@ -1,0 +1,128 @@
+"""A client of the simulated cluster: asks any node, and knows what became of what it asked.
+
+There are three ends, and workloads are strict about them: an answer; a refusal, after which
+the statement has surely not happened; and silence or a word that nobody knows (a node that
+died, an answer that did not come, 40003), after which it may have happened or may yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from cluster.errors import DqeError, Outcome
+from dqe.simulation.cluster import SimulatedCluster
+from dqe.simulation.errors import Violation
+from dqe.simulation.machine import Answer, ConnectionLost, Sessions, SimulatedMachine
+
+PATIENCE_S = 20.0
+LATENCY_S = 0.001
+
+
+# Classes of SQLSTATE that faults may cause: connections, rolled back, resources, object not in
+# state, intervention, system, snapshots.
+_EXPECTED = ("08", "40", "53", "55", "57", "58", "72")
+
+
+class Refused(Exception):
+    """The statement did not happen."""
+
+
+class Unknown(Exception):
+    """The statement may have happened, or may yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """When a statement was asked and when its end was known, in simulated seconds."""
+
+    begun_s: float
+    ended_s: float
+    answer: Answer | None
+    refused: bool
+
+
+class Client:
+    """One client, one statement at a time. It moves to another node after a failure, and
+    now and then without one."""
+
+    def __init__(self, cluster: SimulatedCluster, name: str) -> None:
+        self._cluster = cluster
+        self._trace = cluster.around.trace
+        self.name = name
+        self.chance = random.Random(f"{cluster.around.seed}/client/{name}")
+        self._sessions = Sessions()
+        self._machine = self.chance.choice(cluster.machines)
+
+    async def think(self) -> None:
+        """The time between two statements."""
+        await asyncio.sleep(self.chance.expovariate(1 / self._cluster.around.world.think_s))
+
+    async def try_to(self, sql: str) -> Asked:
+        """Asks, whatever comes of it."""
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        try:
+            answer = await self.ask(sql)
+        except (Refused, Unknown) as error:
+            return Asked(begun_s, loop.time(), None, isinstance(error, Refused))
+        return Asked(begun_s, loop.time(), answer, refused=False)
+
+    async def ask(self, sql: str, machine: SimulatedMachine | None = None) -> Answer:
+        """The answer; raises Refused or Unknown."""
+        if machine is not None:
+            self._machine = machine
+        elif self.chance.random() < 0.1:
+            self._move()
+        asked_of = self._machine.name
+        self._trace.note(f"{self.name} asks {asked_of}: {sql}")
+        try:
+            answer = await self._carry(sql)
+        except (Refused, Unknown) as error:
+            self._trace.note(f"{self.name} fails: {type(error).__name__} {error}")
+            self._move()
+            raise
+        self._trace.note(f"{self.name} gets {answer.tag} {answer.rows}")
+        return answer
+
+    async def until_done(self, sql: str, timeout_s: float = 60.0) -> Answer:
+        """Asks until it is answered; only for what may happen twice, without faults."""
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + timeout_s
+        while True:
+            try:
+                return await self.ask(sql)
+            except (Refused, Unknown) as error:
+                if loop.time() > ends_s:
+                    raise Violation(f"no answer within {timeout_s:g} s to {sql}: {error}") from None
+                await asyncio.sleep(0.1)
+
+    def _move(self) -> None:
+        self._machine = self.chance.choice(self._cluster.machines)
+
+    async def _carry(self, sql: str) -> Answer:
+        await asyncio.sleep(self.chance.uniform(0, LATENCY_S))
+        life = self._machine.life
+        if life is None or not life.is_serving:
+            raise Refused("nobody listens there")
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await life.ask(self._sessions, sql)
+        except TimeoutError:
+            life.hang_up(self._sessions)
+            raise Unknown(f"no answer within {PATIENCE_S:g} s") from None
+        except ConnectionLost:
+            raise Unknown("the node is gone") from None
+        except DqeError as error:
+            raise self._outcome_of(error) from error
+        except Exception as error:
+            raise Violation(f"a session failed at {sql}: {error!r}") from error
+        await asyncio.sleep(self.chance.uniform(0, LATENCY_S))
+        return answer
+
+    def _outcome_of(self, error: DqeError) -> Exception:
+        text = f"{error.sqlstate} {error.message} ({error.detail})"
+        if not error.sqlstate.startswith(_EXPECTED):
+            return Violation(f"no fault explains {text}")
+        return Unknown(text) if error.outcome is Outcome.UNKNOWN else Refused(text)

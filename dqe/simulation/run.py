@@ -1,0 +1,214 @@
+"""One simulation from one seed: a cluster, a workload, faults, and the checks behind them.
+
+    set up -> clients and nemesis for the given minutes -> calm -> progress -> checks
+
+A run is one thread and draws everything from its seed, so its digest is always the same. The
+collector of cycles runs at fixed simulated times only: what it gives back may end an async
+generator, which is an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from cluster.probes import Probe, counting
+from cluster.simulation.host import close_task
+from cluster.simulation.loop import SimulatedLoop
+from cluster.simulation.network import SimulatedNetwork
+from dqe.node import set_up_duckdb
+from dqe.simulation import checks
+from dqe.simulation.client import Client
+from dqe.simulation.cluster import SimulatedCluster
+from dqe.simulation.errors import Violation
+from dqe.simulation.machine import Surroundings
+from dqe.simulation.nemesis import Nemesis
+from dqe.simulation.stores import Instances
+from dqe.simulation.trace import Trace
+from dqe.simulation.workloads.registers import Registers
+from dqe.simulation.workloads.workload import Workload
+from dqe.simulation.world import World
+
+WORKLOADS: dict[str, Callable[[], Workload]] = {"registers": Registers}
+CLIENTS = 5
+COLLECT_EVERY_S = 10.0
+
+_instances = Instances(set_up_duckdb)
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did."""
+
+    seed: int
+    workload: str
+    digest: str = ""
+    simulated_s: float = 0.0
+    real_s: float = 0.0
+    probes: Counter[Probe] = field(default_factory=Counter)
+    summary: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is run. `world` is drawn from the seed where it is None."""
+
+    seed: int
+    minutes: float = 1.0
+    workload: str = "registers"
+    nodes: int = 3
+    world: World | None = None
+    trace: TextIO | None = None
+
+    @property
+    def command(self) -> str:
+        """How to run it again."""
+        return (
+            f"dqe simulate --seed {self.seed} --minutes {self.minutes:g}"
+            f" --workload {self.workload} --nodes {self.nodes}"
+        )
+
+
+def simulate(options: Options) -> Report:
+    """Runs one seed; a Violation says how to replay it."""
+    world = options.world or World.draw(random.Random(f"{options.seed}/world"))
+    directory = Path(tempfile.mkdtemp(prefix="dqe-simulation-", dir=_memory_directory()))
+    started_s = time.perf_counter()
+    report = Report(options.seed, options.workload)
+    try:
+        with world.bounds(), counting() as probes, _collector_at_rest():
+            _run(_Simulation(options, world, directory, report).main)
+        report.probes = probes
+    except Exception as error:
+        reason = error if isinstance(error, Violation) else repr(error)
+        raise Violation(f"{reason}\nreplay: {options.command}") from error
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        report.real_s = time.perf_counter() - started_s
+    return report
+
+
+def _memory_directory() -> Path | None:
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() else None
+
+
+class _collector_at_rest:
+    def __enter__(self) -> None:
+        gc.collect()
+        gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        gc.enable()
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    loop = SimulatedLoop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        for task in asyncio.all_tasks(loop):
+            close_task(task)
+        loop.close()
+
+
+class _Simulation:
+    def __init__(self, options: Options, world: World, directory: Path, report: Report) -> None:
+        self._options = options
+        self._world = world
+        self._report = report
+        seed = options.seed
+        network = SimulatedNetwork(random.Random(f"{seed}/network"), world.calm().network)
+        self._trace = Trace(options.trace)
+        around = Surroundings(seed, network, _instances, directory, world, self._trace)
+        self._cluster = SimulatedCluster(around, options.nodes)
+        self._workload = WORKLOADS[options.workload]()
+
+    async def main(self) -> None:
+        with self._cluster.buried():
+            background = [asyncio.create_task(_collect())]
+            try:
+                await self._all(background)
+            finally:
+                for task in background:
+                    task.cancel()
+                await asyncio.gather(*background, return_exceptions=True)
+                self._report.simulated_s = asyncio.get_running_loop().time()
+
+    async def _all(self, background: list[asyncio.Task[None]]) -> None:
+        cluster, workload = self._cluster, self._workload
+        await cluster.found()
+        background.append(asyncio.create_task(cluster.keep_up()))
+        client = Client(cluster, "c0")
+        await workload.set_up(client)
+        await self._under_faults()
+        cluster.calm()
+        await checks.check_progress(cluster, client, workload.tables)
+        await workload.check(client)
+        compared = await checks.check_replicas(cluster)
+        checks.check_catalogs(cluster)
+        cluster.check()
+        self._finish(compared)
+
+    async def _under_faults(self) -> None:
+        cluster = self._cluster
+        cluster.network.faults = self._world.network
+        stop = asyncio.Event()
+        clients = [asyncio.create_task(self._client(f"c{i + 1}", stop)) for i in range(CLIENTS)]
+        nemesis = asyncio.create_task(Nemesis(cluster).run())
+        watch = asyncio.create_task(self._watch())
+        timer = asyncio.create_task(asyncio.sleep(self._options.minutes * 60))
+        try:
+            await asyncio.wait(
+                [timer, nemesis, watch, *clients]
+                if self._world.faults
+                else [timer, watch, *clients],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            nemesis.cancel()
+            stop.set()
+            cluster.calm()
+            for outcome in await asyncio.gather(*clients, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            cluster.check()
+        finally:
+            for task in (timer, nemesis, watch, *clients):
+                task.cancel()
+            await asyncio.gather(timer, nemesis, watch, *clients, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while not self._cluster.around.violations:
+            await asyncio.sleep(0.5)
+
+    async def _client(self, name: str, stop: asyncio.Event) -> None:
+        client = Client(self._cluster, name)
+        while not stop.is_set():
+            await client.think()
+            await self._workload.step(client)
+
+    def _finish(self, compared: int) -> None:
+        network, report = self._cluster.network, self._report
+        self._trace.note(f"network {network.deliveries} {network.fingerprint:08x}")
+        report.digest = self._trace.digest
+        report.summary = {
+            **self._workload.summary(),
+            "replicas compared": compared,
+            "deliveries": network.deliveries,
+            "lives": sum(len(machine.lives) for machine in self._cluster.machines),
+        }
+
+
+async def _collect() -> None:
+    while True:
+        await asyncio.sleep(COLLECT_EVERY_S)
+        gc.collect()

@@ -1,0 +1,104 @@
+"""The world a seed draws: how bad the network is, which faults come, how small bounds are.
+
+Each seed has a mixture of its own, so that rare paths get seeds in which they are common: one
+has only partitions, another no loss at all but crashes every few seconds. Bounds of the
+product that only large clusters or long runs would reach are drawn small.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+from cluster.raft import group
+from cluster.simulation.network import NetworkFaults
+from storage import node
+from storage.wal import WalSettings
+
+FAULTS = (
+    "crash",
+    "crash in a sync",
+    "power cut for all",
+    "partition",
+    "one-way cut",
+    "isolate",
+    "pause",
+    "slow disk",
+    "full disk",
+    "clock step",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One seed's mixture. Chances are a frame's, times are seconds."""
+
+    network: NetworkFaults
+    faults: tuple[str, ...]
+    fault_every_s: float
+    log: WalSettings
+    checkpoint_age_s: float
+    compact_at_entries: int
+    retained_entries: int
+    clock_drift: float
+    think_s: float
+
+    @classmethod
+    def draw(cls, chance: random.Random) -> World:
+        """A world of this seed."""
+        count = chance.choice((1, 2, 3, 5, len(FAULTS)))
+        return cls(
+            network=_draw_network(chance),
+            faults=tuple(chance.sample(FAULTS, count)),
+            fault_every_s=chance.choice((2.0, 5.0, 10.0)),
+            log=WalSettings(
+                segment_bytes=chance.choice((8, 32, 256)) << 10,
+                inline_sync_s=0.0,
+                idle_s=0.1,
+            ),
+            checkpoint_age_s=chance.choice((1.0, 5.0, 20.0)),
+            compact_at_entries=chance.choice((4, 32, 256)),
+            retained_entries=chance.choice((16, 200, 65_536)),
+            clock_drift=chance.choice((0.0, 0.02)),
+            think_s=chance.choice((0.1, 0.4, 1.0)),
+        )
+
+    def calm(self) -> World:
+        """The same without faults."""
+        return replace(self, network=NetworkFaults(), faults=())
+
+    def only(self, *faults: str, every_s: float | None = None) -> World:
+        """The same with these faults alone."""
+        return replace(self, faults=faults, fault_every_s=every_s or self.fault_every_s)
+
+    @contextmanager
+    def bounds(self) -> Iterator[None]:
+        """Sets the product's bounds as this world has them, for the length of the block."""
+        values: list[tuple[ModuleType, str, float]] = [
+            (node, "CHECKPOINT_AGE_S", self.checkpoint_age_s),
+            (group, "COMPACT_AT_ENTRIES", self.compact_at_entries),
+            (group, "MAX_RETAINED_ENTRIES", self.retained_entries),
+        ]
+        before = [(module, name, getattr(module, name)) for module, name, _ in values]
+        try:
+            for module, name, value in values:
+                setattr(module, name, value)
+            yield
+        finally:
+            for module, name, value in before:
+                setattr(module, name, value)
+
+
+def _draw_network(chance: random.Random) -> NetworkFaults:
+    return NetworkFaults(
+        min_delay_s=0.0002,
+        max_delay_s=chance.choice((0.001, 0.005, 0.05)),
+        loss=chance.choice((0.0, 0.0, 0.01, 0.1)),
+        duplication=chance.choice((0.0, 0.02, 0.1)),
+        reordering=chance.choice((0.0, 0.02, 0.1)),
+        reordering_s=0.3,
+        reset=chance.choice((0.0, 0.0, 0.0001, 0.001)),
+    )
