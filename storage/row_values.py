@@ -44,6 +44,8 @@ Stored: TypeAlias = int | str | bytes | None
 Column: TypeAlias = list[Any]
 
 INTEGER_DIGITS = 18
+# Shorter columns take longer to look at as numpy's than to walk through.
+SMALL_LENGTH = 64
 _LOW_63 = 0x7FFF_FFFF_FFFF_FFFF
 _NANOSECONDS_A_DAY = 86_400 * 10**9
 _DAYS_A_MONTH = 30
@@ -154,13 +156,17 @@ def _blobs(data: np.ndarray[Any, Any], width: int) -> list[bytes]:
 def _integers(sql_type: SqlType, dtype: type[np.signedinteger[Any]]) -> Encoding:
     target = arrow_type(sql_type)
     plain = pa.int32() if dtype is np.int32 else pa.int16() if dtype is np.int16 else pa.int64()
+    is_plain = target == plain
 
     def from_arrow(array: pa.Array) -> Column:
+        if is_plain and len(array) < SMALL_LENGTH:
+            values: Column = array.to_pylist()
+            return values
         return _with_nulls(_slots(array, dtype).tolist(), array)
 
     def to_arrow(values: Sequence[Any]) -> pa.Array:
         array = pa.array(values, plain)
-        return array if target == plain else array.view(target)
+        return array if is_plain else array.view(target)
 
     return Encoding("INTEGER", _unchanged, _unchanged, from_arrow, to_arrow, same=True)
 

@@ -226,6 +226,43 @@ def update(*pairs: tuple[int, str | None], fragment_id: int = 12) -> FragmentCha
     return FragmentChange(fragment_id, keys(*(p[0] for p in pairs)), rows(*pairs))
 
 
+Row = tuple[int, str | None]
+
+
+class Twin:
+    """What a store is to hold, a row at a time: (begin, end or None, row)."""
+
+    def __init__(self) -> None:
+        self.versions: list[tuple[Timestamp, Timestamp | None, Row]] = []
+
+    def commit(self, timestamp: Timestamp, changes: list[FragmentChange]) -> None:
+        for change in changes:
+            if change.truncate:
+                self._end(timestamp, None)
+            if change.delete_keys is not None:
+                self._end(timestamp, change.delete_keys.column("c1").to_pylist())
+            if change.insert_rows is not None:
+                for row in change.insert_rows.to_pylist():
+                    self.versions.append((timestamp, None, (row["c1"], row["c2"])))
+
+    def _end(self, timestamp: Timestamp, ids: list[int] | None) -> None:
+        ended = []
+        for begin, end, row in self.versions:
+            if end is None and (ids is None or row[0] in ids):
+                end = timestamp
+            if end is None or begin < end:
+                ended.append((begin, end, row))
+        self.versions = ended
+
+    def at(self, timestamp: Timestamp) -> list[Row]:
+        visible = [
+            row
+            for begin, end, row in self.versions
+            if begin <= timestamp and (end is None or timestamp < end)
+        ]
+        return sorted(visible, key=repr)
+
+
 class Bench:
     """Tablets on one DuckDB instance in a directory, each with its own log in memory.
 

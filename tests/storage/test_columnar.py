@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from storage_doubles import SMALL, delete, fragment, insert, keys, rows, update
+from storage_doubles import SMALL, Twin, delete, fragment, insert, keys, rows, update
 
 from cluster.errors import DataCorrupted, ObjectNotInPrerequisiteState, SnapshotTooOld
 from storage import columnar_apply, types
@@ -23,8 +23,6 @@ from storage.fragments import FragmentChange, FragmentSchema, StoreColumn, Times
 from storage.operations import AlterOperation, CommitOperation, HorizonOperation, Operation
 from storage.snapshot import StoreSnapshot, open_views
 from storage.transfer import export_store, replace_store
-
-Row = tuple[int, str | None]
 
 
 def read(
@@ -53,40 +51,6 @@ def store(node: DuckDbNode, tmp_path: Path) -> ColumnarStore:
     store = ColumnarStore(node, 7, tmp_path / "7.duckdb")
     store.apply([AlterOperation([fragment()], 1)], 1)
     return store
-
-
-class Twin:
-    """Rows one at a time: (begin, end or None, row)."""
-
-    def __init__(self) -> None:
-        self.versions: list[tuple[Timestamp, Timestamp | None, Row]] = []
-
-    def commit(self, timestamp: Timestamp, changes: list[FragmentChange]) -> None:
-        for change in changes:
-            if change.truncate:
-                self._end(timestamp, None)
-            if change.delete_keys is not None:
-                self._end(timestamp, change.delete_keys.column("c1").to_pylist())
-            if change.insert_rows is not None:
-                for row in change.insert_rows.to_pylist():
-                    self.versions.append((timestamp, None, (row["c1"], row["c2"])))
-
-    def _end(self, timestamp: Timestamp, ids: list[int] | None) -> None:
-        ended = []
-        for begin, end, row in self.versions:
-            if end is None and (ids is None or row[0] in ids):
-                end = timestamp
-            if end is None or begin < end:
-                ended.append((begin, end, row))
-        self.versions = ended
-
-    def at(self, timestamp: Timestamp) -> list[Row]:
-        visible = [
-            row
-            for begin, end, row in self.versions
-            if begin <= timestamp and (end is None or timestamp < end)
-        ]
-        return sorted(visible, key=repr)
 
 
 class StoreMachine(RuleBasedStateMachine):
