@@ -196,7 +196,7 @@ class StageText:
         block = self._open_block(node.child)
         block.distinct = f"DISTINCT ON ({', '.join(_text(k) for k in node.keys)}) "
         block.order = _order(node.sort)
-        block.limit = f"LIMIT {NO_LIMIT}"  # see planner.duckdb_faults
+        block.limit = f"LIMIT {NO_LIMIT} OFFSET 0"  # see planner.duckdb_faults
         return block
 
     def _window(self, node: Window) -> _Block:
@@ -218,8 +218,8 @@ class StageText:
         if block.limit:
             block = _Block(f"({block.text()})")
         parts = [f"LIMIT {node.count}"] if node.count is not None else []
-        parts += [f"OFFSET {node.offset}"] if node.offset else []
-        block.limit = " ".join(parts)
+        # An OFFSET always: see planner.duckdb_faults.
+        block.limit = " ".join([*parts, f"OFFSET {node.offset}"])
         return block
 
     def _set_operation(self, node: SetOperation) -> _Block:

@@ -39,6 +39,7 @@ from planner.bound import BoundQuery, BoundRelation
 from planner.context import PlannerContext
 from planner.ddl_tables import plan_create_table
 from planner.dialect import duckdb_sql
+from planner.duckdb_faults import runnable
 from planner.macros import SETUP_SQL
 from planner.optimizer import plan_query
 from planner.parser import parse
@@ -186,7 +187,7 @@ class PlanCluster:
                 this=exp.Identifier(this=relation.source.name, quoted=True), alias=alias
             )
 
-        text = duckdb_sql(copy_tree(bound.tree, replace))
+        text = duckdb_sql(runnable(copy_tree(bound.tree, replace)))
         found = self.twin.cursor().execute(text)
         names = [d[0] for d in found.description]
         return _rows(found.fetchall(), names, bound.columns)

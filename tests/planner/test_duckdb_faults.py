@@ -69,3 +69,11 @@ def test_memberships_in_one_another(connection: duckdb.DuckDBPyConnection) -> No
         "(q.a, q.b) in (select r.a, r.b from t r where r.b = q.b and r.a < 2))"
     )
     assert connection.execute(respelled(sql)).fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("join", ["left", "full"])
+def test_a_limit_over_a_join_with_nothing(connection: duckdb.DuckDBPyConnection, join: str) -> None:
+    connection.execute("create table t as select i a from range(20) r(i)")
+    sql = f"select t.a from t {join} join (select * from t where a = 100) s on t.a = s.a limit 3"
+    assert len(connection.execute(sql).fetchall()) == 20
+    assert len(connection.execute(respelled(sql)).fetchall()) == 3
