@@ -48,7 +48,9 @@ class TakeBack(TransactionRequest, frozen=True):
 
 
 class Check(TransactionRequest, frozen=True):
-    """Checks unique constraints."""
+    """Checks unique constraints, and with `base` that no row was changed by others after it."""
+
+    base: Timestamp
 
 
 class AskOwnChanges(TransactionRequest, frozen=True):

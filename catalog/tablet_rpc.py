@@ -116,7 +116,7 @@ class TabletServer:
     async def check(self, request: requests.Check, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
-        await tablet.check(request.transaction_id)
+        await tablet.check(request.transaction_id, request.base)
         return self._done(request)
 
     async def _serve_own_changes(
@@ -285,10 +285,16 @@ class TabletClient:
         await self._ask(request, Done, self._server.take_back, deadline_s, again=True)
 
     async def check(
-        self, tablet_id: int, transaction_id: TransactionId, deadline_s: float = DEADLINE_S
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        base: Timestamp = 0,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
-        """Checks unique constraints over what the transaction has changed so far."""
-        request = requests.Check(tablet_id, transaction_id, self._term(transaction_id, tablet_id))
+        """Checks unique constraints over what the transaction has changed so far, and with
+        `base` that others changed none of these rows after it."""
+        term = self._term(transaction_id, tablet_id)
+        request = requests.Check(tablet_id, transaction_id, term, base)
         await self._ask(request, Done, self._server.check, deadline_s, again=True)
 
     async def write(

@@ -46,6 +46,7 @@ from executor.stage_runner import (
     resolve,
 )
 from planner.plan import ExchangeKind, QueryPlan, ResultColumn, SortKey, Stage
+from storage.fragments import OwnChanges
 
 # A call without a statement timeout still has a deadline: RPC wants one.
 NO_TIMEOUT_S = 7 * 24 * 3600.0
@@ -73,6 +74,7 @@ class QueryRun:
         timestamp: int,
         settings: Mapping[str, str],
         timeout_s: float | None,
+        own: OwnChanges | None = None,
     ) -> None:
         self._runner = runner
         self._services = runner.services
@@ -86,7 +88,7 @@ class QueryRun:
         self._stack = ExitStack()
         self._shape: ResultShape | None = None
         self._ended = False
-        requests = _requests(self._services.node_id, plan, timestamp, settings, self._new_id())
+        requests = _requests(self._services.node_id, plan, timestamp, settings, self._new_id(), own)
         local = requests.pop(self._services.node_id)
         self._remote_requests = requests
         self._query = NodeQuery(runner, local, {self._exchange_id: len(plan.root.nodes)})
@@ -260,6 +262,7 @@ def _requests(
     timestamp: int,
     settings: Mapping[str, str],
     query_id: str,
+    own: OwnChanges | None,
 ) -> dict[NodeId, RunTasks]:
     """Every node's request; the coordinator always has one, if only to read the result."""
     producers = {
@@ -283,6 +286,7 @@ def _requests(
             settings=dict(settings),
             deadline_s=DATA_DEADLINE_S,
             tasks=tuple(node_tasks),
+            own=own,
         )
         for node_id, node_tasks in tasks.items()
     }
@@ -305,12 +309,14 @@ class Coordinator:
         timestamp: int,
         settings: Mapping[str, str],
         timeout_s: float | None = None,
+        own: OwnChanges | None = None,
     ) -> QueryRun:
-        """Starts the plan at a snapshot; returns when its columns are known.
+        """Starts the plan at a snapshot, over which a transaction's `own` uncommitted changes
+        are seen; returns when its columns are known.
 
         `settings` are those of the session that change what SQL means on a node. Raises the
         first error of any task. The caller reads the run to its end or closes it.
         """
-        run = QueryRun(self._runner, plan, timestamp, settings, timeout_s)
+        run = QueryRun(self._runner, plan, timestamp, settings, timeout_s, own)
         await run.start()
         return run

@@ -23,7 +23,7 @@ from catalog.commands import AnyCommand, Command, CommandResult
 from catalog.model import Table, TableId
 from cluster.errors import DqeError, InternalError, NotNullViolation, UniqueViolation
 from executor.execution import Execution, Result
-from executor.transaction_driver import Transaction
+from executor.transaction_driver import Changes
 from executor.writes import (
     StatementRows,
     at_new_snapshot,
@@ -119,7 +119,7 @@ class _Change:
 
 
 @asynccontextmanager
-async def _writers_kept_out(execution: Execution, table: Table) -> AsyncIterator[Transaction]:
+async def _writers_kept_out(execution: Execution, table: Table) -> AsyncIterator[Changes]:
     """Locks the table's tablets for the block."""
     async with transaction(execution) as locks:
         await locks.lock(tablets_of(table))

@@ -26,6 +26,7 @@ from storage.types import SqlType
 
 if TYPE_CHECKING:
     from executor.coordinator import Coordinator, QueryRun
+    from executor.session_transaction import SessionTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ class Execution:
 
     `context` holds the catalog at the version of `timestamp`, the snapshot. `values` are the
     parameters' with `parameter_types`, both empty without parameters. `deadline_s` is how long
-    the statement may take from now on, None without a limit.
+    the statement may take from now on, None without a limit. `transaction` is the session's that
+    the statement is part of, None for one that commits by itself.
     """
 
     services: ExecutorServices
@@ -110,6 +112,7 @@ class Execution:
     values: Sequence[Datum] = ()
     notices: list[Notice] = field(default_factory=list)
     deadline_s: float | None = None
+    transaction: SessionTransaction | None = None
 
     def notice(self, message: str, severity: str = "NOTICE", **fields: str) -> None:
         """Tells the client something beside the answer; `fields` as of DqeError."""
@@ -120,7 +123,10 @@ class Execution:
         settings = self.context.settings
         if not any(stage.system_scans for stage in plan.stages):
             settings = stage_settings(settings)
-        return await self.coordinator.run_query(plan, self.timestamp, settings, self.deadline_s)
+        own = None if self.transaction is None else self.transaction.own_changes()
+        return await self.coordinator.run_query(
+            plan, self.timestamp, settings, self.deadline_s, own
+        )
 
 
 def stage_settings(settings: Mapping[str, str]) -> Mapping[str, str]:

@@ -22,6 +22,7 @@ from planner.plan import (
     StageInput,
     SystemScan,
 )
+from storage.fragments import OwnChanges
 
 RUN_TASKS = "executor.run_tasks"
 OPEN_EXCHANGE = "executor.open_exchange"
@@ -70,7 +71,8 @@ class RunTasks(msgspec.Struct, frozen=True):
 
     `timestamp` is the snapshot; `catalog_version` must be reached before anything is read.
     `settings` are those that change what SQL means. `deadline_s` bounds waiting for data that
-    is not there yet (a tablet's pending transactions, the catalog).
+    is not there yet (a tablet's pending transactions, the catalog). `own` is the transaction
+    whose uncommitted changes the query sees.
     """
 
     query_id: str
@@ -80,6 +82,7 @@ class RunTasks(msgspec.Struct, frozen=True):
     settings: dict[str, str]
     deadline_s: float
     tasks: tuple[Task, ...]
+    own: OwnChanges | None = None
 
 
 class TaskStatistics(msgspec.Struct, frozen=True):

@@ -5,6 +5,10 @@ through a `Session`; `executor.statements` says what each kind of statement does
 itself keeps settings, the transaction block, prepared statements, cursors and notices, gives
 each statement its snapshot and its time limit, and hears cancel requests.
 
+A statement outside of a block commits by itself. Several of one message are one implicit
+transaction (PostgreSQL manual 54.2.2.1), which the session ends when its server says that the
+message is done.
+
 A statement's snapshot is drawn when it begins, and it is planned from a catalog at least as
 new (rule T3). If the cluster has moved on before its first row (a fragment is no longer where
 the plan says), it is planned once more.
@@ -38,6 +42,7 @@ from cluster.errors import (
 )
 from executor import session_statements
 from executor.changed_rows import report_changes
+from executor.cluster_functions import calls_cluster_function, with_answers, with_words
 from executor.coordinator import Coordinator
 from executor.cursors import Cursors
 from executor.execution import Execution, Notice, Result
@@ -45,6 +50,7 @@ from executor.formatting.text import text_columns
 from executor.queries import as_described
 from executor.services import ExecutorServices
 from executor.session_tables import reads_session_tables, with_session_tables
+from executor.session_transaction import SessionTransaction
 from executor.set_config import calls_set_config, with_values
 from executor.setting_kinds import milliseconds_of
 from executor.settings import DATABASE, SERVER_VERSION, SessionSettings
@@ -171,8 +177,12 @@ class Session:
         self._notices.append(Notice(severity, {"message": message, **fields}))
 
     def fail_transaction(self) -> None:
-        """An error was sent to the client: an open block is failed."""
-        self.state.block.fail()
+        """An error was sent to the client: an open block is failed, an implicit one undone."""
+        ended = self.state.block.fail()
+        if ended is not None:
+            self.state.settings.rollback()
+            name = "roll back an implicit transaction"
+            self.services.runtime.spawn(ended.roll_back(), name)
 
     def cancel(self) -> None:
         """Stops the statement under way, if there is one; it raises 57014."""
@@ -185,7 +195,9 @@ class Session:
     async def close(self) -> None:
         """The client is gone: ends what is open."""
         await self.state.cursors.close_all(held=True)
-        self.state.block.end()
+        transaction = self.state.block.end()
+        if transaction is not None:
+            await transaction.roll_back()
         drop_in_background(self.services, self.temporary_schema)
 
     # -- statements ---------------------------------------------------------------------
@@ -210,28 +222,37 @@ class Session:
             columns = session_statements.describe(self, statement)
             return Prepared(statement, tuple(given or TEXT for given in types), columns, now)
         limit = _Limit(self._deadline_s())
-        execution = await self._limited(limit, lambda: self._execution(limit, types, ()))
+        execution = await self._limited(
+            limit, lambda: self._execution(limit, types, (), describes=True)
+        )
         described = statement
         if isinstance(statement, Query) and reads_session_tables(statement):
             described = with_session_tables(statement, self)
         if isinstance(statement, Query) and calls_set_config(statement):
             described = with_values(statement, (), lambda name, value, local: "")
+        if isinstance(statement, Query) and calls_cluster_function(statement):
+            described = with_words(statement)
         parameters, answer = describe_planned(execution, described, types)
         return Prepared(statement, parameters, answer, now)
 
     async def execute(
-        self, statement: Statement | Prepared, parameters: Sequence[Datum] = ()
+        self,
+        statement: Statement | Prepared,
+        parameters: Sequence[Datum] = (),
+        *,
+        more: bool = False,
     ) -> Result:
         """Runs a statement; its rows come from the result, which the caller closes.
 
-        An error raised here or by the result leaves the session usable, an open block failed.
+        Outside of a block it commits by itself, unless there is `more` to come: then it is part
+        of an implicit transaction, which the first statement with no more behind it commits, or
+        `end_implicit`. An error raised here or by the result leaves the session usable, an open
+        block failed, an implicit transaction undone.
         """
         prepared = statement if isinstance(statement, Prepared) else Prepared(statement, (), None)
         limit = _Limit(self._deadline_s())
         try:
-            result = await self._limited(
-                limit, lambda: self.run(prepared.statement, prepared.parameters, parameters)
-            )
+            result = await self._limited(limit, lambda: self._run_one(prepared, parameters, more))
         except DqeError:
             limit.done = True
             self.fail_transaction()
@@ -244,6 +265,40 @@ class Session:
         else:
             result.rows = self._limited_rows(limit, result.rows)
         return result
+
+    async def _run_one(self, prepared: Prepared, parameters: Sequence[Datum], more: bool) -> Result:
+        block, statement = self.state.block, prepared.statement
+        if (
+            more
+            and not block.begun
+            and not isinstance(statement, session_statements.BEGINS_OR_ENDS)
+        ):
+            block.begin_implicit(self.services.runtime.now(), self.new_transaction())
+            self.state.settings.begin()
+        result = await self.run(statement, prepared.parameters, parameters)
+        streams = result.rows is not None or result.copy_in is not None
+        if not more and not streams and result.copy_out is None:
+            await self.end_implicit()
+        return result
+
+    def new_transaction(self) -> SessionTransaction:
+        """A transaction that has not begun to do anything."""
+        return SessionTransaction(self.services)
+
+    async def end_implicit(self) -> None:
+        """Commits the implicit transaction, if there is one: the client's message is done."""
+        block = self.state.block
+        if block.open or not block.begun:
+            return
+        transaction = block.end()
+        assert transaction is not None
+        try:
+            await transaction.commit()
+        except BaseException:
+            self.state.settings.rollback()
+            raise
+        self.state.settings.commit()
+        await self.state.cursors.close_all(held=False)
 
     def _check_block(self, statement: Statement) -> None:
         if not isinstance(statement, session_statements.ENDS_FAILED_BLOCK):
@@ -265,8 +320,8 @@ class Session:
             values = await self.arguments_of(called, prepared)
             statement = replace(statement, statement=prepared.statement)
             types = prepared.parameters
-        if isinstance(statement, Vacuum) and self.state.block.open:
-            raise ActiveSqlTransaction("VACUUM cannot run inside a transaction block")
+        if isinstance(statement, Vacuum):
+            self._check_no_block("VACUUM")
         if isinstance(statement, Declare):
             return await session_statements.declare(self, statement, types, values)
         handler = session_statements.HANDLERS.get(type(statement))
@@ -275,12 +330,17 @@ class Session:
         command = change_of(statement)
         if command is not None:
             self.state.block.check_may_write(command, read_only=self._read_only)
-            self.state.block.wrote = True
         return await self.run_planned(statement, types, values)
+
+    def _check_no_block(self, command: str) -> None:
+        transaction = self.state.block.transaction
+        if self.state.block.open or (transaction is not None and transaction.has_read):
+            raise ActiveSqlTransaction(f"{command} cannot run inside a transaction block")
 
     @property
     def _read_only(self) -> bool:
-        name = "transaction_read_only" if self.state.block.open else "default_transaction_read_only"
+        begun = self.state.block.begun
+        name = "transaction_read_only" if begun else "default_transaction_read_only"
         return self.state.settings[name] == "on"
 
     async def run_planned(
@@ -290,9 +350,13 @@ class Session:
         values: Sequence[Datum] = (),
     ) -> Result:
         """Runs a statement that needs a snapshot and the catalog."""
+        if self.state.block.transaction is not None:
+            self.state.block.transaction.begin_command()
         execution = await self._execution(self._limit, types, values)
         if isinstance(statement, Query) and calls_set_config(statement):
             statement = with_values(statement, values, self._set_config)
+        if isinstance(statement, Query) and calls_cluster_function(statement):
+            statement = await with_answers(statement, values, self.services)
         if isinstance(statement, Query) and reads_session_tables(statement):
             statement = with_session_tables(statement, self)
         try:
@@ -306,7 +370,7 @@ class Session:
         return await self._run_held(again, statement)
 
     def _set_config(self, name: str, value: str, local: bool) -> str:
-        if local and not self.state.block.open:
+        if local and not self.state.block.begun:
             # It would end with its statement, and so is over already.
             return value
         return self.state.settings.set(name, value, local=local)
@@ -328,10 +392,21 @@ class Session:
         return result
 
     async def _execution(
-        self, limit: _Limit, types: tuple[SqlType | None, ...], values: Sequence[Datum]
+        self,
+        limit: _Limit,
+        types: tuple[SqlType | None, ...],
+        values: Sequence[Datum],
+        *,
+        describes: bool = False,
     ) -> Execution:
-        timestamp, version = await self.services.timestamps.snapshot()
-        catalog = await self.services.catalog.wait_version(version)
+        """What a statement runs with; one that is only described takes no snapshot to keep."""
+        transaction = None if describes else self.state.block.transaction
+        if transaction is None:
+            timestamp, version = await self.services.timestamps.snapshot()
+            catalog = await self.services.catalog.wait_version(version)
+        else:
+            transaction.isolation = self.state.settings["transaction_isolation"]
+            timestamp, catalog = await transaction.snapshot()
         now = self.services.runtime.now()
         context = PlannerContext(
             catalog=catalog,
@@ -351,6 +426,7 @@ class Session:
             values=values,
             notices=self._notices,
             deadline_s=self._remaining_s(limit),
+            transaction=transaction,
         )
 
     # -- prepared statements ------------------------------------------------------------

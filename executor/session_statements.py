@@ -20,7 +20,7 @@ from executor.execution import Result
 from executor.rows import columns_of, rows_result
 from executor.settings import DEFINITIONS
 from executor.temporary import drop_temporary
-from executor.transaction_block import NOT_ATOMIC, NOT_ATOMIC_HINT, NOT_UNDONE, Status
+from executor.transaction_block import Status
 from planner.datum import Datum
 from planner.ddl_types import sql_type
 from planner.plan import ResultColumn
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 async def set_variable(session: Session, statement: SetVariable) -> Result:
     settings = session.state.settings
-    if statement.local and not session.state.block.open:
+    if statement.local and not session.state.block.begun:
         session.notice("SET LOCAL can only be used in transaction blocks", "WARNING")
         return Result("SET")
     if statement.value is None:
@@ -90,7 +90,7 @@ async def reset(session: Session, statement: Reset) -> Result:
 
 async def discard(session: Session, statement: Discard) -> Result:
     if statement.what == "ALL":
-        if session.state.block.open:
+        if session.state.block.begun:
             raise ActiveSqlTransaction("DISCARD ALL cannot run inside a transaction block")
         session.state.settings.reset_all()
         session.forget_prepared(None)
@@ -112,11 +112,16 @@ async def begin(session: Session, statement: Begin) -> Result:
     if block.open:
         session.notice("there is already a transaction in progress", "WARNING", sqlstate="25001")
     else:
-        block.begin(session.services.runtime.now())
-        session.state.settings.begin()
-        session.notice(NOT_ATOMIC, "WARNING", hint=NOT_ATOMIC_HINT)
+        _begin(session)
     _set_modes(session, statement.modes, "transaction")
     return Result(statement.tag)
+
+
+def _begin(session: Session) -> None:
+    block = session.state.block
+    if not block.begun:
+        session.state.settings.begin()
+    block.begin(session.services.runtime.now(), session.new_transaction())
 
 
 def _set_modes(session: Session, modes: TransactionModes, prefix: str) -> None:
@@ -124,11 +129,23 @@ def _set_modes(session: Session, modes: TransactionModes, prefix: str) -> None:
     local = prefix == "transaction"
     settings = session.state.settings
     if modes.isolation is not None:
+        if local:
+            _check_isolation(session, modes.isolation)
         settings.set(f"{prefix}_isolation", modes.isolation, local=local)
     if modes.read_only is not None:
         settings.set(f"{prefix}_read_only", _on_off(modes.read_only), local=local)
     if modes.deferrable is not None:
         settings.set(f"{prefix}_deferrable", _on_off(modes.deferrable), local=local)
+
+
+def _check_isolation(session: Session, isolation: str) -> None:
+    transaction = session.state.block.transaction
+    if transaction is None or not transaction.has_read:
+        return
+    if isolation != session.state.settings["transaction_isolation"]:
+        raise ActiveSqlTransaction(
+            "SET TRANSACTION ISOLATION LEVEL must be called before any query"
+        )
 
 
 def _on_off(value: bool) -> str:
@@ -138,7 +155,7 @@ def _on_off(value: bool) -> str:
 async def set_transaction(session: Session, statement: SetTransaction) -> Result:
     if statement.session:
         _set_modes(session, statement.modes, "default_transaction")
-    elif session.state.block.open:
+    elif session.state.block.begun:
         _set_modes(session, statement.modes, "transaction")
     else:
         session.notice("SET TRANSACTION can only be used in transaction blocks", "WARNING")
@@ -148,24 +165,20 @@ async def set_transaction(session: Session, statement: SetTransaction) -> Result
 async def commit(session: Session, statement: Commit) -> Result:
     block = session.state.block
     if block.status is Status.FAILED:
-        await _end(session, undone=True)
-        return _chained(session, statement.chain, Result("ROLLBACK"))
+        modes = await _end(session, undone=True)
+        return _chained(session, statement.chain, modes, Result("ROLLBACK"))
     if not block.open:
         _no_block(session, "COMMIT", statement.chain)
-    else:
-        await _end(session, undone=False)
-    return _chained(session, statement.chain, Result("COMMIT"))
+    modes = await _end(session, undone=False)
+    return _chained(session, statement.chain, modes, Result("COMMIT"))
 
 
 async def rollback(session: Session, statement: Rollback) -> Result:
     block = session.state.block
     if not block.open:
         _no_block(session, "ROLLBACK", statement.chain)
-    else:
-        if block.wrote:
-            session.notice(NOT_UNDONE, "WARNING", hint=NOT_ATOMIC_HINT)
-        await _end(session, undone=True)
-    return _chained(session, statement.chain, Result("ROLLBACK"))
+    modes = await _end(session, undone=True)
+    return _chained(session, statement.chain, modes, Result("ROLLBACK"))
 
 
 def _no_block(session: Session, command: str, chain: bool) -> None:
@@ -174,20 +187,34 @@ def _no_block(session: Session, command: str, chain: bool) -> None:
     session.notice("there is no transaction in progress", "WARNING", sqlstate="25P01")
 
 
-async def _end(session: Session, *, undone: bool) -> None:
+async def _end(session: Session, *, undone: bool) -> dict[str, str]:
+    """Ends the block, explicit or implicit; its modes, for AND CHAIN."""
     state = session.state
+    modes = {name: state.settings[name] for name in _MODES}
+    transaction = state.block.end()
+    if transaction is None:
+        return modes
+    await state.cursors.close_all(held=False)
+    try:
+        await (transaction.roll_back() if undone else transaction.commit())
+    except BaseException:
+        state.settings.rollback()
+        raise
     if undone:
         state.settings.rollback()
     else:
         state.settings.commit()
-    state.block.end()
-    await state.cursors.close_all(held=False)
+    return modes
 
 
-def _chained(session: Session, chain: bool, result: Result) -> Result:
+_MODES = ("transaction_isolation", "transaction_read_only", "transaction_deferrable")
+
+
+def _chained(session: Session, chain: bool, modes: dict[str, str], result: Result) -> Result:
     if chain:
-        session.state.block.begin(session.services.runtime.now())
-        session.state.settings.begin()
+        _begin(session)
+        for name, value in modes.items():
+            session.state.settings.set(name, value, local=True)
     return result
 
 
@@ -204,9 +231,8 @@ async def release(session: Session, statement: ReleaseSavepoint) -> Result:
 
 
 async def rollback_to(session: Session, statement: RollbackToSavepoint) -> Result:
-    session.state.block.check_open("ROLLBACK TO SAVEPOINT")
-    if session.state.block.go_back(statement.name):
-        session.notice(NOT_UNDONE, "WARNING", hint=NOT_ATOMIC_HINT)
+    transaction = session.state.block.check_open("ROLLBACK TO SAVEPOINT")
+    await transaction.take_back(session.state.block.go_back(statement.name))
     return Result("ROLLBACK")
 
 
@@ -240,7 +266,7 @@ async def deallocate(session: Session, statement: Deallocate) -> Result:
 async def declare(
     session: Session, statement: Declare, types: tuple[SqlType, ...], values: Sequence[Datum]
 ) -> Result:
-    if not statement.hold:
+    if not statement.hold and not session.state.block.begun:
         session.state.block.check_open("DECLARE CURSOR")
     session.state.cursors.check_new(statement.name)
     result = await session.run_planned(statement.query, types, values)
@@ -281,6 +307,9 @@ HANDLERS: dict[type[Statement], Handler] = {
     Fetch: fetch,
     CloseCursor: close_cursor,
 }
+
+# Not part of an implicit transaction.
+BEGINS_OR_ENDS = (Begin, Commit, Rollback)
 
 # Accepted while the block has failed (PostgreSQL: IsTransactionExitStmt).
 ENDS_FAILED_BLOCK = (Commit, Rollback, RollbackToSavepoint)

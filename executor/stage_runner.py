@@ -204,6 +204,7 @@ class NodeQuery:
             ],
             self.request.timestamp,
             self.request.deadline_s,
+            self.request.own,
         )
         running.in_thread = True
         try:

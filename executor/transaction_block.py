@@ -1,9 +1,9 @@
-"""BEGIN to COMMIT as the client sees it: status, savepoint names, what is told about it.
+"""BEGIN to COMMIT as the client sees it: status, savepoints, and the transaction behind it.
 
-Until transactions over tablets arrive every statement commits by itself; the block is kept so
-that clients which open one work, and they are told that it does not bind its statements
-together. A statement that fails puts the block into `E`, and then only its end is accepted
-(25P02), as in PostgreSQL.
+A block is explicit (BEGIN) or implicit (several statements of one message); the client sees
+only the explicit one in its status. A statement that fails ends an implicit block, and puts an
+explicit one into `E`: then only its end, or going back to a savepoint, is accepted (25P02). What
+it changed is taken back at once.
 """
 
 from __future__ import annotations
@@ -18,10 +18,7 @@ from cluster.errors import (
     NoActiveSqlTransaction,
     ReadOnlySqlTransaction,
 )
-
-NOT_ATOMIC = "statements of this transaction take effect one by one, not at its COMMIT"
-NOT_ATOMIC_HINT = "Transactions over several statements are not supported yet."
-NOT_UNDONE = "changes made by this transaction's statements stay"
+from executor.session_transaction import SessionTransaction
 
 
 class Status(StrEnum):
@@ -35,7 +32,7 @@ class Status(StrEnum):
 @dataclass(frozen=True, slots=True)
 class _Savepoint:
     name: str
-    wrote: bool
+    command: int  # of the first statement behind it
 
 
 @dataclass(slots=True)
@@ -44,28 +41,47 @@ class TransactionBlock:
 
     status: Status = Status.IDLE
     started: datetime | None = None
-    # Whether a statement since the start, or the last savepoint gone back to, changed anything.
-    wrote: bool = False
+    transaction: SessionTransaction | None = None
     _savepoints: list[_Savepoint] = field(default_factory=list)
 
     @property
     def open(self) -> bool:
+        """Whether there is an explicit block."""
         return self.status is not Status.IDLE
 
-    def begin(self, now: datetime) -> None:
-        self.status = Status.ACTIVE
-        self.started = now
+    @property
+    def begun(self) -> bool:
+        """Whether there is a block, explicit or implicit."""
+        return self.transaction is not None
 
-    def end(self) -> None:
+    def begin(self, now: datetime, transaction: SessionTransaction) -> None:
+        """BEGIN; in an implicit block it makes that one explicit."""
+        self.status = Status.ACTIVE
+        self.begin_implicit(now, transaction)
+
+    def begin_implicit(self, now: datetime, transaction: SessionTransaction) -> None:
+        """The statements to come are one transaction until `end`."""
+        if self.transaction is None:
+            self.started = now
+            self.transaction = transaction
+
+    def end(self) -> SessionTransaction | None:
+        """The block is over; its transaction is the caller's to end."""
+        transaction, self.transaction = self.transaction, None
         self.status = Status.IDLE
         self.started = None
-        self.wrote = False
         self._savepoints.clear()
+        return transaction
 
-    def fail(self) -> None:
-        """A statement failed; outside a block that changes nothing."""
-        if self.open:
+    def fail(self) -> SessionTransaction | None:
+        """A statement failed; the transaction where this ends an implicit block."""
+        if not self.open:
+            return self.end()
+        assert self.transaction is not None
+        if self.status is Status.ACTIVE:
             self.status = Status.FAILED
+            self.transaction.fail(self._savepoints[-1].command if self._savepoints else None)
+        return None
 
     def check_usable(self) -> None:
         """Raises 25P02 where only the block's end is accepted."""
@@ -74,9 +90,11 @@ class TransactionBlock:
                 "current transaction is aborted, commands ignored until end of transaction block"
             )
 
-    def check_open(self, command: str) -> None:
-        if not self.open:
+    def check_open(self, command: str) -> SessionTransaction:
+        """The explicit block's transaction; 25P01 without one."""
+        if not self.open or self.transaction is None:
             raise NoActiveSqlTransaction(f"{command} can only be used in transaction blocks")
+        return self.transaction
 
     @staticmethod
     def check_may_write(command: str, *, read_only: bool) -> None:
@@ -85,20 +103,28 @@ class TransactionBlock:
 
     # -- savepoints ---------------------------------------------------------------------
 
+    @property
+    def in_savepoint(self) -> bool:
+        return bool(self._savepoints)
+
     def save(self, name: str) -> None:
-        self._savepoints.append(_Savepoint(name, self.wrote))
+        assert self.transaction is not None
+        self._savepoints.append(_Savepoint(name, self.transaction.command + 1))
 
     def release(self, name: str) -> None:
-        """Forgets the savepoint and those after it."""
+        """Forgets the savepoint and those after it; what they hold stays."""
         del self._savepoints[self._find(name) :]
 
-    def go_back(self, name: str) -> bool:
-        """The block goes on from the savepoint; true where changes since then stay."""
+    def go_back(self, name: str) -> int:
+        """The block goes on from the savepoint; the command from which on all is undone."""
+        assert self.transaction is not None
         index = self._find(name)
-        stays = self.wrote and not self._savepoints[index].wrote
-        del self._savepoints[index + 1 :]
+        command = self._savepoints[index].command
+        # The savepoint stays, now in front of whatever comes next.
+        del self._savepoints[index:]
+        self._savepoints.append(_Savepoint(name, self.transaction.command + 1))
         self.status = Status.ACTIVE
-        return stays
+        return command
 
     def _find(self, name: str) -> int:
         for index in reversed(range(len(self._savepoints))):

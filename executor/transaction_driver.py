@@ -50,6 +50,23 @@ class TabletAccess(Protocol):
         transaction_id: TransactionId,
         change: FragmentChange,
         deadline_s: float,
+        command: int = 0,
+    ) -> None: ...
+
+    async def take_back(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        command: int,
+        deadline_s: float,
+    ) -> None: ...
+
+    async def check(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        base: Timestamp,
+        deadline_s: float,
     ) -> None: ...
 
     async def write(
@@ -103,16 +120,35 @@ class TimestampSource(Protocol):
     async def commit_timestamp(self, deadline_s: float = ...) -> Timestamp: ...
 
 
+class Changes(Protocol):
+    """What a statement changes rows with: a transaction of its own, or its part of one."""
+
+    @property
+    def id(self) -> TransactionId: ...
+
+    async def lock(
+        self, tablets: Iterable[TabletId], mode: str = ..., deadline_s: float = ...
+    ) -> None: ...
+
+    async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    async def commit(self, floor: Timestamp, *, checks: bool) -> Timestamp: ...
+
+    async def abort(self, error: DqeError | None = None) -> None: ...
+
+
 class _Lane:
     """The changes on their way to one tablet, first come first served."""
 
     def __init__(self) -> None:
-        self.waiting: deque[FragmentChange] = deque()
+        self.waiting: deque[tuple[int, FragmentChange]] = deque()
         self.task: asyncio.Task[None] | None = None
 
 
 class Transaction:
-    """One statement's transaction, from its first lock or change to its end."""
+    """A transaction of one statement or several, from its first lock or change to its end."""
 
     def __init__(
         self,
@@ -125,7 +161,7 @@ class Transaction:
         self._runtime = runtime
         self._tablets = tablets
         self._timestamps = timestamps
-        self.id = transaction_id
+        self._id = transaction_id
         self._in_flight_bytes = in_flight_bytes
         self._machine = machine.TransactionMachine()
         self._locked: dict[TabletId, str] = {}
@@ -136,6 +172,10 @@ class Transaction:
         self._room = asyncio.Event()
         self._error: DqeError | None = None
         self._renewal: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> TransactionId:
+        return self._id
 
     # -- locks
 
@@ -181,8 +221,9 @@ class Transaction:
 
     # -- changes
 
-    async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None:
-        """Sends a change on its way; waits while too much is. Raises what went wrong before."""
+    async def stage(self, tablet_id: TabletId, change: FragmentChange, command: int = 0) -> None:
+        """Sends a change of a command on its way; waits while too much is. Raises what went
+        wrong before."""
         while self._bytes >= self._in_flight_bytes and self._error is None:
             self._room.clear()
             await self._room.wait()
@@ -190,7 +231,7 @@ class Transaction:
         self._touched(tablet_id)
         self._written[tablet_id] = change.fragment_id
         lane = self._lanes[tablet_id]
-        lane.waiting.append(change)
+        lane.waiting.append((command, change))
         self._bytes += change.size_bytes
         if lane.task is None:
             lane.task = self._runtime.spawn(
@@ -200,8 +241,8 @@ class Transaction:
     async def _send(self, tablet_id: TabletId, lane: _Lane) -> None:
         try:
             while lane.waiting and self._error is None:
-                change = lane.waiting.popleft()
-                await self._tablets.stage(tablet_id, self.id, change, COMMIT_DEADLINE_S)
+                command, change = lane.waiting.popleft()
+                await self._tablets.stage(tablet_id, self.id, change, COMMIT_DEADLINE_S, command)
                 self._bytes -= change.size_bytes
                 self._room.set()
         except DqeError as error:
@@ -219,6 +260,22 @@ class Transaction:
                 await asyncio.wait([lane.task])
         self._raise()
 
+    async def check(self, tablets: Iterable[TabletId], base: Timestamp = 0) -> None:
+        """Checks there what was changed so far: unique constraints, and with `base` that no row
+        was changed by others after it."""
+        for tablet_id in tablets:
+            await self._tablets.check(tablet_id, self.id, base, LOCK_DEADLINE_S)
+
+    async def take_back(self, command: int) -> None:
+        """Undoes the changes of this command and later ones, also those that failed."""
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+            while lane.task is not None:
+                await asyncio.wait([lane.task])
+        self._error, self._bytes = None, 0
+        for tablet_id in sorted(self._written):
+            await self._tablets.take_back(tablet_id, self.id, command, COMMIT_DEADLINE_S)
+
     def _fail(self, error: DqeError) -> None:
         self._error = self._error or error
         self._room.set()
@@ -233,6 +290,11 @@ class Transaction:
     def changed(self) -> bool:
         """Whether there is anything to commit."""
         return bool(self._written)
+
+    @property
+    def written(self) -> tuple[TabletId, ...]:
+        """The tablets that got changes."""
+        return tuple(sorted(self._written))
 
     async def commit(self, floor: Timestamp, *, checks: bool) -> Timestamp:
         """Commits everywhere or nowhere; the commit timestamp, `floor` if nothing was written.

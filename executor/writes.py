@@ -24,7 +24,7 @@ from cluster.errors import DqeError, ProgramLimitExceeded, SerializationFailure
 from executor.coordinator import QueryRun
 from executor.execution import Execution, Result
 from executor.results import ResultShape
-from executor.transaction_driver import Transaction
+from executor.transaction_driver import Changes, Transaction
 from executor.writes_defaults import DefaultValues
 from executor.writes_rows import RowChecker, RowEvaluator, conformed, row_batch
 from executor.writes_stage import TableWriter, offloaded, tablets_of
@@ -47,8 +47,12 @@ PlanT = TypeVar("PlanT", UpdatePlan, DeletePlan)
 
 
 @asynccontextmanager
-async def transaction(execution: Execution) -> AsyncIterator[Transaction]:
-    """A transaction for one statement: aborted unless the block commits it."""
+async def transaction(execution: Execution) -> AsyncIterator[Changes]:
+    """A transaction for one statement, aborted unless the block commits it; or the statement's
+    part of the session's transaction."""
+    if execution.transaction is not None:
+        yield execution.transaction.statement()
+        return
     services = execution.services
     opened = Transaction(
         services.runtime, services.tablets, services.timestamps, services.ids.next()
@@ -143,7 +147,7 @@ async def run_insert(execution: Execution, statement: Insert) -> Result:
 
 async def insert_rows(
     execution: Execution,
-    opened: Transaction,
+    opened: Changes,
     plan: InsertPlan,
     batches: AsyncIterator[pa.RecordBatch],
     rows: StatementRows,
@@ -153,16 +157,23 @@ async def insert_rows(
     runtime = execution.services.runtime
     checker = RowChecker(table, plan.checks, rows.evaluator)
     writer = TableWriter(runtime, table, opened, execution.services.ids)
-    defaults = DefaultValues(execution, table, plan.defaults)
-    async for batch in batches:
-        given = dict(zip(plan.columns, batch.columns, strict=True))
-        given |= await defaults.values(batch.num_rows)
-        whole = completed(table, given, batch.num_rows)
+    async for whole in completed_batches(execution, plan, batches):
         await check_rows(execution, checker, whole)
         await writer.insert(whole)
         await rows.keep_returned(whole)
     await writer.finish()
     return writer.rows
+
+
+async def completed_batches(
+    execution: Execution, plan: InsertPlan, batches: AsyncIterator[pa.RecordBatch]
+) -> AsyncIterator[pa.RecordBatch]:
+    """The source's rows with all of their columns."""
+    defaults = DefaultValues(execution, plan.table, plan.defaults)
+    async for batch in batches:
+        given = dict(zip(plan.columns, batch.columns, strict=True))
+        given |= await defaults.values(batch.num_rows)
+        yield completed(plan.table, given, batch.num_rows)
 
 
 def completed(table: Table, given: dict[ColumnId, pa.Array], rows: int) -> pa.RecordBatch:
@@ -212,16 +223,16 @@ async def run_update(execution: Execution, statement: Update) -> Result:
 
 
 async def _update_rows(
-    execution: Execution, opened: Transaction, plan: UpdatePlan, rows: StatementRows
+    execution: Execution, opened: Changes, plan: UpdatePlan, rows: StatementRows
 ) -> int:
     table = plan.table
     writer = TableWriter(execution.services.runtime, table, opened, execution.services.ids)
     checker = RowChecker(table, plan.checks, rows.evaluator)
-    old_columns, new_columns = _columns(table, plan.old), _columns(table, plan.new)
+    old_columns, new_columns = columns_of(table, plan.old), columns_of(table, plan.new)
     async with rows_of(execution, plan.source) as run:
         async for batch in run.batches():
-            old = _named(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
-            new = _named(new_columns, batch.columns[len(old_columns) :], batch.num_rows)
+            old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
+            new = named_batch(new_columns, batch.columns[len(old_columns) :], batch.num_rows)
             await check_rows(execution, checker, new)
             if plan.moves:
                 await writer.move(old, new)
@@ -232,11 +243,13 @@ async def _update_rows(
     return writer.rows
 
 
-def _columns(table: Table, ids: Sequence[ColumnId]) -> list[Column]:
+def columns_of(table: Table, ids: Sequence[ColumnId]) -> list[Column]:
+    """The columns with these ids."""
     return [table.column(column_id) for column_id in ids]
 
 
-def _named(columns: Sequence[Column], arrays: Sequence[pa.Array], rows: int) -> pa.RecordBatch:
+def named_batch(columns: Sequence[Column], arrays: Sequence[pa.Array], rows: int) -> pa.RecordBatch:
+    """What a row source gave for the columns, in their types."""
     conforming = [conformed(a, c) for a, c in zip(arrays, columns, strict=True)]
     return row_batch(columns, conforming, rows)
 
@@ -264,23 +277,23 @@ async def run_delete(execution: Execution, statement: Delete) -> Result:
 
 
 async def _delete_rows(
-    execution: Execution, opened: Transaction, plan: DeletePlan, rows: StatementRows
+    execution: Execution, opened: Changes, plan: DeletePlan, rows: StatementRows
 ) -> int:
     table = plan.table
     writer = TableWriter(execution.services.runtime, table, opened, execution.services.ids)
-    old_columns, row_columns = _columns(table, plan.old), _columns(table, plan.row)
+    old_columns, row_columns = columns_of(table, plan.old), columns_of(table, plan.row)
     async with rows_of(execution, plan.source) as run:
         async for batch in run.batches():
-            old = _named(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
+            old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
             await writer.delete(old)
-            row = _named(row_columns, batch.columns[len(old_columns) :], batch.num_rows)
+            row = named_batch(row_columns, batch.columns[len(old_columns) :], batch.num_rows)
             await rows.keep_returned(row)
     await writer.finish()
     return writer.rows
 
 
 async def _locked_plan(
-    execution: Execution, opened: Transaction, plan_it: Callable[[Execution], PlanT]
+    execution: Execution, opened: Changes, plan_it: Callable[[Execution], PlanT]
 ) -> tuple[Execution, PlanT]:
     """The statement planned for a snapshot taken under its locks.
 
@@ -315,7 +328,10 @@ def _tablets_to_lock(plan: UpdatePlan | DeletePlan) -> list[int]:
 
 
 async def at_new_snapshot(execution: Execution) -> Execution:
-    """The execution at a snapshot drawn now, with the catalog that belongs to it."""
+    """The execution at a snapshot drawn now, with the catalog that belongs to it; the same
+    one in a transaction that keeps its snapshot."""
+    if execution.transaction is not None and execution.transaction.keeps_snapshot:
+        return execution
     services = execution.services
     timestamp, version = await services.timestamps.snapshot()
     catalog = execution.context.catalog

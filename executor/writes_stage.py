@@ -21,7 +21,7 @@ from catalog.bounds import route
 from catalog.model import Column, ColumnId, Fragment, Part, Table
 from cluster.errors import ProgramLimitExceeded
 from cluster.runtime import Runtime
-from executor.transaction_driver import Transaction
+from executor.transaction_driver import Changes
 from executor.writes_ids import UniqueIds
 from storage.fragments import FragmentChange
 
@@ -75,7 +75,7 @@ class TableWriter:
     """
 
     def __init__(
-        self, runtime: Runtime, table: Table, transaction: Transaction, ids: UniqueIds
+        self, runtime: Runtime, table: Table, transaction: Changes, ids: UniqueIds
     ) -> None:
         self._runtime = runtime
         self._table = table

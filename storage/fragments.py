@@ -120,6 +120,12 @@ class FragmentChange:
     truncate: bool = False
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it changes nothing."""
+        batches = (self.delete_keys, self.insert_rows)
+        return not self.truncate and not any(b is not None and b.num_rows for b in batches)
+
+    @property
     def size_bytes(self) -> int:
         """About what it occupies."""
         return sum(

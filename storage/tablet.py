@@ -34,6 +34,7 @@ from cluster.raft.errors import not_leader
 from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
+from storage.conflicts import changed_after, concurrent_update
 from storage.doubts import Doubts
 from storage.drafts import (
     Draft,
@@ -241,6 +242,8 @@ class Tablet(TabletReplica):
         if schema is None:
             raise fragment_gone(self.tablet_id, change.fragment_id)
         with self._speaking(transaction_id):
+            if change.is_empty:
+                return  # a word of the coordinator, for the lease
             if change.size_bytes > INLINE_BYTES:
                 change = await self._runtime.run_blocking(in_shape, change, schema)
             else:
@@ -263,14 +266,35 @@ class Tablet(TabletReplica):
             if draft is not None:
                 draft.take_back(command)
 
-    async def check(self, transaction_id: TransactionId) -> None:
+    async def check(self, transaction_id: TransactionId, base: Timestamp = 0) -> None:
         """Checks the transaction's rows against unique constraints, under the lock that keeps
-        what was found so until its outcome. The transaction goes on after a violation."""
+        what was found so until its outcome. The transaction goes on after a violation.
+
+        With `base`: 40001 where others changed one of these rows after that timestamp (I3).
+        """
         await self._lead()
         with self._speaking(transaction_id, known=True):
             draft = self._drafts.setdefault(transaction_id, Draft())
             await self._logged(draft)
+            if base:
+                await self._check_versions(transaction_id, draft, base)
             await self._check_unique(transaction_id, draft)
+
+    async def _check_versions(
+        self, transaction_id: TransactionId, draft: Draft, base: Timestamp
+    ) -> None:
+        chunks = self._participant.transactions[transaction_id].chunks
+        ordered = sorted(chunks, key=lambda entry: entry.sequence)
+        changes, cuts = list(draft.changes), draft.every_cut
+
+        def find() -> bool:
+            store = self._applier.store
+            with store.cursor() as cursor:
+                every = [*self._load_changes(ordered, cuts), *changes]
+                return changed_after(cursor, store, every, base)
+
+        if await self._applier.run(find):
+            raise concurrent_update()
 
     async def own_changes(
         self, transaction_id: TransactionId, fragment_ids: Sequence[FragmentId], command: int

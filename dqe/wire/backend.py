@@ -79,8 +79,15 @@ class Session(Protocol):
     async def prepare(
         self, statement: Statement, parameter_types: Sequence[SqlType | None]
     ) -> Prepared: ...
-    async def execute(self, statement: Any, parameters: Sequence[str | None] = ()) -> Result:
-        """Runs a Statement, or what `prepare` gave with its parameters."""
+    async def execute(
+        self, statement: Any, parameters: Sequence[str | None] = (), *, more: bool = False
+    ) -> Result:
+        """Runs a Statement, or what `prepare` gave with its parameters; `more` follow in the
+        same transaction, if no block is open, until `end_implicit`."""
+        ...
+
+    async def end_implicit(self) -> None:
+        """Commits what ran with `more` outside of a block."""
         ...
 
     async def within_statement(self, work: Callable[[], Awaitable[T]]) -> T:

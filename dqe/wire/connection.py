@@ -93,6 +93,7 @@ class Connection:
         kind = chr(message.type)
         if kind == "S":
             self._skip_to_sync = False
+            await self._end_message()
             self._close_unnamed_portal()
             self._ready()
         elif self._skip_to_sync and kind in "PBDEC":
@@ -100,6 +101,7 @@ class Connection:
         elif kind == "Q":
             self._skip_to_sync = False
             await self._simple_query(message.body)
+            await self._end_message()
             self._ready()
         elif kind == "H":
             self._transport.flush()
@@ -109,6 +111,15 @@ class Connection:
             return  # what is left of a COPY that failed
         else:
             raise ProtocolViolation(f"unexpected message type {kind!r}")
+
+    async def _end_message(self) -> None:
+        """Commits what the statements of the message, or since the last Sync, have changed."""
+        try:
+            await self._session.end_implicit()
+        except DqeError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - the driver loop: one commit's failure
+            self._fail(_internal(error))
 
     # -- simple protocol ------------------------------------------------------------------
 
@@ -120,8 +131,8 @@ class Connection:
             statements = await self._session.parse(sql)
             if not statements:
                 self._transport.write(messages.EMPTY_QUERY)
-            for statement in statements:
-                await self._run_simple(statement)
+            for place, statement in enumerate(statements, 1):
+                await self._run_simple(statement, more=place < len(statements))
         except DqeError as error:
             self._fail(error)
         except ClientGone:
@@ -129,8 +140,8 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - the driver loop: one statement's failure
             self._fail(_internal(error))
 
-    async def _run_simple(self, statement: Statement) -> None:
-        result = await self._session.execute(statement)
+    async def _run_simple(self, statement: Statement, *, more: bool) -> None:
+        result = await self._session.execute(statement, more=more)
         try:
             if await self._copied(result):
                 return
@@ -233,7 +244,11 @@ class Connection:
             self._transport.write(messages.EMPTY_QUERY)
             return
         if portal.result is None:
-            portal.result = await self._session.execute(portal.prepared, portal.parameters)
+            # All up to Sync is one transaction; a lone statement commits by itself.
+            more = not self._transport.next_is_sync
+            portal.result = await self._session.execute(
+                portal.prepared, portal.parameters, more=more
+            )
             try:
                 if await self._copied(portal.result):
                     return

@@ -132,6 +132,11 @@ class ClientTransport(asyncio.Protocol):
                 self._transport.resume_reading()
         return message
 
+    @property
+    def next_is_sync(self) -> bool:
+        """Whether a Sync is the next message and has come already."""
+        return bool(self._messages) and self._messages[0].type == ord("S")
+
     async def _wait(self) -> None:
         self._arrived.clear()
         await self._arrived.wait()

@@ -107,7 +107,7 @@ class FakeStorage:
         self.lock = threading.Lock()
 
     async def open_snapshot(
-        self, reads: Sequence[tuple[int, int]], timestamp: int, deadline_s: float
+        self, reads: Sequence[tuple[int, int]], timestamp: int, deadline_s: float, own: Any = None
     ) -> FakeSnapshot:
         if self.refuse_next:
             self.refuse_next -= 1

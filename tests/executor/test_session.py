@@ -228,14 +228,12 @@ def test_notices_below_client_min_messages_are_kept_back(tmp_path: Path) -> None
 # -- transaction blocks -----------------------------------------------------------------------
 
 
-def test_a_block_warns_that_it_does_not_bind(tmp_path: Path) -> None:
+def test_a_block_is_begun_once(tmp_path: Path) -> None:
     async def test(client: Client) -> None:
         await client.ask("begin")
         assert client.tag == "BEGIN"
         assert client.status == "T"
-        assert client.notices == [
-            "WARNING: statements of this transaction take effect one by one, not at its COMMIT"
-        ]
+        assert client.notices == []
         await client.ask("begin")
         assert client.notices == ["WARNING: there is already a transaction in progress"]
         await client.ask("commit")

@@ -150,12 +150,27 @@ class PretendedTablets:
         await self._call("lock", tablet_id, mode)
 
     async def stage(
-        self, tablet_id: int, transaction_id: int, change: FragmentChange, deadline_s: float
+        self,
+        tablet_id: int,
+        transaction_id: int,
+        change: FragmentChange,
+        deadline_s: float,
+        command: int = 0,
     ) -> None:
         if self.gate is not None:
             await self.gate.wait()
         assert change.insert_rows is not None
         await self._call("stage", tablet_id, change.insert_rows.column(0).to_pylist()[0])
+
+    async def take_back(
+        self, tablet_id: int, transaction_id: int, command: int, deadline_s: float
+    ) -> None:
+        await self._call("take_back", tablet_id, command)
+
+    async def check(
+        self, tablet_id: int, transaction_id: int, base: int, deadline_s: float
+    ) -> None:
+        await self._call("check", tablet_id, base)
 
     async def write(
         self, tablet_id: int, transaction_id: int, floor: int, deadline_s: float
@@ -307,6 +322,26 @@ def test_a_statement_that_is_cancelled_does_not_leave_a_commit_half_done() -> No
         assert await committing == 100
 
     assert ("decide", 1) in run(test).names()
+
+
+def test_going_back_forgets_what_waits_and_what_failed() -> None:
+    tablets = PretendedTablets(fails={("stage", 2): UniqueViolation("no such value")})
+
+    async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
+        await transaction.stage(1, change(1), 1)
+        await transaction.drain()
+        for value in range(5):
+            await transaction.stage(2, change(value), 2)
+        with pytest.raises(UniqueViolation):
+            await transaction.drain()
+        await transaction.take_back(2)
+        tablets.fails.clear()
+        await transaction.stage(1, change(9), 3)
+        await transaction.commit(90, checks=False)
+
+    calls = run(test, tablets).calls
+    assert [c for c in calls if c[0] == "take_back"] == [("take_back", t, 2) for t in (1, 2)]
+    assert [c[1:] for c in calls if c[0] == "stage"] == [(1, 1), (2, 0), (1, 9)]
 
 
 def test_ids_ascend_and_never_meet() -> None:

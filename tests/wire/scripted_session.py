@@ -10,7 +10,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from cluster.errors import BadCopyFileFormat, QueryCanceled, SyntaxError_, UndefinedTable
+from cluster.errors import (
+    BadCopyFileFormat,
+    QueryCanceled,
+    SerializationFailure,
+    SyntaxError_,
+    UndefinedTable,
+)
 from planner.plan import ResultColumn
 from planner.statements import Statement
 from storage import types as t
@@ -119,6 +125,9 @@ class ScriptedSession:
         self.closed = False
         self.last_copy: ScriptedCopyIn | None = None
         self._notices: list[tuple[str, Mapping[str, str | int]]] = []
+        # What `execute` was told of statements to come, None at the end of a message.
+        self.more: list[bool | None] = []
+        self.refuse_commit = False
 
     async def parse(self, sql: str) -> list[Statement]:
         pieces = [p for p in sql.split(";") if p.strip()]
@@ -139,8 +148,13 @@ class ScriptedSession:
         return ScriptedPrepared(statement, types, None)
 
     async def execute(
-        self, statement: Statement | ScriptedPrepared, parameters: Sequence[str | None] = ()
+        self,
+        statement: Statement | ScriptedPrepared,
+        parameters: Sequence[str | None] = (),
+        *,
+        more: bool = False,
     ) -> ScriptedResult:
+        self.more.append(more)
         prepared = statement if isinstance(statement, ScriptedPrepared) else None
         text = (prepared.statement if prepared else statement).text.strip()  # type: ignore[union-attr]
         if text == "missing":
@@ -184,6 +198,12 @@ class ScriptedSession:
 
     def fail_transaction(self) -> None:
         pass
+
+    async def end_implicit(self) -> None:
+        self.more.append(None)
+        if self.refuse_commit:
+            self.refuse_commit = False
+            raise SerializationFailure("could not serialize access")
 
     async def within_statement(self, work: Callable[[], Awaitable[Any]]) -> Any:
         return await work()

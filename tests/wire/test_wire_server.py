@@ -314,3 +314,23 @@ def test_hostile_bytes_end_only_their_own_connection(
 def test_startup_options_become_settings() -> None:
     given_options = {"user": "u", "options": r"-c timezone=UTC --search-path=a\ b -cx=1"}
     assert startup_settings(given_options) == {"timezone": "UTC", "search_path": "a b", "x": "1"}
+
+
+def test_a_message_is_one_transaction_and_a_lone_statement_its_own() -> None:
+    async def work(port: int, sessions: list[ScriptedSession]) -> None:
+        connection = await connect(port)
+        (session,) = sessions
+        session.more.clear()
+        await connection.execute("a; b; c")
+        assert session.more == [True, True, False, None]
+        session.more.clear()
+        await connection.fetch("select $1", "x")
+        # asyncpg's Parse ends with a Sync of its own.
+        assert [more for more in session.more if more is not None] == [False]
+        session.refuse_commit = True
+        with pytest.raises(asyncpg.SerializationError):
+            await connection.execute("a; b")
+        assert await connection.fetchval("select 1") == 1
+        await connection.close()
+
+    serve(work)

@@ -1,0 +1,210 @@
+"""One transaction over several statements: its snapshots, its commands, its changes, its end.
+
+An explicit block (BEGIN to COMMIT) and an implicit one (the statements of one message, or of an
+extended-protocol exchange up to its Sync) are the same thing here. It is made when it begins,
+costs nothing until a statement changes or locks something, and is then a `Transaction` of the
+driver, which keeps its tablets' leases alive while the client thinks.
+
+- **Commands.** Statements are numbered. A statement reads what earlier ones changed and not
+  what it changes itself (rule R5); a savepoint is the number of the next statement, and going
+  back to it takes away the changes from that number on.
+- **Snapshots.** READ COMMITTED takes a new one a statement. REPEATABLE READ and SERIALIZABLE
+  keep the first one, and with it the catalog it was planned with.
+- **Failure.** The moment a statement fails, what it changed is taken back: to the innermost
+  savepoint, or without one everything, so that a failed block holds nothing while its client
+  has not said ROLLBACK.
+
+Handlers of statements know nothing of this: they get a `StatementChanges`, which looks like a
+transaction of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+from catalog.model import Catalog
+from cluster.errors import DqeError
+from executor.services import ExecutorServices
+from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Transaction
+from storage.fragments import FragmentChange, OwnChanges, TabletId, Timestamp
+
+READ_COMMITTED = ("read committed", "read uncommitted")
+
+
+class SessionTransaction:
+    """See the module. Ends with `commit` or `roll_back`, whichever comes first."""
+
+    def __init__(self, services: ExecutorServices) -> None:
+        self._services = services
+        self._opened: Transaction | None = None
+        self._undoing: asyncio.Task[None] | None = None
+        self._holds = ExitStack()
+        self._snapshot: tuple[Timestamp, Catalog] | None = None
+        self._floor: Timestamp = 0
+        self._ended = False
+        self.isolation = READ_COMMITTED[0]
+        # The statement under way; the first is number 1.
+        self.command = 0
+
+    # -- snapshots
+
+    @property
+    def keeps_snapshot(self) -> bool:
+        """Whether all statements read at the first one's snapshot."""
+        return self.isolation not in READ_COMMITTED
+
+    async def snapshot(self) -> tuple[Timestamp, Catalog]:
+        """Where the next statement reads, and what it is planned with."""
+        if self._snapshot is not None:
+            return self._snapshot
+        timestamp, version = await self._services.timestamps.snapshot()
+        found = timestamp, await self._services.catalog.wait_version(version)
+        if self.keeps_snapshot:
+            self._snapshot = found
+            self._holds.enter_context(self._services.timestamps.held(timestamp))
+        return found
+
+    @property
+    def has_read(self) -> bool:
+        """Whether a statement has run, so that the isolation level is settled."""
+        return self.command > 0
+
+    # -- statements
+
+    def begin_command(self) -> None:
+        """Another statement begins: it sees the changes of those before."""
+        self.command += 1
+
+    def own_changes(self) -> OwnChanges | None:
+        """What the statement sees besides committed rows; None without changes."""
+        if self._opened is None or not self._opened.changed:
+            return None
+        return OwnChanges(self._opened.id, self.command, self._opened.written)
+
+    def statement(self) -> StatementChanges:
+        """For the statement under way to lock and change with."""
+        return StatementChanges(self)
+
+    @property
+    def opened(self) -> Transaction:
+        """The driver's transaction, begun if it was not."""
+        if self._opened is None:
+            services = self._services
+            self._opened = Transaction(
+                services.runtime, services.tablets, services.timestamps, services.ids.next()
+            )
+        return self._opened
+
+    @property
+    def changed(self) -> bool:
+        """Whether a statement changed or locked anything."""
+        return self._opened is not None
+
+    def saw(self, timestamp: Timestamp) -> None:
+        """An oracle timestamp from before now: no commit timestamp is below it."""
+        self._floor = max(self._floor, timestamp)
+
+    # -- ends
+
+    def fail(self, command: int | None) -> None:
+        """The statement failed: takes back what came since the savepoint at that command, or
+        without one everything. In the background; whatever comes next waits for it."""
+        if self._opened is None or self._undoing is not None:
+            return
+        name = f"undo of transaction {self._opened.id}"
+        self._undoing = self._services.runtime.spawn(self._undo(self._opened, command), name)
+
+    async def _undo(self, opened: Transaction, command: int | None) -> None:
+        try:
+            if command is not None:
+                await opened.take_back(command)
+                return
+        except DqeError:
+            pass  # a tablet lost the transaction: nothing of it is left to keep
+        await opened.abort()
+
+    async def _undone(self) -> None:
+        undoing, self._undoing = self._undoing, None
+        if undoing is not None:
+            await asyncio.wait([undoing])
+
+    async def take_back(self, command: int) -> None:
+        """Undoes the statements from that number on."""
+        await self._undone()
+        self.command += 1
+        if self._opened is not None:
+            await self._opened.take_back(command)
+
+    async def commit(self) -> None:
+        """Makes the changes visible, all at once; raises what kept them from it."""
+        await self._undone()
+        self._end()
+        if self._opened is not None:
+            await self._opened.commit(self._floor, checks=False)
+
+    async def roll_back(self) -> None:
+        """Ends without effect."""
+        await self._undone()
+        self._end()
+        if self._opened is not None:
+            await self._opened.abort()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._holds.close()
+
+
+class StatementChanges:
+    """One statement's part of a session's transaction, in the shape of a `Transaction`.
+
+    Its `commit` ends the statement, not the transaction: constraints are checked, and what was
+    found stays so by locks that are kept. Its `abort` is the session's to carry out.
+    """
+
+    def __init__(self, transaction: SessionTransaction) -> None:
+        self._transaction = transaction
+        self._written: dict[TabletId, None] = {}
+
+    @property
+    def id(self) -> int:
+        return self._transaction.opened.id
+
+    async def lock(
+        self,
+        tablets: Iterable[TabletId],
+        mode: str = EXCLUSIVE,
+        deadline_s: float = LOCK_DEADLINE_S,
+    ) -> None:
+        """Locks whole tablets until the transaction's end."""
+        await self._transaction.opened.lock(tablets, mode, deadline_s)
+
+    async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None:
+        """Sends a change on its way, as one of the statement's."""
+        self._written[tablet_id] = None
+        await self._transaction.opened.stage(tablet_id, change, self._transaction.command)
+
+    async def drain(self) -> None:
+        await self._transaction.opened.drain()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self._written)
+
+    async def commit(self, floor: Timestamp, *, checks: bool) -> Timestamp:
+        """The statement is done; raises 23505, and 40001 where its snapshot is kept and a row
+        it changes was changed by another transaction after it."""
+        self._transaction.saw(floor)
+        if not self._written:
+            return floor
+        opened = self._transaction.opened
+        await opened.drain()
+        await opened.lock(self._written, EXCLUSIVE if checks else SHARED)
+        base = floor if self._transaction.keeps_snapshot else 0
+        if checks or base:
+            await opened.check(sorted(self._written), base)
+        return floor
+
+    async def abort(self, error: DqeError | None = None) -> None:
+        """Left to the session, which knows the savepoints."""

@@ -1,0 +1,144 @@
+"""A few real nodes in one process, and sessions on them, for tests of transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.errors import DqeError
+from cluster.runtime import ProductionRuntime, run_production
+from dqe.configuration import NodeConfiguration
+from dqe.node import Node
+from executor.formatting.text import text_columns
+from executor.session import Session
+
+Row = tuple[str | None, ...]
+
+
+class Client:
+    """What a psql user sees: rows as text, the last tag."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.tag = ""
+
+    async def ask(self, sql: str, parameters: Sequence[str | None] | None = None) -> list[Row]:
+        """The rows of the last statement; the statements of one text are one message."""
+        rows: list[Row] = []
+        try:
+            statements = await self.session.parse(sql)
+            for place, statement in enumerate(statements, 1):
+                runnable: Any = statement
+                if parameters is not None:
+                    runnable = await self.session.prepare(statement)
+                more = place < len(statements)
+                result = await self.session.execute(runnable, parameters or (), more=more)
+                try:
+                    rows = []
+                    async for batch in result.batches():
+                        assert result.columns is not None
+                        types = [column.type for column in result.columns]
+                        texts = text_columns(batch, types)
+                        rows += zip(*(text.to_pylist() for text in texts), strict=True)
+                    if result.copy_in is not None and parameters is None:
+                        await result.copy_in.feed(self.copied)
+                        result.tag = await result.copy_in.finish()
+                    self.tag = result.tag
+                finally:
+                    await result.close()
+            await self.session.end_implicit()
+        except DqeError:
+            self.session.fail_transaction()
+            raise
+        return rows
+
+    copied = b""
+
+    async def refused(self, sql: str, error: type[DqeError]) -> DqeError:
+        with pytest.raises(error) as found:
+            await self.ask(sql)
+        return found.value
+
+    def later(self, sql: str) -> asyncio.Task[list[Row]]:
+        """The same under way, for what has to wait for another session."""
+        return asyncio.ensure_future(self.ask(sql))
+
+    @property
+    def status(self) -> str:
+        return self.session.transaction_status
+
+    @property
+    def notices(self) -> list[str]:
+        return [f"{severity}: {f['message']}" for severity, f in self.session.take_notices()]
+
+
+class World:
+    """The nodes; sessions opened here are closed with them."""
+
+    def __init__(self, runtime: ProductionRuntime, nodes: list[Node]) -> None:
+        self.runtime = runtime
+        self.nodes = nodes
+        self._clients: list[Client] = []
+
+    async def client(self, at: int = 0, **settings: str) -> Client:
+        session = await self.nodes[at]._open_session(len(self._clients) + 1, "alice", settings)
+        assert isinstance(session, Session)
+        client = Client(session)
+        self._clients.append(client)
+        return client
+
+    async def clients(self, count: int) -> list[Client]:
+        """One on each node in turn."""
+        return [await self.client(i % len(self.nodes)) for i in range(count)]
+
+    async def waits(self, task: asyncio.Task[Any]) -> None:
+        """Lets everything run for a while; the task must still wait for another session then."""
+        await asyncio.sleep(0.3)
+        assert not task.done(), task
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.session.close()
+
+
+@contextlib.asynccontextmanager
+async def world(runtime: ProductionRuntime, directory: Path, count: int) -> AsyncIterator[World]:
+    nodes: list[Node] = []
+    try:
+        for number in range(count):
+            join = (nodes[0].rpc_address,) if nodes else ()
+            configuration = NodeConfiguration(
+                directory / f"node{number}",
+                "127.0.0.1:0",
+                "127.0.0.1:0",
+                join,
+                memory_limit_mib=256,
+                threads=1,
+            )
+            node = Node(configuration, runtime)
+            nodes.append(node)
+            await node.start()
+        opened = World(runtime, nodes)
+        try:
+            yield opened
+        finally:
+            await opened.close()
+    finally:
+        for node in reversed(nodes):
+            await node.stop()
+
+
+def in_world(directory: Path, test: Callable[[World], Awaitable[None]], count: int = 1) -> None:
+    """Runs the test against fresh nodes."""
+
+    async def main(runtime: ProductionRuntime) -> None:
+        async with asyncio.timeout(120):
+            async with world(runtime, directory, count) as opened:
+                await test(opened)
+
+    run_production(main)
