@@ -7,14 +7,16 @@ Opening and dropping is each node's own. What a tablet holds, and who its member
 leader's: it logs an `alter` when the catalog's epoch of the tablet is above the one last
 logged, and has its members tended (`tablet_members`), in the background. A node counts as
 reconciled with a version when its replicas have *applied* those alters, whoever logged them;
-replicas on their way in or out are not waited for.
+replicas on their way in or out, or being rebuilt, are not waited for.
 
 A tablet that the catalog does not name is dropped only if its id is below the catalog's
 `next_id`: ids are never used again, so it was dropped, and is not one from a newer version
 than this (after a restart older) copy.
 
-A replica whose store is lost, and whose log does not reach back to rebuild it, is fenced: it
-answers with an error, and nothing else waits for it.
+A replica whose store is damaged, or differs from the others, is rebuilt: closed, its file set
+aside, and opened anew over the same log, so that what it promised and voted still holds (rules
+L3, G6). It answers nothing meanwhile. One whose log does not reach back and that has nobody to
+get a snapshot from is fenced: it answers with an error, and nothing else waits for it.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ logger = logging.getLogger(__name__)
 RETRY_S = 0.05
 IDLE_LOOK_S = 0.5
 OPENED_AT_ONCE = 8
+STEP_DOWN_TIMEOUT_S = 3.0
 
 
 class TabletManager:
@@ -60,6 +63,9 @@ class TabletManager:
         self._node_id = node_id
         self._groups: dict[TabletId, RaftGroup] = {}
         self._lost: set[TabletId] = set()
+        # Replicas to be rebuilt, and those that are, with the reason.
+        self._condemned: dict[TabletId, str] = {}
+        self._rebuilding: dict[TabletId, str] = {}
         self._reconciled_version = 0
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
@@ -82,6 +88,23 @@ class TabletManager:
     def group(self, tablet_id: TabletId) -> RaftGroup | None:
         """The Raft group of a tablet that is open here."""
         return self._groups.get(tablet_id)
+
+    def rebuild(self, tablet_id: TabletId, reason: str) -> None:
+        """Has the replica here, which must not be read any more, begin anew: from the log where
+        that reaches back to the beginning, else with a snapshot of the leader's."""
+        if tablet_id in self._groups and tablet_id not in self._condemned:
+            logger.error("tablet %d is rebuilt here: %s", tablet_id, reason)
+            self._condemned[tablet_id] = reason
+            self._wake.set()
+
+    def out_of_service(self) -> dict[TabletId, str]:
+        """The replicas here that serve nothing, or only once they have caught up; why."""
+        for tablet_id in list(self._rebuilding):
+            group = self._groups.get(tablet_id)
+            if group is not None and group.has_caught_up:
+                del self._rebuilding[tablet_id]
+        lost = {TabletId(t): error.message for t, error in self._storage.fenced.items()}
+        return lost | self._rebuilding | self._condemned
 
     def leader_of(self, tablet_id: TabletId) -> NodeId | None:
         """Who leads the tablet, as far as this node's own replica knows: a hint."""
@@ -128,6 +151,8 @@ class TabletManager:
         """One round; whether everything is as the catalog says (members aside)."""
         wanted = [t for t in catalog.tablets.values() if self._node_id in t.holders]
         await self._drop_unwanted(catalog, {tablet.id for tablet in wanted})
+        for tablet_id in list(self._condemned):
+            await self._close_condemned(tablet_id)
         wanted = [tablet for tablet in wanted if tablet.id not in self._lost]
         missing = [tablet for tablet in wanted if tablet.id not in self._groups]
         for start in range(0, len(missing), OPENED_AT_ONCE):
@@ -137,7 +162,11 @@ class TabletManager:
         await asyncio.gather(*(self._alter(catalog, tablet) for tablet in outdated))
         for tablet in wanted:
             self._tender.tend(tablet, self._groups[tablet.id])
-        present = [t for t in wanted if self._node_id not in (*t.joining, *t.leaving)]
+        present = [
+            t
+            for t in wanted
+            if self._node_id not in (*t.joining, *t.leaving) and t.id not in self._rebuilding
+        ]
         return all(self._storage.tablet(t.id).schema_version >= t.epoch for t in present)
 
     async def _drop_unwanted(self, catalog: Catalog, wanted: set[TabletId]) -> None:
@@ -148,6 +177,29 @@ class TabletManager:
                 self._lost.discard(tablet_id)
                 await self._host.drop_group(tablet_id)
                 await self._storage.drop_tablet(tablet_id)
+
+    async def _close_condemned(self, tablet_id: TabletId) -> None:
+        """A leader hands over first; the log stays, and with it what was promised and voted."""
+        group = self._groups.get(tablet_id)
+        if group is not None:
+            await self._step_down(group)
+            del self._groups[tablet_id]
+            await self._host.close_group(tablet_id)
+            await self._storage.set_aside(tablet_id, self._condemned[tablet_id])
+            self._rebuilding[tablet_id] = self._condemned[tablet_id]
+        del self._condemned[tablet_id]
+
+    async def _step_down(self, group: RaftGroup) -> None:
+        live = self._catalog.liveness.live_nodes()
+        for node_id in group.configuration.voters:
+            if not group.is_leader:
+                return
+            if node_id == self._node_id or node_id not in live or not group.is_caught_up(node_id):
+                continue
+            try:
+                await group.transfer_leadership(node_id, deadline_s=STEP_DOWN_TIMEOUT_S)
+            except DqeError as error:
+                logger.info("tablet %d keeps its leader for now: %s", group.group_id, error)
 
     async def _open(self, tablet: Tablet) -> None:
         opened = await self._storage.open_tablet(tablet.id)

@@ -72,6 +72,7 @@ class StageTask:
             if self._cancellation.error is not None:
                 raise self._cancellation.error from None
             snapshot.check_alive()
+            snapshot.check_damage(error)
             raise translate_duckdb_error(_as_duckdb_error(error)) from error
         finally:
             snapshot.close()

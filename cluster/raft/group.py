@@ -143,6 +143,12 @@ class RaftGroup:
     def last_index(self) -> int:
         return self._core.last_index
 
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether it waits for no snapshot and has applied what it knows to be committed."""
+        core = self._core
+        return not core.awaits_snapshot and self._applied_index >= core.commit_index
+
     def match_index(self, node_id: NodeId) -> int:
         """What a member durably holds, as the leader knows it; 0 elsewhere."""
         return self._core.match_index(node_id)

@@ -201,6 +201,16 @@ class RaftHost:
         await self.writer.write(GroupWrite(group_id, HardState(), (), mark))
         return GroupImage(HardState(), mark, ())
 
+    async def close_group(self, group_id: GroupId) -> None:
+        """Close a group and keep its log, for `open_group` to go on from with a new machine."""
+        group = self._groups.pop(group_id, None)
+        if group is None:
+            return
+        group.close(CannotConnectNow(f"tablet {group_id} is being opened anew here"))
+        await group.finished()
+        await self.writer.rest()
+        self._images[group_id] = self._log.load()[group_id]
+
     async def drop_group(self, group_id: GroupId) -> None:
         """Close a group and forget its log; the state machine's files are the caller's."""
         self._images.pop(group_id, None)

@@ -1,0 +1,307 @@
+"""Compares the replicas of each tablet, and has those that are wrong rebuilt (rule G6).
+
+    ReplicaChecker.check(tablet) --(here or by RPC)--> its leader --RPC--> every replica's sums
+                                 <-- judgements <-- judge <--
+
+The leader of a tablet asks every replica for checksums at one timestamp (`storage.checksum`). A
+replica that differs from a majority is looked at again, at a later timestamp; if it still
+differs its node rebuilds it (`TabletManager.rebuild`); a leader that finds itself wrong steps
+down in doing so. Where no majority says who is right, that is reported and nothing is touched.
+
+In the background each leader checks one tablet every `PACE_S`, each again after `AGAIN_S`, so
+that the reading costs little. `check_all` is what `dqe check` asks for.
+
+Left out: history (see `storage.checksum`); the catalog tablet, whose copies are compared by tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+import msgspec
+
+from catalog.model import NodeId, Tablet, TabletId
+from catalog.replica_verdicts import Answer, Judgement, Verdict, judge
+from catalog.service import CatalogService
+from catalog.tablets import TabletManager
+from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
+from cluster.rpc import CallContext, RpcNode
+from cluster.runtime import Runtime
+from storage.checksum import ENGINE, FragmentChecksum, tablet_checksums
+from storage.node import NodeStorage
+
+logger = logging.getLogger(__name__)
+
+SUMS_METHOD = "replica.checksums"
+CHECK_METHOD = "replica.check"
+REBUILD_METHOD = "replica.rebuild"
+
+PACE_S = 10.0
+AGAIN_S = 3600.0
+SUMS_TIMEOUT_S = 60.0
+CHECK_TIMEOUT_S = 150.0
+REBUILD_TIMEOUT_S = 5.0
+# Tablets that `check_all` has compared at once.
+AT_ONCE = 4
+
+WRONG = (Verdict.DIFFERS, Verdict.DAMAGED)
+
+
+class AskSums(msgspec.Struct, frozen=True):
+    """Asks a node for the checksums of its replica at a timestamp."""
+
+    tablet_id: int
+    timestamp: int
+
+
+class Sums(msgspec.Struct, frozen=True):
+    sums: tuple[FragmentChecksum, ...]
+    engine: str
+
+
+class AskCheck(msgspec.Struct, frozen=True):
+    """Asks a tablet's leader to compare its replicas."""
+
+    tablet_id: int
+
+
+class ReplicaResult(msgspec.Struct, frozen=True):
+    """The judgement on one replica; `rebuilt` says whether that was begun."""
+
+    tablet_id: int
+    node_id: int
+    verdict: str
+    rows: int | None = None
+    digest: str = ""
+    trouble: str = ""
+    rebuilt: bool = False
+
+
+class CheckResults(msgspec.Struct, frozen=True):
+    results: tuple[ReplicaResult, ...]
+
+
+class AskRebuild(msgspec.Struct, frozen=True):
+    """Tells a node that its replica is wrong. Answered with the same struct."""
+
+    tablet_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One comparison of one tablet."""
+
+    judgements: dict[NodeId, Judgement]
+
+    @property
+    def wrong(self) -> dict[NodeId, Judgement]:
+        return {n: j for n, j in self.judgements.items() if j.verdict in WRONG}
+
+
+class ReplicaChecker:
+    """One a node. `start` once catalog and tablets are."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        rpc: RpcNode,
+        storage: NodeStorage,
+        catalog: CatalogService,
+        tablets: TabletManager,
+        node_id: NodeId,
+    ) -> None:
+        self._runtime = runtime
+        self._rpc = rpc
+        self._storage = storage
+        self._catalog = catalog
+        self._tablets = tablets
+        self._node_id = node_id
+        self._checked_s: dict[TabletId, float] = {}
+        # Replicas in doubt or wrong at the last comparison led here, to be shown.
+        self._found: dict[TabletId, tuple[ReplicaResult, ...]] = {}
+        self._task: asyncio.Task[None] | None = None
+        rpc.handle(SUMS_METHOD, AskSums, self._serve_sums)
+        rpc.handle(CHECK_METHOD, AskCheck, self._serve_check)
+        rpc.handle(REBUILD_METHOD, AskRebuild, self._serve_rebuild)
+        storage.on_damage = self._damaged
+
+    def start(self) -> None:
+        self._task = self._runtime.spawn(self._check_forever(), "replica checks")
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    @property
+    def found(self) -> dict[TabletId, tuple[ReplicaResult, ...]]:
+        """What was not equal at the last comparison of each tablet led here."""
+        return self._found
+
+    # --- On request ----------------------------------------------------------------------------
+
+    async def check_all(self) -> list[ReplicaResult]:
+        """Has the leader of every tablet compare its replicas; a result a replica."""
+        tablets = list(self._catalog.current.tablets.values())
+        results: list[ReplicaResult] = []
+        for start in range(0, len(tablets), AT_ONCE):
+            batch = tablets[start : start + AT_ONCE]
+            for found in await asyncio.gather(*map(self._check_at_leader, batch)):
+                results += found
+        return results
+
+    async def _check_at_leader(self, tablet: Tablet) -> tuple[ReplicaResult, ...]:
+        leader = self._tablets.leader_of(tablet.id) or self._catalog.liveness.leader_of(tablet.id)
+        try:
+            if leader is None:
+                raise CannotConnectNow(f"tablet {tablet.id} has no leader now")
+            reply = await self._rpc.call(
+                self._catalog.address_of(leader),
+                CHECK_METHOD,
+                AskCheck(tablet.id),
+                CheckResults,
+                deadline_s=CHECK_TIMEOUT_S,
+            )
+        except DqeError as error:
+            return tuple(
+                ReplicaResult(tablet.id, n, Verdict.NOT_COMPARED, trouble=error.message)
+                for n in tablet.replicas
+            )
+        return reply.header.results
+
+    async def _serve_check(
+        self, context: CallContext, request: AskCheck, body: bytes | memoryview
+    ) -> CheckResults:
+        return CheckResults(await self.check(TabletId(request.tablet_id)))
+
+    # --- At the leader -------------------------------------------------------------------------
+
+    async def _check_forever(self) -> None:
+        while True:
+            await self._runtime.sleep(PACE_S)
+            tablet_id = self._next_due()
+            if tablet_id is not None:
+                self._checked_s[tablet_id] = self._runtime.monotonic()
+                try:
+                    await self.check(tablet_id)
+                except DqeError as error:
+                    logger.info("tablet %d is not compared now: %s", tablet_id, error)
+
+    def _next_due(self) -> TabletId | None:
+        """Of the tablets led here that have several replicas, the one not looked at longest."""
+        now_s = self._runtime.monotonic()
+        tablets = self._catalog.current.tablets
+        self._checked_s = {t: s for t, s in self._checked_s.items() if t in tablets}
+        self._found = {t: found for t, found in self._found.items() if self._leads(t)}
+        due = [
+            (self._checked_s.get(tablet.id, float("-inf")), tablet.id)
+            for tablet in tablets.values()
+            if len(tablet.replicas) > 1 and self._leads(tablet.id)
+        ]
+        oldest = min(due, default=None)
+        return oldest[1] if oldest is not None and now_s - oldest[0] >= AGAIN_S else None
+
+    def _leads(self, tablet_id: TabletId) -> bool:
+        group = self._tablets.group(tablet_id)
+        return group is not None and group.is_leader
+
+    async def check(self, tablet_id: TabletId) -> tuple[ReplicaResult, ...]:
+        """Compares the replicas of a tablet that is led here, and has wrong ones rebuilt.
+
+        57P03 where this node does not lead it.
+        """
+        tablet = self._catalog.current.tablets.get(tablet_id)
+        if tablet is None or not self._leads(tablet_id):
+            raise CannotConnectNow(f"node {self._node_id} does not lead tablet {tablet_id} now")
+        first = await self._compare(tablet)
+        rebuilt: set[NodeId] = set()
+        if first.wrong:
+            # Nothing is thrown away on one look.
+            second = await self._compare(tablet)
+            first = _Round(first.judgements | second.judgements)
+            rebuilt = {n for n in second.wrong if await self._have_rebuilt(tablet, n, second)}
+        results = tuple(
+            ReplicaResult(tablet.id, n, j.verdict, j.rows, j.digest, j.trouble, n in rebuilt)
+            for n, j in sorted(first.judgements.items())
+        )
+        self._note(tablet_id, results)
+        return results
+
+    def _note(self, tablet_id: TabletId, results: tuple[ReplicaResult, ...]) -> None:
+        bad = tuple(r for r in results if r.verdict in (*WRONG, Verdict.IN_DOUBT))
+        self._found.pop(tablet_id, None)
+        if bad:
+            self._found[tablet_id] = bad
+        for result in bad:
+            logger.error(
+                "tablet %d: the replica on node %d is %s%s",
+                tablet_id,
+                result.node_id,
+                "in doubt, it differs from another"
+                if result.verdict == Verdict.IN_DOUBT
+                else "wrong: " + (result.trouble or "its rows differ from the majority's"),
+                "; it is rebuilt" if result.rebuilt else "",
+            )
+
+    async def _compare(self, tablet: Tablet) -> _Round:
+        timestamp, _ = await self._catalog.timestamps.snapshot()
+        members = [n for n in tablet.replicas if n not in tablet.joining]
+        answers = await asyncio.gather(*(self._ask(tablet.id, n, timestamp) for n in members))
+        return _Round(judge(dict(zip(members, answers, strict=True))))
+
+    async def _ask(self, tablet_id: TabletId, node_id: NodeId, timestamp: int) -> Answer:
+        if not self._catalog.liveness.is_live(node_id):
+            return Answer(trouble=f"node {node_id} does not answer")
+        try:
+            reply = await self._rpc.call(
+                self._catalog.address_of(node_id),
+                SUMS_METHOD,
+                AskSums(tablet_id, timestamp),
+                Sums,
+                deadline_s=SUMS_TIMEOUT_S,
+            )
+        except DqeError as error:
+            return Answer(trouble=error.message, damaged=isinstance(error, DataCorrupted))
+        return Answer(reply.header.sums, reply.header.engine)
+
+    async def _have_rebuilt(self, tablet: Tablet, node_id: NodeId, found: _Round) -> bool:
+        """Tells the node; whether it was told."""
+        judgement = found.judgements[node_id]
+        reason = judgement.trouble or "its rows differ from those of most replicas"
+        try:
+            await self._rpc.call(
+                self._catalog.address_of(node_id),
+                REBUILD_METHOD,
+                AskRebuild(tablet.id, reason),
+                AskRebuild,
+                deadline_s=REBUILD_TIMEOUT_S,
+            )
+        except DqeError as error:
+            logger.error("node %d was not told to rebuild tablet %d: %s", node_id, tablet.id, error)
+            return False
+        return True
+
+    # --- At every replica ----------------------------------------------------------------------
+
+    async def _serve_sums(
+        self, context: CallContext, request: AskSums, body: bytes | memoryview
+    ) -> Sums:
+        sums = await tablet_checksums(
+            self._runtime,
+            self._storage,
+            request.tablet_id,
+            request.timestamp,
+            context.remaining_s(),
+        )
+        return Sums(sums, ENGINE)
+
+    async def _serve_rebuild(
+        self, context: CallContext, request: AskRebuild, body: bytes | memoryview
+    ) -> AskRebuild:
+        self._tablets.rebuild(TabletId(request.tablet_id), request.reason)
+        return request
+
+    def _damaged(self, tablet_id: int, error: DqeError) -> None:
+        self._tablets.rebuild(TabletId(tablet_id), f"{error.message} ({error.detail})")
