@@ -24,7 +24,7 @@ def run(
         return 2
     simulated_logging(logging.getLevelNamesMapping()[log.upper()])
     probes: Counter[Probe] = Counter()
-    failed = simulated_s = real_s = 0.0
+    failed = simulated_s = cpu_s = 0.0
     for seed in seeds:
         report = _one(Options(seed, minutes, workload, nodes), trace)
         if report is None:
@@ -32,10 +32,12 @@ def run(
             continue
         probes += report.probes
         simulated_s += report.simulated_s
-        real_s += report.real_s
+        cpu_s += report.cpu_s
     typer.echo(f"{len(seeds) - failed:g} of {len(seeds)} seeds kept every promise")
-    if real_s:
-        typer.echo(f"{simulated_s:.0f} simulated seconds, {simulated_s / real_s:.1f} a second")
+    if cpu_s:
+        typer.echo(
+            f"{simulated_s:.0f} simulated seconds, {simulated_s / cpu_s:.1f} a second of CPU time"
+        )
     for probe in Probe:
         typer.echo(f"{probes[probe]:8d}  {probe.value}")
     return 1 if failed else 0
@@ -53,7 +55,7 @@ def _one(options: Options, trace: Path | None) -> Report | None:
         return None
     numbers = ", ".join(f"{count} {name}" for name, count in report.summary.items())
     typer.echo(
-        f"seed {report.seed} {report.digest} {report.simulated_s:.0f} s in {report.real_s:.1f} s:"
+        f"seed {report.seed} {report.digest} {report.simulated_s:.0f} s in {report.cpu_s:.1f} s:"
         f" {numbers}"
     )
     return report

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from cluster.simulation.network import SimulatedNetwork
 from dqe.simulation.errors import Violation
@@ -99,11 +98,7 @@ class SimulatedCluster:
             else:
                 self.start(machine)
 
-    @contextmanager
-    def buried(self) -> Iterator[None]:
-        """Gives back everything behind the block."""
-        try:
-            yield
-        finally:
-            for machine in self.machines:
-                machine.bury()
+    def bury(self) -> None:
+        """Gives everything back, once the simulation is over."""
+        for machine in self.machines:
+            machine.bury()

@@ -63,7 +63,7 @@ class World:
             compact_at_entries=chance.choice((4, 32, 256)),
             retained_entries=chance.choice((16, 200, 65_536)),
             clock_drift=chance.choice((0.0, 0.02)),
-            think_s=chance.choice((0.1, 0.4, 1.0)),
+            think_s=chance.choice((0.2, 0.5, 1.5)),
         )
 
     def calm(self) -> World:

@@ -1,0 +1,102 @@
+"""Unique elements are put into a table, one or a few at a time, and the table is read whole.
+
+- No element that was acknowledged is ever missing (promise 1), nor from any read that begins
+  after the acknowledgement (promise 4).
+- No element appears that was refused, twice, or by nobody.
+- The elements of one statement, which lie on several tablets, are seen together or not at all
+  (promise 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dqe.simulation.client import Client
+from dqe.simulation.errors import Violation
+
+SHAPES = (
+    "PARTITION BY HASH (id) PARTITIONS 3 WITH (replicas = 3)",
+    "PARTITION BY RANGE (id) (PARTITION low VALUES FROM (MINVALUE) TO (100),"
+    " PARTITION high VALUES FROM (100) TO (MAXVALUE)) WITH (replicas = 3)",
+    "REPLICATED",
+)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The elements of one statement, and what is known of it."""
+
+    elements: tuple[int, ...]
+    acknowledged: bool = False
+    refused: bool = False
+
+
+class Sets:
+    """See the module."""
+
+    tables = ("elements",)
+
+    def __init__(self) -> None:
+        self._batches: list[_Batch] = []
+        self._next = 0
+        self._reads = 0
+
+    async def set_up(self, client: Client) -> None:
+        await client.until_done(
+            "CREATE TABLE IF NOT EXISTS elements (id bigint PRIMARY KEY, batch bigint) "
+            + client.chance.choice(SHAPES)
+        )
+
+    async def step(self, client: Client) -> None:
+        if client.chance.random() < 0.3:
+            await self._read(client)
+        else:
+            await self._insert(client)
+
+    async def _insert(self, client: Client) -> None:
+        count = client.chance.choice((1, 1, 2, 4))
+        batch = _Batch(tuple(range(self._next, self._next + count)))
+        self._next += count
+        self._batches.append(batch)
+        number = len(self._batches) - 1
+        rows = ", ".join(f"({element}, {number})" for element in batch.elements)
+        asked = await client.try_to(f"INSERT INTO elements VALUES {rows}")
+        batch.acknowledged = asked.answer is not None
+        batch.refused = asked.refused
+
+    async def _read(self, client: Client) -> None:
+        expected = [batch for batch in self._batches if batch.acknowledged]
+        impossible = [batch for batch in self._batches if batch.refused]
+        asked = await client.try_to("SELECT id, batch FROM elements")
+        if asked.answer is not None:
+            self._reads += 1
+            self._compare(asked.answer.rows, expected, impossible)
+
+    def _compare(
+        self, rows: list[tuple[int, int]], expected: list[_Batch], impossible: list[_Batch]
+    ) -> None:
+        found: dict[int, list[int]] = {}
+        for element, number in sorted(rows):
+            found.setdefault(number, []).append(element)
+        for number, elements in found.items():
+            if number >= len(self._batches) or tuple(elements) != self._batches[number].elements:
+                raise Violation(f"of statement {number} a read sees {elements} alone, or twice")
+        for batch in expected:
+            if self._batches.index(batch) not in found:
+                raise Violation(f"elements {batch.elements} were acknowledged and are not there")
+        for batch in impossible:
+            if self._batches.index(batch) in found:
+                raise Violation(f"elements {batch.elements} were refused and are there")
+
+    async def check(self, client: Client) -> None:
+        before = self._reads
+        await self._read(client)
+        if self._reads == before:
+            raise Violation("the elements cannot be read")
+
+    def summary(self) -> dict[str, int]:
+        return {
+            "statements": len(self._batches),
+            "acknowledged": sum(batch.acknowledged for batch in self._batches),
+            "reads": self._reads,
+        }
