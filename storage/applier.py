@@ -1,8 +1,10 @@
-"""Brings a tablet's columnar store up to its log, in the background and on demand (rule L5).
+"""Brings a tablet's store up to its log, in the background and on demand (rule L5).
 
 The tablet pushes what each log entry means for the store; pushing is cheap. The queue goes to
 DuckDB as one transaction, when it holds `APPLY_BYTES` or is `APPLY_AGE_S` old, and earlier when
-a reader needs it. Everything that touches the store runs here, one call at a time, on a thread.
+a reader needs it. The row store's is applied on the loop before the log's driver goes on
+(`apply_now`), unless it is more than some entries' worth. Everything else that changes the store
+runs here, one call at a time, on a thread.
 
 Invariants:
 - operations reach the store in log order, whole entries only;
@@ -18,20 +20,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, Generic, TypeVar, TypeVarTuple
 
+import apsw
 import duckdb
 
-from cluster.errors import DqeError, InternalError, IoError
+from cluster.errors import DataCorrupted, DqeError, InternalError, IoError
 from cluster.runtime import Runtime
-from storage.columnar import ColumnarStore
 from storage.damage import damaged_store, is_damage
 from storage.fragments import FragmentId, Timestamp
-from storage.operations import Operation
+from storage.operations import Operation, Store
+from storage.row_store import store_error
 from storage.staging import DEFAULT_MEMORY_BYTES
 from storage.tasks import run_to_end
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Store)
 Ts = TypeVarTuple("Ts")
 
 logger = logging.getLogger(__name__)
@@ -41,6 +45,8 @@ APPLY_AGE_S = 0.5
 # Past this much in memory, beside what may be staged there, the log's driver waits.
 QUEUE_LIMIT_BYTES = DEFAULT_MEMORY_BYTES + 64 * 1024 * 1024
 RETRY_S = 2.0
+# More than this waits for a thread rather than on the loop: a millisecond's work or so.
+INLINE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +70,16 @@ def _nothing() -> None:
     return None
 
 
-class StoreApplier:
-    """The queue before one store, and the only one who calls the store."""
+class StoreApplier(Generic[S]):
+    """The queue before one store, and the only one who changes it.
 
-    def __init__(self, runtime: Runtime, store: ColumnarStore) -> None:
+    `group_bytes` bounds what goes into one transaction of the store, whole entries at least.
+    """
+
+    def __init__(self, runtime: Runtime, store: S, group_bytes: int | None = None) -> None:
         self._runtime = runtime
         self._store = store
+        self._group_bytes = group_bytes
         self._queue: list[Queued] = []
         self._queue_bytes = 0
         self._queue_memory_bytes = 0
@@ -83,7 +93,7 @@ class StoreApplier:
         self.unsaved_bytes = 0
 
     @property
-    def store(self) -> ColumnarStore:
+    def store(self) -> S:
         return self._store
 
     @property
@@ -96,8 +106,8 @@ class StoreApplier:
         """What waits to be applied."""
         return self._queue_bytes
 
-    def push(self, queued: Queued) -> None:
-        """Takes the effect of the next entry that has one."""
+    def push(self, queued: Queued, *, now: bool = False) -> None:
+        """Takes the effect of the next entry that has one; `now`: `apply_now` follows."""
         if queued.index <= self._store.position.applied_index:
             if queued.done is not None:
                 queued.done()
@@ -105,7 +115,8 @@ class StoreApplier:
         self._queue.append(queued)
         self._queue_bytes += queued.size_bytes
         self._queue_memory_bytes += queued.memory_bytes
-        self._schedule()
+        if not now:
+            self._schedule()
 
     def seen(self, index: int) -> None:
         """Every entry up to `index` has been pushed, or has no effect on the store."""
@@ -138,6 +149,10 @@ class StoreApplier:
         """
         return await self._finish(self._run(function, first))
 
+    async def alone(self, function: Callable[[], T]) -> T:
+        """Calls a function on a thread while nothing else changes the store."""
+        return await self._finish(self._alone(function))
+
     async def replace(self, function: Callable[[], None]) -> None:
         """Calls a function that gives the store other contents; what was queued is void."""
         await self._finish(self._replace(function))
@@ -160,6 +175,10 @@ class StoreApplier:
         async with self._turn:
             first()
             await self._apply_queue()
+            return await self._blocking(function)
+
+    async def _alone(self, function: Callable[[], T]) -> T:
+        async with self._turn:
             return await self._blocking(function)
 
     async def _replace(self, function: Callable[[], None]) -> None:
@@ -190,7 +209,48 @@ class StoreApplier:
         taken, index = list(self._queue), self._seen_index
         if not taken and index == self._store.position.applied_index:
             return
-        await self._blocking(_apply, self._store, taken, index)
+        while group := self._next_group(taken):
+            del taken[: len(group)]
+            last = group[-1].index if taken else index
+            await self._blocking(_apply_group, self._store, group, last)
+            self._applied(group)
+            if not taken:
+                return
+        await self._blocking(_apply, self._store, [], index)
+
+    def _next_group(self, queue: Sequence[Queued]) -> list[Queued]:
+        if self._group_bytes is None:
+            return list(queue)
+        group: list[Queued] = []
+        size_bytes = 0
+        for queued in queue:
+            size_bytes += queued.size_bytes
+            if group and size_bytes > self._group_bytes:
+                break
+            group.append(queued)
+        return group
+
+    def apply_now(self) -> None:
+        """Applies what is queued on the loop, if that is quick and nobody is at the store; else
+        sees to it that a thread does it at once."""
+        if not self._queue or self._closed:
+            return
+        if self._turn.locked() or self._queue_bytes > INLINE_BYTES:
+            self._start_background(0.0)
+            return
+        taken = list(self._queue)
+        try:
+            _apply(self._store, taken, self._seen_index)
+        except apsw.Error as error:
+            logger.error("tablet %s: %s", self._store.tablet_id, store_error(error).message)
+            self._start_background(RETRY_S)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._applied(taken)
+
+    def _applied(self, taken: Sequence[Queued]) -> None:
         del self._queue[: len(taken)]
         applied_bytes = sum(queued.size_bytes for queued in taken)
         self._queue_bytes -= applied_bytes
@@ -208,6 +268,11 @@ class StoreApplier:
                 raise _failure(error) from error
             self.on_damage()
             raise damaged_store(self._store.tablet_id, error) from error
+        except apsw.Error as error:
+            failure = store_error(error)
+            if isinstance(failure, DataCorrupted):
+                self.on_damage()
+            raise failure from error
 
     def _schedule(self) -> None:
         if self._closed:
@@ -246,5 +311,10 @@ def _failure(error: duckdb.Error) -> DqeError:
     return InternalError(f"the columnar store failed: {error}")
 
 
-def _apply(store: ColumnarStore, queue: Sequence[Queued], index: int) -> None:
+def _apply(store: Store, queue: Sequence[Queued], index: int) -> None:
     store.apply([queued.make() for queued in queue], index)
+
+
+def _apply_group(store: Store, queue: Sequence[Queued], index: int) -> None:
+    _apply(store, queue, index)
+    store.relieve()

@@ -136,6 +136,9 @@ class ColumnarStore:
         self._execute("CHECKPOINT {db}")
         self.image_index, self.image = image_index, image
 
+    def relieve(self) -> None:
+        """Nothing piles up but what `checkpoint` writes."""
+
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for reading beside the store's own. Close it after use."""
         return self._node.cursor()
@@ -147,8 +150,9 @@ class ColumnarStore:
         cursor.execute("BEGIN")
         # The first statement that touches the file fixes what the transaction sees.
         cursor.execute(f"SELECT 1 FROM {tables.history} LIMIT 1").fetchall()
+        newest = self._recency[fragment_id]
         read_out = partial(_read_out, cursor, tables)
-        return FragmentSource(self.position.applied_index, self._recency[fragment_id], read_out)
+        return FragmentSource(self.position.applied_index, newest, read_out, cursor.close)
 
     def read_table(self, name: str) -> pa.Table:
         """All rows and columns of a table of this store, for a transfer."""
@@ -401,13 +405,11 @@ class ColumnarStore:
 
 
 def _read_out(cursor: duckdb.DuckDBPyConnection, tables: FragmentTables) -> tuple[Batches, Batches]:
-    current = cursor.sql(f"SELECT * FROM {tables.current}").to_arrow_reader(SOURCE_BATCH_ROWS)
-    return iter(current), _read_rest(cursor, tables)
+    return _read(cursor, tables.current), _read(cursor, tables.history)
 
 
-def _read_rest(cursor: duckdb.DuckDBPyConnection, tables: FragmentTables) -> Batches:
-    with cursor:
-        yield from cursor.sql(f"SELECT * FROM {tables.history}").to_arrow_reader(SOURCE_BATCH_ROWS)
+def _read(cursor: duckdb.DuckDBPyConnection, name: str) -> Batches:
+    yield from cursor.sql(f"SELECT * FROM {name}").to_arrow_reader(SOURCE_BATCH_ROWS)
 
 
 def decode_recency(data: bytes) -> dict[FragmentId, Timestamp]:

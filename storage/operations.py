@@ -22,12 +22,13 @@ class FragmentSource:
     """The rows of a fragment in another store, which this one is to begin with.
 
     They are those of log index `index`, none later than `max_commit_ts`; `open` gives current
-    rows and history, once.
+    rows and history, each to be read to its end, the current ones first. `close` it after use.
     """
 
     index: int
     max_commit_ts: Timestamp
     open: Callable[[], tuple[Batches, Batches]]
+    close: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,10 @@ class Store(Protocol):
 
     def apply(self, operations: Sequence[Operation], applied_index: int) -> None:
         """Takes in the effects of the log up to `applied_index`, all or none of them."""
+        ...
+
+    def relieve(self) -> None:
+        """Called on a thread after each `apply` there: keeps what the engine piles up bounded."""
         ...
 
     def checkpoint(self, image: bytes, image_index: int) -> None:

@@ -42,13 +42,11 @@ class RowScan:
         wanted = [*tables.names, BEGIN] if names is None else list(names)
         return self._batches(tables, f"SELECT {_listed(wanted)} FROM {tables.current}", wanted)
 
-    def past_rows(self, fragment_id: FragmentId, *, and_close: bool = False) -> Batches:
+    def past_rows(self, fragment_id: FragmentId) -> Batches:
         """History: all columns, `begin_ts` and `end_ts`."""
         tables = self._tables[fragment_id]
         wanted = [*tables.names, BEGIN, END]
-        yield from self._batches(tables, f"SELECT {_listed(wanted)} FROM {tables.history}", wanted)
-        if and_close:
-            self.close()
+        return self._batches(tables, f"SELECT {_listed(wanted)} FROM {tables.history}", wanted)
 
     def rows_at(
         self, fragment_id: FragmentId, names: Sequence[str], timestamp: Timestamp

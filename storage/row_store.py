@@ -96,6 +96,7 @@ class RowStore:
         self._since: dict[FragmentId, int] = {}
         self._reading: Connection | None = None
         self._sync_failed = False
+        self._wal_pages = 0
         self.position = StorePosition()
         self.newest_ts: Timestamp = 0
         self.horizon: Timestamp = 0
@@ -103,6 +104,7 @@ class RowStore:
         self.image = b""
         try:
             self._connection = connect(path)
+            self._connection.set_wal_hook(self._committed)
             if is_new or not self._has_meta():
                 self._create_meta()
             self._load_meta()
@@ -330,10 +332,16 @@ class RowStore:
             self._sync_failed = True
             raise IoError(f"could not sync the row store: {error}") from error
 
+    def relieve(self) -> None:
+        """Copies the log file back once it is long."""
+        if self.wal_bytes > WAL_BYTES:
+            self.copy_back()
+
     def copy_back(self) -> None:
         """Brings the log file's pages into the main file, as far as readers let it.
 
-        For any thread, beside reads and changes.
+        For any thread, beside reads and changes. The next change begins the log file anew, if
+        there was none meanwhile.
         """
         connection = connect(self.path)
         try:
@@ -343,9 +351,12 @@ class RowStore:
 
     @property
     def wal_bytes(self) -> int:
-        """The length of the log file."""
-        path = Path(f"{self.path}-wal")
-        return path.stat().st_size if path.exists() else 0
+        """How much of the log file the last change has filled."""
+        return self._wal_pages * PAGE_BYTES
+
+    def _committed(self, _connection: Connection, _database: str, pages: int) -> int:
+        self._wal_pages = pages
+        return 0
 
     @property
     def file_bytes(self) -> int:
@@ -362,9 +373,10 @@ class RowStore:
         position = scan.position
 
         def read_out() -> tuple[Batches, Batches]:
-            return scan.rows(fragment_id), scan.past_rows(fragment_id, and_close=True)
+            return scan.rows(fragment_id), scan.past_rows(fragment_id)
 
-        return FragmentSource(position.applied_index, position.max_commit_ts, read_out)
+        index, newest = position.applied_index, position.max_commit_ts
+        return FragmentSource(index, newest, read_out, scan.close)
 
     def size(self) -> list[FragmentSize]:
         """What each fragment occupies."""

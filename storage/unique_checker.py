@@ -12,6 +12,7 @@ from functools import partial
 from cluster.errors import UniqueViolation
 from cluster.runtime import Runtime
 from storage.applier import StoreApplier
+from storage.columnar import ColumnarStore
 from storage.entries import Cut
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema
 from storage.key_overlay import KeyOverlay
@@ -32,7 +33,7 @@ class UniqueChecker:
     def __init__(
         self,
         runtime: Runtime,
-        applier: StoreApplier,
+        applier: StoreApplier[ColumnarStore],
         schemas: Callable[[], Mapping[FragmentId, FragmentSchema]],
         load: Callable[[Sequence[StagedEntry], Sequence[Cut]], list[FragmentChange]],
     ) -> None:

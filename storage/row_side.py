@@ -1,0 +1,146 @@
+"""A tablet's row store beside its columnar one: there once a fragment needs it, up to the log.
+
+A tablet whose fragments are all columnar has no row store and pays nothing for it. The first
+`alter` that names another access method makes the file; from then on each entry with an effect
+on such fragments is applied before the log's driver goes on, on the loop where that is quick.
+What is not quick (a COPY, a fragment being filled from the columnar store) is applied by a thread
+from the queue, at most `GROUP_BYTES` of log a transaction; reads by key of the fragments it
+touches wait for it, others do not.
+
+A file that holds no checkpoint yet is worth nothing after a restart: the columnar store is
+checkpointed only behind this one, so the log still has all that made it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import apsw
+
+from cluster.errors import DqeError
+from cluster.runtime import Runtime
+from storage.applier import Queued, StoreApplier
+from storage.fragments import FragmentId, Timestamp
+from storage.row_store import WAL_BYTES, RowStore, remove_files
+
+logger = logging.getLogger(__name__)
+
+# Of log entries applied in one transaction of the file.
+GROUP_BYTES = 32 * 1024 * 1024
+
+
+class RowSide:
+    """See the module. `path` is the file's; `store` one that was opened before."""
+
+    def __init__(
+        self, runtime: Runtime, tablet_id: int, path: Path, store: RowStore | None = None
+    ) -> None:
+        self._runtime = runtime
+        self._tablet_id = tablet_id
+        self._path = path
+        self._relieving = False
+        self.on_damage: Callable[[], None] = lambda: None
+        self._applier: StoreApplier[RowStore] | None = None
+        if store is not None:
+            self._adopt(store)
+
+    @property
+    def store(self) -> RowStore | None:
+        """The store, None while no fragment needs one."""
+        return self._applier.store if self._applier is not None else None
+
+    @property
+    def applier(self) -> StoreApplier[RowStore]:
+        """The store's queue; `open` before."""
+        assert self._applier is not None
+        return self._applier
+
+    async def open(self, seen_index: int) -> None:
+        """Makes the store where there is none; what it is to take in comes behind that index."""
+        if self._applier is None:
+            remove_files(self._path)
+            make = partial(RowStore, self._tablet_id, self._path)
+            self._adopt(await self._runtime.run_blocking(make))
+            self.seen(seen_index)
+
+    def _adopt(self, store: RowStore) -> None:
+        self._applier = StoreApplier(self._runtime, store, GROUP_BYTES)
+        self._applier.on_damage = lambda: self.on_damage()
+
+    # Following the log.
+
+    def push(self, queued: Queued) -> None:
+        """Takes the effect of the next entry that has one here."""
+        if self._applier is not None:
+            self._applier.push(queued, now=True)
+
+    def seen(self, index: int) -> None:
+        """Every entry up to here was pushed, or has no effect."""
+        if self._applier is not None:
+            self._applier.seen(index)
+
+    def apply_now(self) -> None:
+        """Brings the store up to what was pushed, on the loop where that is quick."""
+        if self._applier is None:
+            return
+        self._applier.apply_now()
+        if self._applier.store.wal_bytes > WAL_BYTES and not self._relieving:
+            self._relieving = True
+            self._runtime.spawn(self._relieve(), f"row store of {self._tablet_id}")
+
+    async def _relieve(self) -> None:
+        # Most of it beside changes, the rest while there are none: only a log file that is
+        # copied back whole begins anew.
+        applier = self.applier
+        try:
+            await self._runtime.run_blocking(applier.store.copy_back)
+            await applier.alone(applier.store.copy_back)
+        except (DqeError, apsw.Error) as error:
+            # The log file stays long; the next change has it tried again.
+            logger.error("row store of tablet %s: %s", self._tablet_id, error)
+        finally:
+            self._relieving = False
+
+    async def wait_room(self) -> None:
+        """Holds the log's driver back while too much is queued."""
+        if self._applier is not None:
+            await self._applier.wait_room()
+
+    def is_current(self, fragment_ids: Iterable[FragmentId], timestamp: Timestamp) -> bool:
+        """Whether a read of these fragments at the timestamp finds all it needs."""
+        return self._applier is not None and not self._applier.needed_by(fragment_ids, timestamp)
+
+    async def bring_up(self, fragment_ids: Iterable[FragmentId], timestamp: Timestamp) -> None:
+        """Returns when `is_current`."""
+        if self.applier.needed_by(fragment_ids, timestamp):
+            await self.applier.flush()
+
+    # Keeping.
+
+    @property
+    def unsaved_bytes(self) -> int:
+        """Log bytes whose effects the next checkpoint would make durable."""
+        if self._applier is None:
+            return 0
+        return self._applier.unsaved_bytes + self._applier.queue_bytes
+
+    async def checkpoint(self, image: Callable[[], bytes]) -> None:
+        """Makes everything seen so far durable, with the image of that moment."""
+        if self._applier is not None:
+            await self._applier.checkpoint(image)
+            await self._runtime.run_blocking(self._applier.store.copy_back)
+
+    async def close(self) -> None:
+        """Stops following the log."""
+        if self._applier is not None:
+            await self._applier.close()
+            self._applier.store.close()
+
+    async def drop(self) -> None:
+        """Removes the files."""
+        if self._applier is not None:
+            await self._applier.close()
+            self._applier.store.drop()
