@@ -17,7 +17,7 @@ from catalog.definition import (
     TableDefinition,
     UniqueDefinition,
 )
-from catalog.model import NodeId, NodeState, TableId, TableStatistics, TabletId
+from catalog.model import Durability, NodeId, NodeState, TableId, TableStatistics, TabletId
 from storage.types import SqlType
 
 
@@ -96,6 +96,13 @@ class RecoverTablet(Command, frozen=True):
     tablet_id: TabletId
     survivor: NodeId
     loss_timestamp: int
+
+
+class SetTableDurability(Command, frozen=True):
+    """When a commit counts as safe (rule G5); holds for co-located tables, too."""
+
+    table_id: TableId
+    durability: Durability
 
 
 class SetTableReplicas(Command, frozen=True):
@@ -274,6 +281,7 @@ AnyCommand = (
     | MoveReplicas
     | ConfirmReplicas
     | RecoverTablet
+    | SetTableDurability
     | SetTableReplicas
     | CreateSchema
     | DropSchema
@@ -299,10 +307,14 @@ AnyCommand = (
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """A command with the id under which it is applied once, however often it is proposed."""
+    """A command with the id under which it is applied once, however often it is proposed.
+
+    `avoided` are nodes that did not answer its proposer: new replicas go elsewhere if they can.
+    """
 
     command_id: str
     command: AnyCommand
+    avoided: tuple[NodeId, ...] = ()
 
 
 class CommandResult(msgspec.Struct, frozen=True):

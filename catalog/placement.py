@@ -1,19 +1,26 @@
 """Where new tablets go: even spread over the nodes that their placement allows.
 
 A placement is honoured or refused with what there is to choose from; it is never bent. The
-choice depends on the catalog alone, so every replica of the catalog makes the same one: first
-the node with the fewest tablets of the table being made, then of all tables, then the lowest
-id. Moving what is already placed is left out (nodes that join later get new tables only, and
-replicas of replicated tables).
+choice depends on the catalog and the command alone, so every replica of the catalog makes the
+same one. The first replica, preferred as leader, goes to the node with the fewest first ones of
+the table being made, then of all tables; the others to places (region and zone) that have none
+yet, then where the fewest replicas are. Nodes that the proposer could not reach (`avoided`) come
+last: a group forms without them as long as a majority is there. Moving what is placed is the
+repair loop's.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from catalog.model import Node, NodeId, NodeState, Placement, Tablet
+from catalog.model import Durability, Node, NodeId, NodeState, Placement, Tablet
 from cluster.errors import InvalidParameterValue
+
+Place = tuple[str | None, str | None]
+
+# What a table gets that asks for no number of replicas, in a cluster that has room for it.
+DEFAULT_REPLICAS = 3
 
 
 def active_nodes(nodes: Iterable[Node]) -> list[Node]:
@@ -82,6 +89,18 @@ def _what_there_is(active: Sequence[Node]) -> str:
     return f"Active nodes are {', '.join(shown)}."
 
 
+def default_replicas(nodes: Iterable[Node]) -> int:
+    """The replicas of a table that does not say: three as soon as there are three nodes."""
+    return DEFAULT_REPLICAS if len(active_nodes(nodes)) >= DEFAULT_REPLICAS else 1
+
+
+def voters_for(replicas: int, durability: Durability, *, everywhere: bool = False) -> int:
+    """How many of a tablet's replicas vote; the others learn (rule G5)."""
+    if durability is Durability.ASYNC:
+        return 1
+    return voters_among(replicas) if everywhere else replicas
+
+
 def voters_among(replicas: int) -> int:
     """How many of a replicated table's or the catalog's copies vote: 1, 3 or 5."""
     if replicas >= 7:
@@ -92,8 +111,15 @@ def voters_among(replicas: int) -> int:
 class Placer:
     """Chooses nodes for the tablets of one table, one tablet after the other."""
 
-    def __init__(self, nodes: Iterable[Node], tablets: Iterable[Tablet]) -> None:
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        tablets: Iterable[Tablet],
+        avoided: Collection[NodeId] = (),
+    ) -> None:
         self._nodes = list(nodes)
+        self._avoided = avoided
+        self._places = {node.id: (node.region, node.zone) for node in self._nodes}
         self._leaders: Counter[NodeId] = Counter()
         self._replicas: Counter[NodeId] = Counter()
         self._own: Counter[NodeId] = Counter()
@@ -109,12 +135,31 @@ class Placer:
                 f"cannot place {replicas} replicas on {len(allowed)} active nodes{where}",
                 detail=_what_there_is(active_nodes(self._nodes)),
             )
-        first = min(allowed, key=lambda n: (self._own[n], self._leaders[n], self._replicas[n], n))
-        others = sorted((n for n in allowed if n != first), key=lambda n: (self._replicas[n], n))
-        chosen = (first, *others[: replicas - 1])
-        self._own[first] += 1
+        chosen = [min(allowed, key=self._as_leader)]
+        while len(chosen) < replicas:
+            taken = Counter(self._places[node_id] for node_id in chosen)
+            free = (node_id for node_id in allowed if node_id not in chosen)
+            chosen.append(min(free, key=lambda n: self._as_follower(n, taken)))
+        self._own[chosen[0]] += 1
         self._count(chosen)
-        return chosen
+        return tuple(chosen)
+
+    def _as_leader(self, node_id: NodeId) -> tuple[int, ...]:
+        return (
+            node_id in self._avoided,
+            self._own[node_id],
+            self._leaders[node_id],
+            self._replicas[node_id],
+            node_id,
+        )
+
+    def _as_follower(self, node_id: NodeId, taken: Counter[Place]) -> tuple[int, ...]:
+        return (
+            node_id in self._avoided,
+            taken[self._places[node_id]],
+            self._replicas[node_id],
+            node_id,
+        )
 
     def everywhere(self, placement: Placement | None) -> tuple[NodeId, ...]:
         """All allowed nodes, for a replicated table."""

@@ -3,10 +3,12 @@
 The leader of the group asks after every step; what it gets is computed from the configuration
 as it then is, so a new leader just goes on. In order, one step at a time:
 
+0. a group that need not be in step any more is not (`sync`): it may lack the voter for more;
 1. whoever should hold a replica learns;
 2. whoever should vote does, once it has caught up;
 3. only then does anybody lose its vote, and a leader that is to lose its own hands over first;
-4. whoever should hold nothing is let go.
+4. whoever should hold nothing is let go;
+5. a group that should be in step is.
 
 So the group never has fewer voters on the way than at the start, a replica that leaves has
 been replaced before, and with one voter after the other any two majorities share one (thesis
@@ -20,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
-from catalog.model import NodeId, Tablet
+from catalog.model import Durability, NodeId, Tablet
 from cluster.raft.log import Configuration
 
 
@@ -49,6 +51,9 @@ def next_step(
     is_caught_up: Callable[[NodeId], bool],
 ) -> Step | None:
     """What the leader does next; None when all is as wanted, or has to wait."""
+    in_step = tablet.durability is Durability.SYNC
+    if current.sync and not in_step:
+        return Change(current.with_sync(False))
     for node_id in tablet.replicas:
         if node_id not in current.members:
             return Change(current.with_learner(node_id))
@@ -63,7 +68,7 @@ def next_step(
     for learner in current.learners:
         if learner not in tablet.replicas:
             return Change(current.without(learner))
-    return None
+    return Change(current.with_sync(True)) if in_step and not current.sync else None
 
 
 def wanted_voters(tablet: Tablet) -> tuple[NodeId, ...]:

@@ -59,6 +59,8 @@ WAIT_METHOD = "catalog.wait_version"
 
 FOUNDER = NodeId(1)
 ATTEMPT_TIMEOUT_S = 3.0
+# A node silent for this long is not given replicas of new tables if others can have them.
+UNREACHABLE_S = 1.0
 RETRY_PAUSE_S = 0.05
 DEFAULT_DEADLINE_S = 30.0
 
@@ -254,8 +256,13 @@ class CatalogService:
         Raises the command's DqeError; CannotConnectNow when it surely was not applied by the
         deadline, StatementCompletionUnknown when that is not sure.
         """
-        envelope = Envelope(self._runtime.uuid().hex, command)
+        envelope = Envelope(self._runtime.uuid().hex, command, self._unreachable())
         return await self._execute_envelope(envelope, deadline_s)
+
+    def _unreachable(self) -> tuple[NodeId, ...]:
+        """Active nodes that do not answer: new replicas had better lie elsewhere."""
+        active = (n.id for n in self.current.nodes.values() if n.state is NodeState.ACTIVE)
+        return tuple(n for n in active if self.liveness.silent_s(n) > UNREACHABLE_S)
 
     async def _execute_envelope(self, envelope: Envelope, deadline_s: float) -> CommandResult:
         ends_s = self._runtime.monotonic() + deadline_s

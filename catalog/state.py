@@ -16,7 +16,7 @@ readers keep the one they started with.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -59,15 +59,17 @@ class CatalogState:
             return CommandResult(self.catalog.version)
         known = self._outcomes.get(envelope.command_id)
         if known is None:
-            known = outcome_of(self._apply(envelope.command))
+            known = outcome_of(self._apply(envelope.command, envelope.avoided))
             self._remember(envelope.command_id, known)
         try:
             return known.unwrap()
         except DqeError as error:
             return error
 
-    def _apply(self, command: commands.AnyCommand) -> CommandResult | DqeError:
-        draft = Draft(self.catalog)
+    def _apply(
+        self, command: commands.AnyCommand, avoided: Collection[NodeId]
+    ) -> CommandResult | DqeError:
+        draft = Draft(self.catalog, avoided)
         try:
             done = _CHANGES[type(command)](draft, command)
         except DqeError as error:
@@ -142,6 +144,7 @@ _CHANGES: dict[type[commands.Command], Callable[..., int | bool | None]] = {
     commands.MoveReplicas: replicas.move_replicas,
     commands.ConfirmReplicas: replicas.confirm_replicas,
     commands.RecoverTablet: replicas.recover_tablet,
+    commands.SetTableDurability: replicas.set_table_durability,
     commands.SetTableReplicas: replicas.set_table_replicas,
     commands.CreateSchema: schemas.create_schema,
     commands.DropSchema: _drop_schema,

@@ -59,7 +59,8 @@ class MemberTender:
 
     def tend(self, tablet: Tablet, group: RaftGroup) -> None:
         """Starts the next step of a group that is led here, if there is one."""
-        if not group.is_leader or tablet.id in self._under_way:
+        # One that leads and cannot serve may be waiting for just this change (`sync`).
+        if not group.leads or tablet.id in self._under_way:
             return
         step = self._next(tablet, group)
         if step is not None:

@@ -25,7 +25,7 @@ import asyncio
 import logging
 
 from catalog.fragment_schemas import tablet_schemas
-from catalog.model import Catalog, NodeId, Tablet, TabletId
+from catalog.model import Catalog, Durability, NodeId, Tablet, TabletId
 from catalog.repair import Repairer
 from catalog.service import CatalogService
 from catalog.tablet_members import MemberTender
@@ -203,11 +203,10 @@ class TabletManager:
 
     async def _open(self, tablet: Tablet) -> None:
         opened = await self._storage.open_tablet(tablet.id)
-        bootstrap = None
-        if self._node_id in tablet.founders:
-            bootstrap = Configuration.of(tablet.founders)
         try:
-            group = await self._host.open_group(tablet.id, opened, bootstrap)
+            group = await self._host.open_group(
+                tablet.id, opened, _bootstrap(tablet, self._node_id), tablet.replicas[0]
+            )
         except DataCorrupted as error:
             self._lost.add(tablet.id)
             await self._storage.fence_tablet(tablet.id, error)
@@ -225,3 +224,12 @@ class TabletManager:
         except DqeError as error:
             # Leadership moved or the quorum is gone: whoever leads in the next round does it.
             logger.info("tablet %d is not altered yet: %s", tablet.id, error)
+
+
+def _bootstrap(tablet: Tablet, node_id: NodeId) -> Configuration | None:
+    """The members with which the tablet's group begins; None for a replica that joins it."""
+    if not tablet.founders or node_id in tablet.joining:
+        return None
+    learners = [node for node in tablet.replicas if node not in tablet.joining]
+    in_step = tablet.durability is Durability.SYNC
+    return Configuration.of(tablet.founders, learners, sync=in_step)

@@ -1,7 +1,7 @@
 """ALTER TABLE, action by action.
 
-Changes that the catalog has no command for yet (constraints other than a primary key, storage
-options) are refused with 0A000.
+Changes that the catalog has no command for yet (constraints other than a primary key, another
+placement) are refused with 0A000.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from planner.statements import (
     SetNotNull,
     SetStorage,
     SetTableSchema,
+    StorageClauses,
 )
 
 
@@ -190,10 +191,18 @@ def _drop_constraint(table: Table, action: DropConstraint, context: PlannerConte
 
 
 def _set_storage(table: Table, action: SetStorage, context: PlannerContext) -> DdlPlan:
-    raise FeatureNotSupported(
-        "ALTER TABLE ... SET (...) is not supported yet",
-        hint="Give replicas, durability and placement when the table is created.",
-    )
+    clauses = action.clauses
+    if dataclasses.replace(clauses, replicas=None, durability=None) != StorageClauses():
+        raise FeatureNotSupported(
+            "ALTER TABLE ... SET (...) changes replicas and durability only",
+            hint="Give a placement when the table is created.",
+        )
+    found: list[commands.Command] = []
+    if clauses.replicas is not None:
+        found.append(commands.SetTableReplicas(table.id, clauses.replicas))
+    if clauses.durability is not None:
+        found.append(commands.SetTableDurability(table.id, clauses.durability))
+    return _changed(*found)
 
 
 def _no_column(table: Table, name: str) -> UndefinedColumn:

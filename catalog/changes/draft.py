@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from catalog.model import (
     TEMPORARY_SCHEMA_PREFIX,
     Catalog,
     FragmentId,
+    NodeId,
     Table,
     TableId,
     Tablet,
@@ -25,7 +27,9 @@ class Draft:
     A command that fails is dropped with its draft, so nothing of it shows.
     """
 
-    def __init__(self, base: Catalog) -> None:
+    def __init__(self, base: Catalog, avoided: Collection[NodeId] = ()) -> None:
+        """`avoided` are nodes that the proposer could not reach: placed on last."""
+        self.avoided = avoided
         self.cluster_id = base.cluster_id
         self.nodes = dict(base.nodes)
         self.schemas = list(base.schemas)

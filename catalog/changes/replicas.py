@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from catalog import commands
 from catalog.changes.draft import Draft
-from catalog.model import Node, NodeId, NodeState, PartitionMethod, Tablet, TabletId
-from catalog.placement import allows
+from catalog.model import Node, NodeId, NodeState, PartitionMethod, Table, Tablet, TabletId
+from catalog.placement import allowed_nodes, allows, voters_for
 from cluster.errors import (
     InvalidParameterValue,
     ObjectNotInPrerequisiteState,
@@ -106,6 +106,8 @@ def set_table_replicas(draft: Draft, command: commands.SetTableReplicas) -> bool
         )
     if command.replicas < 1:
         raise InvalidParameterValue("replicas must be at least 1")
+    if not command.by_default:
+        _check_room(draft, table, command.replicas)
     changed = False
     for other in list(draft.tables.values()):
         if other.colocation_id != table.colocation_id:
@@ -114,6 +116,38 @@ def set_table_replicas(draft: Draft, command: commands.SetTableReplicas) -> bool
         changed |= after != other
         draft.tables[other.id] = after
     return changed
+
+
+def _check_room(draft: Draft, table: Table, replicas: int) -> None:
+    """Refuses a count that was asked for and cannot be had (22023)."""
+    tablets = (draft.tablets[f.tablet_id] for part in table.parts for f in part.fragments)
+    for placement in dict.fromkeys(tablet.placement for tablet in tablets):
+        allowed = allowed_nodes(draft.nodes.values(), placement)
+        if len(allowed) < replicas:
+            raise InvalidParameterValue(
+                f"cannot place {replicas} replicas on {len(allowed)} active nodes"
+            )
+
+
+def set_table_durability(draft: Draft, command: commands.SetTableDurability) -> bool:
+    """Sets it for a table and its companions; the tablets' leaders make it so."""
+    table = draft.table(command.table_id)
+    companions = [t for t in draft.tables.values() if t.colocation_id == table.colocation_id]
+    if all(other.durability is command.durability for other in companions):
+        return False
+    names = [f'"{other.name}"' for other in companions if other.id != table.id]
+    if names:
+        draft.notices.append(
+            f"durability changes for {', '.join(names)}, too, which share its tablets"
+        )
+    everywhere = table.method is PartitionMethod.REPLICATED
+    for other in companions:
+        draft.tables[other.id] = replace(other, durability=command.durability)
+    for tablet in list(draft.tablets.values()):
+        if tablet.colocation_id == table.colocation_id:
+            voters = voters_for(len(tablet.replicas), command.durability, everywhere=everywhere)
+            draft.tablets[tablet.id] = replace(tablet, durability=command.durability, voters=voters)
+    return True
 
 
 def forget_node(draft: Draft, command: commands.ForgetNode) -> bool:

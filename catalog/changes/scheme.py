@@ -36,7 +36,14 @@ from catalog.model import (
     TabletId,
     UniqueConstraint,
 )
-from catalog.placement import Placer, active_nodes, allowed_nodes, merged, voters_among
+from catalog.placement import (
+    Placer,
+    active_nodes,
+    allowed_nodes,
+    default_replicas,
+    merged,
+    voters_for,
+)
 from cluster.errors import (
     DuplicateColumn,
     FeatureNotSupported,
@@ -51,7 +58,6 @@ from cluster.errors import (
 from storage import keyhash
 from storage.types import SqlType
 
-DEFAULT_REPLICAS = 1
 # Of a table that `place_parts` has not seen yet; ids count from 1.
 NO_COLOCATION = ColocationId(0)
 DEFAULT_GROUP_NAME = "main"
@@ -71,13 +77,12 @@ def cut_table(draft: Draft, shell: Table, scheme: SchemeDefinition) -> Table:
         method=method,
         partition_columns=columns,
         parts=(),
-        replicas=_replicas_of(scheme, method),
+        replicas=_replicas_of(draft, scheme, method),
         default_replicas=scheme.replicas is None and method is not PartitionMethod.REPLICATED,
         durability=scheme.durability or Durability.QUORUM,
         placement=scheme.placement,
         colocation_id=NO_COLOCATION,
     )
-    _check_durability(table)
     _check_keys_contain_partition_columns(table)
     table = replace(table, groups=_groups_of(table, scheme.groups))
     cuts = _cuts_of(draft, table, scheme, base)
@@ -198,23 +203,17 @@ def _check_keys_contain_partition_columns(table: Table) -> None:
             )
 
 
-def _replicas_of(scheme: SchemeDefinition, method: PartitionMethod) -> int:
+def _replicas_of(draft: Draft, scheme: SchemeDefinition, method: PartitionMethod) -> int:
     if method is PartitionMethod.REPLICATED:
         if scheme.replicas is not None:
             raise InvalidTableDefinition("a replicated table has a replica on every node")
         return 0
-    replicas = DEFAULT_REPLICAS if scheme.replicas is None else scheme.replicas
+    if scheme.replicas is None:
+        return default_replicas(draft.nodes.values())
+    replicas = scheme.replicas
     if replicas < 1:
         raise InvalidParameterValue("replicas must be at least 1")
     return replicas
-
-
-def _check_durability(table: Table) -> None:
-    one_copy = table.replicas == 1 and table.method is not PartitionMethod.REPLICATED
-    if table.durability is not Durability.QUORUM and not one_copy:
-        raise FeatureNotSupported(
-            f"durability '{table.durability}' is not supported with more than one replica"
-        )
 
 
 # --- Column groups -------------------------------------------------------------------------
@@ -381,7 +380,7 @@ def place_parts(draft: Draft, table: Table, cuts: Sequence[Cut], host: Table | N
     """
     colocation = table.colocation_id or (host.colocation_id if host else None)
     colocation = colocation or ColocationId(draft.new_id())
-    placer = Placer(draft.nodes.values(), draft.tablets.values())
+    placer = Placer(draft.nodes.values(), draft.tablets.values(), draft.avoided)
     parts = list(table.parts)
     for place, cut in enumerate(cuts):
         shared = host.parts[place].fragments[0].tablet_id if host else None
@@ -448,12 +447,16 @@ def _new_tablet(
 ) -> TabletId:
     if not active_nodes(draft.nodes.values()):
         raise ObjectNotInPrerequisiteState("the cluster has no active node")
-    if table.method is PartitionMethod.REPLICATED:
+    everywhere = table.method is PartitionMethod.REPLICATED
+    if everywhere:
         replicas = placer.everywhere(placement)
-        voters = voters_among(len(replicas))
     else:
-        replicas = placer.choose(placement, table.replicas)
-        voters = len(replicas)
+        count = table.replicas
+        if table.default_replicas:
+            # Nobody asked for so many: where the placement allows fewer nodes, these will do.
+            count = min(count, len(allowed_nodes(draft.nodes.values(), placement)))
+        replicas = placer.choose(placement, count)
+    voters = voters_for(len(replicas), table.durability, everywhere=everywhere)
     tablet_id = TabletId(draft.new_id())
     draft.add_tablet(
         Tablet(

@@ -15,6 +15,7 @@ from catalog.bounds import partition_types
 from catalog.model import (
     Catalog,
     CheckConstraint,
+    Durability,
     PartitionMethod,
     Table,
     TableId,
@@ -135,8 +136,10 @@ def storage_options(table: Table) -> list[str]:
         options += [f"partition_by={key}", f"partitions={len(table.parts)}"]
     if len(table.groups) > 1:
         options.append(f"column_groups={'+'.join(group.name for group in table.groups)}")
-    if table.replicas > 1:
-        options += [f"replicas={table.replicas}", f"durability={table.durability}"]
+    if table.replicas > 1 and not table.default_replicas:
+        options.append(f"replicas={table.replicas}")
+    if table.durability is not Durability.QUORUM:
+        options.append(f"durability={table.durability}")
     return options
 
 

@@ -21,7 +21,7 @@ from catalog.definition import (
     TableDefinition,
     UniqueDefinition,
 )
-from catalog.model import Catalog, Table
+from catalog.model import Catalog, NodeId, Table
 from catalog.state import CatalogState
 from cluster.errors import DqeError
 from storage.types import INT8, SqlType
@@ -33,6 +33,7 @@ class CatalogCluster:
     def __init__(self, nodes: int = 3) -> None:
         self.state = CatalogState()
         self._commands = 0
+        self.avoided: tuple[NodeId, ...] = ()
         self.run(CreateCluster("cluster-1", "host1:1", "host1:2", region="eu"))
         for number in range(2, nodes + 1):
             region = "eu" if number % 2 else "us"
@@ -44,7 +45,7 @@ class CatalogCluster:
 
     def run(self, command: AnyCommand) -> CommandResult:
         self._commands += 1
-        outcome = self.state.apply_envelope(Envelope(f"c{self._commands}", command))
+        outcome = self.state.apply_envelope(Envelope(f"c{self._commands}", command, self.avoided))
         if isinstance(outcome, DqeError):
             raise outcome
         return outcome

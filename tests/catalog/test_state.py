@@ -27,6 +27,7 @@ from catalog.model import (
     Bound,
     BoundKind,
     Durability,
+    NodeId,
     NodeState,
     PartitionMethod,
     Placement,
@@ -250,8 +251,71 @@ def test_replicas_go_to_different_nodes() -> None:
     assert sorted(homes_of(cluster, table)) == [1, 2, 3]
     with pytest.raises(InvalidParameterValue, match="cannot place 4 replicas on 3 active nodes"):
         cluster.table("u", scheme=hashed(3, replicas=4))
-    with pytest.raises(FeatureNotSupported):
-        cluster.table("u", scheme=hashed(3, replicas=3, durability=Durability.ASYNC))
+
+
+def test_default_is_three_replicas_where_three_nodes_are() -> None:
+    assert cluster_table_replicas(2) == {1}
+    assert cluster_table_replicas(3) == {3}
+    assert cluster_table_replicas(5) == {3}
+
+
+def cluster_table_replicas(nodes: int) -> set[int]:
+    cluster = CatalogCluster(nodes)
+    table = cluster.table(scheme=hashed(6))
+    assert table.default_replicas
+    return {len(cluster.catalog.tablets[t].replicas) for t in tablets_of(table)}
+
+
+def test_default_takes_what_a_placement_allows_and_a_wish_does_not() -> None:
+    cluster = CatalogCluster(4)
+    west = Placement(region="us")
+    table = cluster.table(scheme=hashed(2, placement=west))
+    assert [cluster.catalog.tablets[t].replicas for t in tablets_of(table)] == [(2, 4), (4, 2)]
+    with pytest.raises(InvalidParameterValue, match="cannot place 3 replicas on 2 active nodes"):
+        cluster.table("u", scheme=hashed(2, placement=west, replicas=3))
+
+
+def test_nodes_that_do_not_answer_are_placed_on_last() -> None:
+    cluster = CatalogCluster(4)
+    cluster.avoided = (NodeId(2),)
+    table = cluster.table(scheme=hashed(4))
+    assert all(2 not in cluster.catalog.tablets[t].replicas for t in tablets_of(table))
+    cluster.avoided = (NodeId(2), NodeId(3))
+    other = cluster.table("u", scheme=hashed(6))
+    for tablet_id in tablets_of(other):
+        assert cluster.catalog.tablets[tablet_id].replicas[0] in (1, 4)
+
+
+def test_durability_decides_who_votes() -> None:
+    cluster = CatalogCluster(3)
+    table = cluster.table(scheme=hashed(3, durability=Durability.ASYNC))
+    assert voters_of(cluster, table) == {1}
+    assert all(len(cluster.catalog.tablets[t].founders) == 1 for t in tablets_of(table))
+    cluster.run(c.SetTableDurability(table.id, Durability.SYNC))
+    assert voters_of(cluster, table) == {3}
+    assert {cluster.catalog.tablets[t].durability for t in tablets_of(table)} == {Durability.SYNC}
+    again = cluster.run(c.SetTableDurability(table.id, Durability.SYNC))
+    assert not again.changed
+
+
+def test_durability_of_tables_that_share_tablets_changes_together() -> None:
+    cluster = CatalogCluster(3)
+    table = cluster.table(scheme=hashed(3))
+    other = cluster.table("u", scheme=hashed(3))
+    done = cluster.run(c.SetTableDurability(table.id, Durability.SYNC))
+    assert cluster.catalog.tables[other.id].durability is Durability.SYNC
+    assert done.notices == ('durability changes for "u", too, which share its tablets',)
+
+
+def test_a_count_that_cannot_be_had_is_refused_when_it_is_asked_for() -> None:
+    cluster = CatalogCluster(3)
+    table = cluster.table(scheme=hashed(3))
+    with pytest.raises(InvalidParameterValue, match="cannot place 4 replicas on 3 active nodes"):
+        cluster.run(c.SetTableReplicas(table.id, 4))
+
+
+def voters_of(cluster: CatalogCluster, table: Table) -> set[int]:
+    return {cluster.catalog.tablets[t].voters for t in tablets_of(table)}
 
 
 def test_draining_and_dead_nodes_get_nothing_new() -> None:

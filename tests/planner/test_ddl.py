@@ -7,7 +7,7 @@ from ddl_support import Definitions
 
 from catalog.commands import PrepareRecut
 from catalog.definition import UniqueDefinition
-from catalog.model import PartitionMethod
+from catalog.model import Durability, PartitionMethod
 from cluster.errors import DqeError
 from planner.ddl_plan import CreateAndFill, ForbidNulls, Recut
 
@@ -51,6 +51,15 @@ def test_defaults_of_the_clauses() -> None:
     assert len(keyed.parts) == 3
     assert bare.hidden_row_id
     assert [c.name for c in bare.visible_columns] == ["v"]
+
+
+def test_replicas_and_durability_are_changed() -> None:
+    definitions = Definitions()
+    definitions.run("create table t (a int primary key)")
+    definitions.run("alter table t set (replicas = 1, durability = 'sync')")
+    table = definitions.table("t")
+    assert (table.replicas, table.default_replicas) == (1, False)
+    assert table.durability is Durability.SYNC
 
 
 ERRORS = [
@@ -97,7 +106,7 @@ ERRORS = [
     ("alter table t add primary key (b)", "42P16", None),
     ("alter table t drop constraint t_pkey", "0A000", None),
     ("alter table t drop constraint nothing", "42704", None),
-    ("alter table t set (replicas = 2)", "0A000", None),
+    ("alter table t set (region = 'eu')", "0A000", None),
     ("alter table t alter column q set default 1", "42703", None),
     ("alter table t alter column b type text", "0A000", None),
     ("alter table t drop column a", "42P16", None),
