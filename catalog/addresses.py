@@ -2,9 +2,9 @@
 
 The catalog holds each node's addresses, but a cluster whose nodes all moved could not elect a
 leader to write the new ones down. So every node keeps an **address book**: what the catalog
-says, overridden by what nodes announced of themselves later. Gossip
-carries the announcements (`catalog.liveness`), and the book is kept in the data directory, so that one known
-address is enough to find all.
+says, overridden by what nodes announced of themselves later. Gossip carries the announcements
+(`catalog.liveness`), and the book is kept in the data directory, so that one known address is
+enough to find all.
 
 An announcement counts from the wall-clock millisecond at which the announcing process started;
 of two, the later wins. A wrong clock can only hide a node until it is heard of again.

@@ -58,10 +58,12 @@ class NodeLoad(msgspec.Struct, frozen=True, array_like=True):
 
 class ReplicaTroubles(msgspec.Struct, frozen=True, array_like=True):
     """Replicas on this node that serve nothing, with the reason; and, of the tablets it leads,
-    the members that lag, as (tablet, node, entries behind)."""
+    the members that lag, as (tablet, node, entries behind), and those that differ from others
+    without a majority to say which are right, as (tablet, node)."""
 
     fenced: dict[int, str] = {}
     lagging: tuple[tuple[int, int, int], ...] = ()
+    in_doubt: tuple[tuple[int, int], ...] = ()
 
 
 class HeldTablet(msgspec.Struct, frozen=True, array_like=True):

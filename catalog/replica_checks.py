@@ -22,7 +22,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from catalog.liveness import ReplicaTroubles
 from catalog.model import NodeId, Tablet, TabletId
+from catalog.replica_results import ReplicaResult
 from catalog.replica_verdicts import Answer, Judgement, Verdict, judge
 from catalog.service import CatalogService
 from catalog.tablets import TabletManager
@@ -43,6 +45,8 @@ AGAIN_S = 3600.0
 SUMS_TIMEOUT_S = 60.0
 CHECK_TIMEOUT_S = 150.0
 REBUILD_TIMEOUT_S = 5.0
+# A follower that lacks so many entries is said to lag.
+LAGGING_ENTRIES = 1000
 # Tablets that `check_all` has compared at once.
 AT_ONCE = 4
 
@@ -65,18 +69,6 @@ class AskCheck(msgspec.Struct, frozen=True):
     """Asks a tablet's leader to compare its replicas."""
 
     tablet_id: int
-
-
-class ReplicaResult(msgspec.Struct, frozen=True):
-    """The judgement on one replica; `rebuilt` says whether that was begun."""
-
-    tablet_id: int
-    node_id: int
-    verdict: str
-    rows: int | None = None
-    digest: str = ""
-    trouble: str = ""
-    rebuilt: bool = False
 
 
 class CheckResults(msgspec.Struct, frozen=True):
@@ -135,10 +127,28 @@ class ReplicaChecker:
         if self._task is not None:
             self._task.cancel()
 
-    @property
-    def found(self) -> dict[TabletId, tuple[ReplicaResult, ...]]:
-        """What was not equal at the last comparison of each tablet led here."""
-        return self._found
+    def troubles(self) -> ReplicaTroubles:
+        """What this node tells the others of its replicas, and of those that follow it."""
+        fenced = {int(t): reason for t, reason in self._tablets.out_of_service().items()}
+        in_doubt = tuple(
+            (int(tablet_id), result.node_id)
+            for tablet_id, found in sorted(self._found.items())
+            for result in found
+            if result.verdict == Verdict.IN_DOUBT
+        )
+        return ReplicaTroubles(fenced, self._lagging(), in_doubt)
+
+    def _lagging(self) -> tuple[tuple[int, int, int], ...]:
+        found = []
+        for tablet_id in self._catalog.current.tablets:
+            group = self._tablets.group(tablet_id)
+            if group is None or not group.is_leader:
+                continue
+            for node_id in group.configuration.members:
+                behind = group.last_index - group.match_index(node_id)
+                if node_id != self._node_id and behind >= LAGGING_ENTRIES:
+                    found.append((int(tablet_id), node_id, behind))
+        return tuple(found)
 
     # --- On request ----------------------------------------------------------------------------
 

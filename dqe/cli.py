@@ -134,6 +134,14 @@ def simulate(
 
 
 @app.command()
+def check(url: Url = None) -> None:
+    """Compare all replicas of all tablets; exit status 1 where they are not equal."""
+    from dqe.commands.check import run
+
+    raise typer.Exit(run(url))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from importlib.metadata import version as version_of

@@ -23,6 +23,7 @@ from catalog.joining import JoinRequest, join_cluster
 from catalog.liveness import NodeLoad
 from catalog.model import Node as NodeRecord
 from catalog.model import NodeId
+from catalog.replica_checks import ReplicaChecker
 from catalog.service import FOUNDER, CatalogService
 from catalog.tablet_rpc import TabletClient, TabletServer
 from catalog.tablets import TabletManager
@@ -69,6 +70,7 @@ class Parts:
     host: RaftHost
     catalog: CatalogService
     tablets: TabletManager
+    checker: ReplicaChecker
     runner: StageRunner
     coordinator: Coordinator
     services: ExecutorServices
@@ -135,6 +137,7 @@ class Node:
         await parts.host.start()
         await parts.catalog.start()
         parts.tablets.start()
+        parts.checker.start()
         await self._wait_ready(parts.catalog)
         drop_left_behind(parts.services)
         await self._server.open()
@@ -211,6 +214,8 @@ class Node:
         catalog.liveness.measure_tablets = storage.tablet_bytes
         catalog.liveness.list_led = host.led_groups
         catalog.liveness.measure_load = lambda: NodeLoad(storage.log.size_bytes)
+        checker = ReplicaChecker(self._runtime, rpc, storage, catalog, tablets, node_id)
+        catalog.liveness.report_troubles = checker.troubles
         services = ExecutorServices(
             self._runtime,
             rpc,
@@ -221,6 +226,7 @@ class Node:
             client,
             UniqueIds(self._runtime, node_id),
             leader_of=tablets.leader_of,
+            check_replicas=checker.check_all,
         )
         runner = StageRunner(
             services,
@@ -228,7 +234,17 @@ class Node:
             self._machine.stage_threads(),
             DEFAULT_CREDIT_BYTES,
         )
-        return Parts(storage, rpc, host, catalog, tablets, runner, Coordinator(runner), services)
+        return Parts(
+            storage,
+            rpc,
+            host,
+            catalog,
+            tablets,
+            checker,
+            runner,
+            Coordinator(runner),
+            services,
+        )
 
     async def _wait_ready(self, catalog: CatalogService) -> None:
         try:
@@ -244,6 +260,7 @@ class Node:
             return
         self._parts = None
         parts.runner.threads.close()
+        parts.checker.close()
         parts.tablets.close()
         parts.catalog.close()
         await parts.host.close()

@@ -5,13 +5,14 @@ Made once by the node (`dqe.node`) and handed to everything in this package.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.model import NodeId, TabletId
 
 if TYPE_CHECKING:
+    from catalog.replica_results import ReplicaResult
     from catalog.service import CatalogService
     from catalog.timestamp_client import TimestampClient
     from cluster.rpc import RpcNode
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 def _unknown_leader(tablet_id: TabletId) -> NodeId | None:
     return None
+
+
+async def _no_checks() -> Sequence[ReplicaResult]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +45,5 @@ class ExecutorServices:
     ids: UniqueIds
     # Who leads a tablet, as far as this node has seen; shown in dqe.tablets.
     leader_of: Callable[[TabletId], NodeId | None] = _unknown_leader
+    # Compares all replicas; read as dqe.replica_checks.
+    check_replicas: Callable[[], Awaitable[Sequence[ReplicaResult]]] = _no_checks

@@ -28,6 +28,7 @@ from typing import Any
 import pyarrow as pa
 
 from catalog.model import NodeId
+from catalog.replica_results import ReplicaResult
 from cluster.errors import CannotConnectNow, DqeError, InternalError, QueryCanceled
 from cluster.rpc import CallContext, Stream
 from executor.cancellation import Cancellation
@@ -48,7 +49,7 @@ from executor.services import ExecutorServices
 from executor.spill import SpillSpace
 from executor.stage_task import StageTask
 from executor.stage_threads import StageThreads
-from executor.system_scan import system_rows
+from executor.system_scan import check_results, system_rows
 from planner.plan import SystemScan
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class NodeQuery:
         self._running: list[_Running] = []
         self._everything: asyncio.Future[list[Any]] | None = None
         self.statistics: list[TaskStatistics] = []
+        self._checked: Sequence[ReplicaResult] = ()
 
     async def run(self) -> None:
         """Runs all tasks to their end; raises the error that stopped them, if one did."""
@@ -127,6 +129,8 @@ class NodeQuery:
             self.request.catalog_version, self.request.deadline_s
         )
         try:
+            scans = [scan for task in self.request.tasks for scan in task.system_scans]
+            self._checked = await check_results(self._services, scans)
             for task in self.request.tasks:
                 self._start_task(task)
         except Exception as error:  # noqa: BLE001 - those that started must be waited for
@@ -177,7 +181,9 @@ class NodeQuery:
 
     def _system_rows(self, scans: Sequence[SystemScan]) -> dict[int, pa.Table]:
         settings = self.request.settings
-        return {scan.id: system_rows(self._services, scan, settings) for scan in scans}
+        return {
+            scan.id: system_rows(self._services, scan, settings, self._checked) for scan in scans
+        }
 
     def _spawn(self, work: Any, name: str, running: _Running) -> None:
         running.task = self._services.runtime.spawn(self._guard(work), f"{name} of query")

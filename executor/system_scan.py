@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
+from catalog.replica_results import ReplicaResult
 from catalog.system_tables import SystemContext, rows
 from executor.services import ExecutorServices
 from executor.settings import DATABASE, DEFINITIONS
 from planner.plan import SystemScan
 
 
+async def check_results(
+    services: ExecutorServices, scans: Iterable[SystemScan]
+) -> Sequence[ReplicaResult]:
+    """Compares all replicas if one of the scans reads what comes of it."""
+    if any((scan.schema, scan.table) == ("dqe", "replica_checks") for scan in scans):
+        return await services.check_replicas()
+    return ()
+
+
 def system_rows(
-    services: ExecutorServices, scan: SystemScan, settings: Mapping[str, str]
+    services: ExecutorServices,
+    scan: SystemScan,
+    settings: Mapping[str, str],
+    checked: Sequence[ReplicaResult] = (),
 ) -> pa.Table:
     """The table's rows now, with the scan's columns under the scan's names.
 
@@ -21,7 +34,10 @@ def system_rows(
     """
     catalog = services.catalog.current
     liveness = services.catalog.liveness
-    leaders = {tablet_id: services.leader_of(tablet_id) for tablet_id in catalog.tablets}
+    leaders = {
+        tablet_id: services.leader_of(tablet_id) or liveness.leader_of(tablet_id)
+        for tablet_id in catalog.tablets
+    }
     context = SystemContext(
         catalog=catalog,
         node_id=services.node_id,
@@ -34,6 +50,8 @@ def system_rows(
             definition.name: (settings.get(name, definition.default), "", definition.description)
             for name, definition in DEFINITIONS.items()
         },
+        replica_troubles={n: liveness.troubles_of(n) for n in liveness.live_nodes()},
+        check_results=checked,
     )
     table = rows(catalog, scan.schema, scan.table, context)
     picked = table.select([column.store_name for column in scan.columns])

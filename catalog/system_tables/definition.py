@@ -6,12 +6,14 @@ catalog would show: 0 for numbers and oids, false, an empty "char", else NULL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from catalog.liveness import ReplicaTroubles
 from catalog.model import Catalog, NodeId, TabletId
+from catalog.replica_results import ReplicaResult
 from storage.types import Kind, SqlType, array_of, arrow_type
 
 Row = Mapping[str, object]
@@ -44,9 +46,9 @@ class SystemRelation:
 class SystemContext:
     """What system tables tell of besides the catalog; all of it may be left out.
 
-    `leaders`, `live_nodes` and `tablet_bytes` (what each node's replicas occupy) are this
-    node's hints. `settings` are rows of pg_settings: name
-    -> (value, category, description).
+    `leaders`, `live_nodes`, `tablet_bytes` (what each node's replicas occupy) and
+    `replica_troubles` are this node's hints. `settings` are rows of pg_settings: name
+    -> (value, category, description). `check_results` were found for this very statement.
     """
 
     catalog: Catalog
@@ -57,6 +59,8 @@ class SystemContext:
     leaders: Mapping[TabletId, NodeId] = field(default_factory=dict)
     tablet_bytes: Mapping[NodeId, Mapping[int, int]] = field(default_factory=dict)
     settings: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+    replica_troubles: Mapping[NodeId, ReplicaTroubles] = field(default_factory=dict)
+    check_results: Sequence[ReplicaResult] = ()
 
 
 def columns_of(text: str) -> tuple[tuple[str, SqlType], ...]:

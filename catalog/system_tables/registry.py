@@ -7,7 +7,13 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from catalog.model import Catalog
-from catalog.system_tables import columns, dqe_schema, information_schema, pg_catalog
+from catalog.system_tables import (
+    columns,
+    dqe_schema,
+    information_schema,
+    pg_catalog,
+    replicas,
+)
 from catalog.system_tables.definition import (
     SystemContext,
     SystemRelation,
@@ -26,7 +32,8 @@ def _all_relations() -> dict[tuple[str, str], SystemRelation]:
         added = columns.ADDED_LATER.get(name)
         texts["pg_catalog", name] = f"{text}; {added}" if added else text
     texts |= {("information_schema", n): t for n, t in columns.INFORMATION_SCHEMA.items()}
-    texts |= {("dqe", name): text for name, text in dqe_schema.COLUMNS.items()}
+    own = dqe_schema.COLUMNS | replicas.COLUMNS
+    texts |= {("dqe", name): text for name, text in own.items()}
     return {key: SystemRelation(*key, columns_of(text)) for key, text in texts.items()}
 
 
@@ -34,7 +41,11 @@ _RELATIONS = _all_relations()
 _SOURCES: Mapping[str, Mapping[str, RowSource]] = {
     "pg_catalog": pg_catalog.SOURCES,
     "information_schema": information_schema.SOURCES,
-    "dqe": dqe_schema.SOURCES,
+    "dqe": {
+        **dqe_schema.SOURCES,
+        "replicas": replicas.replicas,
+        "replica_checks": replicas.replica_checks,
+    },
 }
 
 

@@ -1,0 +1,60 @@
+"""`dqe check`: have every tablet's replicas compared; what differs is rebuilt and reported.
+
+Through any node, by `SELECT * FROM dqe.replica_checks`, which reads all rows of all replicas once.
+Exit status 0: all replicas are equal; 1: one is not, or could not be compared; 2: no connection,
+or the statement failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dqe.commands.status import wide_console
+from dqe.dbapi import connect, default_url
+
+_QUERY = (
+    "SELECT tablet_id, node_id, verdict, rows, digest, detail, rebuilt"
+    " FROM dqe.replica_checks ORDER BY tablet_id, node_id"
+)
+
+
+def run(url: str | None) -> int:
+    """Prints what is not equal, and a summary; the exit status."""
+    try:
+        connection = connect(url, autocommit=True)
+    except psycopg.OperationalError as error:
+        print(f"dqe: cannot connect to {url or default_url()}: {error}", file=sys.stderr)
+        return 2
+    try:
+        with connection:
+            rows = connection.execute(_QUERY).fetchall()
+    except psycopg.Error as error:
+        print(f"dqe: replicas could not be compared: {error}", file=sys.stderr)
+        return 2
+    return report(rows, wide_console())
+
+
+def report(rows: list[tuple[Any, ...]], console: Console) -> int:
+    """Prints the tablets whose replicas are not all equal; the exit status."""
+    bad = {row[0] for row in rows if row[2] != "equal"}
+    tablets = len({row[0] for row in rows})
+    if not bad:
+        console.print(f"{tablets} tablets, {len(rows)} replicas: all equal")
+        return 0
+    table = Table(title="Tablets whose replicas are not equal", show_edge=False)
+    for name in ("tablet", "node", "is", "rows", "checksum", "detail"):
+        table.add_column(name)
+    for tablet_id, node_id, verdict, count, digest, detail, rebuilt in rows:
+        if tablet_id in bad:
+            said = "; ".join(filter(None, (detail, "it is being rebuilt" if rebuilt else None)))
+            cells = (tablet_id, node_id, verdict, count, digest, said)
+            table.add_row(*[Text("" if cell is None else str(cell)) for cell in cells])
+    console.print(table)
+    console.print(f"{tablets} tablets, {len(rows)} replicas: {len(bad)} tablets are not equal")
+    return 1
