@@ -29,7 +29,8 @@ from typing import TypeVar
 import msgspec
 
 from catalog import tablet_requests as requests
-from catalog.model import NodeId, TabletId
+from catalog.leader_search import LeaderSearch, LeaderWatch, leaderless
+from catalog.model import NodeId, Tablet, TabletId
 from catalog.service import CatalogService
 from catalog.tablet_requests import Done, Status
 from catalog.tablets import TabletManager
@@ -49,8 +50,8 @@ from storage.participant import Outcome as TransactionOutcome
 
 RETRY_PAUSE_S = 0.05
 DEADLINE_S = 30.0
-# Long enough for an election; too short for a node that starts again.
-LEADERLESS_S = 3.0
+# Long enough for an election, with votes that split; too short for a node that starts again.
+LEADERLESS_S = 5.0
 # How long the home of a decision whose answer was lost is looked for: a node restarts in that.
 OUTCOME_S = 15.0
 
@@ -227,6 +228,7 @@ class TabletClient:
         self._tablets = tablets
         self._server = server
         self._node_id = node_id
+        self._watch = LeaderWatch(runtime, node_id, tablets.leader_of, catalog.liveness.is_live)
         # Where a request was served last, and the term a transaction began with at a tablet.
         self._leaders: dict[TabletId, NodeId] = {}
         self._terms: dict[tuple[TransactionId, TabletId], int] = {}
@@ -480,41 +482,42 @@ class TabletClient:
         ends_s = self._runtime.monotonic() + deadline_s
         failing_since_s: float | None = None
         tablet_id = TabletId(request.tablet_id)
-        attempt = 0
+        search: LeaderSearch | None = None
         while True:
+            tablet = self._record(tablet_id)
+            if search is None:
+                hint = self._leaders.get(tablet_id) or self._tablets.leader_of(tablet_id)
+                search = LeaderSearch(tablet, hint, self._catalog.liveness.is_live)
             left_s = max(ends_s - self._runtime.monotonic(), 0.001)
-            node_id = self._candidate(tablet_id, attempt)
+            node_id = search.candidate
             try:
-                reply = await self._send(
-                    node_id, request, reply_type, here, left_s, change, take_body
-                )
+                async with self._watch.watched(tablet_id, node_id):
+                    reply = await self._send(
+                        node_id, request, reply_type, here, left_s, change, take_body
+                    )
             except CannotConnectNow as error:
                 self._leaders.pop(tablet_id, None)
                 now_s = self._runtime.monotonic()
                 failing_since_s = now_s if failing_since_s is None else failing_since_s
                 over = now_s - failing_since_s >= LEADERLESS_S or ends_s - now_s <= RETRY_PAUSE_S
-                lost = error.outcome is Outcome.UNKNOWN and not again
-                if lost or over or self._is_dropped(tablet_id):
+                if error.outcome is Outcome.UNKNOWN and not again:
                     raise
+                if over or self._is_dropped(tablet_id):
+                    raise leaderless(tablet, error) from error
+                if search.refused(error):
+                    await self._runtime.sleep(RETRY_PAUSE_S)
             else:
                 self._leaders[tablet_id] = node_id
                 return reply
-            attempt += 1
-            await self._runtime.sleep(RETRY_PAUSE_S)
 
-    def _candidate(self, tablet_id: TabletId, attempt: int) -> NodeId:
-        """Whom to ask: who answered last, who this node's replica follows, then all in turn."""
+    def _record(self, tablet_id: TabletId) -> Tablet:
         tablet = self._catalog.current.tablets.get(tablet_id)
         if tablet is None:
             raise CannotConnectNow(
                 f"tablet {tablet_id} does not exist (any more)",
                 hint="The table was changed while the statement was planned; run it again.",
             )
-        hint = self._leaders.get(tablet_id) or self._tablets.leader_of(tablet_id)
-        if attempt == 0 and hint in tablet.replicas:
-            assert hint is not None
-            return hint
-        return tablet.replicas[attempt % len(tablet.replicas)]
+        return tablet
 
     async def _send(
         self,

@@ -28,6 +28,7 @@ from cluster.errors import (
     CannotConnectNow,
     DqeError,
     LockNotAvailable,
+    NotLeader,
     StatementCompletionUnknown,
 )
 from cluster.raft.errors import not_leader
@@ -79,6 +80,7 @@ from storage.participant import (
     lost_transaction,
 )
 from storage.replica import TabletReplica
+from storage.row_side import RowSide
 from storage.snapshot import fragment_gone
 from storage.staging import StagedEntry, Staging
 from storage.surroundings import Peers, ReplicationGroup
@@ -88,8 +90,9 @@ from storage.unique_checker import UniqueChecker
 logger = logging.getLogger(__name__)
 
 DEADLINE_S = 30.0
-# While a tablet has no leader its replica looks this often who it has become.
+# While a tablet has no leader its replica looks this often who it has become, for so long.
 LEADER_LOOK_S = 0.05
+LEADER_WAIT_S = 1.0
 # Chunks of one transaction on their way into the log; more are waited for.
 CHUNKS_IN_FLIGHT = 4
 # Larger changes are checked on a thread; a smaller one costs less than the way there.
@@ -106,8 +109,9 @@ class Tablet(TabletReplica):
         staging: Staging,
         node_id: int,
         peers: Callable[[], Peers],
+        rows: RowSide,
     ) -> None:
-        super().__init__(runtime, store, staging)
+        super().__init__(runtime, store, staging, rows)
         self._node_id = node_id
         self._peers = peers
         self._group: ReplicationGroup | None = None
@@ -148,12 +152,14 @@ class Tablet(TabletReplica):
         self._doubts.clear()
 
     async def _lead(self, deadline_s: float = DEADLINE_S) -> ReplicationGroup:
-        """The group, once this replica serves as its leader; NotLeader where another does."""
+        """The group, once this replica serves as its leader; NotLeader where another does, or
+        where nobody does for a while: whoever asks looks elsewhere."""
         group = self._group
         if group is None:
             raise CannotConnectNow(f"tablet {self.tablet_id} is not open yet")
         if self.is_leader:
             return group
+        gives_up_s = self._runtime.monotonic() + LEADER_WAIT_S
         async with deadline(deadline_s, f"tablet {self.tablet_id} did not get a leader here"):
             while True:
                 # While nobody is known to lead it may become this replica, or another.
@@ -161,6 +167,8 @@ class Tablet(TabletReplica):
                     raise not_leader(self.tablet_id, self._node_id, group.leader_id)
                 if await self._serving_soon():
                     return group
+                if not group.leader_id and self._runtime.monotonic() >= gives_up_s:
+                    raise not_leader(self.tablet_id, self._node_id, None)
 
     async def _serving_soon(self) -> bool:
         try:
@@ -553,12 +561,20 @@ class Tablet(TabletReplica):
         leader how far to follow, and following.
         """
         async with deadline(deadline_s, f"tablet {self.tablet_id} could not be read"):
-            if self.is_leader or self._leads_soon():
-                await self.read_index(timestamp, deadline_s)
-            else:
+            if not await self._index_led_here(timestamp, deadline_s):
                 index = await self._peers().ask_read_index(self.tablet_id, timestamp, deadline_s)
                 await self.wait_applied(index, deadline_s)
             return await self._bring_up(fragment_ids, timestamp)
+
+    async def _index_led_here(self, timestamp: Timestamp, deadline_s: float) -> bool:
+        """`read_index`, if this replica leads all the while."""
+        if not (self.is_leader or self._leads_soon()):
+            return False
+        try:
+            await self.read_index(timestamp, deadline_s)
+        except NotLeader:
+            return False
+        return True
 
     async def read_own(
         self, own: OwnChanges, fragment_ids: Sequence[FragmentId]

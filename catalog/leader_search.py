@@ -1,0 +1,141 @@
+"""Finding a tablet's leader, and noticing that it has gone while a request is with it.
+
+A search asks whoever is thought to lead; a replica that does not names the leader it follows,
+and is believed once; else all replicas are asked in turn, those that answer first. A follower
+that knows of no leader waits a moment for one (`storage.tablet`), so a search during an election
+is a few questions, not hundreds.
+
+A request to a leader that is paused, or cut off, would wait for its whole deadline although the
+others have long elected another. So what this node's own replica, and gossip, say is looked at
+while requests are out: one whose leader has changed since it was sent, or whose node is down,
+ends as *answer lost*: it may have been carried out.
+
+All of this is hints (rule G4). Who leads is decided by terms, at the tablet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from catalog.model import NodeId, Tablet, TabletId
+from cluster.errors import AnswerLost, CannotConnectNow, NotLeader
+from cluster.runtime import Runtime
+
+# Requests that are out are looked at this often.
+LOOK_S = 0.25
+# A replica here that has led and knows of no successor for so long has lost its majority.
+DEPOSED_S = 5.0
+
+
+class LeaderSearch:
+    """Whom one request asks, one after the other."""
+
+    def __init__(
+        self, tablet: Tablet, hint: NodeId | None, is_live: Callable[[NodeId], bool]
+    ) -> None:
+        replicas = dict.fromkeys((*tablet.replicas, *tablet.leaving))
+        self._replicas = sorted(replicas, key=lambda node: not is_live(node))
+        self._asked: list[NodeId] = []
+        self.candidate = hint if hint in replicas and hint is not None else self._replicas[0]
+
+    def refused(self, error: CannotConnectNow) -> bool:
+        """The candidate does not serve; there is another. Whether to pause before it is asked."""
+        self._asked.append(self.candidate)
+        named = error.leader_id if isinstance(error, NotLeader) else None
+        unasked = [node for node in self._replicas if node not in self._asked]
+        if named in unasked:
+            self.candidate = NodeId(named or 0)
+            return False
+        if unasked:
+            self.candidate = unasked[0]
+            return False
+        self._asked = []
+        self.candidate = NodeId(named) if named in self._replicas and named else self._replicas[0]
+        return True
+
+
+def leaderless(tablet: Tablet, error: CannotConnectNow) -> CannotConnectNow:
+    """What a client is told when nobody was found to lead the tablet."""
+    if len(tablet.replicas) == 1:
+        return error
+    nodes = ", ".join(map(str, sorted(tablet.replicas)))
+    return CannotConnectNow(
+        f"tablet {tablet.id} has no leader that can be reached",
+        detail=f"Its replicas are on nodes {nodes}. The last one asked: {error.message}.",
+        hint="A majority of the replicas must be up.",
+    )
+
+
+@dataclass(slots=True)
+class _Out:
+    """A request that is out; `leader` is who was thought to lead when it was sent."""
+
+    tablet_id: TabletId
+    node_id: NodeId
+    leader: NodeId | None
+    scope: asyncio.Timeout
+    leaderless_since_s: float | None = None
+
+
+class LeaderWatch:
+    """The requests of one node that are out."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        node_id: NodeId,
+        leader_of: Callable[[TabletId], NodeId | None],
+        is_live: Callable[[NodeId], bool],
+    ) -> None:
+        self._runtime = runtime
+        self._node_id = node_id
+        self._leader_of = leader_of
+        self._is_live = is_live
+        self._out: dict[int, _Out] = {}
+        self._count = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def watched(self, tablet_id: TabletId, node_id: NodeId) -> AsyncIterator[None]:
+        """The block is a request to that node; AnswerLost when its leadership has ended."""
+        self._count += 1
+        key = self._count
+        try:
+            async with asyncio.timeout(None) as scope:
+                self._out[key] = _Out(tablet_id, node_id, self._leader_of(tablet_id), scope)
+                if self._task is None:
+                    self._task = self._runtime.spawn(self._look(), "leaders of tablets asked")
+                yield
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise AnswerLost(
+                f"node {node_id} stopped leading tablet {tablet_id} before it answered"
+            ) from None
+        finally:
+            del self._out[key]
+
+    async def _look(self) -> None:
+        while self._out:
+            await self._runtime.sleep(LOOK_S)
+            for out in list(self._out.values()):
+                if self._is_over(out) and not out.scope.expired():
+                    out.scope.reschedule(0.0)
+        self._task = None
+
+    def _is_over(self, out: _Out) -> bool:
+        leader = self._leader_of(out.tablet_id)
+        if leader not in (None, out.leader, out.node_id):
+            return True
+        if out.node_id != self._node_id:
+            return not self._is_live(out.node_id)
+        if leader is not None:
+            out.leaderless_since_s = None
+            return False
+        now_s = self._runtime.monotonic()
+        if out.leaderless_since_s is None:
+            out.leaderless_since_s = now_s
+        return now_s - out.leaderless_since_s >= DEPOSED_S
