@@ -33,7 +33,7 @@ The contract for whoever drives it:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -68,6 +68,7 @@ from cluster.raft.messages import (
 )
 from cluster.raft.progress import ProgressState
 from cluster.raft.settings import RaftSettings
+from cluster.raft.snapshot_data import MemorySnapshot, SnapshotData, SnapshotPace, SnapshotSink
 from cluster.raft.state import OutgoingSnapshot, RaftState, ReadState, Role
 
 
@@ -99,10 +100,13 @@ class RaftCore:
         random: Random,
         now_s: float,
         first_leader: NodeId = NO_NODE,
+        open_sink: Callable[[], SnapshotSink] = MemorySnapshot,
+        pace: SnapshotPace | None = None,
     ) -> None:
         """Open the replica that `image` holds; `applied_index` is durable in its machine.
 
-        `first_leader` campaigns at once where the group has never had a leader.
+        `first_leader` campaigns at once where the group has never had a leader. `open_sink`
+        says where a snapshot is gathered, `pace` how fast the node sends its own.
         """
         log = LogView(image, fetch)
         if applied_index > log.last_index:
@@ -113,6 +117,8 @@ class RaftCore:
         state = RaftState(
             group_id, node_id, log, image.hard_state, settings, random, now_s, first_leader
         )
+        state.open_sink = open_sink
+        state.pace = pace or state.pace
         state.awaits_snapshot = applied_index < log.mark.index
         if state.awaits_snapshot and state.is_only_voter:
             raise DataCorrupted(
@@ -203,9 +209,8 @@ class RaftCore:
             return state.election_due_s
         if not state.progress:
             return float("inf")
-        if state.transferee:
-            return min(state.heartbeat_due_s, state.transfer_due_s)
-        return state.heartbeat_due_s
+        due_s = min(state.heartbeat_due_s, snapshots.next_due_s(state))
+        return min(due_s, state.transfer_due_s) if state.transferee else due_s
 
     @property
     def has_committed(self) -> bool:
@@ -258,8 +263,10 @@ class RaftCore:
             return
         transfer.give_up_if_due(state)
         election.check_quorum(state)
-        if state.role is Role.LEADER and now_s >= state.heartbeat_due_s:
-            replication.broadcast_heartbeat(state)
+        if state.role is Role.LEADER:
+            snapshots.send_due(state)
+            if now_s >= state.heartbeat_due_s:
+                replication.broadcast_heartbeat(state)
 
     def step(self, message: Message, now_s: float) -> None:
         """Take a message of another replica."""
@@ -419,15 +426,20 @@ class RaftCore:
         state.delivered_index = entries[-1].index
         return entries
 
-    def offer_snapshot(self, index: int, data: bytes, now_s: float) -> None:
-        """A snapshot of the state machine as of `index`, which is applied and in the log."""
+    def offer_snapshot(self, index: int, data: SnapshotData, now_s: float) -> None:
+        """A snapshot of the state machine as of `index`, which is applied and in the log.
+
+        It is closed when nobody needs it (any more).
+        """
         state = self._state
         state.now_s = now_s
         term = state.log.term_at(index)
         if state.role is not Role.LEADER or term is None:
+            data.close()
             return
         mark = SnapshotMark(index, term, state.log.configuration_at(index))
-        snapshots.offer(state, OutgoingSnapshot(mark, data))
+        snapshot_id = state.random.getrandbits(53) + 1
+        snapshots.offer(state, OutgoingSnapshot(mark, data, snapshot_id))
 
     def snapshot_installed(self, now_s: float) -> None:
         """The state machine durably holds `Ready.snapshot`."""

@@ -34,8 +34,8 @@ from cluster.raft.messages import Envelope, Message
 from cluster.raft.outbox import Outbox
 from cluster.raft.proposals import Proposals, unknown_outcome
 from cluster.raft.settings import MIB, RaftSettings
+from cluster.raft.snapshot_data import Machine, snapshots_of
 from cluster.raft.state import OutgoingSnapshot
-from cluster.raft.state_machine import StateMachine
 from cluster.raft.writer import LogWriter
 from cluster.runtime import Runtime
 
@@ -78,11 +78,12 @@ class RaftGroup:
     """
 
     def __init__(
-        self, services: HostServices, node_id: NodeId, core: RaftCore, machine: StateMachine
+        self, services: HostServices, node_id: NodeId, core: RaftCore, machine: Machine
     ) -> None:
         self._services = services
         self._core = core
         self._machine = machine
+        self._snapshots = snapshots_of(machine)
         self.node_id = node_id
         self.group_id = core.group_id
         self.scheduled_s = float("inf")  # the host's: when its timer heap looks at this group
@@ -529,7 +530,7 @@ class RaftGroup:
     async def _restore(self) -> None:
         assert self._to_restore is not None
         snapshot, self._to_restore = self._to_restore[1], None
-        await self._machine.restore(snapshot.mark.index, snapshot.data)
+        await self._snapshots.install_snapshot(snapshot.mark.index, snapshot.data)
         assert self._machine.durable_index >= snapshot.mark.index, "a restore must be durable"
         self._core.snapshot_installed(self._now_s())
         self._advance_applied(snapshot.mark.index)
@@ -538,7 +539,7 @@ class RaftGroup:
 
     async def _take_snapshot(self) -> None:
         self._snapshot_wanted = None
-        index, data = await self._machine.snapshot()
+        index, data = await self._snapshots.open_snapshot()
         self._core.offer_snapshot(index, data, self._now_s())
         self._services.mark_dirty(self)
 

@@ -38,7 +38,7 @@ from cluster.raft.log import (
 from cluster.raft.messages import Message, RaftFrame, VoteRequest, decode_messages
 from cluster.raft.outbox import METHOD, Outbox
 from cluster.raft.settings import RaftSettings
-from cluster.raft.state_machine import StateMachine
+from cluster.raft.snapshot_data import Machine, SnapshotPace, snapshots_of
 from cluster.raft.writer import LogWriter, log_failure
 from cluster.rpc import CallContext, RpcNode
 from cluster.runtime import Runtime
@@ -98,6 +98,7 @@ class RaftHost:
         self._unknown_group: Callable[[GroupId, NodeId], None] | None = None
         self._early: dict[GroupId, VoteRequest] = {}
         self.writer = LogWriter(runtime, log, self._log_failed)
+        self._pace = SnapshotPace(self.settings.snapshot_bytes_per_s)
         self.outbox = Outbox(rpc, node_id, address_of)
         self._services = HostServices(
             runtime,
@@ -153,7 +154,7 @@ class RaftHost:
     async def open_group(
         self,
         group_id: GroupId,
-        machine: StateMachine,
+        machine: Machine,
         bootstrap: Configuration | None,
         first_leader: NodeId = NO_NODE,
     ) -> RaftGroup:
@@ -185,6 +186,8 @@ class RaftHost:
             random=self._runtime.random,
             now_s=self._runtime.monotonic(),
             first_leader=first_leader,
+            open_sink=snapshots_of(machine).receive_snapshot,
+            pace=self._pace,
         )
         group = RaftGroup(self._services, self.node_id, core, machine)
         self._groups[group_id] = group

@@ -105,6 +105,7 @@ class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     offset_bytes: int
     data: bytes
     total_bytes: int
+    snapshot_id: int = 0  # two snapshots at one mark need not have the same bytes
 
 
 class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="S"):

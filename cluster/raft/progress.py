@@ -38,6 +38,7 @@ class Progress:
         "_in_flight_bytes",
         "acked_round",
         "acked_sent_s",
+        "chunk_due_s",
         "chunk_offset_bytes",
         "chunk_sent_s",
         "commit_sent",
@@ -61,6 +62,7 @@ class Progress:
         self.snapshot_floor = 0
         self.chunk_offset_bytes = 0
         self.chunk_sent_s: float | None = None
+        self.chunk_due_s: float | None = None  # when the next chunk may go, if that is later
         self._in_flight: deque[tuple[int, int]] = deque()  # (last index, bytes)
         self._in_flight_bytes = 0
 
@@ -115,6 +117,7 @@ class Progress:
         self._enter(ProgressState.SNAPSHOT)
         self.chunk_offset_bytes = 0
         self.chunk_sent_s = None
+        self.chunk_due_s = None
 
     def _enter(self, state: ProgressState) -> None:
         self.state = state

@@ -26,6 +26,7 @@ class RaftSettings:
     in_flight_appends: int = 32  # unanswered messages to one follower
     in_flight_bytes: int = 16 * MIB  # unanswered entries to one follower
     snapshot_chunk_bytes: int = 1 * MIB
+    snapshot_bytes_per_s: float = 64 * MIB  # that leave a node, of all groups together
     cached_log_bytes: int = 8 * MIB  # of durable entries kept in memory, a group
     promotion_lag_entries: int = 1000  # a learner further behind is not made a voter
 

@@ -1,10 +1,12 @@
 """Snapshots for members whose next entry is gone from the leader's log (paper 7).
 
 The leader asks its driver for one snapshot, shared by all who need it, and streams it in
-chunks, one on its way to each follower at a time; every answer says how much has arrived, so
-a lost chunk or a restarted follower resumes where it must. The follower gathers the bytes,
-and then either its log already holds the mark's entry, and nothing is lost by keeping the
-log, or the log starts anew behind the mark.
+chunks, one on its way to each follower at a time, no faster than the node's pace allows; every
+answer says how much has arrived, so a lost chunk is sent again, and a follower that was cut off
+goes on where it was. The bytes lie in a file at both ends where the state is large
+(`snapshot_data`). The follower gathers them, and then either its log already holds the mark's
+entry, and nothing is lost by keeping the log, or the log starts anew behind the mark. Which
+snapshot a chunk is of says its id: two at one mark need not have the same bytes.
 
 Crash safety at the follower. The log is reset *before* the state machine is restored, so a
 crash between the two leaves a state machine behind its log's mark. Such a replica *awaits a
@@ -13,14 +15,15 @@ takes entries, because an entry acknowledged without the state below it would co
 commit that this replica cannot help to recover. While a restore runs the same holds. A log
 that holds the mark's entry is never reset: its entries may be needed by others' commits.
 
-Left out: the bytes are held in memory at both ends.
+Left out: going on with another leader's snapshot, or after a restart; both begin anew.
 """
 
 from __future__ import annotations
 
-from cluster.raft.log import NodeId
+from cluster.raft.log import NodeId, SnapshotMark
 from cluster.raft.messages import SnapshotChunk, SnapshotReply
 from cluster.raft.progress import ProgressState
+from cluster.raft.snapshot_data import SnapshotData
 from cluster.raft.state import IncomingSnapshot, OutgoingSnapshot, RaftState
 
 # -- the leader's side ---------------------------------------------------------------------
@@ -40,9 +43,14 @@ def send_chunk(state: RaftState, node_id: NodeId) -> None:
     if snapshot is None or snapshot.mark.index < needed_index:
         state.snapshot_wanted_index = max(state.snapshot_wanted_index, needed_index, 1)
         return
+    due_s = state.pace.due_s(state.now_s)
+    if due_s > state.now_s:
+        progress.chunk_due_s = due_s
+        return
     offset = progress.chunk_offset_bytes
-    data = snapshot.data[offset : offset + state.settings.snapshot_chunk_bytes]
-    progress.chunk_sent_s = state.now_s
+    data = snapshot.data.read(offset, state.settings.snapshot_chunk_bytes)
+    state.pace.spend(len(data), state.now_s)
+    progress.chunk_sent_s, progress.chunk_due_s = state.now_s, None
     chunk = SnapshotChunk(
         state.group_id,
         state.term,
@@ -50,15 +58,33 @@ def send_chunk(state: RaftState, node_id: NodeId) -> None:
         snapshot.mark,
         offset,
         data,
-        len(snapshot.data),
+        snapshot.data.size_bytes,
+        snapshot.snapshot_id,
     )
     state.send(node_id, chunk)
+
+
+def send_due(state: RaftState) -> None:
+    """Send the chunks that the node's pace held back until now."""
+    for node_id, progress in state.progress.items():
+        if progress.chunk_due_s is not None and progress.chunk_due_s <= state.now_s:
+            progress.chunk_due_s = None
+            if progress.state is ProgressState.SNAPSHOT:
+                send_chunk(state, node_id)
+
+
+def next_due_s(state: RaftState) -> float:
+    """When `send_due` has something to do; never, if nothing is held back."""
+    dues = [p.chunk_due_s for p in state.progress.values() if p.chunk_due_s is not None]
+    return min(dues, default=float("inf"))
 
 
 def offer(state: RaftState, snapshot: OutgoingSnapshot) -> None:
     """The driver's answer to `snapshot_wanted_index`."""
     if snapshot.mark.index < max(state.snapshot_wanted_index, state.log.mark.index):
+        snapshot.data.close()
         return  # too old by now: the wish stands
+    state.drop_outgoing()
     state.outgoing = snapshot
     state.snapshot_wanted_index = 0
     for node_id, progress in state.progress.items():
@@ -76,12 +102,14 @@ def on_progress(state: RaftState, node_id: NodeId, reply: SnapshotReply) -> None
         return
     moved = reply.offset_bytes != progress.chunk_offset_bytes
     progress.chunk_offset_bytes = reply.offset_bytes
-    if moved and reply.offset_bytes < len(snapshot.data):
+    if moved and reply.offset_bytes < snapshot.data.size_bytes:
         send_chunk(state, node_id)
 
 
 def resend_if_lost(state: RaftState, node_id: NodeId) -> None:
     """A member that answers heartbeats but not chunks has lost one."""
+    if state.progress[node_id].chunk_due_s is not None:
+        return
     sent_s = state.progress[node_id].chunk_sent_s
     if sent_s is None or state.now_s - sent_s >= state.settings.election_timeout_s:
         send_chunk(state, node_id)
@@ -90,7 +118,7 @@ def resend_if_lost(state: RaftState, node_id: NodeId) -> None:
 def release_if_unused(state: RaftState) -> None:
     """Let go of the snapshot's bytes once nobody needs them."""
     if not any(p.state is ProgressState.SNAPSHOT for p in state.progress.values()):
-        state.outgoing = None
+        state.drop_outgoing()
         state.snapshot_wanted_index = 0
 
 
@@ -105,18 +133,21 @@ def on_chunk(state: RaftState, chunk: SnapshotChunk) -> None:
             _reply(state, chunk, chunk.total_bytes)
         return
     if not state.awaits_snapshot and mark.index <= state.commit:
+        if state.incoming is not None:
+            state.incoming.sink.discard()
+            state.incoming = None
         _reply_installed(state, chunk)
         return
     if mark.index < state.log.mark.index:
         return
-    incoming = _incoming_for(state, chunk)
-    if chunk.offset_bytes == len(incoming.data):
-        incoming.data += chunk.data
-    if len(incoming.data) < chunk.total_bytes:
-        _reply(state, chunk, len(incoming.data))
+    sink = _incoming_for(state, chunk).sink
+    if chunk.offset_bytes == sink.received_bytes:
+        sink.add(chunk.data)
+    if sink.received_bytes < chunk.total_bytes:
+        _reply(state, chunk, sink.received_bytes)
         return
     state.incoming = None
-    if _install(state, OutgoingSnapshot(mark, bytes(incoming.data))):
+    if _install(state, mark, sink.finish()):
         _reply(state, chunk, chunk.total_bytes)
     else:
         _reply_installed(state, chunk)
@@ -124,26 +155,24 @@ def on_chunk(state: RaftState, chunk: SnapshotChunk) -> None:
 
 def _incoming_for(state: RaftState, chunk: SnapshotChunk) -> IncomingSnapshot:
     known = state.incoming
-    if (
-        known is None
-        or (known.sender, known.term) != (chunk.sender, chunk.term)
-        or known.mark != chunk.mark
-    ):
-        known = IncomingSnapshot(chunk.sender, chunk.term, chunk.mark, bytearray())
+    if known is None or (known.snapshot_id, known.mark) != (chunk.snapshot_id, chunk.mark):
+        if known is not None:
+            known.sink.discard()
+        known = IncomingSnapshot(chunk.snapshot_id, chunk.mark, state.open_sink())
         state.incoming = known
     return known
 
 
-def _install(state: RaftState, snapshot: OutgoingSnapshot) -> bool:
+def _install(state: RaftState, mark: SnapshotMark, data: SnapshotData) -> bool:
     """Take the whole snapshot; whether the driver must restore the state machine."""
-    mark = snapshot.mark
     holds_mark = state.log.term_at(mark.index) == mark.term
     if not holds_mark:
         state.log.reset(mark)
     state.commit = max(state.commit, mark.index)
     if holds_mark and not state.awaits_snapshot:
+        data.close()
         return False
-    state.installing = snapshot
+    state.installing = OutgoingSnapshot(mark, data)
     return True
 
 

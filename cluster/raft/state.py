@@ -17,6 +17,7 @@ from cluster.raft.log_view import LogView
 from cluster.raft.messages import Envelope, Message
 from cluster.raft.progress import Progress, quorum_size
 from cluster.raft.settings import RaftSettings
+from cluster.raft.snapshot_data import MemorySnapshot, SnapshotData, SnapshotPace, SnapshotSink
 
 
 class Role(StrEnum):
@@ -47,20 +48,21 @@ class PendingRead:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingSnapshot:
-    """A snapshot this leader streams, the same to every follower that needs one."""
+    """A snapshot this leader streams, the same to every follower that needs one; or, at a
+    follower, the whole of one that has come."""
 
     mark: SnapshotMark
-    data: bytes
+    data: SnapshotData
+    snapshot_id: int = 0
 
 
 @dataclass(slots=True)
 class IncomingSnapshot:
-    """A snapshot being received; another sender or term starts it anew."""
+    """A snapshot being received; another one starts it anew."""
 
-    sender: NodeId
-    term: int
+    snapshot_id: int
     mark: SnapshotMark
-    data: bytearray
+    sink: SnapshotSink
 
 
 class RaftState:
@@ -97,6 +99,7 @@ class RaftState:
         self.leader_id: NodeId = NO_NODE
         self.promised_until_s = now_s  # no vote before, but at the leader's own word
         self.election_due_s = now_s
+        self.open_sink: Callable[[], SnapshotSink] = MemorySnapshot
         self.awaits_snapshot = False  # the state machine holds less than the log's mark
         self.incoming: IncomingSnapshot | None = None
         self.installing: OutgoingSnapshot | None = None  # the driver is restoring it
@@ -112,6 +115,7 @@ class RaftState:
         self.read_round = 0
         self.reads: list[PendingRead] = []
         self.outgoing: OutgoingSnapshot | None = None
+        self.pace = SnapshotPace(settings.snapshot_bytes_per_s)
         self.snapshot_wanted_index = 0  # the driver is to offer one at this index or above
         self.transferee: NodeId = NO_NODE
         self.transfer_due_s = now_s
@@ -164,9 +168,15 @@ class RaftState:
         self.commit = self.released  # a follower takes its leader's word for it
         self.progress = {}
         self.reads = []
-        self.outgoing = None
+        self.drop_outgoing()
         self.snapshot_wanted_index = 0
         self.transferee = NO_NODE
+
+    def drop_outgoing(self) -> None:
+        """Let go of the snapshot that was streamed."""
+        if self.outgoing is not None:
+            self.outgoing.data.close()
+            self.outgoing = None
 
     def hear_leader(self, leader_id: NodeId) -> None:
         """A message of the current term's leader has come: promise it a lease's time."""

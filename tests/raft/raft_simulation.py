@@ -47,6 +47,7 @@ from cluster.raft.log import (
 )
 from cluster.raft.messages import Envelope
 from cluster.raft.settings import RaftSettings
+from cluster.raft.snapshot_data import MemorySnapshot
 from cluster.raft.state import OutgoingSnapshot, Role
 
 GROUP = 1
@@ -328,7 +329,7 @@ class Simulation:
 
         def restored() -> None:
             assert node.core is not None
-            node.machine.restore(snapshot.data)
+            node.machine.restore(snapshot.data.read(0, snapshot.data.size_bytes))
             self.check_state(node)
             node.core.snapshot_installed(node.local_s(self.now_s))
             self.probes["snapshot installed"] += 1
@@ -338,7 +339,8 @@ class Simulation:
     def take_snapshot(self, node: Node) -> None:
         assert node.core is not None
         state = node.machine.state
-        node.core.offer_snapshot(state.index, state.encode(), node.local_s(self.now_s))
+        data = MemorySnapshot(state.encode())
+        node.core.offer_snapshot(state.index, data, node.local_s(self.now_s))
 
     def apply(self, node: Node, core: RaftCore) -> None:
         while entries := core.take_committed(self.random.choice([1, 200])):

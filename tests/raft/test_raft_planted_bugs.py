@@ -18,6 +18,7 @@ from cluster.raft import core, election, membership, replication, state
 from cluster.raft.log import SnapshotMark
 from cluster.raft.log_view import LogView
 from cluster.raft.progress import Progress
+from cluster.raft.snapshot_data import SnapshotData
 
 MAX_SEEDS = 100
 
@@ -70,7 +71,7 @@ def snapshot_named_one_too_high(patch: pytest.MonkeyPatch) -> None:
     """Off by one at compaction: a snapshot claims the entry after its last."""
     original = core.RaftCore.offer_snapshot
 
-    def offer(self: core.RaftCore, index: int, data: bytes, now_s: float) -> None:
+    def offer(self: core.RaftCore, index: int, data: SnapshotData, now_s: float) -> None:
         original(self, min(index + 1, self.last_index), data, now_s)
 
     patch.setattr(core.RaftCore, "offer_snapshot", offer)
