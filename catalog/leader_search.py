@@ -57,15 +57,24 @@ class LeaderSearch:
         return True
 
 
+_MAJORITY_HINT = "A majority of the tablet's replicas must be up."
+_ONLY_HINT = "The node that holds the only replica must be up."
+
+
+def is_leaderless(error: CannotConnectNow) -> bool:
+    """Whether a leader was looked for, for long, already. Holds across nodes, too."""
+    return error.hint in (_MAJORITY_HINT, _ONLY_HINT)
+
+
 def leaderless(tablet: Tablet, error: CannotConnectNow) -> CannotConnectNow:
     """What a client is told when nobody was found to lead the tablet."""
     if len(tablet.replicas) == 1:
-        return error
+        return type(error)(error.message, detail=error.detail, hint=_ONLY_HINT)
     nodes = ", ".join(map(str, sorted(tablet.replicas)))
     return CannotConnectNow(
         f"tablet {tablet.id} has no leader that can be reached",
         detail=f"Its replicas are on nodes {nodes}. The last one asked: {error.message}.",
-        hint="A majority of the replicas must be up.",
+        hint=_MAJORITY_HINT,
     )
 
 

@@ -8,6 +8,7 @@ What a node says of itself, under these keys:
 
     v        the catalog version it holds
     ~l       `NodeLoad`
+    ~p       how far its log is (`catalog.log_witness`)
     ~r       `ReplicaTroubles`: replicas here that are fenced, and followers that lag
     ~t<n>    its replicas with ids from 256 n on: what each occupies, and whether it leads it
 
@@ -23,7 +24,9 @@ from typing import TypeVar
 import msgspec
 
 from catalog.addresses import AddressBook, Announcement
+from catalog.log_witness import TELL_S, LogPosition, LogWitness
 from catalog.model import NodeId
+from cluster.errors import DqeError, ObjectNotInPrerequisiteState
 from cluster.gossip.driver import GossipDriver
 from cluster.gossip.members import Status
 from cluster.gossip.protocol import Event, Gossip, Impostor, StatusChanged, Twin, ValuesChanged
@@ -37,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 # In a cluster of a few nodes, one that dies is known to be silent after about this long.
 LIVE_FOR_S = 2.5
+# For so long a node counts as not live after a connection to it broke, or was refused.
+BROKEN_FOR_S = 1.0
 # What costs a look at files is measured this seldom.
 SIZES_S = 5.0
 REPORT_S = 1.0
@@ -45,6 +50,7 @@ TOLD_SHARE = 16
 
 _VERSION = "v"
 _LOAD = "~l"
+_POSITION = "~p"
 _TROUBLES = "~r"
 _TABLETS = "~t"
 _TABLETS_A_CHUNK = 256
@@ -102,6 +108,9 @@ class Liveness:
         self._sizes: dict[int, int] = {}
         self._measured_s = self._reported_s = float("-inf")
         self._complained: dict[Impostor | str, None] = {}
+        # Nodes to which a connection broke or was refused, and until when that counts.
+        self._broken_until_s: dict[int, float] = {}
+        rpc.on_lost(self._on_lost)
         # Decoded from the members' values; dropped when they change.
         self._held: dict[int, dict[int, HeldTablet]] = {}
         # Set by the node: what its own replicas occupy, which it leads, what ails them, its load.
@@ -109,9 +118,11 @@ class Liveness:
         self.list_led: Callable[[], Iterable[int]] = tuple
         self.report_troubles: Callable[[], ReplicaTroubles] = ReplicaTroubles
         self.measure_load: Callable[[], NodeLoad] = NodeLoad
-        # Called when another process claims this node's identity, with its address and whether
-        # it began before this one.
-        self.on_twin: Callable[[str, bool], None] = lambda address, older: None
+        # Set by the node: who remembers how far the logs of others are.
+        self.witness: LogWitness | None = None
+        self._told_position_s = float("-inf")
+        # Called when another process claims this node's identity.
+        self.on_twin: Callable[[DqeError], None] = lambda error: None
 
     def start(self, own_address: str) -> None:
         """Announces this node and begins to gossip."""
@@ -145,27 +156,36 @@ class Liveness:
 
     # --- What others ask -----------------------------------------------------------------------
 
+    def _on_lost(self, address: str) -> None:
+        """A process that was killed shows at once, long before gossip misses it."""
+        until_s = self._runtime.monotonic() + BROKEN_FOR_S
+        for member in () if self._gossip is None else self._gossip.members:
+            if member.address == address:
+                self._broken_until_s[member.node_id] = until_s
+
     def is_live(self, node_id: int) -> bool:
         """Whether the node is thought to answer; this node always is."""
         if node_id == self._node_id:
             return True
+        if self._broken_until_s.get(node_id, float("-inf")) > self._runtime.monotonic():
+            return False
         member = self._gossip.members.get(node_id) if self._gossip is not None else None
         return member is not None and member.is_live
 
     def live_nodes(self) -> tuple[NodeId, ...]:
         """Those that are live, by id."""
         others = self._gossip.members if self._gossip is not None else ()
-        ids = sorted({self._node_id, *(member.node_id for member in others if member.is_live)})
-        return tuple(NodeId(node_id) for node_id in ids)
+        ids = sorted({self._node_id, *(member.node_id for member in others)})
+        return tuple(NodeId(node_id) for node_id in ids if self.is_live(node_id))
 
     def silent_s(self, node_id: int) -> float:
         """For how long the node has not been heard of; 0 while it is live.
 
         Of a node never heard of, since this node began to listen.
         """
-        if self.is_live(node_id):
-            return 0.0
         member = self._gossip.members.get(node_id) if self._gossip is not None else None
+        if node_id == self._node_id or (member is not None and member.is_live):
+            return 0.0
         heard = member is not None and member.status is not Status.UNHEARD
         since_s = member.since_s if member is not None and heard else self._started_s
         return self._runtime.monotonic() - since_s
@@ -224,6 +244,10 @@ class Liveness:
         await self._book.keep()
         gossip.set(_VERSION, str(self._catalog_version()).encode())
         now_s = self._runtime.monotonic()
+        if self.witness is not None and now_s - self._told_position_s >= TELL_S:
+            self._told_position_s = now_s
+            gossip.set(_POSITION, msgspec.msgpack.encode(self.witness.own()))
+            await self.witness.keep()
         if now_s - self._measured_s >= SIZES_S:
             self._measured_s = now_s
             self._sizes = self.measure_tablets()
@@ -257,6 +281,10 @@ class Liveness:
         if isinstance(event, ValuesChanged):
             self._held.pop(event.node_id, None)
             self._learn_address(event.node_id)
+            if _POSITION in event.keys and self.witness is not None:
+                position = _decode(self._value(event.node_id, _POSITION), LogPosition)
+                if position is not None:
+                    self.witness.heard(event.node_id, position)
         elif isinstance(event, StatusChanged):
             self._learn_address(event.node_id)
             if event.status is Status.DOWN:
@@ -280,16 +308,15 @@ class Liveness:
             self._book.learn({node_id: Announcement(member.address, member.incarnation)})
 
     def _meet_twin(self, twin: Twin) -> None:
-        assert self._gossip is not None
+        error = ObjectNotInPrerequisiteState(
+            f"another process, at {twin.address}, says it is node {self._node_id}, too",
+            detail="One of the two runs on a copy of the other's data directory.",
+            hint="Keep one of them; start the other with an empty directory.",
+        )
         if twin.address not in self._complained:
             self._complained[twin.address] = None
-            logger.error(
-                "another process, at %s, says it is node %d, too: one of the two runs on a copy"
-                " of the other's data directory",
-                twin.address,
-                self._node_id,
-            )
-        self.on_twin(twin.address, twin.incarnation < self._gossip.me.incarnation)
+            logger.error("%s", error)
+        self.on_twin(error)
 
 
 def _told_size(size: int, told: int | None) -> int:

@@ -11,7 +11,8 @@ message is done.
 
 A statement's snapshot is drawn when it begins, and it is planned from a catalog at least as
 new (rule T3). If the cluster has moved on before its first row (a fragment is no longer where
-the plan says), it is planned once more.
+the plan says, a node has died, a leader has moved), it is planned and run again, if nothing of
+it can have happened (`executor.retries`).
 
 Invariants:
 - One statement runs at a time; its error leaves the session usable.
@@ -34,10 +35,12 @@ from sqlglot import exp
 
 from cluster.errors import (
     ActiveSqlTransaction,
+    CannotConnectNow,
     DqeError,
     InvalidSqlStatementName,
     ObjectNotInPrerequisiteState,
     QueryCanceled,
+    SerializationFailure,
     SyntaxError_,
 )
 from executor import session_statements
@@ -48,6 +51,7 @@ from executor.cursors import Cursors
 from executor.execution import Execution, Notice, Result
 from executor.formatting.text import text_columns
 from executor.queries import as_described
+from executor.retries import StatementRetries
 from executor.services import ExecutorServices
 from executor.session_tables import reads_session_tables, with_session_tables
 from executor.session_transaction import SessionTransaction
@@ -353,21 +357,29 @@ class Session:
         if self.state.block.transaction is not None:
             self.state.block.transaction.begin_command()
         execution = await self._execution(self._limit, types, values)
+        transaction = self.state.block.transaction
+        retries = StatementRetries(
+            self.services.runtime,
+            statement,
+            alone=transaction is None,
+            holds=transaction is not None and transaction.changed,
+        )
         if isinstance(statement, Query) and calls_set_config(statement):
             statement = with_values(statement, values, self._set_config)
         if isinstance(statement, Query) and calls_cluster_function(statement):
             statement = await with_answers(statement, values, self.services)
         if isinstance(statement, Query) and reads_session_tables(statement):
             statement = with_session_tables(statement, self)
-        try:
-            return await self._run_held(execution, statement)
-        except ObjectNotInPrerequisiteState:
-            if not isinstance(statement, Query):
-                raise
-            again = await self._execution(self._limit, types, values)
-            if again.context.catalog.version == execution.context.catalog.version:
-                raise
-        return await self._run_held(again, statement)
+        while True:
+            try:
+                return await self._run_held(execution, statement)
+            except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure) as error:
+                failed, version = error, execution.context.catalog.version
+            await retries.after(failed)
+            execution = await self._execution(self._limit, types, values)
+            unmoved = execution.context.catalog.version == version
+            if isinstance(failed, ObjectNotInPrerequisiteState) and unmoved:
+                raise failed
 
     def _set_config(self, name: str, value: str, local: bool) -> str:
         if local and not self.state.block.begun:

@@ -1,0 +1,70 @@
+"""Running a statement again when the cluster, not the statement, was at fault.
+
+A node that dies, or a tablet whose leader moves, fails the statements that are with it. Most of
+them can be run again as if nothing had been, and their clients never learn of it:
+
+- nothing was sent to the client yet (its first batch is read before a result is given out);
+- nothing of it can have happened: it commits by itself and was refused before its commit was
+  decided (`Outcome.DID_NOT_HAPPEN`, or 57P03, which never comes from a decision: a lost answer
+  to that is 40003), or it only reads.
+
+It runs again at a new snapshot, planned anew. A conflict with another transaction (40001) is no
+error either for a statement that commits by itself: PostgreSQL would have waited and gone on.
+
+Bounds: `FAILOVER_S` from the first failure, `CONFLICTS` conflicts. What has lost its majority
+has been waited for already (`catalog.leader_search`) and is not tried again.
+"""
+
+from __future__ import annotations
+
+from catalog.leader_search import is_leaderless
+from cluster.errors import (
+    CannotConnectNow,
+    DqeError,
+    ObjectNotInPrerequisiteState,
+    SerializationFailure,
+)
+from cluster.runtime import Runtime
+from planner.statements import Delete, Insert, Query, Statement, Update
+
+FAILOVER_S = 5.0
+CONFLICTS = 10
+PAUSE_S = 0.02
+LONGEST_PAUSE_S = 0.3
+
+
+class StatementRetries:
+    """One statement's. `alone`: it commits by itself; `holds`: its transaction has changed or
+    locked something that would not be there for another run."""
+
+    def __init__(self, runtime: Runtime, statement: Statement, *, alone: bool, holds: bool) -> None:
+        self._runtime = runtime
+        reads = isinstance(statement, Query)
+        self._writes_alone = alone and isinstance(statement, Insert | Update | Delete)
+        self._repeatable = self._writes_alone or (reads and not holds)
+        self._first_s: float | None = None
+        self._conflicts = 0
+        self._pause_s = PAUSE_S
+
+    async def after(self, error: DqeError) -> None:
+        """Returns, after a pause, when the statement is to run again; raises the error else.
+
+        With 55000 it makes sense only under another catalog version, which the caller checks.
+        """
+        if not self._repeatable or not self._is_passing(error):
+            raise error
+        pause_s = self._pause_s * (0.5 + self._runtime.random.random())
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        await self._runtime.sleep(pause_s)
+
+    def _is_passing(self, error: DqeError) -> bool:
+        if isinstance(error, ObjectNotInPrerequisiteState):
+            return True
+        if isinstance(error, SerializationFailure):
+            self._conflicts += 1
+            return self._writes_alone and self._conflicts <= CONFLICTS
+        if not isinstance(error, CannotConnectNow) or is_leaderless(error):
+            return False
+        now_s = self._runtime.monotonic()
+        self._first_s = now_s if self._first_s is None else self._first_s
+        return now_s - self._first_s < FAILOVER_S
