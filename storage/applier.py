@@ -54,7 +54,8 @@ class Queued:
     """The effect of one log entry. `operation` is made when it is applied, on the thread.
 
     `fragments` are those it touches, None for all; `timestamp` its commit's, or 0.
-    `size_bytes` counts its log entries, `memory_bytes` those of them held in memory.
+    `size_bytes` counts its log entries, `memory_bytes` those of them held in memory. `is_slow`:
+    it may take long, however small it is.
     """
 
     index: int
@@ -64,6 +65,7 @@ class Queued:
     fragments: frozenset[FragmentId] | None = None
     memory_bytes: int = 0
     done: Callable[[], None] | None = None
+    is_slow: bool = False
 
 
 def _nothing() -> None:
@@ -235,7 +237,8 @@ class StoreApplier(Generic[S]):
         sees to it that a thread does it at once."""
         if not self._queue or self._closed:
             return
-        if self._turn.locked() or self._queue_bytes > INLINE_BYTES:
+        is_slow = self._queue_bytes > INLINE_BYTES or any(queued.is_slow for queued in self._queue)
+        if is_slow or self._turn.locked():
             self._start_background(0.0)
             return
         taken = list(self._queue)

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 
 from storage.duckdb_node import quote_name
 from storage.fragments import FragmentSchema, Timestamp
+from storage.row_store import RowStore
 
 BEGIN = "begin_ts"
 END = "end_ts"
@@ -44,10 +45,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class FragmentTables:
-    """The two tables of a fragment inside an attached database."""
+    """The two tables of a fragment inside an attached database.
+
+    `rows` is the store that has them where the columnar one does not.
+    """
 
     database: str
     schema: FragmentSchema
+    rows: RowStore | None = None
 
     @property
     def current(self) -> str:

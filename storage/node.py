@@ -2,7 +2,9 @@
 
     DIR/identity.json, lock        whose it is, and that it is in use (storage.identity)
     DIR/wal/                       the one log (storage.wal)
-    DIR/tablets/<id>.duckdb        a store a tablet, each a cache of the log
+    DIR/tablets/<id>.duckdb        the columnar store of a tablet, a cache of the log
+    DIR/tablets/<id>.rows          its row store, where a fragment needs one; also -wal, -shm
+    DIR/tablets/<id>.damaged       what did not open; <id>.rows-damaged for the row store's
     DIR/staging/<id>/              changes without outcome; emptied at a start
     DIR/spill/                     DuckDB's temporary files; emptied at a start
     DIR/state/                     small states kept whole (`kept_file`)
@@ -30,7 +32,6 @@ from pathlib import Path
 from cluster.disk import Disk
 from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
 from cluster.runtime import Runtime
-from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
 from storage.damage import Suspects
 from storage.duckdb_node import DuckDbLimits, DuckDbNode, Setup
@@ -45,7 +46,10 @@ from storage.fragments import (
 )
 from storage.identity import DataDirectory, Identity
 from storage.kept_file import KeptFile
+from storage.opening import damaged_path, open_stores, rows_path, set_aside
 from storage.participant import Outcome
+from storage.row_side import RowSide
+from storage.row_store import remove_files, wal_path
 from storage.snapshot import Read, StoreSnapshot, fragment_gone, open_views, register_changes
 from storage.staging import MemoryBudget, Staging
 from storage.surroundings import Peers
@@ -63,7 +67,7 @@ MAX_SNAPSHOT_AGE_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class TabletSize:
-    """What a replica occupies: the file, and how its fragments share it."""
+    """What a replica occupies: its files, and how its fragments share them."""
 
     tablet_id: TabletId
     file_bytes: int
@@ -241,24 +245,21 @@ class NodeStorage:
         return sorted(int(p.stem) for p in (self.path / "tablets").glob("*.duckdb"))
 
     async def open_tablet(self, tablet_id: TabletId) -> Tablet:
-        """Opens the replica's store, or a new one.
+        """Opens the replica's stores, or new ones.
 
-        A file that does not open is set aside, and the store begins anew: the log brings it
-        up, or says that it cannot (rule L3; then `fence_tablet`).
+        A file that does not open is set aside. Its store is built from the other one, or both
+        begin anew: the log brings them up, or says that it cannot (rule L3; then
+        `fence_tablet`).
         """
         if tablet_id in self._tablets:
             return self._tablets[tablet_id]
         path = self._store_path(tablet_id)
-        open_store = partial(ColumnarStore, self.duckdb, tablet_id, path)
-        try:
-            store = await self._runtime.run_blocking(open_store)
-        except DataCorrupted as error:
-            logger.error("%s: rebuilding it from the log (%s)", error.message, error.detail)
-            path.replace(self._damaged_path(tablet_id))
-            store = await self._runtime.run_blocking(open_store)
+        opened = await self._runtime.run_blocking(open_stores, self.duckdb, tablet_id, path)
+        columnar, row_store = opened
+        rows = RowSide(self._runtime, tablet_id, rows_path(path), row_store)
         staging = Staging(self.path / "staging" / str(tablet_id), self._staging_budget)
         node_id = self.identity.node_id
-        tablet = Tablet(self._runtime, store, staging, node_id, lambda: self.peers)
+        tablet = Tablet(self._runtime, columnar, staging, node_id, lambda: self.peers, rows)
         tablet.on_damage(lambda: self._suspects.note([tablet_id]))
         self._fenced.pop(tablet_id, None)
         self._tablets[tablet_id] = tablet
@@ -272,7 +273,7 @@ class NodeStorage:
 
     async def set_aside(self, tablet_id: TabletId, reason: str) -> None:
         """Closes a replica that must not be read, for `open_tablet` to begin anew from the log
-        or from another replica. The file is kept beside until then."""
+        or from another replica. The files are kept beside until then."""
         node_id = self.identity.node_id
         self._fenced[tablet_id] = CannotConnectNow(
             f"tablet {tablet_id} is being rebuilt on node {node_id}", detail=reason
@@ -281,9 +282,8 @@ class NodeStorage:
         self._checkpointed_s.pop(tablet_id, None)
         if tablet is not None:
             await tablet.close()
-        path = self._store_path(tablet_id)
-        if path.exists():
-            path.replace(self._damaged_path(tablet_id))
+        for path in self._store_paths(tablet_id):
+            set_aside(path)
         shutil.rmtree(self.path / "staging" / str(tablet_id), ignore_errors=True)
 
     async def fence_tablet(self, tablet_id: TabletId, error: DqeError) -> None:
@@ -294,10 +294,12 @@ class NodeStorage:
             detail=f"{error.message}." + (f" {error.detail}" if error.detail else ""),
             hint=f'Restore "{self._store_path(tablet_id)}" from a copy, or drop the table.',
         )
-        damaged = self._damaged_path(tablet_id)
-        if damaged.exists():
+        paths = self._store_paths(tablet_id)
+        if any(damaged_path(path).exists() for path in paths):
             await self._close_for_good(tablet_id)
-            damaged.replace(self._store_path(tablet_id))
+            for path in paths:
+                if damaged_path(path).exists():
+                    damaged_path(path).replace(path)
         elif (tablet := self._tablets.pop(tablet_id, None)) is not None:
             await tablet.close()
 
@@ -305,7 +307,8 @@ class NodeStorage:
         """Removes the replica's files, open or not; its Raft group is dropped before."""
         self._fenced.pop(tablet_id, None)
         await self._close_for_good(tablet_id)
-        self._damaged_path(tablet_id).unlink(missing_ok=True)
+        for path in self._store_paths(tablet_id):
+            damaged_path(path).unlink(missing_ok=True)
 
     async def _close_for_good(self, tablet_id: TabletId) -> None:
         tablet = self._tablets.pop(tablet_id, None)
@@ -314,27 +317,32 @@ class NodeStorage:
             await tablet.drop()
         else:
             self._store_path(tablet_id).unlink(missing_ok=True)
+            remove_files(rows_path(self._store_path(tablet_id)))
         shutil.rmtree(self.path / "staging" / str(tablet_id), ignore_errors=True)
 
     def tablet_bytes(self) -> dict[int, int]:
-        """The size of every open tablet's file; what is not checkpointed yet is not in it."""
-        paths = {tablet_id: self._store_path(tablet_id) for tablet_id in sorted(self._tablets)}
-        return {tablet_id: p.stat().st_size for tablet_id, p in paths.items() if p.exists()}
+        """The size of every open tablet's files; of the columnar one as of its checkpoint."""
+        return {tablet_id: self._file_bytes(tablet_id) for tablet_id in sorted(self._tablets)}
 
     async def sizes(self) -> list[TabletSize]:
         """What every open tablet occupies, by tablet id."""
         sizes = []
         for tablet_id in sorted(self._tablets):
             fragments = await self._tablets[tablet_id].sizes()
-            file_bytes = self._store_path(tablet_id).stat().st_size
-            sizes.append(TabletSize(tablet_id, file_bytes, tuple(fragments)))
+            sizes.append(TabletSize(tablet_id, self._file_bytes(tablet_id), tuple(fragments)))
         return sizes
 
     def _store_path(self, tablet_id: TabletId) -> Path:
         return self.path / "tablets" / f"{tablet_id}.duckdb"
 
-    def _damaged_path(self, tablet_id: TabletId) -> Path:
-        return self.path / "tablets" / f"{tablet_id}.damaged"
+    def _store_paths(self, tablet_id: TabletId) -> tuple[Path, Path]:
+        path = self._store_path(tablet_id)
+        return path, rows_path(path)
+
+    def _file_bytes(self, tablet_id: TabletId) -> int:
+        path, rows = self._store_paths(tablet_id)
+        files = (path, rows, wal_path(rows))
+        return sum(file.stat().st_size for file in files if file.exists())
 
     # Reading.
 

@@ -1,14 +1,23 @@
 """What every replica of a tablet does: follow the log, keep the store, answer reads.
 
-The log drives two things. The participant (who is under way, who ended how) takes in each
-entry as it is applied. The columnar store follows behind through `storage.applier`. So there
-are three indexes:
+The log drives three things. The participant (who is under way, who ended how) takes in each
+entry as it is applied. The row store, where a fragment needs one (`storage.row_side`), takes in
+its effects before the log's driver goes on, as far as that is quick; the columnar store follows
+behind through `storage.applier`. So there are these indexes:
 
     applied_index            what the participant has taken in; what the log's driver sees
-    store applied index      what the tables hold; a read brings it up to what it needs
-    durable_index            from where the log is needed after a crash
+    stores' applied index    what the tables hold; a read brings it up to what it needs
+    durable_index            from where the log is needed after a crash: the least of the stores'
 
-At a checkpoint the file takes the participant's image and everything applied. Transactions
+At a checkpoint each file takes the participant's image and everything applied, the row store's
+first. After a restart the older image of the two counts, and a store that is ahead of it takes
+only what it has not seen.
+
+An `alter` may give a fragment to a store that did not have it: the store begins with the rows
+of the other one (`storage.moves`), of that index or a later one, and takes from the log what
+came after them. Before a store gives a fragment up, the other one is made durable.
+
+Of a checkpoint more: Transactions
 without an outcome then are in the image by name only; their entries stay in the log, so the
 durable index stays below the first of them. After a restart the log is replayed from there:
 of the entries up to the image only those of the named transactions count again. Entries that
@@ -31,8 +40,10 @@ from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
 from storage.damage import scan
 from storage.entries import (
+    Abort,
     Alter,
     ChangeEntry,
+    Commit,
     Confirm,
     Cut,
     Decision,
@@ -53,6 +64,7 @@ from storage.fragments import (
     Timestamp,
     TransactionId,
 )
+from storage.moves import Moves, close_sources, moves_of, open_sources, sum_sizes
 from storage.operations import AlterOperation, CommitOperation, HorizonOperation
 from storage.participant import (
     ApplyChunks,
@@ -65,9 +77,16 @@ from storage.participant import (
     Participant,
     ParticipantImage,
 )
+from storage.row_side import RowSide
 from storage.staging import StagedEntry, Staging
 from storage.tasks import deadline
-from storage.transfer import StoreContents, export_store, replace_store
+from storage.transfer import (
+    StoreContents,
+    export_store,
+    replace_rows,
+    replace_store,
+    with_row_fragments,
+)
 
 
 class CarriedEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -84,6 +103,8 @@ class ReplicaImage(msgspec.Struct, frozen=True):
     participant: ParticipantImage = ParticipantImage()
     carried: tuple[CarriedEntry, ...] = ()
     first_unresolved: int | None = None
+    fragments: tuple[FragmentSchema, ...] = ()
+    schema_version: int = 0
 
 
 class ReplicaSnapshot(msgspec.Struct, frozen=True):
@@ -94,23 +115,32 @@ class ReplicaSnapshot(msgspec.Struct, frozen=True):
 
 
 class TabletReplica:
-    """A `cluster.raft.state_machine.StateMachine` over one columnar store."""
+    """A `cluster.raft.state_machine.StateMachine` over a columnar and a row store."""
 
-    def __init__(self, runtime: Runtime, store: ColumnarStore, staging: Staging) -> None:
+    def __init__(
+        self, runtime: Runtime, store: ColumnarStore, staging: Staging, rows: RowSide
+    ) -> None:
         self.tablet_id: TabletId = store.tablet_id
         self._runtime = runtime
         self._staging = staging
         self._applier = StoreApplier(runtime, store)
-        self._schemas: dict[FragmentId, FragmentSchema] = dict(store.fragments)
-        self._schema_version = store.position.schema_version
+        self._rows = rows
+        self._schemas: dict[FragmentId, FragmentSchema] = {}
+        self._schema_version = 0
         self._lock_waiters: dict[TransactionId, asyncio.Future[bool]] = {}
         self._end_waiters: dict[TransactionId, list[asyncio.Future[None]]] = {}
         self._index_waiters: list[tuple[int, asyncio.Future[None]]] = []
-        self._load_image(store.image, store.image_index)
+        images = [(store.image_index, store.image)]
+        if rows.store is not None:
+            images.append((rows.store.image_index, rows.store.image))
+        index, data = min(images)
+        self._load_image(data, index)
         self._applied_index = self._durable_index
 
     def _load_image(self, data: bytes, index: int) -> None:
         image = msgspec.msgpack.decode(data, type=ReplicaImage) if data else ReplicaImage()
+        self._schemas = {schema.fragment_id: schema for schema in image.fragments}
+        self._schema_version = image.schema_version
         self._participant = Participant(image.participant)
         self._image_index = index
         self._unresolved = frozenset(image.participant.unresolved)
@@ -151,7 +181,9 @@ class TabletReplica:
     async def apply(self, entries: Sequence[Entry]) -> list[object]:
         """Takes in log entries; see `StateMachine`."""
         results = [await self._apply_entry(entry) for entry in entries]
+        self._rows.apply_now()
         await self._applier.wait_room()
+        await self._rows.wait_room()
         return results
 
     async def snapshot(self) -> tuple[int, bytes]:
@@ -163,7 +195,13 @@ class TabletReplica:
             nonlocal image, index
             image, index = self._image(carry_all=True), self._applied_index
 
-        contents = await self._applier.run(partial(export_store, self._applier.store), first=freeze)
+        store = self._applier.store
+        contents = await self._applier.run(partial(export_store, store), first=freeze)
+        if self._rows.store is not None:
+            # Of this index or a later one, which the contents say of themselves.
+            await self._rows.applier.flush()
+            rows = self._rows.store
+            contents = await self._runtime.run_blocking(with_row_fragments, contents, rows)
         assert image is not None
         return index, msgspec.msgpack.encode(ReplicaSnapshot(image, contents))
 
@@ -172,10 +210,13 @@ class TabletReplica:
         snapshot = msgspec.msgpack.decode(data, type=ReplicaSnapshot)
         image = msgspec.msgpack.encode(snapshot.image)
         store = self._applier.store
+        if any(f.schema.method.in_row_store for f in snapshot.store.fragments):
+            await self._rows.open(self._applied_index)
+        if self._rows.store is not None:
+            fill = partial(replace_rows, self._rows.store, snapshot.store, image, index)
+            await self._rows.applier.replace(fill)
         await self._applier.replace(partial(replace_store, store, snapshot.store, image, index))
         self._staging.close()
-        self._schemas = dict(store.fragments)
-        self._schema_version = store.position.schema_version
         self._load_image(image, index)
         self._carried_index = index
         self._durable_index = self._applied_index = index
@@ -190,10 +231,19 @@ class TabletReplica:
         staged = None
         if isinstance(decoded, ChangeEntry):
             staged = await self._stage(decoded, entry)
+        moves = None
+        if isinstance(decoded, Alter):
+            moves = await self._moves_of(decoded, entry.index)
         # No await from here on: a checkpoint must never see half an entry.
-        result = self._take_in(decoded, entry, staged)
+        result: object = None
+        if isinstance(decoded, Alter):
+            assert moves is not None
+            self._take_alter(decoded, entry, moves)
+        else:
+            result = self._take_in(decoded, entry, staged)
         self._applied_index = entry.index
         self._applier.seen(entry.index)
+        self._rows.seen(entry.index)
         self._wake_index_waiters()
         return result
 
@@ -209,25 +259,53 @@ class TabletReplica:
         return await self._runtime.run_blocking(self._staging.keep, staged)
 
     def _take_in(
-        self, decoded: TabletEntry | None, entry: Entry, staged: StagedEntry | None
+        self,
+        decoded: ChangeEntry | Commit | Abort | Confirm | Horizon | None,
+        entry: Entry,
+        staged: StagedEntry | None,
     ) -> object:
         if decoded is None:
-            return None
-        if isinstance(decoded, Alter):
-            self._schemas = {schema.fragment_id: schema for schema in decoded.fragments}
-            self._schema_version = decoded.schema_version
-            operation = AlterOperation(decoded.fragments, decoded.schema_version)
-            self._applier.push(Queued(entry.index, lambda: operation, len(entry.data)))
             return None
         if isinstance(decoded, Horizon):
             prune = HorizonOperation(decoded.horizon)
             self._applier.push(Queued(entry.index, lambda: prune, len(entry.data)))
+            self._rows.push(Queued(entry.index, lambda: prune, len(entry.data), is_slow=True))
             return None
         result, instructions = self._participant.apply(decoded, entry.term, staged)
         self._follow(instructions, entry.index)
         if isinstance(decoded, Confirm):
             return None
         return result
+
+    # Definition.
+
+    async def _moves_of(self, alter: Alter, index: int) -> Moves:
+        """Makes the fragments ready to change their stores; what each store begins with."""
+        moves = moves_of(self._schemas, alter.fragments)
+        if moves.needs_row_store:
+            await self._rows.open(index - 1)
+        if moves.gives_up:
+            # What a store gives up must be in the other one whatever happens.
+            await self.checkpoint()
+        return await open_sources(moves, self._applier, self._rows, index)
+
+    def _take_alter(self, alter: Alter, entry: Entry, moves: Moves) -> None:
+        self._schemas = {schema.fragment_id: schema for schema in alter.fragments}
+        self._schema_version = alter.schema_version
+        for push, sources in (
+            (self._applier.push, moves.to_columnar),
+            (self._rows.push, moves.to_rows),
+        ):
+            operation = AlterOperation(alter.fragments, alter.schema_version, sources)
+            push(
+                Queued(
+                    entry.index,
+                    partial(_itself, operation),
+                    len(entry.data),
+                    done=partial(close_sources, sources),
+                    is_slow=True,
+                )
+            )
 
     # What the participant asks for.
 
@@ -249,25 +327,33 @@ class TabletReplica:
         entries: Sequence[StagedEntry] = sorted(instruction.chunks, key=lambda e: e.sequence)
         fragments = frozenset(fragment for entry in entries for fragment in entry.fragments)
         self._committed_here(index, entries)
-        self._applier.push(
-            Queued(
-                index,
-                partial(self._commit_operation, instruction.commit_ts, entries),
-                sum(entry.length for entry in entries),
-                instruction.commit_ts,
-                fragments,
-                sum(0 if entry.data is None else entry.length for entry in entries),
-                partial(self._staging.drop, instruction.transaction_id),
-            )
+        methods = [self._schemas[f].method for f in fragments if f in self._schemas]
+        pushes = []
+        if any(method.in_row_store for method in methods):
+            pushes.append(self._rows.push)
+        if any(method.in_columnar_store for method in methods):
+            pushes.append(self._applier.push)
+        done = _AfterAll(len(pushes), partial(self._staging.drop, instruction.transaction_id))
+        queued = Queued(
+            index,
+            partial(self._commit_operation, instruction.commit_ts, entries, index),
+            sum(entry.length for entry in entries),
+            instruction.commit_ts,
+            fragments,
+            sum(0 if entry.data is None else entry.length for entry in entries),
+            done.one,
+            any(entry.truncates for entry in entries),
         )
+        for push in pushes:
+            push(queued)
 
     def _committed_here(self, index: int, entries: Sequence[StagedEntry]) -> None:
         """For the leader's part: a commit is about to be queued for the store."""
 
     def _commit_operation(
-        self, commit_ts: Timestamp, entries: Sequence[StagedEntry]
+        self, commit_ts: Timestamp, entries: Sequence[StagedEntry], index: int
     ) -> CommitOperation:
-        return CommitOperation(commit_ts, self._load_changes(entries))
+        return CommitOperation(commit_ts, self._load_changes(entries), index)
 
     def _load_changes(
         self, entries: Sequence[StagedEntry], cuts: Sequence[Cut] = ()
@@ -336,17 +422,29 @@ class TabletReplica:
 
         A fragment that is not here is left out; `snapshot.open_views` says so.
         """
-        if self._applier.needed_by(fragment_ids, timestamp):
+        in_rows = [f for f in fragment_ids if self._only_in_rows(f)]
+        in_columns = [f for f in fragment_ids if f not in in_rows]
+        if in_columns and self._applier.needed_by(in_columns, timestamp):
             await self._applier.flush()
         store = self._applier.store
-        return {f: store.tables(f) for f in fragment_ids if f in store.fragments}
+        found = {f: store.tables(f) for f in in_columns if f in store.fragments}
+        if in_rows:
+            await self._rows.bring_up(in_rows, timestamp)
+            found |= self._rows.tables(in_rows)
+        return found
+
+    def _only_in_rows(self, fragment_id: FragmentId) -> bool:
+        schema = self._schemas.get(fragment_id)
+        return schema is not None and not schema.method.in_columnar_store
 
     # Keeping.
 
     @property
     def unsaved_bytes(self) -> int:
         """Log bytes whose effects the next checkpoint would make durable."""
-        return self._applier.unsaved_bytes + self._applier.queue_bytes
+        return max(
+            self._applier.unsaved_bytes + self._applier.queue_bytes, self._rows.unsaved_bytes
+        )
 
     @property
     def has_unsaved(self) -> bool:
@@ -355,25 +453,27 @@ class TabletReplica:
 
     async def checkpoint(self) -> None:
         """Makes everything applied durable; the log may be cut up to `durable_index` after."""
-        image: ReplicaImage | None = None
-        index = 0
+        durable: list[int] = []
 
         def freeze() -> bytes:
-            nonlocal image, index
-            image, index = self._image(), self._applied_index
+            image = self._image()
+            durable.append(_durable_index(image, self._applied_index))
             return msgspec.msgpack.encode(image)
 
+        await self._rows.checkpoint(freeze)
         await self._applier.checkpoint(freeze)
-        assert image is not None
-        self._durable_index = max(self._durable_index, _durable_index(image, index))
+        self._durable_index = max(self._durable_index, min(durable))
 
     def on_damage(self, callback: Callable[[], None]) -> None:
         """Be told, on the loop, when the store's file is found damaged at an apply."""
         self._applier.on_damage = callback
+        self._rows.on_damage = callback
 
     async def scan(self) -> None:
-        """Reads the whole store; raises DataCorrupted where its file is damaged."""
+        """Reads the whole stores; raises DataCorrupted where a file is damaged."""
         await self._applier.run(self._scan)
+        if self._rows.store is not None:
+            await self._rows.applier.run(self._rows.store.verify)
 
     def _scan(self) -> None:
         store = self._applier.store
@@ -384,17 +484,22 @@ class TabletReplica:
 
     async def sizes(self) -> list[FragmentSize]:
         """What each fragment of the tablet occupies here."""
-        return await self._applier.run(self._applier.store.size)
+        sizes = await self._applier.run(self._applier.store.size)
+        if self._rows.store is None:
+            return sizes
+        return sum_sizes(sizes, await self._rows.applier.run(self._rows.store.size))
 
     async def close(self) -> None:
         """Stops following the log; what is not durable is replayed at the next start."""
         await self._applier.close()
+        await self._rows.close()
         self._staging.close()
         self._applier.store.close()
 
     async def drop(self) -> None:
         """Removes the replica's files."""
         await self._applier.close()
+        await self._rows.drop()
         self._staging.close()
         self._applier.store.drop()
 
@@ -418,7 +523,28 @@ class TabletReplica:
                 for e, b in zip(carried, buffers, strict=True)
             ),
             min(in_log, default=None),
+            tuple(self._schemas.values()),
+            self._schema_version,
         )
+
+
+class _AfterAll:
+    """Calls back once `one` was called for each store."""
+
+    def __init__(self, count: int, callback: Callable[[], None]) -> None:
+        self._left = count
+        self._callback = callback
+        if not count:
+            callback()
+
+    def one(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._callback()
+
+
+def _itself(operation: AlterOperation) -> AlterOperation:
+    return operation
 
 
 def _kept(cuts: Sequence[Cut], chunk: int, change: int) -> bool:
@@ -433,4 +559,14 @@ def _staged(decoded: ChangeEntry, term: int, index: int, data: bytes) -> StagedE
     # Chunks are numbered; an entry that prepares or decides comes behind all of them.
     sequence = decoded.sequence if isinstance(decoded, Ingest) else decoded.chunks
     fragments = frozenset(change.fragment_id for change in decoded.changes)
-    return StagedEntry(decoded.transaction_id, term, index, sequence, fragments, len(data), data)
+    truncates = any(change.truncate for change in decoded.changes)
+    return StagedEntry(
+        decoded.transaction_id,
+        term,
+        index,
+        sequence,
+        fragments,
+        len(data),
+        data,
+        truncates=truncates,
+    )

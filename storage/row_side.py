@@ -23,6 +23,7 @@ import apsw
 from cluster.errors import DqeError
 from cluster.runtime import Runtime
 from storage.applier import Queued, StoreApplier
+from storage.columnar_apply import FragmentTables
 from storage.fragments import FragmentId, Timestamp
 from storage.row_store import WAL_BYTES, RowStore, remove_files
 
@@ -117,6 +118,16 @@ class RowSide:
         """Returns when `is_current`."""
         if self.applier.needed_by(fragment_ids, timestamp):
             await self.applier.flush()
+
+    def tables(self, fragment_ids: Iterable[FragmentId]) -> dict[FragmentId, FragmentTables]:
+        """Where the rows of these fragments lie, of those that are here."""
+        store = self.applier.store
+        schemas = store.fragments
+        return {
+            f: FragmentTables(f"t{self._tablet_id}", schemas[f], store)
+            for f in fragment_ids
+            if f in schemas
+        }
 
     # Keeping.
 

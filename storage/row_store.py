@@ -33,7 +33,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -284,31 +283,6 @@ class RowStore:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def replace(
-        self,
-        schemas: Sequence[FragmentSchema],
-        sources: Mapping[FragmentId, FragmentSource],
-        position: StorePosition,
-        image: bytes,
-        index: int,
-    ) -> None:
-        """Throws away what is here for the fragments, rows and position of another store."""
-        before = dict(self._tables), dict(self._since)
-        position = replace(position, applied_index=index)
-        self.newest_ts = max(self.newest_ts, position.max_commit_ts)
-        try:
-            with self._transaction():
-                self._alter([], {})
-                self._alter(schemas, sources)
-                self._write_position(position)
-        except BaseException:
-            self._tables, self._since = before
-            raise
-        self._readable = dict(self._tables)
-        self.position, self.image_index = position, 0
-        self.newest_ts, self.horizon = position.max_commit_ts, position.horizon
-        self.checkpoint(image, index)
-
     # Keeping.
 
     def checkpoint(self, image: bytes, image_index: int) -> None:
@@ -326,7 +300,7 @@ class RowStore:
     def _sync(self) -> None:
         # Every commit so far is in the log file or, from there, synced, in the main one.
         try:
-            _sync_path(Path(f"{self.path}-wal"))
+            _sync_path(wal_path(self.path))
         except OSError as error:
             # What the system has dropped once it will not write by being asked again.
             self._sync_failed = True
@@ -349,6 +323,18 @@ class RowStore:
         finally:
             connection.close()
 
+    def verify(self) -> None:
+        """Reads the whole file; raises DataCorrupted where it does not fit together."""
+        connection = connect(self.path, read_only=True)
+        try:
+            found = connection.execute("PRAGMA quick_check(1)").fetchall()
+        finally:
+            connection.close()
+        if found != [("ok",)]:
+            raise DataCorrupted(
+                f"the row store of tablet {self.tablet_id} is damaged", detail=str(found[0][0])
+            )
+
     @property
     def wal_bytes(self) -> int:
         """How much of the log file the last change has filled."""
@@ -361,7 +347,7 @@ class RowStore:
     @property
     def file_bytes(self) -> int:
         """The length of all files."""
-        return self.path.stat().st_size + self.wal_bytes
+        return self.path.stat().st_size + wal_path(self.path).stat().st_size
 
     def snapshot(self) -> RowScan:
         """A read transaction of its own, for any thread; close it after use. Blocks."""
@@ -510,10 +496,15 @@ def connect(path: Path, *, read_only: bool = False) -> Connection:
     return connection
 
 
+def wal_path(path: Path) -> Path:
+    """SQLite's log file of a store."""
+    return path.with_name(f"{path.name}-wal")
+
+
 def remove_files(path: Path) -> None:
     """Removes a store's files, the log first: alone it says nothing."""
-    for name in (f"{path}-wal", f"{path}-shm", str(path)):
-        Path(name).unlink(missing_ok=True)
+    for name in (wal_path(path), path.with_name(f"{path.name}-shm"), path):
+        name.unlink(missing_ok=True)
 
 
 def store_error(error: apsw.Error) -> DqeError:

@@ -42,7 +42,8 @@ class MemoryBudget:
 class StagedEntry:
     """A log entry kept for later: its bytes, or where in the transaction's file they are.
 
-    `sequence` is its place among the transaction's entries, `fragments` what it changes.
+    `sequence` is its place among the transaction's entries, `fragments` what it changes,
+    `truncates` whether it empties one.
     """
 
     transaction_id: TransactionId
@@ -53,6 +54,7 @@ class StagedEntry:
     length: int
     data: bytes | None = None
     offset: int = 0
+    truncates: bool = False
 
 
 class Staging:

@@ -14,7 +14,6 @@ from cluster.raft.errors import not_leader
 from cluster.raft.log import Entry, EntryKind
 from cluster.runtime import ProductionRuntime, Runtime
 from storage import types
-from storage.columnar import ColumnarStore
 from storage.drafts import encode_with_changes
 from storage.duckdb_node import DuckDbLimits, DuckDbNode
 from storage.entries import Ingest
@@ -28,7 +27,9 @@ from storage.fragments import (
     TransactionId,
     UniqueKey,
 )
+from storage.opening import open_stores, rows_path
 from storage.participant import Outcome
+from storage.row_side import RowSide
 from storage.snapshot import open_views, relation_sql
 from storage.staging import MemoryBudget, Staging
 from storage.tablet import Tablet
@@ -289,9 +290,11 @@ class Bench:
     ) -> Tablet:
         """Opens the tablet; a new one gets its fragments."""
         log = self.logs.setdefault(tablet_id, [])
-        store = ColumnarStore(self.duckdb, tablet_id, self._path(tablet_id))
+        path = self._path(tablet_id)
+        store, row_store = open_stores(self.duckdb, tablet_id, path)
+        rows = RowSide(self.runtime, tablet_id, rows_path(path), row_store)
         staging = Staging(self.directory / f"staging-{tablet_id}", self.budget)
-        tablet = Tablet(self.runtime, store, staging, 1, lambda: self.peers)
+        tablet = Tablet(self.runtime, store, staging, 1, lambda: self.peers, rows)
         group = MemoryGroup(tablet, log)
         self.groups[tablet_id] = group
         self.peers.tablets[tablet_id] = tablet
