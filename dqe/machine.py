@@ -68,7 +68,8 @@ class Machine(Protocol):
         ...
 
     def end_process(self, error: BaseException) -> None:
-        """The log could not be written: nothing may be acknowledged from here on (rule L1)."""
+        """The log could not be written, or the node is not what it was: nothing may be
+        acknowledged from here on (rules L1, G3)."""
         ...
 
 
@@ -98,6 +99,6 @@ class OsMachine:
 
     def end_process(self, error: BaseException) -> None:
         reason = error.message if isinstance(error, DqeError) else error
-        logger.critical("the write-ahead log failed, this node stops: %s", reason)
+        logger.critical("this node stops: %s", reason)
         logging.shutdown()
         os._exit(_FAILED_LOG_STATUS)

@@ -21,6 +21,7 @@ import duckdb
 from catalog.addresses import AddressBook
 from catalog.joining import JoinRequest, join_cluster
 from catalog.liveness import NodeLoad
+from catalog.log_witness import LogPosition, LogWitness
 from catalog.model import Node as NodeRecord
 from catalog.model import NodeId
 from catalog.replica_checks import ReplicaChecker
@@ -134,6 +135,8 @@ class Node:
         await self._identify(storage, rpc, book)
         parts = self._assemble(storage, rpc, book)
         self._parts = parts
+        if parts.catalog.liveness.witness is not None:
+            await parts.catalog.liveness.witness.verify()
         await parts.host.start()
         await parts.catalog.start()
         parts.tablets.start()
@@ -214,6 +217,16 @@ class Node:
         catalog.liveness.measure_tablets = storage.tablet_bytes
         catalog.liveness.list_led = host.led_groups
         catalog.liveness.measure_load = lambda: NodeLoad(storage.log.size_bytes)
+        catalog.liveness.witness = LogWitness(
+            self._runtime,
+            rpc,
+            book,
+            storage.kept_file("witness"),
+            node_id,
+            lambda: LogPosition(storage.log.log_id, storage.log.durable_position),
+            self._machine.end_process,
+        )
+        catalog.liveness.on_twin = self._machine.end_process
         checker = ReplicaChecker(self._runtime, rpc, storage, catalog, tablets, node_id)
         catalog.liveness.report_troubles = checker.troubles
         services = ExecutorServices(

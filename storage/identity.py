@@ -32,6 +32,8 @@ class Identity(msgspec.Struct, frozen=True):
     format: int = FORMAT_VERSION
     cluster_id: str = ""
     node_id: int = 0
+    # The write-ahead log that belongs to it; 0 in directories from before this was kept.
+    log_id: int = 0
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -46,6 +48,7 @@ class _Stored(msgspec.Struct, frozen=True):
     format: int
     cluster_id: str
     node_id: int
+    log_id: int = 0
 
 
 @dataclass(slots=True)
@@ -87,7 +90,21 @@ class DataDirectory:
                 hint="Start this node with another data directory.",
             )
 
-    def set_identity(self, cluster_id: str, node_id: int) -> None:
+    def expect_log(self, log_id: int) -> None:
+        """Refuses a log that is not the one this node wrote: emptied, or another node's."""
+        own = self.identity
+        if not own.cluster_id or own.log_id == log_id:
+            return
+        if own.log_id:
+            raise DataCorrupted(
+                f'data directory "{self.path}" has lost its write-ahead log',
+                detail="What is there is another log, or an empty one: what this node has"
+                " promised and voted is not known any more.",
+                hint="Start this node with an empty directory: it joins as a new node.",
+            )
+        self._write(own.cluster_id, own.node_id, log_id)
+
+    def set_identity(self, cluster_id: str, node_id: int, log_id: int = 0) -> None:
         """Writes down, durably, which node of which cluster this is. It never changes."""
         assert cluster_id
         assert node_id > 0
@@ -97,7 +114,10 @@ class DataDirectory:
                 f'data directory "{self.path}" belongs to node {self.identity.node_id},'
                 f" not to node {node_id}"
             )
-        identity = Identity(FORMAT_VERSION, cluster_id, node_id)
+        self._write(cluster_id, node_id, log_id)
+
+    def _write(self, cluster_id: str, node_id: int, log_id: int) -> None:
+        identity = Identity(FORMAT_VERSION, cluster_id, node_id, log_id)
         write_durably(self.path / _IDENTITY, msgspec.json.encode(identity))
         self.identity = identity
 
@@ -169,7 +189,7 @@ def _read_identity(path: Path) -> Identity:
         stored = msgspec.json.decode(data, type=_Stored)
     except msgspec.DecodeError as error:
         raise DataCorrupted(f'"{file}" is damaged', detail=str(error)) from error
-    return Identity(stored.format, stored.cluster_id, stored.node_id)
+    return Identity(stored.format, stored.cluster_id, stored.node_id, stored.log_id)
 
 
 def _refuse_ownerless(path: Path) -> None:

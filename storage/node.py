@@ -165,6 +165,7 @@ class NodeStorage:
                 settings=log_settings,
                 on_failure=on_log_failure,
             )
+            held.expect_log(log.log_id)
             duckdb = make_duckdb(directory / "spill", limits, setup)
         except BaseException:
             held.close()
@@ -214,7 +215,7 @@ class NodeStorage:
 
     def set_identity(self, cluster_id: str, node_id: int) -> None:
         """Writes down which node this is; 55000 when it is another already."""
-        self._directory.set_identity(cluster_id, node_id)
+        self._directory.set_identity(cluster_id, node_id, self.log.log_id)
 
     def expect_cluster(self, cluster_id: str) -> None:
         """55000 for a data directory of another cluster."""

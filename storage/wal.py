@@ -358,6 +358,16 @@ class WriteAheadLog:
         return self._index.groups_in(self._segments[0].header.number)
 
     @property
+    def log_id(self) -> int:
+        """A number drawn when the log was begun; it tells logs apart."""
+        return self._segments[0].header.log_id
+
+    @property
+    def durable_position(self) -> int:
+        """Up to where everything is durable; it only grows, over restarts, too."""
+        return self._durable
+
+    @property
     def size_bytes(self) -> int:
         """What the log takes on disk."""
         return sum(segment.end for segment in self._segments)

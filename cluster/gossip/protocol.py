@@ -124,6 +124,7 @@ class Gossip:
         self._round: list[int] = []
         self._visits = 0
         self._digest_from = 0
+        self._outdone = False
         self._probes: dict[int, _Probe] = {}
         self._relays: dict[int, _Relay] = {}
         self._packets: list[tuple[str, Packet]] = []
@@ -330,6 +331,10 @@ class Gossip:
         """Others may know a later incarnation (this clock went back) or hold this node dead."""
         me = self._me
         if me.incarnation < delta.incarnation < MAX_INCARNATION - 1:
+            if self._outdone and delta.address != me.address:
+                # An own earlier life is outdone once; whoever answers back is alive.
+                self._events.append(Twin(delta.address, delta.incarnation))
+            self._outdone = True
             me.incarnation = delta.incarnation + 1
         elif delta.incarnation < me.incarnation or delta.verdict == Verdict.NONE:
             return

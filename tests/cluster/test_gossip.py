@@ -222,3 +222,12 @@ def test_no_packet_breaks_a_node_or_silences_the_honest(nonsense: list[Packet]) 
     assert member is not None
     assert member.is_live
     assert member.value("") == other.me.value("")
+
+
+def test_two_processes_on_copies_of_one_directory_both_hear_of_it() -> None:
+    world = cluster_of(4)
+    copy = world.join(77, range(1, 5))
+    copy._me.node_id = 1
+    world.run(20)
+    told = {n for _, n, event in world.events if isinstance(event, Twin)}
+    assert told & {1, 77}
