@@ -29,7 +29,29 @@ class TransactionRequest(msgspec.Struct, frozen=True):
 
 
 class Lock(TransactionRequest, frozen=True):
+    """Locks the tablet in a table mode, for a command; `wait` or 55P03 at once."""
+
     mode: str
+    command: int = 0
+    wait: bool = True
+
+
+class LockRows(TransactionRequest, frozen=True):
+    """Locks the rows of a fragment whose keys are the body; see `storage.lock_driver`."""
+
+    fragment_id: FragmentId
+    mode: str
+    base: Timestamp
+    command: int
+    policy: str
+
+
+class RowsAnswer(msgspec.Struct, frozen=True):
+    """The rows are locked: places of those changed after the base, and of those left out."""
+
+    term: int
+    changed: tuple[int, ...] = ()
+    skipped: tuple[int, ...] = ()
 
 
 class Stage(TransactionRequest, frozen=True):
@@ -51,6 +73,7 @@ class Check(TransactionRequest, frozen=True):
     """Checks unique constraints, and with `base` that no row was changed by others after it."""
 
     base: Timestamp
+    command: int = 0
 
 
 class AskOwnChanges(TransactionRequest, frozen=True):
@@ -124,6 +147,18 @@ def decode_change(request: Stage, body: bytes | memoryview) -> FragmentChange:
         _from_ipc(view[request.delete_bytes :]),
         request.truncate,
     )
+
+
+def encode_keys(keys: pa.RecordBatch) -> bytes:
+    """The body of LockRows."""
+    return _to_ipc(keys)
+
+
+def decode_keys(body: bytes | memoryview) -> pa.RecordBatch:
+    """The keys again."""
+    keys = _from_ipc(memoryview(body))
+    assert keys is not None, "no rows are asked to be locked"
+    return keys
 
 
 def _to_ipc(batch: pa.RecordBatch | None) -> bytes:

@@ -5,7 +5,7 @@
 
 Which requests may be sent again after an answer was lost:
 
-    lock                    yes, while the transaction holds nothing else there
+    lock, lock_rows         yes, while the transaction holds nothing else there
     take_back, check,       yes
       ask_own_changes
     stage, prepare,         no: the error goes up, the coordinator aborts, nothing was decided
@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import msgspec
+import pyarrow as pa
 
 from catalog import tablet_requests as requests
 from catalog.leader_search import LeaderSearch, LeaderWatch, leaderless
@@ -45,6 +46,7 @@ from cluster.errors import (
 from cluster.rpc import CallContext, RpcNode
 from cluster.runtime import Runtime
 from storage.fragments import FragmentChange, Timestamp, TransactionId
+from storage.lock_driver import RowsLocked
 from storage.node import NodeStorage
 from storage.participant import Outcome as TransactionOutcome
 
@@ -87,6 +89,7 @@ class TabletServer:
         for request_type, handler in handlers:
             rpc.handle(method_name(request_type), request_type, _served(handler))
         rpc.handle(method_name(requests.Stage), requests.Stage, self._serve_stage)
+        rpc.handle(method_name(requests.LockRows), requests.LockRows, self._serve_lock_rows)
         rpc.handle(
             method_name(requests.AskOwnChanges), requests.AskOwnChanges, self._serve_own_changes
         )
@@ -94,8 +97,34 @@ class TabletServer:
     async def lock(self, request: requests.Lock, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
-        await tablet.lock(request.transaction_id, request.mode, deadline_s)
+        await tablet.lock(
+            request.transaction_id, request.mode, deadline_s, request.command, request.wait
+        )
         return self._done(request)
+
+    async def _serve_lock_rows(
+        self, context: CallContext, request: requests.LockRows, body: bytes | memoryview
+    ) -> requests.RowsAnswer:
+        keys = requests.decode_keys(body)
+        return await self.lock_rows(request, keys, context.remaining_s())
+
+    async def lock_rows(
+        self, request: requests.LockRows, keys: pa.RecordBatch, deadline_s: float
+    ) -> requests.RowsAnswer:
+        tablet = self._storage.tablet(request.tablet_id)
+        self._check_term(request)
+        locked = await tablet.lock_rows(
+            request.transaction_id,
+            request.fragment_id,
+            keys,
+            request.mode,
+            request.base,
+            request.command,
+            request.policy,
+            deadline_s,
+        )
+        term = self._term(TabletId(request.tablet_id))
+        return requests.RowsAnswer(term, locked.changed, locked.skipped)
 
     async def _serve_stage(
         self, context: CallContext, request: requests.Stage, body: bytes | memoryview
@@ -117,7 +146,7 @@ class TabletServer:
     async def check(self, request: requests.Check, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
-        await tablet.check(request.transaction_id, request.base)
+        await tablet.check(request.transaction_id, request.base, request.command, deadline_s)
         return self._done(request)
 
     async def _serve_own_changes(
@@ -241,14 +270,43 @@ class TabletClient:
         transaction_id: TransactionId,
         mode: str,
         deadline_s: float = DEADLINE_S,
+        command: int = 0,
+        wait: bool = True,
     ) -> None:
         """Locks the tablet for the transaction; also renews its lease."""
         term = self._term(transaction_id, tablet_id)
-        request = requests.Lock(tablet_id, transaction_id, term, mode)
+        request = requests.Lock(tablet_id, transaction_id, term, mode, command, wait)
         self._begun(
             request,
             await self._ask(request, Done, self._server.lock, deadline_s, again=term == 0),
         )
+
+    async def lock_rows(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        fragment_id: int,
+        keys: pa.RecordBatch,
+        mode: str,
+        base: Timestamp,
+        command: int,
+        policy: str,
+        deadline_s: float = DEADLINE_S,
+    ) -> RowsLocked:
+        """Locks rows of a fragment by key; which of them others changed after `base`."""
+        term = self._term(transaction_id, tablet_id)
+        request = requests.LockRows(
+            tablet_id, transaction_id, term, fragment_id, mode, base, command, policy
+        )
+
+        async def here(_: requests.LockRows, deadline_s: float) -> requests.RowsAnswer:
+            return await self._server.lock_rows(request, keys, deadline_s)
+
+        answer = await self._ask(
+            request, requests.RowsAnswer, here, deadline_s, again=term == 0, keys=keys
+        )
+        self._begun(request, Done(answer.term))
+        return RowsLocked(answer.changed, answer.skipped)
 
     async def stage(
         self,
@@ -291,12 +349,13 @@ class TabletClient:
         tablet_id: int,
         transaction_id: TransactionId,
         base: Timestamp = 0,
+        command: int = 0,
         deadline_s: float = DEADLINE_S,
     ) -> None:
         """Checks unique constraints over what the transaction has changed so far, and with
         `base` that others changed none of these rows after it."""
         term = self._term(transaction_id, tablet_id)
-        request = requests.Check(tablet_id, transaction_id, term, base)
+        request = requests.Check(tablet_id, transaction_id, term, base, command)
         await self._ask(request, Done, self._server.check, deadline_s, again=True)
 
     async def write(
@@ -477,6 +536,7 @@ class TabletClient:
         again: bool = False,
         change: FragmentChange | None = None,
         take_body: Callable[[bytes | memoryview], None] | None = None,
+        keys: pa.RecordBatch | None = None,
     ) -> R:
         """Sends the request to the leader, and `again` also after a lost answer."""
         ends_s = self._runtime.monotonic() + deadline_s
@@ -493,7 +553,7 @@ class TabletClient:
             try:
                 async with self._watch.watched(tablet_id, node_id):
                     reply = await self._send(
-                        node_id, request, reply_type, here, left_s, change, take_body
+                        node_id, request, reply_type, here, left_s, change, take_body, keys
                     )
             except CannotConnectNow as error:
                 self._leaders.pop(tablet_id, None)
@@ -528,12 +588,13 @@ class TabletClient:
         deadline_s: float,
         change: FragmentChange | None,
         take_body: Callable[[bytes | memoryview], None] | None,
+        keys: pa.RecordBatch | None,
     ) -> R:
         if node_id == self._node_id:
             reply = await here(request, deadline_s)
             assert isinstance(reply, reply_type)
             return reply
-        body = b""
+        body = b"" if keys is None else requests.encode_keys(keys)
         if change is not None:
             assert isinstance(request, requests.Stage)
             length, body = requests.encode_change(change)

@@ -40,6 +40,8 @@ JSON_KINDS = frozenset({Kind.JSON, Kind.JSONB})
 
 MakeEntry = Callable[[tuple[ChangeHeader, ...]], TabletEntry]
 
+# Of more unchecked rows a draft does not remember which they are.
+FEW_ROWS = 10_000
 # A chunk that no transaction comes to: up to the end.
 LAST_CHUNK = 2**31 - 1
 
@@ -60,7 +62,8 @@ class Draft:
     `chunks` counts those given to the log, `in_flight` are the ones it has not answered,
     `error` the first that failed: the transaction can only be aborted then. `inserts_into`
     names the fragments that got rows, each with the first command that gave it some.
-    `unchecked` says that rows came since unique constraints were checked last.
+    `unchecked_rows` came since unique constraints were checked last; `unchecked` has them as
+    long as they are few.
     """
 
     changes: list[FragmentChange] = field(default_factory=list)
@@ -69,7 +72,8 @@ class Draft:
     in_flight: list[asyncio.Task[None]] = field(default_factory=list)
     error: DqeError | None = None
     inserts_into: dict[FragmentId, int] = field(default_factory=dict)
-    unchecked: bool = False
+    unchecked_rows: int = 0
+    unchecked: list[FragmentChange] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
     _starts: list[_Start] = field(default_factory=list)
 
@@ -82,7 +86,15 @@ class Draft:
         self.size_bytes += change.size_bytes
         if change.insert_rows is not None and change.insert_rows.num_rows:
             self.inserts_into.setdefault(change.fragment_id, command)
-            self.unchecked = True
+            self.unchecked_rows += change.insert_rows.num_rows
+            self.unchecked.append(change)
+            if self.unchecked_rows > FEW_ROWS:
+                self.unchecked.clear()
+
+    def checked(self) -> None:
+        """All rows so far keep the unique constraints."""
+        self.unchecked_rows = 0
+        self.unchecked.clear()
 
     @property
     def every_cut(self) -> tuple[Cut, ...]:
@@ -109,6 +121,7 @@ class Draft:
         del self.changes[kept:]
         self.size_bytes = sum(change.size_bytes for change in self.changes)
         self._starts = [s for s in self._starts if s.command < command]
+        self.checked()  # a statement's rows are, by its end
         self.inserts_into = {f: c for f, c in self.inserts_into.items() if c < command}
 
     def _start_of(self, command: int) -> _Start | None:

@@ -16,6 +16,7 @@ Left out until their issues: `split`, and three-phase commit's pre-commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -82,8 +83,17 @@ class Write(msgspec.Struct, frozen=True, tag="write"):
     cuts: tuple[Cut, ...] = ()
 
 
+class LockedKeys(msgspec.Struct, frozen=True, array_like=True):
+    """Keys of a fragment that a transaction holds in a row lock mode (`storage.row_keys`)."""
+
+    fragment_id: FragmentId
+    mode: str
+    keys: tuple[tuple[Any, ...], ...]  # whole numbers, texts, bytes, truth values
+
+
 class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
-    """This tablet will do what the home decides. `exclusive`: it holds the tablet's lock."""
+    """This tablet will do what the home decides. It holds the tablet's lock (`exclusive`), or
+    the `locked` keys, which the next leader must hold for it too."""
 
     transaction_id: TransactionId
     term: int
@@ -93,6 +103,7 @@ class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
     chunks: int
     changes: tuple[ChangeHeader, ...]
     cuts: tuple[Cut, ...] = ()
+    locked: tuple[LockedKeys, ...] = ()
 
 
 class Decision(msgspec.Struct, frozen=True, tag="decision"):

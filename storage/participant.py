@@ -32,9 +32,19 @@ from typing import Any
 import msgspec
 
 from cluster.errors import InternalError, SerializationFailure
-from storage.entries import Abort, ChangeEntry, Commit, Confirm, Decision, Ingest, Prepare, Write
+from storage.entries import (
+    Abort,
+    ChangeEntry,
+    Commit,
+    Confirm,
+    Decision,
+    Ingest,
+    LockedKeys,
+    Prepare,
+    Write,
+)
 from storage.fragments import TIMESTAMP_COUNTER_BITS, TabletId, Timestamp, TransactionId
-from storage.locks import LockMode, TabletLock
+from storage.locks import TABLET, LockMode, LockRequest, LockTable, Resource
 
 OUTCOME_RETENTION_MS = 10 * 60 * 1000
 # How long a transaction lives without a word from its coordinator before it is prepared.
@@ -79,6 +89,7 @@ class Transaction:
     floor: Timestamp = 0
     home_tablet: TabletId = NO_TABLET
     exclusive: bool = False
+    locked: tuple[LockedKeys, ...] = ()
     chunks: list[Chunk] = field(default_factory=list)
     expires_at: float = 0.0
 
@@ -90,9 +101,16 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """Tell the transaction's waiter that it holds the lock now."""
+    """Tell who waits for the request that the lock is held now."""
 
-    transaction_id: TransactionId
+    request: LockRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Tell who waits for the request that its transaction is over."""
+
+    request: LockRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +146,7 @@ class LogAbort:
     decided: bool = False
 
 
-Instruction = Granted | Ended | ApplyChunks | DropChunks | LogAbort
+Instruction = Granted | Refused | Ended | ApplyChunks | DropChunks | LogAbort
 
 
 class DecisionImage(msgspec.Struct, frozen=True, array_like=True):
@@ -156,7 +174,7 @@ class Participant:
     def __init__(self, image: ParticipantImage | None = None) -> None:
         image = image or ParticipantImage()
         self.transactions: dict[TransactionId, Transaction] = {}
-        self.lock = TabletLock()
+        self.locks = LockTable()
         self.term: int | None = None  # the term in which this replica leads and serves
         # Those that ended in this term and are in no log: none may come back without its locks.
         self._given_up: dict[TransactionId, None] = {}
@@ -171,7 +189,10 @@ class Participant:
         """This replica leads and has applied an entry of its own term (rule C2)."""
         self.term = term
         prepared = [t for t in self.transactions.values() if t.phase is Phase.PREPARED]
-        self.lock.restore(t.id for t in prepared if t.exclusive)
+        self.locks.restore(
+            [t.id for t in prepared if t.exclusive],
+            [(t.id, _locked_rows(t.locked)) for t in prepared if not t.exclusive],
+        )
         orphans = [t for t in self.transactions.values() if t.phase is not Phase.PREPARED]
         return [LogAbort(t.id) for t in orphans]
 
@@ -179,9 +200,8 @@ class Participant:
         """This replica leads no more: all that only a leader knows is forgotten."""
         self.term = None
         self._given_up.clear()
-        waiting = self.lock.waiting
-        self.lock = TabletLock()
-        instructions: list[Instruction] = [Ended(t, None) for t in waiting]
+        instructions: list[Instruction] = [Refused(r) for r in self.locks.waiting()]
+        self.locks = LockTable()
         for transaction in list(self.transactions.values()):
             if transaction.phase is Phase.PREPARED:
                 continue
@@ -214,10 +234,27 @@ class Participant:
             raise lost_transaction("it did not begin here, or its lease has lapsed")
         return self.touch(transaction_id, now)
 
-    def request_lock(self, transaction_id: TransactionId, mode: LockMode, now: float) -> bool:
-        """Whether the transaction holds the lock now; else `Granted` follows."""
+    def request_lock(
+        self,
+        transaction_id: TransactionId,
+        mode: LockMode,
+        now: float,
+        resource: Resource = TABLET,
+        *,
+        command: int = 0,
+        wait: bool = True,
+    ) -> LockRequest:
+        """The request, granted or not; `Granted` or `Refused` follows for one that waits."""
         self.touch(transaction_id, now)
-        return self.lock.request(transaction_id, mode)
+        return self.locks.request(transaction_id, mode, resource, command=command, wait=wait)
+
+    def cancel_request(self, request: LockRequest) -> list[Instruction]:
+        """Nobody waits for the request any more; the transaction goes on without."""
+        return [Granted(r) for r in self.locks.cancel(request)]
+
+    def take_back_locks(self, transaction_id: TransactionId, command: int) -> list[Instruction]:
+        """Gives up the locks that this command and later ones took."""
+        return [Granted(r) for r in self.locks.release(transaction_id, command)]
 
     def mark(self, transaction_id: TransactionId, floor: Timestamp, now: float) -> Transaction:
         """The transaction is about to commit: readers above `floor` wait for it (rule C1)."""
@@ -244,6 +281,11 @@ class Participant:
         return [instruction for t in silent for instruction in self.abandon(t)]
 
     # What anybody may ask.
+
+    @property
+    def newest_ts(self) -> Timestamp:
+        """No commit that the log has is above it."""
+        return self._newest_ts
 
     def outcome(self, transaction_id: TransactionId) -> Outcome | None:
         """How it ended, or None when it has not, or long ago."""
@@ -348,6 +390,7 @@ class Participant:
         transaction.floor = entry.floor
         transaction.home_tablet = entry.home_tablet
         transaction.exclusive = entry.exclusive
+        transaction.locked = entry.locked
         return None, []
 
     def _apply_commit(self, entry: Commit) -> tuple[object, list[Instruction]]:
@@ -401,13 +444,18 @@ class Participant:
         if outcome is None and self.term is not None:
             self._give_up(transaction_id)
         instructions.append(Ended(transaction_id, outcome))
-        instructions += [Granted(t) for t in self.lock.release(transaction_id)]
+        instructions += [Refused(r) for r in self.locks.waiting(transaction_id)]
+        instructions += [Granted(r) for r in self.locks.release(transaction_id)]
         return instructions
 
     def _give_up(self, transaction_id: TransactionId) -> None:
         self._given_up[transaction_id] = None
         if len(self._given_up) > GIVEN_UP_KEPT:
             del self._given_up[next(iter(self._given_up))]
+
+
+def _locked_rows(locked: Sequence[LockedKeys]) -> list[tuple[Resource, LockMode]]:
+    return [((k.fragment_id, key), LockMode(k.mode)) for k in locked for key in k.keys]
 
 
 def _out_of_order(transaction_id: TransactionId, state: str) -> InternalError:

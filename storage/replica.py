@@ -64,6 +64,7 @@ from storage.fragments import (
     Timestamp,
     TransactionId,
 )
+from storage.locks import LockRequest
 from storage.moves import Moves, close_sources, moves_of, open_sources, sum_sizes
 from storage.operations import AlterOperation, CommitOperation, HorizonOperation
 from storage.participant import (
@@ -76,6 +77,7 @@ from storage.participant import (
     Outcome,
     Participant,
     ParticipantImage,
+    Refused,
 )
 from storage.row_side import RowSide
 from storage.staging import StagedEntry, Staging
@@ -127,7 +129,8 @@ class TabletReplica:
         self._rows = rows
         self._schemas: dict[FragmentId, FragmentSchema] = {}
         self._schema_version = 0
-        self._lock_waiters: dict[TransactionId, asyncio.Future[bool]] = {}
+        # By the request's number.
+        self._lock_waiters: dict[int, asyncio.Future[bool]] = {}
         self._end_waiters: dict[TransactionId, list[asyncio.Future[None]]] = {}
         self._index_waiters: list[tuple[int, asyncio.Future[None]]] = []
         images = [(store.image_index, store.image)]
@@ -315,10 +318,9 @@ class TabletReplica:
                 self._push_commit(instruction, index)
             elif isinstance(instruction, DropChunks):
                 self._staging.drop(instruction.transaction_id)
-            elif isinstance(instruction, Granted):
-                self._grant(instruction.transaction_id, granted=True)
+            elif isinstance(instruction, Granted | Refused):
+                self._answer(instruction.request, granted=isinstance(instruction, Granted))
             elif isinstance(instruction, Ended):
-                self._grant(instruction.transaction_id, granted=False)
                 self._end(instruction.transaction_id, instruction.outcome)
             else:
                 self._propose_abort(instruction)
@@ -326,7 +328,7 @@ class TabletReplica:
     def _push_commit(self, instruction: ApplyChunks, index: int) -> None:
         entries: Sequence[StagedEntry] = sorted(instruction.chunks, key=lambda e: e.sequence)
         fragments = frozenset(fragment for entry in entries for fragment in entry.fragments)
-        self._committed_here(index, entries)
+        self._committed_here(index, instruction.commit_ts, entries)
         methods = [self._schemas[f].method for f in fragments if f in self._schemas]
         pushes = []
         if any(method.in_row_store for method in methods):
@@ -347,7 +349,9 @@ class TabletReplica:
         for push in pushes:
             push(queued)
 
-    def _committed_here(self, index: int, entries: Sequence[StagedEntry]) -> None:
+    def _committed_here(
+        self, index: int, commit_ts: Timestamp, entries: Sequence[StagedEntry]
+    ) -> None:
         """For the leader's part: a commit is about to be queued for the store."""
 
     def _commit_operation(
@@ -370,8 +374,8 @@ class TabletReplica:
             changes += decode_changes(entry.changes, bodies, self._schemas.get, keeps)
         return changes
 
-    def _grant(self, transaction_id: TransactionId, *, granted: bool) -> None:
-        waiter = self._lock_waiters.pop(transaction_id, None)
+    def _answer(self, request: LockRequest, *, granted: bool) -> None:
+        waiter = self._lock_waiters.pop(request.number, None)
         if waiter is not None and not waiter.done():
             waiter.set_result(granted)
 

@@ -27,7 +27,6 @@ import pyarrow as pa
 from cluster.errors import (
     CannotConnectNow,
     DqeError,
-    LockNotAvailable,
     NotLeader,
     StatementCompletionUnknown,
 )
@@ -71,6 +70,7 @@ from storage.fragments import (
     Timestamp,
     TransactionId,
 )
+from storage.lock_driver import WAIT, LockDriver, RowsLocked
 from storage.locks import LockMode
 from storage.participant import (
     ABORTED,
@@ -90,11 +90,15 @@ from storage.unique_checker import UniqueChecker
 logger = logging.getLogger(__name__)
 
 DEADLINE_S = 30.0
+# Locks taken at the commit belong to no statement that could be undone.
+LAST_COMMAND = 2**62
 # While a tablet has no leader its replica looks this often who it has become, for so long.
 LEADER_LOOK_S = 0.05
 LEADER_WAIT_S = 1.0
 # Chunks of one transaction on their way into the log; more are waited for.
 CHUNKS_IN_FLIGHT = 4
+# Longer committed entries are not looked into when they are queued for the store.
+LOOKED_INTO_BYTES = 256 * 1024
 # Larger changes are checked on a thread; a smaller one costs less than the way there.
 INLINE_BYTES = 64 * 1024
 
@@ -118,6 +122,9 @@ class Tablet(TabletReplica):
         self._drafts: dict[TransactionId, Draft] = {}
         self._busy: Counter[TransactionId] = Counter()
         self._serving = asyncio.Event()
+        self._locks = LockDriver(
+            runtime, lambda: self._participant, self._follow, self._lock_waiters, self._applier
+        )
         self._unique = UniqueChecker(
             runtime, self._applier, lambda: self._schemas, self._load_changes
         )
@@ -141,6 +148,7 @@ class Tablet(TabletReplica):
         self._drafts.clear()
         # What was queued before this term has not been looked into.
         self._unique.begin_term(self._applied_index)
+        self._locks.begin_term()
         instructions = self._participant.begin_term(term)
         self._serving.set()
         self._follow(instructions)
@@ -197,9 +205,16 @@ class Tablet(TabletReplica):
             # The lease's next tick, or the next leader, tries again.
             logger.info("tablet %s: could not log an abort: %s", self.tablet_id, error.message)
 
-    def _committed_here(self, index: int, entries: Sequence[StagedEntry]) -> None:
+    def _committed_here(
+        self, index: int, commit_ts: Timestamp, entries: Sequence[StagedEntry]
+    ) -> None:
         if self.is_leader:
-            self._unique.committed(index, entries)
+            small = sum(entry.length for entry in entries) <= LOOKED_INTO_BYTES
+            changes = self._load_changes(entries) if small else None
+            touched = dict.fromkeys(f for entry in entries for f in entry.fragments)
+            here = [f for f in touched if f in self._schemas]
+            self._unique.committed(index, here, changes)
+            self._locks.committed(commit_ts, [self._schemas[f] for f in here], changes)
 
     # Transactions: locks and changes.
 
@@ -208,34 +223,37 @@ class Tablet(TabletReplica):
         transaction_id: TransactionId,
         mode: LockMode | str = LockMode.EXCLUSIVE,
         deadline_s: float = DEADLINE_S,
+        command: int = 0,
+        wait: bool = True,
     ) -> None:
         """Locks the whole tablet until the transaction's outcome. 55P03 when not in time."""
         await self._lead(deadline_s)
         with self._speaking(transaction_id):
-            await self._lock(transaction_id, LockMode(mode), deadline_s)
+            await self._locks.take(
+                transaction_id, LockMode(mode), deadline_s, command=command, wait=wait
+            )
 
-    async def _lock(self, transaction_id: TransactionId, mode: LockMode, deadline_s: float) -> None:
-        now = self._runtime.monotonic()
-        if self._participant.request_lock(transaction_id, mode, now):
-            return
-        waiter = self._lock_waiters.get(transaction_id)
-        if waiter is None:
-            waiter = asyncio.get_running_loop().create_future()
-            self._lock_waiters[transaction_id] = waiter
-        try:
-            async with asyncio.timeout(deadline_s):
-                granted = await asyncio.shield(waiter)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            self._lock_waiters.pop(transaction_id, None)
-            self._follow(self._participant.abandon(transaction_id))
-            if isinstance(error, TimeoutError):
-                raise LockNotAvailable(
-                    "canceling statement due to lock timeout",
-                    detail=f"Tablet {self.tablet_id} was locked for {deadline_s:g} s.",
-                ) from error
-            raise
-        if not granted:
-            raise lost_transaction("it ended while it waited for a lock")
+    async def lock_rows(
+        self,
+        transaction_id: TransactionId,
+        fragment_id: FragmentId,
+        keys: pa.RecordBatch,
+        mode: LockMode | str,
+        base: Timestamp,
+        command: int = 0,
+        policy: str = WAIT,
+        deadline_s: float = DEADLINE_S,
+    ) -> RowsLocked:
+        """Locks rows of a fragment by key, whether they are there or not; which of them others
+        changed after `base`."""
+        await self._lead(deadline_s)
+        schema = self._schemas.get(fragment_id)
+        if schema is None:
+            raise fragment_gone(self.tablet_id, fragment_id)
+        with self._speaking(transaction_id):
+            return await self._locks.take_rows(
+                transaction_id, schema, keys, LockMode(mode), base, command, policy, deadline_s
+            )
 
     async def stage(
         self, transaction_id: TransactionId, change: FragmentChange, command: int = 0
@@ -273,8 +291,15 @@ class Tablet(TabletReplica):
             draft = self._drafts.get(transaction_id)
             if draft is not None:
                 draft.take_back(command)
+            self._follow(self._participant.take_back_locks(transaction_id, command))
 
-    async def check(self, transaction_id: TransactionId, base: Timestamp = 0) -> None:
+    async def check(
+        self,
+        transaction_id: TransactionId,
+        base: Timestamp = 0,
+        command: int = 0,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
         """Checks the transaction's rows against unique constraints, under the lock that keeps
         what was found so until its outcome. The transaction goes on after a violation.
 
@@ -284,9 +309,9 @@ class Tablet(TabletReplica):
         with self._speaking(transaction_id, known=True):
             draft = self._drafts.setdefault(transaction_id, Draft())
             await self._logged(draft)
+            await self._check_unique(transaction_id, draft, command, deadline_s)
             if base:
                 await self._check_versions(transaction_id, draft, base)
-            await self._check_unique(transaction_id, draft)
 
     async def _check_versions(
         self, transaction_id: TransactionId, draft: Draft, base: Timestamp
@@ -420,7 +445,7 @@ class Tablet(TabletReplica):
         draft: Draft,
     ) -> None:
         term = self._mark(transaction_id, floor)
-        exclusive = self._participant.lock.mode(transaction_id) is LockMode.EXCLUSIVE
+        exclusive, locked = self._locks.image(transaction_id)
 
         def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
             return Prepare(
@@ -432,6 +457,7 @@ class Tablet(TabletReplica):
                 draft.chunks,
                 headers,
                 draft.every_cut,
+                locked,
             )
 
         result = await self._propose_last(transaction_id, make, draft)
@@ -679,7 +705,7 @@ class Tablet(TabletReplica):
     async def _validate(self, transaction_id: TransactionId) -> Draft:
         draft = self._drafts.setdefault(transaction_id, Draft())
         await self._logged(draft)
-        await self._check_unique(transaction_id, draft)
+        await self._check_unique(transaction_id, draft, LAST_COMMAND, DEADLINE_S)
         self._refuse_gone(draft)
         # Other calls may have run meanwhile.
         self._participant.known(transaction_id, self._runtime.monotonic())
@@ -692,11 +718,20 @@ class Tablet(TabletReplica):
         if draft.error is not None:
             raise draft.error
 
-    async def _check_unique(self, transaction_id: TransactionId, draft: Draft) -> None:
+    async def _check_unique(
+        self, transaction_id: TransactionId, draft: Draft, command: int, deadline_s: float
+    ) -> None:
         checked = [f for f in draft.inserts_into if self._unique.checks(f)]
-        if not checked or not draft.unchecked:
+        if not checked or not draft.unchecked_rows:
             return
-        await self._lock(transaction_id, LockMode.EXCLUSIVE, DEADLINE_S)
+        many = not draft.unchecked
+        for fragment_id in checked:
+            schema = self._schemas.get(fragment_id)
+            new = [change for change in draft.unchecked if change.fragment_id == fragment_id]
+            if schema is not None and (new or many):
+                await self._locks.take_new_keys(
+                    transaction_id, schema, new, many, command, deadline_s
+                )
         self._refuse_gone(draft)
         chunks = self._participant.transactions[transaction_id].chunks
         try:
@@ -704,7 +739,7 @@ class Tablet(TabletReplica):
         except Exception:
             self._refuse_gone(draft)
             raise
-        draft.unchecked = False
+        draft.checked()
 
     def _refuse_gone(self, draft: Draft) -> None:
         """Raises when a table was cut anew or dropped, which waits for nobody, meanwhile."""

@@ -19,9 +19,6 @@ from storage.key_overlay import KeyOverlay
 from storage.staging import StagedEntry
 from storage.uniqueness import OpenKeys, check_queued, find_present, find_violation
 
-# Longer committed entries are left to the store when keys are checked.
-LOOKED_INTO_BYTES = 256 * 1024
-
 
 class UniqueChecker:
     """Checks transactions of one tablet before they commit or prepare.
@@ -52,17 +49,21 @@ class UniqueChecker:
         schema = self._schemas().get(fragment_id)
         return schema is not None and bool(schema.unique)
 
-    def committed(self, index: int, entries: Sequence[StagedEntry]) -> None:
-        """These entries' changes are about to be queued for the store."""
+    def committed(
+        self,
+        index: int,
+        fragment_ids: Sequence[FragmentId],
+        changes: Sequence[FragmentChange] | None,
+    ) -> None:
+        """Changes of these fragments are about to be queued for the store; None for changes
+        that are too large to be looked into."""
         if not self._applier.has_queued:
             self._overlay.forget(self._applier.store.position.applied_index)
-        touched = [f for entry in entries for f in entry.fragments if self.checks(f)]
-        if not touched:
-            return
-        if len(entries) > 1 or entries[0].length > LOOKED_INTO_BYTES:
+        touched = [fragment_id for fragment_id in fragment_ids if self.checks(fragment_id)]
+        if changes is None:
             self._overlay.skip(index, touched)
             return
-        for change in self._load(entries, ()):
+        for change in changes:
             if self.checks(change.fragment_id):
                 self._overlay.note(index, self._schemas()[change.fragment_id], change)
 

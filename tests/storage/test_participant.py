@@ -11,7 +11,7 @@ from cluster.errors import SerializationFailure
 from storage import participant as p
 from storage.entries import Abort, Commit, Confirm, Decision, Ingest, Prepare, Write
 from storage.fragments import TIMESTAMP_COUNTER_BITS
-from storage.locks import LockMode
+from storage.locks import TABLE_MODES, LockMode
 
 IDS = st.integers(1, 4)
 TERMS = st.integers(1, 3)
@@ -134,7 +134,7 @@ class ParticipantMachine(RuleBasedStateMachine):
 
     # What only the leader knows must not reach what the log says.
 
-    @rule(name=IDS, mode=st.sampled_from(LockMode))
+    @rule(name=IDS, mode=st.sampled_from(TABLE_MODES))
     def lock(self, name: int, mode: LockMode) -> None:
         try:
             self.leader.request_lock(name, mode, self.now)
@@ -159,7 +159,7 @@ class ParticipantMachine(RuleBasedStateMachine):
         term = self.leader.term or 0
         self.leader.end_term()
         self.leader.begin_term(term + 1)
-        assert self.leader.lock.waiting == ()
+        assert self.leader.locks.waiting() == ()
 
     @rule()
     def restart_from_image(self) -> None:
@@ -189,7 +189,7 @@ class ParticipantMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_lock_has_one_exclusive_holder(self) -> None:
-        holders = [n for n in range(1, 5) if self.leader.lock.mode(n) is LockMode.EXCLUSIVE]
+        holders = [n for n in range(1, 5) if self.leader.locks.holds(n, LockMode.EXCLUSIVE)]
         assert len(holders) <= 1
 
 
@@ -219,8 +219,9 @@ def test_a_new_leader_holds_the_locks_of_what_is_prepared() -> None:
     replica.apply(Prepare(1, 1, 5, 9, True, 0, ()), 1, "chunk")
     replica.apply(Ingest(2, 1, 0, ()), 1, "chunk")
     assert replica.begin_term(2) == [p.LogAbort(2)]
-    assert not replica.request_lock(3, LockMode.EXCLUSIVE, 0.0)
+    waiting = replica.request_lock(3, LockMode.EXCLUSIVE, 0.0)
+    assert not waiting.granted
     assert replica.pending_below(6) == [1]
     assert replica.pending_below(5) == []
     _, instructions = replica.apply(Commit(1, 7), 2)
-    assert p.Granted(3) in instructions
+    assert p.Granted(waiting) in instructions

@@ -1,0 +1,256 @@
+"""Takes a leader's locks for transactions, waiting where it must, and tells who was too late.
+
+A statement that changes rows it has read locks them by key and hears which of them others
+changed after its snapshot (rules I1 to I3); a new row locks its key and its unique values. A
+statement of more than `ROWS_LOCKED_SINGLY` rows locks the whole tablet instead (rule I6), and so
+does one whose keys cannot be told apart in memory.
+
+Who stops waiting, by a time limit or because nobody wants the statement any more, leaves its
+transaction as it is: what becomes of it is its coordinator's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from cluster.errors import LockNotAvailable
+from cluster.runtime import Runtime
+from storage.applier import StoreApplier
+from storage.columnar import ColumnarStore
+from storage.columnar_apply import BEGIN, registered
+from storage.duckdb_node import quote_name
+from storage.entries import LockedKeys
+from storage.fragments import FragmentChange, FragmentId, FragmentSchema, Timestamp, TransactionId
+from storage.key_overlay import Key
+from storage.locks import TABLET, LockMode, LockRequest, Resource
+from storage.participant import Instruction, Participant, lost_transaction
+from storage.row_keys import has_keys, row_keys
+from storage.versions import RecentVersions
+
+# More rows than these make a statement lock the tablet (rule I6).
+ROWS_LOCKED_SINGLY = 10_000
+# What to do about a row that another transaction holds.
+WAIT, NOWAIT, SKIP = "wait", "nowait", "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class RowsLocked:
+    """The places of rows that others changed after the snapshot, and of those left out."""
+
+    changed: tuple[int, ...] = ()
+    skipped: tuple[int, ...] = ()
+
+
+class LockDriver:
+    """The locks of one tablet. `follow` carries out the participant's instructions, `waiters`
+    are answered by them."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        participant: Callable[[], Participant],
+        follow: Callable[[Iterable[Instruction]], None],
+        waiters: dict[int, asyncio.Future[bool]],
+        applier: StoreApplier[ColumnarStore],
+    ) -> None:
+        self._runtime = runtime
+        self._participant = participant
+        self._follow = follow
+        self._waiters = waiters
+        self._applier = applier
+        self._versions = RecentVersions()
+
+    # -- what the log brings
+
+    def begin_term(self) -> None:
+        """Nothing is known of what was committed before."""
+        self._versions.begin_term(self._participant().newest_ts)
+
+    def committed(
+        self,
+        commit_ts: Timestamp,
+        schemas: Sequence[FragmentSchema],
+        changes: Sequence[FragmentChange] | None,
+    ) -> None:
+        """Changes of these fragments were committed; None for those too large to look into."""
+        known = {schema.fragment_id: schema for schema in schemas}
+        for fragment_id, schema in known.items():
+            if changes is None or not has_keys(schema, schema.key):
+                self._versions.note_any(fragment_id, commit_ts)
+        for change in changes or ():
+            found = known.get(change.fragment_id)
+            if found is None:
+                continue
+            if change.truncate:
+                self._versions.note_any(change.fragment_id, commit_ts)
+            for batch in (change.delete_keys, change.insert_rows):
+                if batch is not None and has_keys(found, found.key):
+                    keys = row_keys(found, batch, found.key)
+                    self._versions.note(change.fragment_id, keys, commit_ts)
+
+    def image(self, transaction_id: TransactionId) -> tuple[bool, tuple[LockedKeys, ...]]:
+        """For the entry that prepares it: whether it holds the tablet, else what keys."""
+        locks = self._participant().locks
+        if locks.holds(transaction_id, LockMode.EXCLUSIVE):
+            return True, ()
+        found: dict[tuple[FragmentId, str], list[Key]] = {}
+        for resource, mode in locks.rows_of(transaction_id):
+            if resource:
+                found.setdefault((resource[0], mode.value), []).append(resource[1])
+        return False, tuple(
+            LockedKeys(fragment_id, mode, tuple(keys))
+            for (fragment_id, mode), keys in found.items()
+        )
+
+    # -- taking
+
+    async def take(
+        self,
+        transaction_id: TransactionId,
+        mode: LockMode,
+        deadline_s: float,
+        resource: Resource = TABLET,
+        *,
+        command: int = 0,
+        wait: bool = True,
+    ) -> bool:
+        """Takes a lock; whether it had to wait. 55P03 when it is not had in time."""
+        request = self._participant().request_lock(
+            transaction_id,
+            mode,
+            self._runtime.monotonic(),
+            resource,
+            command=command,
+            wait=wait,
+        )
+        if request.granted:
+            return False
+        if not wait:
+            raise LockNotAvailable("could not obtain lock")
+        await self._wait(request, deadline_s)
+        return True
+
+    async def _wait(self, request: LockRequest, deadline_s: float) -> None:
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiters[request.number] = waiter
+        try:
+            async with asyncio.timeout(deadline_s):
+                granted = await waiter
+        except (TimeoutError, asyncio.CancelledError) as error:
+            self._waiters.pop(request.number, None)
+            self._follow(self._participant().cancel_request(request))
+            if isinstance(error, TimeoutError):
+                raise LockNotAvailable("canceling statement due to lock timeout") from error
+            raise
+        if not granted:
+            raise lost_transaction("it ended while it waited for a lock")
+
+    async def take_rows(
+        self,
+        transaction_id: TransactionId,
+        schema: FragmentSchema,
+        keys: pa.RecordBatch,
+        mode: LockMode,
+        base: Timestamp,
+        command: int,
+        policy: str,
+        deadline_s: float,
+    ) -> RowsLocked:
+        """Locks rows by key, in their order; 55P03 for one that NOWAIT does not get."""
+        changes_rows = mode in (LockMode.FOR_UPDATE, LockMode.FOR_NO_KEY_UPDATE)
+        intention = LockMode.ROW_EXCLUSIVE if changes_rows else LockMode.ROW_SHARE
+        ends_s = self._runtime.monotonic() + deadline_s
+        singly = has_keys(schema, schema.key) and keys.num_rows <= ROWS_LOCKED_SINGLY
+        table_mode = intention if singly else LockMode.EXCLUSIVE
+        wait = policy == WAIT
+        try:
+            await self.take(transaction_id, table_mode, deadline_s, command=command, wait=wait)
+        except LockNotAvailable:
+            if policy != SKIP:
+                raise
+            return RowsLocked(skipped=tuple(range(keys.num_rows)))
+        if not singly:
+            return RowsLocked(await self._changed_in_store(schema, keys, base))
+        found = row_keys(schema, keys, schema.key)
+        skipped = []
+        for place, key in enumerate(found):
+            left_s = max(ends_s - self._runtime.monotonic(), 0.001)
+            resource = schema.fragment_id, key
+            try:
+                await self.take(transaction_id, mode, left_s, resource, command=command, wait=wait)
+            except LockNotAvailable as error:
+                if policy == SKIP:
+                    skipped.append(place)
+                    continue
+                if policy == NOWAIT:
+                    raise LockNotAvailable(
+                        f'could not obtain lock on row in relation "{schema.table_name}"'
+                    ) from error
+                raise
+        changed = self._versions.changed_after(schema.fragment_id, found, base)
+        if changed is None:
+            changed = list(await self._changed_in_store(schema, keys, base))
+        return RowsLocked(tuple(p for p in changed if p not in skipped), tuple(skipped))
+
+    async def _changed_in_store(
+        self, schema: FragmentSchema, keys: pa.RecordBatch, base: Timestamp
+    ) -> tuple[int, ...]:
+        same = " AND ".join(f"k.{name} = f.{name}" for name in map(quote_name, schema.key))
+        numbered = pa.Table.from_batches([keys]).append_column(
+            "place", pa.array(range(keys.num_rows), pa.int64())
+        )
+
+        def find() -> tuple[int, ...]:
+            store = self._applier.store
+            if schema.fragment_id not in store.fragments:
+                return ()
+            current = store.tables(schema.fragment_id).current
+            with store.cursor() as cursor, registered(cursor, "locked_keys", numbered):
+                rows = cursor.execute(
+                    f"SELECT place FROM locked_keys k LEFT JOIN {current} f ON {same}"
+                    f" WHERE f.{BEGIN} IS NULL OR f.{BEGIN} > {base} ORDER BY place"
+                ).fetchall()
+            return tuple(row[0] for row in rows)
+
+        return await self._applier.run(find)
+
+    async def take_new_keys(
+        self,
+        transaction_id: TransactionId,
+        schema: FragmentSchema,
+        changes: Sequence[FragmentChange],
+        many: bool,
+        command: int,
+        deadline_s: float,
+    ) -> None:
+        """Locks the keys and unique values that these changes add, so that they stay as they
+        are found until the transaction's outcome; the tablet for `many`."""
+        rows = [c.insert_rows for c in changes if c.insert_rows is not None]
+        columns = [schema.key, *(unique.columns for unique in schema.unique)]
+        await self.take(transaction_id, LockMode.ROW_EXCLUSIVE, deadline_s, command=command)
+        if many or not all(has_keys(schema, names) for names in columns):
+            await self.take(transaction_id, LockMode.EXCLUSIVE, deadline_s, command=command)
+            return
+        ends_s = self._runtime.monotonic() + deadline_s
+        for resource in self._new_resources(schema, rows):
+            if self._participant().locks.holds(transaction_id, LockMode.FOR_KEY_SHARE, resource):
+                continue  # its own row, or a new one of an earlier statement
+            left_s = max(ends_s - self._runtime.monotonic(), 0.001)
+            await self.take(transaction_id, LockMode.FOR_UPDATE, left_s, resource, command=command)
+
+    def _new_resources(
+        self, schema: FragmentSchema, rows: Sequence[pa.RecordBatch]
+    ) -> Iterable[Resource]:
+        for batch in rows:
+            for key in row_keys(schema, batch, schema.key):
+                yield schema.fragment_id, key
+            for constraint, columns in schema.unique:
+                if set(columns) == set(schema.key):
+                    continue
+                for values in row_keys(schema, batch, columns):
+                    if None not in values:
+                        yield schema.fragment_id, (constraint, *values)

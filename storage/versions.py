@@ -1,0 +1,58 @@
+"""When rows were last changed, as far as a leader has seen it: for rules I2 and I3.
+
+Who locks a row wants to know whether others changed it after the snapshot it was read at. The
+store could tell, but it lags behind the log. So the leader remembers the commit timestamps of
+the rows changed last, by key.
+
+Invariant: a row that is not remembered was last changed at or below the floor of its fragment.
+The floors rise when a leader begins its term, when a large change is not looked into row by
+row, and when more rows than `ROWS_KEPT` would be remembered. Below a floor the store decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from storage.fragments import FragmentId, Timestamp
+from storage.key_overlay import Key
+
+ROWS_KEPT = 100_000
+
+
+class RecentVersions:
+    """The newest commit of each row that changed lately."""
+
+    def __init__(self) -> None:
+        self._floor: Timestamp = 0
+        self._floors: dict[FragmentId, Timestamp] = {}
+        # The rows that changed last stand last.
+        self._rows: dict[tuple[FragmentId, Key], Timestamp] = {}
+
+    def begin_term(self, newest: Timestamp) -> None:
+        """Nothing is known of commits up to this timestamp."""
+        self._floor = newest
+        self._floors.clear()
+        self._rows.clear()
+
+    def note(self, fragment_id: FragmentId, keys: Iterable[Key], timestamp: Timestamp) -> None:
+        """These rows were changed by a commit at the timestamp."""
+        for key in keys:
+            row = fragment_id, key
+            self._rows[row] = max(timestamp, self._rows.pop(row, 0))
+        while len(self._rows) > ROWS_KEPT:
+            oldest = next(iter(self._rows))
+            self._floor = max(self._floor, self._rows.pop(oldest))
+
+    def note_any(self, fragment_id: FragmentId, timestamp: Timestamp) -> None:
+        """Any row of the fragment may have been changed by a commit at the timestamp."""
+        self._floors[fragment_id] = max(timestamp, self._floors.get(fragment_id, 0))
+
+    def changed_after(
+        self, fragment_id: FragmentId, keys: Sequence[Key], base: Timestamp
+    ) -> list[int] | None:
+        """The places of keys whose rows were changed after `base`; None where only the store
+        can tell."""
+        if base < max(self._floor, self._floors.get(fragment_id, 0)):
+            return None
+        rows = self._rows
+        return [place for place, key in enumerate(keys) if rows.get((fragment_id, key), 0) > base]
