@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from catalog.bounds import describe_bounds
 from catalog.model import NodeId, Tablet
+from catalog.repair_report import tables_of, troubles
 from catalog.system_tables.definition import Row, SystemContext
 from catalog.system_tables.objects import partition_key_definition, relation_oid
 from catalog.system_tables.pg_catalog import RowSource
@@ -20,6 +21,8 @@ COLUMNS: dict[str, str] = {
     "tables": "oid table_oid; text schema_name table_name method partition_key; int4 partitions "
     "column_groups; text access_method; int4 replicas; text durability; int8 colocation_id "
     "schema_version estimated_rows",
+    "repairs": "int8 tablet_id; text tables trouble; int4 wanted good; int8[] replicas joining "
+    "leaving; text detail",
     "cluster": "text cluster_id; int8 catalog_version; int4 nodes tables tablets",
     "cluster_settings": "text name value",
 }
@@ -38,7 +41,7 @@ def nodes(context: SystemContext) -> Iterator[Row]:
             "state": node.state.value,
             "live": node.id in context.live_nodes or node.id == context.node_id,
             "this_node": node.id == context.node_id,
-            "tablets": sum(node.id in tablet.replicas for tablet in tablets),
+            "tablets": sum(node.id in tablet.holders for tablet in tablets),
             "leaders": sum(_leader(context, tablet) == node.id for tablet in tablets),
             "bytes": sum(sizes.values()) if sizes is not None else None,
         }
@@ -118,6 +121,25 @@ def tables(context: SystemContext) -> Iterator[Row]:
         }
 
 
+def repairs(context: SystemContext) -> Iterator[Row]:
+    catalog = context.catalog
+    names = tables_of(catalog)
+    live = frozenset((*context.live_nodes, context.node_id))
+    for trouble in troubles(catalog, live):
+        tablet = catalog.tablets[trouble.tablet_id]
+        yield {
+            "tablet_id": tablet.id,
+            "tables": ", ".join(names.get(tablet.id, [])),
+            "trouble": trouble.kind,
+            "wanted": trouble.wanted,
+            "good": trouble.good,
+            "replicas": list(tablet.replicas),
+            "joining": list(tablet.joining),
+            "leaving": list(tablet.leaving),
+            "detail": trouble.detail,
+        }
+
+
 def cluster(context: SystemContext) -> Iterator[Row]:
     catalog = context.catalog
     yield {
@@ -139,6 +161,7 @@ SOURCES: dict[str, RowSource] = {
     "cluster_settings": cluster_settings,
     "fragments": fragments,
     "nodes": nodes,
+    "repairs": repairs,
     "tables": tables,
     "tablets": tablets,
 }

@@ -1,0 +1,183 @@
+"""Repair, drained nodes and new nodes on whole simulated clusters; minutes pass in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from repair_story import Story, tell
+
+from catalog.model import NodeId, NodeState
+
+pytestmark = pytest.mark.slow
+
+CREATE = (
+    "CREATE TABLE t (k bigint PRIMARY KEY, v text) PARTITION BY HASH (k) PARTITIONS 4"
+    " WITH (replicas = 3)"
+)
+FILL = "INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 200) g(i)"
+READ = "SELECT count(*), sum(k) FROM t"
+FILLED = [(200, 20100)]
+
+
+async def prepared(story: Story) -> None:
+    await story.ask("SELECT dqe.set_cluster_setting('dead_after', '20s')")
+    await story.ask(CREATE)
+    await story.ask(FILL)
+    await story.until(story.is_whole, 60, "all replicas are there")
+
+
+def replicas(story: Story) -> Counter[NodeId]:
+    return Counter(n for tablet in story.catalog.tablets.values() for n in tablet.replicas)
+
+
+def leaders(story: Story) -> Counter[NodeId]:
+    """Who really leads each tablet."""
+    found: Counter[NodeId] = Counter()
+    for machine in story.cluster.machines:
+        if machine.is_serving:
+            tablets = machine.parts.storage.tablets.values()
+            found[story.node_id(machine)] += sum(tablet.is_leader for tablet in tablets)
+    return found
+
+
+def test_two_nodes_of_five_die_for_good_one_after_the_other() -> None:
+    async def happens(story: Story) -> None:
+        await prepared(story)
+        for machine in (story.cluster.machines[1], story.cluster.machines[4]):
+            gone = story.node_id(machine)
+            machine.end("for good", power_cut=True)
+            took_s = await story.until(
+                lambda gone=gone: (
+                    story.catalog.nodes[gone].state is NodeState.DEAD  # type: ignore[misc]
+                    and story.is_whole()
+                ),
+                80,
+                "the replicas are rebuilt",
+            )
+            assert took_s > 20
+            assert gone not in replicas(story)
+            assert await story.ask(READ) == FILLED
+        assert {len(tablet.replicas) for tablet in story.catalog.tablets.values()} == {3}
+
+    tell(5, happens)
+
+
+def test_dead_node_that_returns_drops_what_it_had_and_takes_a_share() -> None:
+    async def happens(story: Story) -> None:
+        await prepared(story)
+        machine = story.cluster.machines[3]
+        gone = story.node_id(machine)
+        machine.end("for long")
+        await story.until(
+            lambda: story.catalog.nodes[gone].state is NodeState.DEAD and story.is_whole(),
+            80,
+            "the replicas are rebuilt",
+        )
+        await story.ask("INSERT INTO t VALUES (201, 'later')")
+        story.cluster.start(machine)
+        await story.until(
+            lambda: (
+                story.catalog.nodes[gone].state is NodeState.ACTIVE
+                and story.is_whole()
+                and replicas(story)[gone] >= 2
+            ),
+            60,
+            "the node takes a share again",
+        )
+        await story.until(
+            lambda: (
+                set(machine.parts.storage.tablets)
+                == {t.id for t in story.catalog.tablets.values() if gone in t.replicas}
+            ),
+            20,
+            "replicas that were moved away are dropped",
+        )
+        assert await story.ask(READ) == [(201, 20301)]
+
+    tell(5, happens)
+
+
+def test_new_node_takes_replicas_and_leaders() -> None:
+    async def happens(story: Story) -> None:
+        await prepared(story)
+        machine = await story.join()
+        new = story.node_id(machine)
+        await story.until(
+            lambda: replicas(story)[new] == 3 and story.is_whole(), 60, "it has its share"
+        )
+        await story.until(lambda: leaders(story)[new] == 1, 60, "it leads its share")
+        assert await story.ask(READ) == FILLED
+
+    tell(3, happens)
+
+
+def test_tables_made_on_one_node_get_three_replicas_when_three_nodes_are_there() -> None:
+    async def happens(story: Story) -> None:
+        await story.ask("CREATE TABLE t (k bigint PRIMARY KEY, v text)")
+        await story.ask(FILL)
+        for _ in range(2):
+            await story.join()
+        await story.until(
+            lambda: (
+                {len(t.replicas) for t in story.catalog.tablets.values()} == {3}
+                and story.is_whole()
+            ),
+            60,
+            "there are three replicas",
+        )
+        assert await story.ask(READ) == FILLED
+        story.cluster.machines[0].end("for good")
+        assert await story.ask(READ) == FILLED
+
+    tell(1, happens)
+
+
+def test_drain_and_decommission_under_load() -> None:
+    async def happens(story: Story) -> None:
+        await prepared(story)
+        machine = story.cluster.machines[2]
+        leaving = story.node_id(machine)
+        stop = asyncio.Event()
+        load = asyncio.ensure_future(write_until(story, stop))
+        await story.ask(f"SELECT dqe.drain_node({leaving})")
+        await story.until(lambda: not leaders(story)[leaving], 60, "it leads nothing")
+        assert replicas(story)[leaving]
+        await story.ask(f"SELECT dqe.decommission_node({leaving})")
+        await story.until(
+            lambda: leaving not in story.catalog.nodes and story.is_whole(), 120, "it is forgotten"
+        )
+        stop.set()
+        written = await load
+        assert await story.ask("SELECT count(*) FROM t") == [(200 + written,)]
+        assert {len(t.replicas) for t in story.catalog.tablets.values()} == {3}
+
+    tell(4, happens)
+
+
+async def write_until(story: Story, stop: asyncio.Event) -> int:
+    """One row after the other; every one is asked for until it is in, as a client would."""
+    number = 0
+    while not stop.is_set():
+        number += 1
+        await story.ask(
+            f"INSERT INTO t SELECT {1000 + number}, 'w' WHERE NOT EXISTS"
+            f" (SELECT 1 FROM t WHERE k = {1000 + number})"
+        )
+        await asyncio.sleep(0.2)
+    return number
+
+
+def test_what_cannot_be_emptied_is_refused() -> None:
+    async def happens(story: Story) -> None:
+        await prepared(story)
+        asked = await story.client.try_to("SELECT dqe.decommission_node(2)")
+        assert asked.refused
+        assert story.catalog.nodes[NodeId(2)].state is NodeState.ACTIVE
+        await story.ask("CREATE TABLE one (k bigint PRIMARY KEY) WITH (replicas = 1)")
+        home = next(t for t in story.catalog.tablets.values() if len(t.replicas) == 1).replicas[0]
+        asked = await story.client.try_to(f"SELECT dqe.drain_node({home})")
+        assert asked.refused
+
+    tell(3, happens)
