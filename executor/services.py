@@ -6,8 +6,10 @@ Made once by the node (`dqe.node`) and handed to everything in this package.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from catalog.model import NodeId, TabletId
 
@@ -47,3 +49,5 @@ class ExecutorServices:
     leader_of: Callable[[TabletId], NodeId | None] = _unknown_leader
     # Compares all replicas; read as dqe.replica_checks.
     check_replicas: Callable[[], Awaitable[Sequence[ReplicaResult]]] = _no_checks
+    # Rows that a query of this node's reads as a relation (`executor.given_rows`).
+    given_rows: dict[str, pa.Table] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from cluster.errors import FeatureNotSupported
-from executor import analyze, copy, ddl, explaining, queries, writes
+from executor import analyze, copy, ddl, explaining, queries, writes, writes_conflict
 from executor.execution import Execution, Result
 from planner.binder import bind_query
 from planner.ddl import DDL_STATEMENTS
@@ -36,7 +36,7 @@ Handler = Callable[..., Awaitable[Result]]
 
 _HANDLERS: dict[type[Statement], Handler] = {
     Query: queries.run_select,
-    Insert: writes.run_insert,
+    Insert: writes_conflict.run_insert,
     Update: writes.run_update,
     Delete: writes.run_delete,
     Truncate: writes.run_truncate,

@@ -10,6 +10,7 @@ from catalog.replica_results import ReplicaResult
 from catalog.system_tables import SystemContext, rows
 from executor.services import ExecutorServices
 from executor.settings import DATABASE, DEFINITIONS
+from planner.bound import GIVEN_SCHEMA
 from planner.plan import SystemScan
 
 
@@ -32,6 +33,8 @@ def system_rows(
 
     `settings` are all of the session's: pg_settings shows them.
     """
+    if scan.schema == GIVEN_SCHEMA:
+        return _picked(services.given_rows[scan.table], scan)
     catalog = services.catalog.current
     liveness = services.catalog.liveness
     leaders = {
@@ -54,5 +57,9 @@ def system_rows(
         check_results=checked,
     )
     table = rows(catalog, scan.schema, scan.table, context)
+    return _picked(table, scan)
+
+
+def _picked(table: pa.Table, scan: SystemScan) -> pa.Table:
     picked = table.select([column.store_name for column in scan.columns])
     return picked.rename_columns([column.name for column in scan.columns])

@@ -23,6 +23,8 @@ from storage.types import arrow_type
 CursorFactory = Callable[[], duckdb.DuckDBPyConnection]
 
 _BATCH_NAME = "@rows"
+# What SQL for `RowEvaluator.query` calls the rows.
+BATCH_SQL = f'"{_BATCH_NAME}"'
 # PostgreSQL shows at most this much of each value of a failing row.
 _SHOWN_CHARACTERS = 64
 
@@ -58,18 +60,22 @@ class RowEvaluator:
         self, batch: pa.RecordBatch, expressions: Sequence[RowExpression]
     ) -> list[pa.Array]:
         """One array an expression, a value a row. Blocks; errors are PostgreSQL's."""
-        if self._cursor is None:
-            self._cursor = self._open_cursor()
         items = ", ".join(f"({e.sql}) AS e{place}" for place, e in enumerate(expressions))
         labels = [row_label(name) for name in batch.schema.names]
-        self._cursor.register(_BATCH_NAME, batch.rename_columns(labels))
+        result = self.query(batch.rename_columns(labels), f"SELECT {items} FROM {BATCH_SQL}")
+        return [_whole(result.column(place)) for place in range(result.num_columns)]
+
+    def query(self, rows: pa.RecordBatch | pa.Table, sql: str) -> pa.Table:
+        """What a query over the rows, `BATCH_SQL`, gives. Blocks; errors are PostgreSQL's."""
+        if self._cursor is None:
+            self._cursor = self._open_cursor()
+        self._cursor.register(_BATCH_NAME, rows)
         try:
-            result = self._cursor.sql(f'SELECT {items} FROM "{_BATCH_NAME}"').to_arrow_table()
+            return self._cursor.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             raise translate_duckdb_error(error) from error
         finally:
             self._cursor.unregister(_BATCH_NAME)
-        return [_whole(result.column(place)) for place in range(result.num_columns)]
 
     def close(self) -> None:
         if self._cursor is not None:

@@ -27,14 +27,19 @@ from catalog.model import ColumnId, Table
 from planner.plan import ResultColumn
 from storage.types import ANY, SqlType
 
+# The schema of rows that the executor has at hand, for one query of its own making.
+GIVEN_SCHEMA = "\x00given"
+
 
 @dataclass(frozen=True, slots=True)
 class SystemTable:
-    """A virtual table computed on the coordinator from the catalog."""
+    """A virtual table whose rows the coordinator has: from the catalog, or given by whoever
+    asks (`GIVEN_SCHEMA`). `rows` is how many where that is known."""
 
     schema: str
     name: str
     columns: tuple[tuple[str, SqlType], ...]
+    rows: float | None = None
 
 
 def column_labels(table: Table) -> dict[ColumnId, str]:

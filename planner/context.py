@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from catalog.model import Catalog, NodeId
+from planner.bound import SystemTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +28,5 @@ class PlannerContext:
     settings: Mapping[str, str] = field(default_factory=dict)
     session: Mapping[str, str] = field(default_factory=dict)
     live_nodes: tuple[NodeId, ...] = ()
+    # Rows at hand, by the name they have in `GIVEN_SCHEMA`.
+    given: Mapping[str, SystemTable] = field(default_factory=dict)

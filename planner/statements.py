@@ -85,6 +85,20 @@ class Assignment:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class OnConflict:
+    """ON CONFLICT: the rows meant by `columns` or `constraint` (neither: by any constraint).
+
+    `assignments` None is DO NOTHING. `where` is that of DO UPDATE.
+    """
+
+    columns: tuple[str, ...] | None
+    constraint: str | None
+    assignments: tuple[Assignment, ...] | None
+    where: exp.Expr | None
+    position: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Insert(Statement):
     """`source` None is DEFAULT VALUES. In VALUES rows the keyword DEFAULT is `is_default`."""
@@ -94,7 +108,7 @@ class Insert(Statement):
     columns: tuple[str, ...] | None
     source: exp.Query | None
     overriding: str | None  # "system" or "user"
-    has_on_conflict: bool
+    on_conflict: OnConflict | None
     returning: tuple[exp.Expr, ...]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catalog.model import ColumnId, Table
+from catalog.model import ColumnId, Table, UniqueConstraint
 from planner.plan import QueryPlan, ResultColumn
 
 # How many rows of defaults that differ by row (random(), ...) one run of their query gives.
@@ -65,6 +65,20 @@ class InsertPlan:
     defaults: DefaultColumns | None
     checks: tuple[RowExpression, ...]
     returning: Returning | None
+    # ON CONFLICT's: the constraints that a new row may break without an error.
+    arbiters: tuple[UniqueConstraint, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictPlan:
+    """Of the rows about to be inserted, those that are there already by one constraint.
+
+    `source` yields the number of the new row; with `update` (DO UPDATE) then whether its WHERE
+    holds, and the update's `old` and `new`. Plan and update have one source.
+    """
+
+    source: QueryPlan
+    update: UpdatePlan | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ A change becomes a query that yields what is to be written, so that expressions,
 subqueries in it are planned like any other. Defaults and assignment casts are applied by the
 binder (`expected`): a literal takes the type of the column it goes to, as in PostgreSQL.
 
-ON CONFLICT is refused until transactions bring row locks. RETURNING sees the columns of the
-target table, not those of FROM or USING.
+What ON CONFLICT does is planned once it is known which rows it is about (`write_conflict`).
+RETURNING sees the columns of the target table, not those of FROM or USING.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ from collections.abc import Sequence
 from sqlglot import exp
 
 from catalog.model import Column, ColumnId, Table
-from cluster.errors import FeatureNotSupported, SyntaxError_
-from planner.binder import bind_query
+from cluster.errors import SyntaxError_
 from planner.bound import BoundQuery
 from planner.context import PlannerContext
-from planner.datum import Datum
 from planner.ddl_names import find_table
 from planner.optimizer import plan_query
 from planner.plan import ResultColumn
 from planner.statements import (
-    Assignment,
     CopyFrom,
     CopyTo,
     Delete,
@@ -33,13 +30,20 @@ from planner.statements import (
     Update,
     is_default,
 )
+from planner.write_assignments import (
+    Parameters,
+    RowChange,
+    RowSource,
+    Values,
+    own_column,
+    routing_columns,
+)
+from planner.write_conflict import arbiters_of, conflict_parameters
 from planner.write_plan import CopyFromPlan, DeletePlan, InsertPlan, TruncatePlan, UpdatePlan
 from planner.write_rows import (
     cast_from_text,
     check_expressions,
-    column_named,
     column_reference,
-    columns_checked,
     default_columns,
     default_tree,
     plan_returning,
@@ -48,34 +52,6 @@ from planner.write_rows import (
     target_columns,
 )
 from storage.types import SqlType
-
-
-class _Source:
-    """Binds and plans row sources with the statement's parameters."""
-
-    def __init__(
-        self,
-        context: PlannerContext,
-        parameters: Sequence[SqlType | None],
-        values: Sequence[Datum] | None,
-    ) -> None:
-        self.context = context
-        self._parameters = parameters
-        self._values = values
-
-    def bind(self, tree: exp.Expr, expected: Sequence[SqlType] | None) -> BoundQuery:
-        return bind_query(
-            tree,
-            self.context,
-            parameters=self._parameters,
-            values=self._values,
-            expected=expected,
-        )
-
-
-Parameters = Sequence[SqlType | None]
-Values = Sequence[Datum] | None
-
 
 # ---------------------------------------------------------------------------------------
 # INSERT
@@ -89,8 +65,9 @@ def plan_insert(
     values: Values = None,
 ) -> InsertPlan:
     """The plan of INSERT."""
-    table, columns, bound = _bind_insert(statement, _Source(context, parameters, values))
+    table, columns, bound = _bind_insert(statement, RowSource(context, parameters, values))
     ids = tuple(column.id for column in columns)
+    conflict = statement.on_conflict
     return InsertPlan(
         table,
         ids,
@@ -98,15 +75,13 @@ def plan_insert(
         default_columns(table, ids, context),
         check_expressions(table, context),
         plan_returning(statement.returning, table, statement.alias, context),
+        None if conflict is None else arbiters_of(table, conflict),
     )
 
 
-def _bind_insert(statement: Insert, source: _Source) -> tuple[Table, Sequence[Column], BoundQuery]:
-    if statement.has_on_conflict:
-        raise FeatureNotSupported(
-            "INSERT ... ON CONFLICT is not supported yet",
-            hint="Look for the key first, or be ready for error 23505.",
-        )
+def _bind_insert(
+    statement: Insert, source: RowSource
+) -> tuple[Table, Sequence[Column], BoundQuery]:
     table = find_table(source.context, statement.table, purpose="insert into")
     targets = target_columns(table, statement.columns)
     columns: Sequence[Column]
@@ -182,7 +157,7 @@ def _matched(targets: Sequence[Column], width: int, implicit: bool) -> Sequence[
 
 
 def _bind_insert_query(
-    statement: Insert, table: Table, targets: Sequence[Column], source: _Source
+    statement: Insert, table: Table, targets: Sequence[Column], source: RowSource
 ) -> tuple[Table, Sequence[Column], BoundQuery]:
     assert statement.source is not None
     tree = statement.source
@@ -211,123 +186,21 @@ def plan_update(
     values: Values = None,
 ) -> UpdatePlan:
     """The plan of UPDATE."""
-    source = _Source(context, parameters, values)
-    changes = _Changes(statement, context)
-    table = changes.table
-    return UpdatePlan(
-        table,
-        plan_query(source.bind(*changes.query(statement)), context),
-        changes.old,
-        changes.new,
-        changes.assigned,
-        changes.groups,
-        changes.moves,
-        check_expressions(table, context, changes.assigned),
-        plan_returning(statement.returning, table, statement.alias, context),
-    )
+    source = RowSource(context, parameters, values)
+    table = find_table(context, statement.table, purpose="update")
+    change = RowChange(table, statement.assignments, whole=bool(statement.returning))
+    bound = source.bind(*_update_query(change, statement))
+    returning = plan_returning(statement.returning, table, statement.alias, context)
+    return change.plan(plan_query(bound, context), returning, context)
 
 
-class _Changes:
-    """What an UPDATE assigns, and which columns have to be read and written for it."""
-
-    def __init__(self, statement: Update, context: PlannerContext) -> None:
-        self.table = find_table(context, statement.table, purpose="update")
-        self._values = _new_values(self.table, statement.assignments)
-        self.assigned = tuple(self._values)
-        placing = {*self.table.key, *self.table.partition_columns}
-        self.moves = bool(placing.intersection(self.assigned))
-        self.groups = _touched_groups(self.table, self.assigned, self.moves)
-        self.old = _routing_columns(self.table)
-        whole = self.moves or bool(statement.returning)
-        self.new = _new_columns(self.table, self.assigned, self.groups, whole)
-
-    def query(self, statement: Update) -> tuple[exp.Select, list[SqlType]]:
-        """The row source, with the types its columns are to have."""
-        table, alias = self.table, statement.alias or self.table.name
-        expressions = [_own(table, column, alias) for column in self.old]
-        expressions += [self._values.get(c) or _own(table, c, alias) for c in self.new]
-        tree = _row_query(statement.source, table, statement.alias, expressions, len(table.key))
-        return tree, [table.column(column).type for column in (*self.old, *self.new)]
-
-
-def _new_values(table: Table, assignments: Sequence[Assignment]) -> dict[ColumnId, exp.Expr]:
-    found: dict[ColumnId, exp.Expr] = {}
-    for assignment in assignments:
-        columns = [column_named(table, n, assignment.position) for n in assignment.columns]
-        for column, value in zip(columns, _assigned(assignment, columns), strict=True):
-            if column.id in found:
-                raise SyntaxError_(
-                    f'multiple assignments to same column "{column.name}"',
-                    position=assignment.position,
-                )
-            found[column.id] = value
-    return found
-
-
-def _assigned(assignment: Assignment, columns: Sequence[Column]) -> list[exp.Expr]:
-    """One value a column, of a single value, a row or a subquery."""
-    value = assignment.value
-    if value is None or is_default(value):
-        return [default_tree(columns[0])]
-    if len(columns) == 1 and not isinstance(value, exp.Tuple):
-        return [value.copy()]
-    items = _row_items(value, assignment)
-    if len(items) != len(columns):
-        raise SyntaxError_(
-            "number of columns does not match number of values", position=assignment.position
-        )
-    return [
-        default_tree(column) if is_default(item) else item
-        for item, column in zip(items, columns, strict=True)
-    ]
-
-
-def _row_items(value: exp.Expr, assignment: Assignment) -> list[exp.Expr]:
-    if isinstance(value, exp.Tuple):
-        return [item.copy() for item in value.expressions]
-    if isinstance(value, exp.Paren):
-        return [value.this.copy()]
-    if isinstance(value, exp.Anonymous) and value.name.lower() == "row":
-        return [item.copy() for item in value.expressions]
-    if isinstance(value, exp.Subquery) and isinstance(value.this, exp.Select):
-        return [_one_column(value, place) for place in range(len(value.this.expressions))]
-    raise FeatureNotSupported(
-        "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression",
-        position=assignment.position,
-    )
-
-
-def _one_column(subquery: exp.Subquery, place: int) -> exp.Expr:
-    copied = subquery.copy()
-    copied.this.set("expressions", [copied.this.expressions[place]])
-    return copied
-
-
-def _touched_groups(table: Table, assigned: Sequence[ColumnId], moves: bool) -> tuple[int, ...]:
-    """The column groups to be rewritten: those of the assigned columns, all for a moved row."""
-    if moves:
-        return tuple(group.id for group in table.groups)
-    return tuple(g.id for g in table.groups if set(g.columns).intersection(assigned))
-
-
-def _routing_columns(table: Table) -> tuple[ColumnId, ...]:
-    """What finds a stored row: its key, and the partition columns that are not in it."""
-    return (*table.key, *(c for c in table.partition_columns if c not in table.key))
-
-
-def _new_columns(
-    table: Table, assigned: Sequence[ColumnId], groups: Sequence[int], whole: bool
-) -> tuple[ColumnId, ...]:
-    wanted = {*assigned, *columns_checked(table, assigned)}
-    for group_id in groups:
-        wanted.update(table.groups[group_id].columns)
-    if whole:
-        wanted.update(column.id for column in table.visible_columns)
-    return tuple(c.id for c in table.visible_columns if c.id in wanted)
-
-
-def _own(table: Table, column: ColumnId, alias: str) -> exp.Expr:
-    return column_reference(table.column(column).name, alias)
+def _update_query(change: RowChange, statement: Update) -> tuple[exp.Select, list[SqlType]]:
+    """The row source, with the types its columns are to have."""
+    alias = statement.alias or change.table.name
+    expressions = change.expressions(alias)
+    key_width = len(change.table.key)
+    tree = _row_query(statement.source, change.table, statement.alias, expressions, key_width)
+    return tree, change.types
 
 
 def _row_query(
@@ -368,7 +241,7 @@ def plan_delete(
     values: Values = None,
 ) -> DeletePlan:
     """The plan of DELETE."""
-    source = _Source(context, parameters, values)
+    source = RowSource(context, parameters, values)
     table, old, row, tree = _delete_query(statement, context)
     return DeletePlan(
         table,
@@ -383,12 +256,12 @@ def _delete_query(
     statement: Delete, context: PlannerContext
 ) -> tuple[Table, tuple[ColumnId, ...], tuple[ColumnId, ...], exp.Select]:
     table = find_table(context, statement.table, purpose="delete from")
-    old = _routing_columns(table)
+    old = routing_columns(table)
     row: tuple[ColumnId, ...] = ()
     if statement.returning:
         row = tuple(column.id for column in table.visible_columns)
     alias = statement.alias or table.name
-    expressions = [_own(table, column, alias) for column in (*old, *row)]
+    expressions = [own_column(table, column, alias) for column in (*old, *row)]
     tree = _row_query(statement.source, table, statement.alias, expressions, len(table.key))
     return table, old, row, tree
 
@@ -439,14 +312,17 @@ def describe_write(
     parameters: Parameters = (),
 ) -> tuple[tuple[SqlType, ...], tuple[ResultColumn, ...] | None]:
     """The types of `$1`, `$2`, ... as given or implied, and the columns of RETURNING."""
-    source = _Source(context, parameters, None)
+    source = RowSource(context, parameters, None)
+    types: tuple[SqlType, ...] | None = None
     if isinstance(statement, Insert):
         table, _, bound = _bind_insert(statement, source)
+        types = conflict_parameters(statement, table, bound, source)
     elif isinstance(statement, Update):
-        changes = _Changes(statement, source.context)
-        table, bound = changes.table, source.bind(*changes.query(statement))
+        table = find_table(context, statement.table, purpose="update")
+        change = RowChange(table, statement.assignments, whole=bool(statement.returning))
+        bound = source.bind(*_update_query(change, statement))
     else:
         table, _, _, tree = _delete_query(statement, context)
         bound = source.bind(tree, None)
     returning = plan_returning(statement.returning, table, statement.alias, context)
-    return bound.parameters, returning.columns if returning else None
+    return types or bound.parameters, returning.columns if returning else None

@@ -30,7 +30,7 @@ from planner.binder.expressions import ExpressionBinder
 from planner.binder.scope import Namespace, Scope, ScopeColumn, Source
 from planner.binder.statement import MAX_VIEW_DEPTH
 from planner.binder.trees import fold
-from planner.bound import SystemTable, column_labels, type_of
+from planner.bound import GIVEN_SCHEMA, SystemTable, column_labels, type_of
 from planner.dialect import parse_query
 from planner.semantics import build, comparison
 from planner.semantics.sets import RowSet
@@ -575,6 +575,8 @@ def find_relation(
     catalog = block.statement.context.catalog
     environment = block.statement.environment
     schemas = environment.search_path
+    if schema == GIVEN_SCHEMA:
+        return environment.context.given[name]
     if schema is not None:
         schemas = (named_schema(environment.context, schema),)
     for each in schemas:

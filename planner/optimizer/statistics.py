@@ -209,6 +209,8 @@ class Estimator:
         }.get(type(node), 1000.0)
         if isinstance(node, TableExpression):
             rows = node.estimated_rows
+        if isinstance(node, SystemTableScan) and node.table.rows is not None:
+            rows = node.table.rows
         if isinstance(node, Opaque):
             rows = max((self.profile(c).rows for c in node.children), default=1.0)
         if node.children and not isinstance(node, Opaque):

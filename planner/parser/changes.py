@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from cluster.errors import FeatureNotSupported
+from cluster.errors import FeatureNotSupported, InvalidColumnReference
 from planner.parser import grammar
 from planner.parser.builder import (
     build_query,
@@ -21,6 +21,7 @@ from planner.statements import (
     Delete,
     Insert,
     ObjectName,
+    OnConflict,
     Statement,
     Truncate,
     Update,
@@ -50,7 +51,7 @@ def insert(cursor: Cursor, start: int) -> Statement:
         grammar.query(cursor)
         cursor.default_allowed = False
         query = build_query(cursor, [*with_tokens, *cursor.slice(query_start)])
-    has_on_conflict = _on_conflict(cursor)
+    on_conflict = _on_conflict(cursor)
     returning = _returning(cursor)
     return Insert(
         **source(cursor, start),
@@ -59,7 +60,7 @@ def insert(cursor: Cursor, start: int) -> Statement:
         columns=columns,
         source=query,
         overriding=overriding,
-        has_on_conflict=has_on_conflict,
+        on_conflict=on_conflict,
         returning=returning,
     )
 
@@ -71,26 +72,48 @@ def _insert_columns(cursor: Cursor) -> tuple[str, ...] | None:
     return names_in_parentheses(cursor)
 
 
-def _on_conflict(cursor: Cursor) -> bool:
-    """Take ON CONFLICT with its target and action; only that it is there is kept."""
+def _on_conflict(cursor: Cursor) -> OnConflict | None:
+    """Take ON CONFLICT [target] DO NOTHING | UPDATE SET ... [WHERE ...]."""
     if not cursor.accept("ON"):
-        return False
+        return None
+    position = cursor.position
     cursor.expect("CONFLICT")
+    columns = constraint = None
     if cursor.accept("ON"):
         cursor.expect("CONSTRAINT")
-        cursor.name()
-    elif cursor.accept("("):
-        grammar.expression_list(cursor)
-        cursor.expect(")")
-        if cursor.accept("WHERE"):
-            grammar.expression(cursor)
+        constraint = cursor.name()
+    elif cursor.key == "(":
+        columns = _conflict_columns(cursor)
     cursor.expect("DO")
-    if cursor.expect_any("NOTHING", "UPDATE") == "UPDATE":
-        cursor.expect("SET")
-        _assignments(cursor)
-        if cursor.accept("WHERE"):
-            grammar.expression(cursor)
-    return True
+    if cursor.expect_any("NOTHING", "UPDATE") == "NOTHING":
+        return OnConflict(columns, constraint, None, None, position)
+    cursor.expect("SET")
+    assignments = assignment_list(cursor)
+    where = expression(cursor) if cursor.accept("WHERE") else None
+    return OnConflict(columns, constraint, assignments, where, position)
+
+
+def _conflict_columns(cursor: Cursor) -> tuple[str, ...]:
+    """The columns of an inferred constraint. A predicate behind them, of a partial index, is
+    fulfilled by every constraint that has none, as all have here."""
+    cursor.expect("(")
+    names: list[str] = []
+    while not names or cursor.accept(","):
+        position = cursor.position
+        value = expression(cursor)
+        if isinstance(value, exp.Collate):
+            value = value.this
+        if not isinstance(value, exp.Column) or value.table:
+            raise InvalidColumnReference(
+                "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+                position=position,
+            )
+        quoted = bool(value.this.args.get("quoted"))
+        names.append(value.name if quoted else value.name.lower())
+    cursor.expect(")")
+    if cursor.accept("WHERE"):
+        grammar.expression(cursor)
+    return tuple(names)
 
 
 def _returning(cursor: Cursor) -> tuple[exp.Expr, ...]:
@@ -103,7 +126,7 @@ def update(cursor: Cursor, start: int) -> Statement:
     cursor.expect("UPDATE")
     table, alias = _target(cursor, reserved="SET")
     cursor.expect("SET")
-    assignments = _assignments(cursor)
+    assignments = assignment_list(cursor)
     row_source = _row_source(cursor, with_tokens, "FROM")
     returning = _returning(cursor)
     return Update(
@@ -153,7 +176,8 @@ def _row_source(cursor: Cursor, with_tokens: list, from_word: str) -> exp.Select
     return build_row_source(cursor, with_tokens, from_tokens, where_tokens)
 
 
-def _assignments(cursor: Cursor) -> tuple[Assignment, ...]:
+def assignment_list(cursor: Cursor) -> tuple[Assignment, ...]:
+    """Take `column = value, ...` of SET."""
     assignments = [_assignment(cursor)]
     while cursor.accept(","):
         assignments.append(_assignment(cursor))

@@ -298,7 +298,7 @@ def test_bad_copy_options(options: str, message: str) -> None:
 def test_changes_are_taken_apart() -> None:
     insert = one("with x as (select 1) insert into t (a) select * from x on conflict do nothing")
     assert isinstance(insert, s.Insert)
-    assert insert.has_on_conflict
+    assert insert.on_conflict is not None
     assert insert.source is not None
     assert insert.source.sql("postgres") == "WITH x AS (SELECT 1) SELECT * FROM x"
     update = one("update t u set a = default, (b, c) = (1, 2) from v where u.a = v.a returning *")

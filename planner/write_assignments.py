@@ -1,0 +1,174 @@
+"""What SET assigns, and which columns have to be read and written for it.
+
+Shared by UPDATE, ON CONFLICT DO UPDATE and MERGE, like `RowSource`, which binds a statement's
+queries with its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlglot import exp
+
+from catalog.model import Column, ColumnId, Table
+from cluster.errors import FeatureNotSupported, SyntaxError_
+from planner.binder import bind_query
+from planner.bound import BoundQuery
+from planner.context import PlannerContext
+from planner.datum import Datum
+from planner.plan import QueryPlan
+from planner.statements import Assignment, is_default
+from planner.write_plan import Returning, UpdatePlan
+from planner.write_rows import (
+    check_expressions,
+    column_named,
+    column_reference,
+    columns_checked,
+    default_tree,
+)
+from storage.types import SqlType
+
+Parameters = Sequence[SqlType | None]
+Values = Sequence[Datum] | None
+
+
+class RowSource:
+    """Binds row sources with the statement's parameters."""
+
+    def __init__(self, context: PlannerContext, parameters: Parameters, values: Values) -> None:
+        self.context = context
+        self.parameters = parameters
+        self.values = values
+
+    def bind(self, tree: exp.Expr, expected: Sequence[SqlType] | None) -> BoundQuery:
+        return bind_query(
+            tree,
+            self.context,
+            parameters=self.parameters,
+            values=self.values,
+            expected=expected,
+        )
+
+
+class RowChange:
+    """What SET makes of a stored row: the columns that find it (`old`), and those with new
+    values (`new`), which are whole column groups, or with `whole` the whole row."""
+
+    def __init__(
+        self, table: Table, assignments: Sequence[Assignment], *, whole: bool = False
+    ) -> None:
+        self.table = table
+        self.values = new_values(table, assignments)
+        self.assigned = tuple(self.values)
+        placing = {*table.key, *table.partition_columns}
+        self.moves = bool(placing.intersection(self.assigned))
+        self.groups = touched_groups(table, self.assigned, self.moves)
+        self.old = routing_columns(table)
+        self.new = new_columns(table, self.assigned, self.groups, self.moves or whole)
+
+    def expressions(self, alias: str) -> list[exp.Expr]:
+        """`old` and `new` over the table under that alias."""
+        table = self.table
+        found: list[exp.Expr] = [own_column(table, column, alias) for column in self.old]
+        return found + [self.values.get(c) or own_column(table, c, alias) for c in self.new]
+
+    @property
+    def types(self) -> list[SqlType]:
+        """Those that the expressions are assigned to."""
+        return [self.table.column(column).type for column in (*self.old, *self.new)]
+
+    def plan(
+        self, source: QueryPlan, returning: Returning | None, context: PlannerContext
+    ) -> UpdatePlan:
+        """The UPDATE of the rows that the source yields."""
+        return UpdatePlan(
+            self.table,
+            source,
+            self.old,
+            self.new,
+            self.assigned,
+            self.groups,
+            self.moves,
+            check_expressions(self.table, context, self.assigned),
+            returning,
+        )
+
+
+def new_values(table: Table, assignments: Sequence[Assignment]) -> dict[ColumnId, exp.Expr]:
+    found: dict[ColumnId, exp.Expr] = {}
+    for assignment in assignments:
+        columns = [column_named(table, n, assignment.position) for n in assignment.columns]
+        for column, value in zip(columns, _assigned(assignment, columns), strict=True):
+            if column.id in found:
+                raise SyntaxError_(
+                    f'multiple assignments to same column "{column.name}"',
+                    position=assignment.position,
+                )
+            found[column.id] = value
+    return found
+
+
+def _assigned(assignment: Assignment, columns: Sequence[Column]) -> list[exp.Expr]:
+    """One value a column, of a single value, a row or a subquery."""
+    value = assignment.value
+    if value is None or is_default(value):
+        return [default_tree(columns[0])]
+    if len(columns) == 1 and not isinstance(value, exp.Tuple):
+        return [value.copy()]
+    items = _row_items(value, assignment)
+    if len(items) != len(columns):
+        raise SyntaxError_(
+            "number of columns does not match number of values", position=assignment.position
+        )
+    return [
+        default_tree(column) if is_default(item) else item
+        for item, column in zip(items, columns, strict=True)
+    ]
+
+
+def _row_items(value: exp.Expr, assignment: Assignment) -> list[exp.Expr]:
+    if isinstance(value, exp.Tuple):
+        return [item.copy() for item in value.expressions]
+    if isinstance(value, exp.Paren):
+        return [value.this.copy()]
+    if isinstance(value, exp.Anonymous) and value.name.lower() == "row":
+        return [item.copy() for item in value.expressions]
+    if isinstance(value, exp.Subquery) and isinstance(value.this, exp.Select):
+        return [_one_column(value, place) for place in range(len(value.this.expressions))]
+    raise FeatureNotSupported(
+        "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression",
+        position=assignment.position,
+    )
+
+
+def _one_column(subquery: exp.Subquery, place: int) -> exp.Expr:
+    copied = subquery.copy()
+    copied.this.set("expressions", [copied.this.expressions[place]])
+    return copied
+
+
+def touched_groups(table: Table, assigned: Sequence[ColumnId], moves: bool) -> tuple[int, ...]:
+    """The column groups to be rewritten: those of the assigned columns, all for a moved row."""
+    if moves:
+        return tuple(group.id for group in table.groups)
+    return tuple(g.id for g in table.groups if set(g.columns).intersection(assigned))
+
+
+def routing_columns(table: Table) -> tuple[ColumnId, ...]:
+    """What finds a stored row: its key, and the partition columns that are not in it."""
+    return (*table.key, *(c for c in table.partition_columns if c not in table.key))
+
+
+def new_columns(
+    table: Table, assigned: Sequence[ColumnId], groups: Sequence[int], whole: bool
+) -> tuple[ColumnId, ...]:
+    wanted = {*assigned, *columns_checked(table, assigned)}
+    for group_id in groups:
+        wanted.update(table.groups[group_id].columns)
+    if whole:
+        wanted.update(column.id for column in table.visible_columns)
+    return tuple(c.id for c in table.visible_columns if c.id in wanted)
+
+
+def own_column(table: Table, column: ColumnId, alias: str) -> exp.Expr:
+    return column_reference(table.column(column).name, alias)
