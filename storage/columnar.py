@@ -36,7 +36,15 @@ import msgspec
 import pyarrow as pa
 
 from cluster.errors import DataCorrupted
-from storage.columnar_apply import BEGIN, END, FragmentTables, Step, apply_steps, registered
+from storage.columnar_apply import (
+    BEGIN,
+    END,
+    FragmentTables,
+    Step,
+    StoreState,
+    apply_steps,
+    registered,
+)
 from storage.duckdb_node import BLOCK_SIZE_BYTES, DuckDbNode, quote_name
 from storage.fragments import (
     FragmentId,
@@ -85,6 +93,7 @@ class ColumnarStore:
         self.position = StorePosition()
         self.image_index = 0
         self.image = b""
+        self._state: StoreState | None = None
         try:
             if self._is_new():
                 self._create_meta()
@@ -93,6 +102,7 @@ class ColumnarStore:
         except BaseException:
             self.close()
             raise
+        self._show_state()
 
     @property
     def fragments(self) -> dict[FragmentId, FragmentSchema]:
@@ -101,7 +111,20 @@ class ColumnarStore:
 
     def tables(self, fragment_id: FragmentId) -> FragmentTables:
         """Where the rows of a fragment lie; KeyError when the store has no such fragment."""
-        return FragmentTables(self.database, self._readable[fragment_id])
+        return FragmentTables(self.database, self._readable[fragment_id], state=self.state)
+
+    def state(self) -> StoreState | None:
+        """What the newest transaction says of the store; None while one is being committed.
+
+        From any thread. A reader that finds the same object before and after it opened its
+        transaction has the rows of that state before it.
+        """
+        return self._state
+
+    def _show_state(self) -> None:
+        position = self.position
+        recency = dict(self._recency)
+        self._state = StoreState(position.applied_index, position.horizon, recency)
 
     def _own_tables(self, fragment_id: FragmentId) -> FragmentTables:
         """The same inside the transaction that makes them."""
@@ -120,19 +143,25 @@ class ColumnarStore:
         except BaseException:
             self._fragments, self._recency, self._since = before
             self._readable = dict(before[0])
+            self._show_state()
             raise
         self._readable = dict(self._fragments)
         self.position = position
+        self._show_state()
 
     def checkpoint(self, image: bytes, image_index: int) -> None:
         """Makes all that was applied durable, together with the participant's image."""
         assert self.image_index <= image_index <= self.position.applied_index
-        with self._transaction():
-            self._execute(
-                "DELETE FROM {db}.tablet WHERE applied_index < ?", [self.position.applied_index]
-            )
-            self._execute("DELETE FROM {db}.image")
-            self._execute("INSERT INTO {db}.image VALUES (?, ?)", [image_index, image])
+        try:
+            with self._transaction():
+                self._execute(
+                    "DELETE FROM {db}.tablet WHERE applied_index < ?",
+                    [self.position.applied_index],
+                )
+                self._execute("DELETE FROM {db}.image")
+                self._execute("INSERT INTO {db}.image VALUES (?, ?)", [image_index, image])
+        finally:
+            self._show_state()
         self._execute("CHECKPOINT {db}")
         self.image_index, self.image = image_index, image
 
@@ -185,6 +214,7 @@ class ColumnarStore:
         except BaseException:
             self._fragments, self._recency, self._since = before
             self._readable = dict(before[0])
+            self._show_state()
             raise
         self._readable = dict(self._fragments)
         self.position, self.image_index = position, 0
@@ -208,6 +238,7 @@ class ColumnarStore:
 
     def close(self) -> None:
         """Closes the file. What was not checkpointed may be lost; the log has it."""
+        self._state = None
         self._cursor.close()
         self._node.detach(self.database)
 
@@ -287,6 +318,7 @@ class ColumnarStore:
         self._cursor.execute("BEGIN")
         try:
             yield
+            self._state = None
             self._cursor.execute("COMMIT")
         except BaseException:
             self._roll_back()

@@ -17,7 +17,7 @@ The twin in tests/storage/test_columnar.py does the same a row at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.duckdb_node import quote_name
-from storage.fragments import FragmentSchema, Timestamp
+from storage.fragments import FragmentId, FragmentSchema, Timestamp
 from storage.row_store import RowStore
 
 BEGIN = "begin_ts"
@@ -43,16 +43,32 @@ class Step:
     insert_rows: pa.RecordBatch | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StoreState:
+    """What the newest transaction of a columnar store says of it. Every transaction makes a
+    new one, so who meets the same object twice knows that none was committed in between."""
+
+    applied_index: int
+    horizon: Timestamp
+    recency: Mapping[FragmentId, Timestamp]
+
+
+def _no_state() -> StoreState | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class FragmentTables:
     """The two tables of a fragment inside an attached database.
 
-    `rows` is the store that has them where the columnar one does not.
+    `rows` is the store that has them where the columnar one does not. `state` tells the
+    columnar store's, None while a transaction is being committed; from any thread.
     """
 
     database: str
     schema: FragmentSchema
     rows: RowStore | None = None
+    state: Callable[[], StoreState | None] = field(default=_no_state, compare=False)
 
     @property
     def current(self) -> str:

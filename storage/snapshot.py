@@ -6,9 +6,13 @@ stores is opened, and *inside it* the applied index, the highest commit timestam
 prune horizon are read; only these tell whether the current rows are the rows at S. Checking
 first and opening then was tried: a third of all reads beside an applier saw a later commit.
 
-DuckDB opens the transaction of an attached file at the first statement that touches it, so
-one statement that reads the meta tables of all tablets opens them all, and no data is read
-before it.
+DuckDB opens the transaction of an attached file when a statement that names it is bound, so
+one statement that names the meta tables of all tablets opens them all, and no data is read
+before it. To bind it is enough, and takes a tenth of the time that reading those tables takes:
+a store shows the state its newest commit made, as an object, and takes it away while the next
+one commits (`ColumnarStore.state`). Whoever sees the same objects before and after opening has
+read the stores' states inside his transaction. Where one has changed it is tried again, and
+while an applier does nothing but commit the meta tables are read.
 
 A snapshot has a maximum age (rule L4): `expire` interrupts what runs and every later use says
 so. `relation_sql` yields a plain SELECT over the current table where it can, so that DuckDB
@@ -17,14 +21,15 @@ pushes filters and projections into the scan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
 
 from cluster.errors import ObjectNotInPrerequisiteState, SnapshotTooOld
 from storage.columnar import decode_recency
-from storage.columnar_apply import BEGIN, END, FragmentTables
+from storage.columnar_apply import BEGIN, END, FragmentTables, StoreState
 from storage.damage import damaged_store, is_damage
 from storage.duckdb_node import DuckDbNode, quote_name
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema, TabletId, Timestamp
@@ -32,6 +37,10 @@ from storage.own_changes import OwnRows, net_changes
 from storage.types import duckdb_type
 
 Read = tuple[TabletId, FragmentId]
+States = Mapping[TabletId, StoreState]
+
+# So often a transaction is opened anew because a store changed meanwhile.
+OPEN_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +158,16 @@ class StoreSnapshot:
         return self._cursor
 
     def relation_sql(
-        self, tablet_id: TabletId, fragment_id: FragmentId, columns: Sequence[str]
+        self,
+        tablet_id: TabletId,
+        fragment_id: FragmentId,
+        columns: Sequence[str],
+        timestamp: Timestamp | None = None,
     ) -> str:
         """SQL text of a parenthesised SELECT giving these store columns at the timestamp."""
         read = tablet_id, fragment_id
-        return relation_sql(self._views[read], columns, self.timestamp, self._own.get(read))
+        at = self.timestamp if timestamp is None else timestamp
+        return relation_sql(self._views[read], columns, at, self._own.get(read))
 
     def applied_index(self, tablet_id: TabletId, fragment_id: FragmentId) -> int:
         """The log index that the rows read here reflect."""
@@ -197,59 +211,108 @@ class StoreSnapshot:
 def open_views(
     node: DuckDbNode, reads: Mapping[Read, FragmentTables], timestamp: Timestamp
 ) -> tuple[duckdb.DuckDBPyConnection, dict[Read, FragmentView]]:
-    """Opens the transaction and reads, inside it, what each fragment's store says of itself.
+    """Opens the transaction and finds out what each fragment's store says of itself in it.
 
     Blocks. Raises 72000 for a timestamp below the horizon, 55000 for a fragment that is gone.
     """
-    cursor = node.cursor()
+    for _ in range(OPEN_TRIES if reads else 0):
+        before = _shown_states(reads)
+        if before is None:
+            break
+        cursor = _begun(node)
+        try:
+            _touch(cursor, reads)
+            if _shown_states(reads) == before:
+                return cursor, _views(reads, before, timestamp)
+        except BaseException:
+            cursor.close()
+            raise
+        cursor.close()
+    cursor = _begun(node)
     try:
-        cursor.execute("BEGIN")
-        views = _read_views(cursor, reads, timestamp) if reads else {}
+        views = _views(reads, _read_states(cursor, reads), timestamp) if reads else {}
     except BaseException:
         cursor.close()
         raise
     return cursor, views
 
 
-def _read_views(
-    cursor: duckdb.DuckDBPyConnection,
-    reads: Mapping[Read, FragmentTables],
-    timestamp: Timestamp,
-) -> dict[Read, FragmentView]:
-    wanted: dict[TabletId, list[FragmentId]] = {}
-    for tablet_id, fragment_id in reads:
-        wanted.setdefault(tablet_id, []).append(fragment_id)
-    selects = [
-        _meta_sql(reads[tablet_id, fragments[0]].database, tablet_id)
-        for tablet_id, fragments in wanted.items()
-    ]
+def _begun(node: DuckDbNode) -> duckdb.DuckDBPyConnection:
+    cursor = node.cursor()
     try:
+        cursor.execute("BEGIN")
+    except BaseException:
+        cursor.close()
+        raise
+    return cursor
+
+
+def _shown_states(reads: Mapping[Read, FragmentTables]) -> dict[TabletId, StoreState] | None:
+    """The state each store shows; None where one is being changed. (Equal only if the same.)"""
+    states: dict[TabletId, StoreState] = {}
+    for (tablet_id, _), tables in reads.items():
+        state = tables.state()
+        if state is None:
+            return None
+        states[tablet_id] = state
+    return states
+
+
+def _databases(reads: Mapping[Read, FragmentTables]) -> dict[TabletId, str]:
+    return {tablet_id: quote_name(t.database) for (tablet_id, _), t in reads.items()}
+
+
+def _touch(cursor: duckdb.DuckDBPyConnection, reads: Mapping[Read, FragmentTables]) -> None:
+    """Opens the transactions of all files that are read, by binding a statement."""
+    databases = _databases(reads)
+    tables = ", ".join(f"{name}.tablet" for name in databases.values())
+    with _gone_if_unknown(databases):
+        cursor.sql(f"SELECT 1 FROM {tables}")
+
+
+def _read_states(
+    cursor: duckdb.DuckDBPyConnection, reads: Mapping[Read, FragmentTables]
+) -> dict[TabletId, StoreState]:
+    """What the meta tables say, all read by one statement."""
+    databases = _databases(reads)
+    selects = [
+        f"(SELECT {tablet_id}, applied_index, horizon, recency"
+        f" FROM {name}.tablet ORDER BY applied_index DESC LIMIT 1)"
+        for tablet_id, name in databases.items()
+    ]
+    with _gone_if_unknown(databases):
         rows = cursor.execute(" UNION ALL ".join(selects)).fetchall()
+    return {
+        tablet_id: StoreState(applied_index, horizon, decode_recency(encoded))
+        for tablet_id, applied_index, horizon, encoded in rows
+    }
+
+
+@contextmanager
+def _gone_if_unknown(tablets: Iterable[TabletId]) -> Iterator[None]:
+    try:
+        yield
     except (duckdb.CatalogException, duckdb.BinderException) as error:
         # The whole tablet left between looking it up and opening it.
-        raise fragment_gone(", ".join(map(str, wanted))) from error
+        raise fragment_gone(", ".join(map(str, tablets))) from error
+
+
+def _views(
+    reads: Mapping[Read, FragmentTables], states: States, timestamp: Timestamp
+) -> dict[Read, FragmentView]:
     views: dict[Read, FragmentView] = {}
-    for tablet_id, applied_index, horizon, encoded in rows:
-        if timestamp < horizon:
+    for read, tables in reads.items():
+        tablet_id, fragment_id = read
+        state = states[tablet_id]
+        if timestamp < state.horizon:
             raise SnapshotTooOld(
                 f"timestamp {timestamp} lies below the horizon to which history was pruned",
-                detail=f"The horizon of tablet {tablet_id} is {horizon}.",
+                detail=f"The horizon of tablet {tablet_id} is {state.horizon}.",
             )
-        recency = decode_recency(encoded)
-        for fragment_id in wanted[tablet_id]:
-            if fragment_id not in recency:
-                raise fragment_gone(tablet_id, fragment_id)
-            tables = reads[tablet_id, fragment_id]
-            view = FragmentView(tables, applied_index, recency[fragment_id])
-            views[tablet_id, fragment_id] = view
+        if fragment_id not in state.recency:
+            raise fragment_gone(tablet_id, fragment_id)
+        views[read] = FragmentView(tables, state.applied_index, state.recency[fragment_id])
     return views
-
-
-def _meta_sql(database: str, tablet_id: TabletId) -> str:
-    return (
-        f"(SELECT {tablet_id}, applied_index, horizon, recency"
-        f" FROM {quote_name(database)}.tablet ORDER BY applied_index DESC LIMIT 1)"
-    )
 
 
 def fragment_gone(
