@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from catalog.commands import AnyCommand
+from catalog.commands import AnyCommand, SetClusterSetting
 from catalog.model import Catalog, NodeId, NodeState
 from catalog.repair_plan import RepairLimits, next_changes, node_changes
-from catalog.repair_settings import dead_after_s
+from catalog.repair_settings import DEAD_AFTER, dead_after_s
 from catalog.service import CatalogService
 from cluster.errors import DqeError
 from cluster.runtime import Runtime
@@ -28,6 +28,16 @@ logger = logging.getLogger(__name__)
 
 ROUND_S = 1.0
 EXECUTE_TIMEOUT_S = 5.0
+
+
+async def set_dead_after(runtime: Runtime, catalog: CatalogService, text: str) -> None:
+    """Sets the cluster's setting, however long that takes; `text` has been checked."""
+    while catalog.current.settings.get(DEAD_AFTER) != text:
+        try:
+            await catalog.execute(SetClusterSetting(DEAD_AFTER, text))
+        except DqeError as error:
+            logger.info("%s is not set yet: %s", DEAD_AFTER, error)
+            await runtime.sleep(ROUND_S)
 
 
 class Repairer:

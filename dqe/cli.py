@@ -22,6 +22,22 @@ Url = Annotated[
 ]
 
 
+node_app = typer.Typer(
+    help="Empty nodes, take them out of the cluster, see how far that is.", no_args_is_help=True
+)
+app.add_typer(node_app, name="node")
+
+NodeNumber = Annotated[int, typer.Argument(help="The node's number, as in dqe status.")]
+Wait = Annotated[bool, typer.Option(help="Show progress until it is done.")]
+DeadAfter = Annotated[
+    str | None,
+    typer.Option(
+        help="Sets, for the whole cluster, how long a node may be silent before its replicas "
+        "are rebuilt elsewhere: 20s, 5min, ..."
+    ),
+]
+
+
 @app.command()
 def start(
     data: Annotated[Path, typer.Option(help="The node's data directory; made when missing.")],
@@ -46,6 +62,7 @@ def start(
         int, typer.Option(help="Memory for queries, in MiB; 0: half of the machine's.", min=0)
     ] = 0,
     threads: Annotated[int, typer.Option(help="Threads for queries; 0: one a core.", min=0)] = 0,
+    dead_after: DeadAfter = None,
     stop_when_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run one node until SIGINT or SIGTERM."""
@@ -61,6 +78,7 @@ def start(
         zone=zone,
         memory_limit_mib=memory_limit_mib,
         threads=threads,
+        dead_after=dead_after,
     )
     raise typer.Exit(run(configuration, stop_when_stdin_closes=stop_when_stdin_closes))
 
@@ -73,11 +91,13 @@ def local(
         int, typer.Option(help="PostgreSQL port of the first node; the others follow.")
     ] = DEFAULT_PG_PORT,
     regions: Annotated[str, typer.Option(help="REGION,... given to the nodes in turn.")] = "",
+    dead_after: DeadAfter = None,
 ) -> None:
     """Run a cluster of node processes on this machine, in the foreground."""
     from dqe.commands.local import run
 
-    raise typer.Exit(run(nodes, data, pg_port, tuple(r for r in regions.split(",") if r)))
+    given = tuple(region for region in regions.split(",") if region)
+    raise typer.Exit(run(nodes, data, pg_port, given, dead_after))
 
 
 @app.command()
@@ -139,6 +159,38 @@ def check(url: Url = None) -> None:
     from dqe.commands.check import run
 
     raise typer.Exit(run(url))
+
+
+@node_app.command("drain")
+def drain_node(node: NodeNumber, url: Url = None, wait: Wait = True) -> None:
+    """Have a node lead nothing, and get nothing new; it keeps its replicas."""
+    from dqe.commands.node import drain
+
+    raise typer.Exit(drain(node, url, wait=wait))
+
+
+@node_app.command("decommission")
+def decommission_node(node: NodeNumber, url: Url = None, wait: Wait = True) -> None:
+    """Move everything away from a node, then take it out of the cluster for good."""
+    from dqe.commands.node import decommission
+
+    raise typer.Exit(decommission(node, url, wait=wait))
+
+
+@node_app.command("activate")
+def activate_node(node: NodeNumber, url: Url = None) -> None:
+    """Take back drain or decommission."""
+    from dqe.commands.node import activate
+
+    raise typer.Exit(activate(node, url))
+
+
+@node_app.command("status")
+def node_status(url: Url = None) -> None:
+    """Show the nodes' states and loads, and what is to be repaired."""
+    from dqe.commands.node import status as show
+
+    raise typer.Exit(show(url))
 
 
 @app.command()

@@ -9,6 +9,8 @@ from pathlib import Path
 DATABASE = "dqe"
 DEFAULT_PG_PORT = 5433
 DEFAULT_RPC_PORT = 7433
+# How the process of a node ends that was decommissioned: there is no use in starting it again.
+FORGOTTEN_STATUS = 3
 
 _MIB = 1 << 20
 # A node leaves room for its neighbours: half of the machine's memory for DuckDB.
@@ -31,6 +33,8 @@ class NodeConfiguration:
     zone: str | None = None
     memory_limit_mib: int = 0
     threads: int = 0
+    # For the whole cluster, from when the node has started; None leaves it as it is.
+    dead_after: str | None = None
 
 
 def default_memory_limit_mib(nodes_on_machine: int = 1) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psycopg
 
-from dqe.configuration import DATABASE, default_memory_limit_mib
+from dqe.configuration import DATABASE, FORGOTTEN_STATUS, default_memory_limit_mib
 
 HOST = "127.0.0.1"
 RESTART_AFTER_S = 1.0
@@ -76,6 +76,7 @@ class LocalCluster:
         pg_port: int = 0,
         *,
         regions: tuple[str, ...] = (),
+        dead_after: str | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
         """`pg_port` 0 picks free ports; otherwise nodes take pg_port, pg_port + 1, ...
@@ -83,6 +84,7 @@ class LocalCluster:
         `regions` are given to the nodes in turn.
         """
         self._regions = regions
+        self._dead_after = dead_after
         self._environment = environment or {}
         self._directory = data_directory
         data_directory.mkdir(parents=True, exist_ok=True)
@@ -148,6 +150,8 @@ class LocalCluster:
         if node.number > 1:
             others = [n.rpc_address for n in self.nodes if n is not node]
             command += ["--join", ",".join(others)]
+        if self._dead_after is not None:
+            command += ["--dead-after", self._dead_after]
         if self._regions:
             command += ["--region", self._regions[(node.number - 1) % len(self._regions)]]
         with node.log_path.open("ab") as log:
@@ -162,12 +166,14 @@ class LocalCluster:
         node.died_at = None
 
     def watch(self) -> None:
-        """Starts dead nodes again, a second after their death. Call it regularly, from any
-        thread."""
+        """Starts dead nodes again, a second after their death, but those that the cluster has
+        let go. Call it regularly, from any thread."""
         with self._watching:
             now = time.monotonic()
             for node in self.nodes:
                 if node.process is None or node.process.poll() is None or node.held:
+                    continue
+                if node.process.poll() == FORGOTTEN_STATUS:
                     continue
                 if node.died_at is None:
                     node.died_at = now

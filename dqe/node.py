@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,13 +22,15 @@ from catalog.addresses import AddressBook
 from catalog.joining import JoinRequest, join_cluster
 from catalog.liveness import NodeLoad
 from catalog.log_witness import LogPosition, LogWitness
+from catalog.model import Catalog, NodeId
 from catalog.model import Node as NodeRecord
-from catalog.model import NodeId
+from catalog.repair import set_dead_after
+from catalog.repair_settings import check_dead_after
 from catalog.replica_checks import ReplicaChecker
 from catalog.service import FOUNDER, CatalogService
 from catalog.tablet_rpc import TabletClient, TabletServer
 from catalog.tablets import TabletManager
-from cluster.errors import CannotConnectNow, IoError
+from cluster.errors import CannotConnectNow, IoError, ObjectNotInPrerequisiteState
 from cluster.raft.host import RaftHost
 from cluster.rpc import RpcNode
 from cluster.runtime import Runtime
@@ -88,6 +90,8 @@ class Node:
         self._machine = machine or OsMachine(runtime)
         self._server = self._machine.client_server(self._open_session)
         self._parts: Parts | None = None
+        # Called once when the cluster has let this node go for good.
+        self.on_forgotten: Callable[[], None] = lambda: None
         self.pg_address = ""
         self.rpc_address = ""
 
@@ -108,6 +112,8 @@ class Node:
         configuration = self._configuration
         for address in (configuration.listen, configuration.pg, *configuration.join):
             split_address(address)
+        if configuration.dead_after is not None:
+            check_dead_after(configuration.dead_after)
         storage = await self._machine.open_storage(
             configuration.data_directory, _duckdb_limits(configuration), set_up_duckdb
         )
@@ -139,10 +145,15 @@ class Node:
             await parts.catalog.liveness.witness.verify()
         await parts.host.start()
         await parts.catalog.start()
+        _refuse_forgotten(parts.catalog.current, self.node_id)
         parts.tablets.start()
+        parts.catalog.follow(self._notice_forgotten)
         parts.checker.start()
         await self._wait_ready(parts.catalog)
         drop_left_behind(parts.services)
+        if self._configuration.dead_after is not None:
+            setting = set_dead_after(self._runtime, parts.catalog, self._configuration.dead_after)
+            self._runtime.spawn(setting, "set dead_after")
         await self._server.open()
         logger.info(
             "node %d answers: PostgreSQL on %s, nodes on %s",
@@ -265,6 +276,13 @@ class Node:
         except CannotConnectNow as error:
             logger.warning("answering clients without the catalog's leader: %s", error.message)
 
+    def _notice_forgotten(self, catalog: Catalog) -> None:
+        try:
+            _refuse_forgotten(catalog, self.node_id)
+        except ObjectNotInPrerequisiteState as error:
+            logger.warning("%s", error.message)
+            self.on_forgotten()
+
     async def stop(self) -> None:
         """Ends in good order: clients first, then what they stood on."""
         await self._server.close()
@@ -292,6 +310,15 @@ class Node:
             user=user,
             startup=settings,
             process_id=process_id,
+        )
+
+
+def _refuse_forgotten(catalog: Catalog, node_id: int) -> None:
+    """55000 for a node that was decommissioned."""
+    if node_id < catalog.next_node_id and node_id not in catalog.nodes:
+        raise ObjectNotInPrerequisiteState(
+            f"node {node_id} was decommissioned and is no member of the cluster any more",
+            hint="With an empty data directory and --join it can become a new one.",
         )
 
 

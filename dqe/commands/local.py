@@ -36,10 +36,16 @@ class Stopped(Exception):
     """The user asked to stop before the cluster was ready."""
 
 
-def run(node_count: int, data: Path, pg_port: int, regions: tuple[str, ...]) -> int:
+def run(
+    node_count: int,
+    data: Path,
+    pg_port: int,
+    regions: tuple[str, ...],
+    dead_after: str | None = None,
+) -> int:
     """Until SIGINT or SIGTERM; the exit status."""
     stop = StopSignal()
-    cluster = LocalCluster(node_count, data, pg_port, regions=regions)
+    cluster = LocalCluster(node_count, data, pg_port, regions=regions, dead_after=dead_after)
     try:
         cluster.start()
         _wait_ready(cluster, stop)

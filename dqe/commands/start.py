@@ -13,7 +13,7 @@ import uvloop
 
 from cluster.errors import DqeError
 from cluster.runtime import ProductionRuntime
-from dqe.configuration import NodeConfiguration
+from dqe.configuration import FORGOTTEN_STATUS, NodeConfiguration
 from dqe.node import Node
 
 # With Python's default of 5 ms a busy thread starves the calls into DuckDB.
@@ -73,6 +73,13 @@ async def _serve(configuration: NodeConfiguration, stop_when_stdin_closes: bool)
         loop.add_reader(sys.stdin.fileno(), stop.set)
     runtime = ProductionRuntime()
     node = Node(configuration, runtime)
+    forgotten: list[bool] = []
+
+    def end_forgotten() -> None:
+        forgotten.append(True)
+        stop.set()
+
+    node.on_forgotten = end_forgotten
     starting = runtime.spawn(_started(node), "start")
     stopping = runtime.spawn(stop.wait(), "stop signal")
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -90,7 +97,7 @@ async def _serve(configuration: NodeConfiguration, stop_when_stdin_closes: bool)
         )
         await stop.wait()
     await node.stop()
-    return 0
+    return FORGOTTEN_STATUS if forgotten else 0
 
 
 async def _started(node: Node) -> DqeError | OSError | None:

@@ -1,0 +1,180 @@
+"""`dqe node`: empty a node, take it out of the cluster, see how far that is.
+
+All of it is SQL through any node (`dqe.drain_node` and its like, `dqe.nodes`, `dqe.repairs`).
+The cluster does the work by itself: the commands wait and show progress, and may be interrupted
+without harm.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dqe.commands.status import size_text, wide_console
+from dqe.dbapi import connect, default_url
+
+_LOOK_S = 0.5
+
+Row = tuple[Any, ...]
+
+
+def drain(node_id: int, url: str | None, *, wait: bool = True) -> int:
+    """Moves the leaders away; the exit status."""
+
+    def left(connection: psycopg.Connection[Any]) -> str | None:
+        row = _node_row(connection, node_id)
+        return f"{row[1]} leaders left" if row is not None and row[1] else None
+
+    done = f"node {node_id} leads nothing"
+    return _ask(url, "drain_node", node_id, left if wait else None, done)
+
+
+def decommission(node_id: int, url: str | None, *, wait: bool = True) -> int:
+    """Moves everything away and takes the node out; the exit status."""
+
+    def left(connection: psycopg.Connection[Any]) -> str | None:
+        row = _node_row(connection, node_id)
+        if row is None:
+            return None
+        return f"{row[0]} replicas and {row[1]} leaders left"
+
+    done = f"node {node_id} is no member of the cluster any more; its process can be stopped"
+    return _ask(url, "decommission_node", node_id, left if wait else None, done)
+
+
+def activate(node_id: int, url: str | None) -> int:
+    """Takes back what the others asked for; the exit status."""
+    return _ask(url, "activate_node", node_id, None, "")
+
+
+def status(url: str | None) -> int:
+    """Prints the nodes and what repair has to do; the exit status."""
+    connection = _connect(url)
+    if connection is None:
+        return 2
+    console = wide_console()
+    with connection:
+        _show(
+            console,
+            "Nodes",
+            ("node", "is", "state", "region", "zone", "replicas", "leads", "size"),
+            [(*row[:-1], size_text(row[-1])) for row in _nodes(connection)],
+        )
+        troubles = connection.execute(
+            "SELECT tablet_id, tables, trouble, good || ' of ' || wanted, detail FROM dqe.repairs"
+            " ORDER BY tablet_id"
+        ).fetchall()
+        if troubles:
+            header = ("tablet", "of table", "trouble", "replicas", "detail")
+            _show(console, "To be repaired", header, troubles)
+        else:
+            console.print("Every tablet has all its replicas.")
+    return 0
+
+
+def _nodes(connection: psycopg.Connection[Any]) -> list[Row]:
+    return connection.execute(
+        "SELECT node_id, CASE WHEN live THEN 'live' ELSE 'down' END, state, region, zone,"
+        " tablets, leaders, bytes FROM dqe.nodes ORDER BY node_id"
+    ).fetchall()
+
+
+def _node_row(connection: psycopg.Connection[Any], node_id: int) -> Row | None:
+    return connection.execute(
+        "SELECT tablets, leaders FROM dqe.nodes WHERE node_id = %s", [node_id]
+    ).fetchone()
+
+
+def _ask(
+    url: str | None,
+    function: str,
+    node_id: int,
+    left: Callable[[psycopg.Connection[Any]], str | None] | None,
+    done: str,
+) -> int:
+    connection = _connect(url)
+    if connection is None:
+        return 2
+    with connection:
+        try:
+            row = connection.execute(f"SELECT dqe.{function}({int(node_id)})").fetchone()
+        except psycopg.Error as error:
+            print(f"dqe: {_told(error)}", file=sys.stderr)
+            return 1
+        assert row is not None
+        print(row[0], flush=True)
+        if left is not None:
+            with _elsewhere(connection, node_id) as witness:
+                _wait(witness, node_id, left)
+            print(done)
+    return 0
+
+
+def _elsewhere(connection: psycopg.Connection[Any], node_id: int) -> psycopg.Connection[Any]:
+    """A connection to a node that will still be a member when this one is none."""
+    row = connection.execute(
+        "SELECT pg_address FROM dqe.nodes WHERE live AND node_id <> %s ORDER BY this_node DESC"
+        " LIMIT 1",
+        [node_id],
+    ).fetchone()
+    if row is None:
+        return connection
+    host, _, port = str(row[0]).rpartition(":")
+    dsn = make_conninfo(connection.info.dsn, host=host, port=port, hostaddr=None)
+    return psycopg.connect(dsn, autocommit=True)
+
+
+def _wait(
+    connection: psycopg.Connection[Any],
+    node_id: int,
+    left: Callable[[psycopg.Connection[Any]], str | None],
+) -> None:
+    """Prints what is left whenever that changes, until nothing is."""
+    before = ""
+    while True:
+        try:
+            now = left(connection)
+        except psycopg.OperationalError as error:
+            if connection.closed:
+                raise
+            now = f"not known ({_told(error)})"
+        if now is None:
+            return
+        if now != before:
+            print(f"node {node_id}: {now}", flush=True)
+            before = now
+        time.sleep(_LOOK_S)
+
+
+def _connect(url: str | None) -> psycopg.Connection[Any] | None:
+    try:
+        return connect(url, autocommit=True)
+    except psycopg.OperationalError as error:
+        print(f"dqe: cannot connect to {url or default_url()}: {error}", file=sys.stderr)
+        return None
+
+
+def _told(error: psycopg.Error) -> str:
+    diagnosis = error.diag
+    lines = [diagnosis.message_primary or str(error)]
+    lines += [f"DETAIL: {diagnosis.message_detail}"] if diagnosis.message_detail else []
+    lines += [f"HINT: {diagnosis.message_hint}"] if diagnosis.message_hint else []
+    return "\n".join(lines)
+
+
+def _show(console: Console, title: str, header: Sequence[str], rows: Sequence[Row]) -> None:
+    table = Table(title=title, show_edge=False, header_style="bold")
+    for name in header:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*[Text("" if value is None else str(value)) for value in row])
+    console.print(table)
+    console.print()
