@@ -40,6 +40,8 @@ class AddressBook:
         if kept is not None:
             self._known = msgspec.msgpack.decode(kept[1], type=Announcements)
         self._saved = self._known
+        self._indexed: Announcements = {}
+        self._by_address: dict[str, int] = {}
 
     @property
     def announcements(self) -> Mapping[int, Announcement]:
@@ -49,6 +51,14 @@ class AddressBook:
         """Where that node was last; None when it was never heard of."""
         known = self._known.get(node_id)
         return known.address if known else None
+
+    def node_at(self, address: str) -> int:
+        """The node that announced that address last; 0 where nobody did."""
+        if self._indexed is not self._known:
+            self._indexed = self._known
+            newest_last = sorted(self._known.items(), key=lambda item: item[1].started_ms)
+            self._by_address = {known.address: node_id for node_id, known in newest_last}
+        return self._by_address.get(address, 0)
 
     def learn(self, announcements: Mapping[int, Announcement]) -> None:
         """Takes what is newer than what is known."""

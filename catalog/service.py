@@ -101,6 +101,7 @@ class CatalogService:
         self._rpc = rpc
         self._host = host
         self._book = book
+        rpc.node_at = book.node_at
         self._me = me
         self._cluster_id = cluster_id
         self._machine = CatalogStateMachine(self._applied)
@@ -347,7 +348,8 @@ class CatalogService:
         if node.id == self._me.id:
             await self._catch_up(version, ends_s - self._runtime.monotonic())
             return
-        while self.liveness.is_live(node.id):
+        # Not `is_live`: a connection that broke does not tell a dead node from a bad network.
+        while self.liveness.silent_s(node.id) == 0:
             left_s = ends_s - self._runtime.monotonic()
             if left_s <= 0:
                 raise CannotConnectNow(

@@ -87,6 +87,9 @@ class RpcNode:
         self._address = ""
         self._closed = False
         self._local = LocalCalls(runtime, self, self._methods)
+        # Set by the node: which node is thought to listen at an address, 0 where that is open.
+        # What is meant for one node is not sent to another that answers there.
+        self.node_at: Callable[[str], int] = lambda address: 0
         self._lost: list[Callable[[str], None]] = []
 
     @property
@@ -224,10 +227,12 @@ class RpcNode:
         peer = self._peer(address, bulk=len(body) >= BULK_BODY_BYTES)
         connection = peer.connection()
         if connection is not None and not connection.paused:
+            peer.check_node(connection)
             return connection
         expires_s = self._runtime.monotonic() + deadline_s
         while True:
             connection = await peer.connect(max(0.0, expires_s - self._runtime.monotonic()))
+            peer.check_node(connection)
             if not connection.paused:
                 return connection
             try:
@@ -239,13 +244,25 @@ class RpcNode:
                     detail=f"It took no more bytes for {deadline_s:g} s.",
                 ) from error
 
-    def notify(self, address: str, method: str, request: msgspec.Struct, body: Body = b"") -> None:
-        """Sends a notice: dropped and counted where the peer cannot take it now."""
+    def notify(
+        self,
+        address: str,
+        method: str,
+        request: msgspec.Struct,
+        body: Body = b"",
+        *,
+        any_node: bool = False,
+    ) -> None:
+        """Sends a notice: dropped and counted where the peer cannot take it now.
+
+        With `any_node` it goes to whoever answers at the address, `node_at` or not.
+        """
         header = self._encode(request)
         if address == self._address:
             self._local.notify(method, header, body)
         else:
-            self._peer(address, bulk=False).notify(method.encode(), header, body)
+            peer = self._peer(address, bulk=False)
+            peer.notify(method.encode(), header, body, any_node=any_node)
 
     async def open_stream(self, address: str, method: str, request: msgspec.Struct) -> Stream:
         """Opens a stream; raises CannotConnectNow. Use it as a context manager.
@@ -258,6 +275,7 @@ class RpcNode:
             return self._local.open_stream(method, header)
         peer = self._peer(address, bulk=True)
         connection = peer.connection() or await peer.connect(OPEN_TIMEOUT_S)
+        peer.check_node(connection)
         return connection.open_stream(method.encode(), header)
 
     def _peer(self, address: str, *, bulk: bool) -> Peer:
@@ -269,7 +287,12 @@ class RpcNode:
             if not address:
                 raise InvalidParameterValue("address of a node is empty")
             peer = lane[address] = Peer(
-                self._runtime, self._transport, address, self._hello, self._peer_lost
+                self._runtime,
+                self._transport,
+                address,
+                self._hello,
+                self._peer_lost,
+                lambda address: self.node_at(address),
             )
         return peer
 

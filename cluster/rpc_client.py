@@ -20,6 +20,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import TypeAlias
 
 import msgspec
 
@@ -55,6 +56,9 @@ LAST_BACKOFF_S = 1.0
 # and must not blame its peers.
 TICK_S = 1.0
 SILENT_TICKS = 10
+# A connection over which nothing was asked or told for so long is closed; until then, once its
+# last ping was answered, it costs nothing but its timer.
+IDLE_TICKS = 60
 
 
 class ClientConnection:
@@ -83,7 +87,9 @@ class ClientConnection:
         self._streams: dict[int, Stream] = {}
         self._resumed: asyncio.Future[None] | None = None
         self._silent_ticks = 0
+        self._idle_ticks = 0
         self._tick_handle: asyncio.TimerHandle | None = None
+        self.complained = False
 
     # What the transport says.
 
@@ -162,6 +168,7 @@ class ClientConnection:
         return f"node at {self.address} refused the connection: {refusal}"
 
     def _send(self, parts: tuple[Body, ...], *, lossy: bool = False) -> None:
+        self._idle_ticks = 0
         if self._connection is not None and not self.closed:
             self._connection.send(parts, lossy=lossy)
 
@@ -282,14 +289,25 @@ class ClientConnection:
     # The end.
 
     def _tick(self) -> None:
+        self._idle_ticks = 0 if self._calls or self._streams else self._idle_ticks + 1
+        if self._idle_ticks > 1 and self._silent_ticks == 0:
+            self._rest()
+            return
         self._silent_ticks += 1
         if self._silent_ticks > SILENT_TICKS:
             logger.warning("closing the connection to %s: it is silent", self.address)
             self._end(None)
             return
-        if self.welcome is not None:
-            self._send(encode_frame(FrameKind.PING))
+        if self.welcome is not None and self._connection is not None:
+            self._connection.send(encode_frame(FrameKind.PING))
         self._tick_handle = self._runtime.call_later(TICK_S, self._tick)
+
+    def _rest(self) -> None:
+        """Nothing was sent, and all pings are answered: no need to know whether it still lives."""
+        if self._idle_ticks > IDLE_TICKS:
+            self._end(None)
+        else:
+            self._tick_handle = self._runtime.call_later(TICK_S, self._tick)
 
     def retire(self) -> None:
         """Takes no more calls; closes when those in flight and open streams have ended."""
@@ -340,6 +358,10 @@ def no_answer(address: str, method: str, deadline_s: float) -> AnswerLost:
     )
 
 
+# Method, header, body, and whether any node may have it.
+Notice: TypeAlias = tuple[bytes, bytes, Body, bool]
+
+
 class Peer:
     """One lane to one address: makes its connection when first needed and again when lost."""
 
@@ -350,15 +372,18 @@ class Peer:
         address: str,
         hello: Callable[[], Hello],
         on_lost: Callable[[str], None] = lambda address: None,
+        node_at: Callable[[str], int] = lambda address: 0,
     ) -> None:
+        """`node_at` says which node is thought to listen at an address, 0 where that is open."""
         self._runtime = runtime
         self._on_lost = on_lost
+        self._node_at = node_at
         self._transport = transport
         self._address = address
         self._hello = hello
         self._connection: ClientConnection | None = None
         self._connecting: asyncio.Task[ClientConnection | CannotConnectNow] | None = None
-        self._waiting_notices: deque[tuple[bytes, bytes, Body]] = deque()
+        self._waiting_notices: deque[Notice] = deque()
         self._backoff_s = 0.0
         self._retry_at_s = 0.0
         self.dropped_notices = 0
@@ -393,12 +418,32 @@ class Peer:
             raise outcome
         return outcome
 
-    def notify(self, method: bytes, header: bytes, body: Body) -> None:
-        """Sends a notice, keeps it while a connection is made, or drops and counts it."""
+    def check_node(self, connection: ClientConnection) -> None:
+        """Raises CannotConnectNow where another node answers than is thought to be there.
+
+        A request meant for one node must not be carried out by another, however honest.
+        """
+        expected = self._node_at(self._address)
+        found = connection.welcome.node_id if connection.welcome is not None else 0
+        if not expected or not found or expected == found:
+            return
+        error = CannotConnectNow(
+            f"node {expected} cannot be reached",
+            detail=f"At its address {self._address} answers node {found}.",
+        )
+        if not connection.complained:
+            connection.complained = True
+            logger.error("%s: %s", error.message, error.detail)
+        raise error
+
+    def notify(self, method: bytes, header: bytes, body: Body, *, any_node: bool) -> None:
+        """Sends a notice, keeps it while a connection is made, or drops and counts it.
+
+        With `any_node` it goes to whoever answers at the address.
+        """
         connection = self.connection()
         if connection is not None:
-            if not connection.notify(method, header, body):
-                self.dropped_notices += 1
+            self._send_notice(connection, (method, header, body, any_node))
             return
         connecting = self._connecting is not None and not self._connecting.done()
         if not connecting and self._runtime.monotonic() < self._retry_at_s:
@@ -407,8 +452,19 @@ class Peer:
         if len(self._waiting_notices) >= MAX_WAITING_NOTICES:
             self._waiting_notices.popleft()
             self.dropped_notices += 1
-        self._waiting_notices.append((method, header, body))
+        self._waiting_notices.append((method, header, body, any_node))
         self._attempt()
+
+    def _send_notice(self, connection: ClientConnection, notice: Notice) -> None:
+        method, header, body, any_node = notice
+        try:
+            if not any_node:
+                self.check_node(connection)
+        except CannotConnectNow:
+            self.dropped_notices += 1
+            return
+        if not connection.notify(method, header, body):
+            self.dropped_notices += 1
 
     def _attempt(self) -> asyncio.Task[ClientConnection | CannotConnectNow]:
         if self._connecting is None or self._connecting.done():
@@ -426,7 +482,7 @@ class Peer:
         self._backoff_s = 0.0
         self._connection = connection
         for notice in self._waiting_notices:
-            connection.notify(*notice)
+            self._send_notice(connection, notice)
         self._waiting_notices.clear()
         return connection
 

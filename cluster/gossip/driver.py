@@ -60,7 +60,8 @@ class GossipDriver:
     def _carry_out(self, gossip: Gossip) -> None:
         for address, packet in gossip.take_packets():
             try:
-                self._rpc.notify(address, METHOD, packet)
+                # Packets say whom they are meant for, and who answers is news.
+                self._rpc.notify(address, METHOD, packet, any_node=True)
             except CannotConnectNow:
                 return  # this node is stopping
         for event in gossip.take_events():
