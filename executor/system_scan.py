@@ -54,6 +54,8 @@ def system_rows(
             for name, definition in DEFINITIONS.items()
         },
         replica_troubles={n: liveness.troubles_of(n) for n in liveness.live_nodes()},
+        silent_s={n: liveness.silent_s(n) for n in catalog.nodes},
+        log_bytes={n: liveness.load_of(n).log_bytes for n in liveness.live_nodes()},
         check_results=checked,
     )
     table = rows(catalog, scan.schema, scan.table, context)

@@ -47,8 +47,9 @@ class SystemContext:
     """What system tables tell of besides the catalog; all of it may be left out.
 
     `leaders`, `live_nodes`, `tablet_bytes` (what each node's replicas occupy) and
-    `replica_troubles` are this node's hints. `settings` are rows of pg_settings: name
-    -> (value, category, description). `check_results` were found for this very statement.
+    `replica_troubles`, `silent_s` and `log_bytes` are this node's hints. `settings` are rows of
+    pg_settings: name -> (value, category, description). `check_results` were found for this very
+    statement.
     """
 
     catalog: Catalog
@@ -60,6 +61,8 @@ class SystemContext:
     tablet_bytes: Mapping[NodeId, Mapping[int, int]] = field(default_factory=dict)
     settings: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     replica_troubles: Mapping[NodeId, ReplicaTroubles] = field(default_factory=dict)
+    silent_s: Mapping[NodeId, float] = field(default_factory=dict)
+    log_bytes: Mapping[NodeId, int] = field(default_factory=dict)
     check_results: Sequence[ReplicaResult] = ()
 
 

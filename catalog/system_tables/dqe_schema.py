@@ -13,7 +13,7 @@ from catalog.system_tables.pg_catalog import RowSource
 
 COLUMNS: dict[str, str] = {
     "nodes": "int8 node_id; text address pg_address region zone state; bool live this_node; "
-    "int8 tablets leaders bytes",
+    "int8 tablets leaders bytes; float8 silent_s; int8 log_bytes",
     "tablets": "int8 tablet_id colocation_id; int8[] replicas; int4 voters; int8 leader epoch; "
     "text durability region zone; int4 fragments; int8 bytes",
     "fragments": "int8 fragment_id; text schema_name table_name; int4 part; text part_name "
@@ -44,6 +44,8 @@ def nodes(context: SystemContext) -> Iterator[Row]:
             "tablets": sum(node.id in tablet.holders for tablet in tablets),
             "leaders": sum(_leader(context, tablet) == node.id for tablet in tablets),
             "bytes": sum(sizes.values()) if sizes is not None else None,
+            "silent_s": context.silent_s.get(node.id, 0.0),
+            "log_bytes": context.log_bytes.get(node.id),
         }
 
 

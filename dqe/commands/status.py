@@ -1,4 +1,4 @@
-"""`dqe status`: nodes, tables, tablets, and a picture of where the fragments lie.
+"""`dqe status`: nodes, tables, tablets, what ails them, and a picture of the fragments.
 
 All of it comes from the schema `dqe`, by plain SQL through any node.
 """
@@ -34,6 +34,7 @@ def run(url: str | None) -> int:
         show_nodes(connection, console)
         show_tables(connection, console)
         show_tablets(connection, console)
+        show_replicas(connection, console)
         show_picture(connection, console)
     return 0
 
@@ -47,12 +48,16 @@ def wide_console() -> Console:
 def show_nodes(connection: psycopg.Connection[Any], console: Console) -> None:
     """One line a node."""
     rows = connection.execute(
-        "SELECT node_id, CASE WHEN live THEN 'live' ELSE 'down' END, state, region, zone, "
-        "pg_address, address, tablets, leaders, bytes FROM dqe.nodes ORDER BY node_id"
+        "SELECT node_id, live, silent_s, state, region, zone, pg_address, address, tablets, "
+        "leaders, bytes, log_bytes FROM dqe.nodes ORDER BY node_id"
     ).fetchall()
     header = ["node", "is", "state", "region", "zone", "PostgreSQL", "nodes", "tablets", "leads"]
-    header.append("size")
-    _print(console, "Nodes", header, [(*row[:-1], size_text(row[-1])) for row in rows])
+    header += ["size", "log"]
+    shown = [
+        (row[0], liveness_text(row[1], row[2]), *row[3:-2], size_text(row[-2]), size_text(row[-1]))
+        for row in rows
+    ]
+    _print(console, "Nodes", header, shown)
 
 
 def show_tables(connection: psycopg.Connection[Any], console: Console) -> None:
@@ -93,6 +98,19 @@ def show_tablets(connection: psycopg.Connection[Any], console: Console) -> None:
     _print(console, "Tablets", header, shown)
 
 
+def show_replicas(connection: psycopg.Connection[Any], console: Console) -> None:
+    """Those that do not serve as they should; nothing where all do."""
+    rows = connection.execute(
+        "SELECT tablet_id, node_id, role, state, nullif(entries_behind, 0), detail "
+        "FROM dqe.replicas WHERE state <> 'ok' ORDER BY tablet_id, node_id"
+    ).fetchall()
+    if rows:
+        header = ["tablet", "node", "is", "state", "entries behind", "detail"]
+        _print(console, "Replicas that are not well", header, rows[:_LISTED_TABLETS])
+        if len(rows) > _LISTED_TABLETS:
+            console.print(f"and {len(rows) - _LISTED_TABLETS} more (SELECT * FROM dqe.replicas)")
+
+
 def show_picture(connection: psycopg.Connection[Any], console: Console) -> None:
     """A line a part (and column group), a column a node; a block where a replica lies."""
     nodes = connection.execute("SELECT node_id, region FROM dqe.nodes ORDER BY node_id").fetchall()
@@ -119,6 +137,11 @@ def show_picture(connection: psycopg.Connection[Any], console: Console) -> None:
         picture.add_row(title, Text(label), Text(holds), *blocks, rows_text(rows))
         before = table
     console.print(picture)
+
+
+def liveness_text(live: bool, silent_s: float) -> str:
+    """`live`, or since when it is not."""
+    return "live" if live else f"down for {silent_s:.0f} s"
 
 
 def rows_text(rows: int | None) -> str:
