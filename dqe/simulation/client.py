@@ -16,7 +16,9 @@ from dqe.simulation.cluster import SimulatedCluster
 from dqe.simulation.errors import Violation
 from dqe.simulation.machine import Answer, ConnectionLost, Sessions, SimulatedMachine
 
-PATIENCE_S = 20.0
+# Clients differ in how long they wait for an answer.
+PATIENCES_S = (0.5, 2.0, 20.0)
+WATCHER_PATIENCE_S = 0.4
 LATENCY_S = 0.001
 
 
@@ -44,16 +46,24 @@ class Asked:
 
 
 class Client:
-    """One client, one statement at a time. It moves to another node after a failure, and
-    now and then without one."""
+    """One client, one statement at a time. It moves to another node after a failure, and now
+    and then without one.
 
-    def __init__(self, cluster: SimulatedCluster, name: str) -> None:
+    A watcher stays at its machine whatever that answers, and is soon tired of waiting: it
+    hears what a node says that has been left behind.
+    """
+
+    def __init__(
+        self, cluster: SimulatedCluster, name: str, watched: SimulatedMachine | None = None
+    ) -> None:
         self._cluster = cluster
         self._trace = cluster.around.trace
         self.name = name
         self.chance = random.Random(f"{cluster.around.seed}/client/{name}")
         self._sessions = Sessions()
-        self._machine = self.chance.choice(cluster.machines)
+        self._machine = watched or self.chance.choice(cluster.machines)
+        self._stays = watched is not None
+        self._patience_s = WATCHER_PATIENCE_S if watched else self.chance.choice(PATIENCES_S)
 
     async def think(self) -> None:
         """The time between two statements."""
@@ -99,7 +109,8 @@ class Client:
                 await asyncio.sleep(0.1)
 
     def _move(self) -> None:
-        self._machine = self.chance.choice(self._cluster.machines)
+        if not self._stays:
+            self._machine = self.chance.choice(self._cluster.machines)
 
     async def _carry(self, sql: str) -> Answer:
         await asyncio.sleep(self.chance.uniform(0, LATENCY_S))
@@ -107,11 +118,11 @@ class Client:
         if life is None or not life.is_serving:
             raise Refused("nobody listens there")
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 answer = await life.ask(self._sessions, sql)
         except TimeoutError:
             life.hang_up(self._sessions)
-            raise Unknown(f"no answer within {PATIENCE_S:g} s") from None
+            raise Unknown(f"no answer within {self._patience_s:g} s") from None
         except ConnectionLost:
             raise Unknown("the node is gone") from None
         except DqeError as error:

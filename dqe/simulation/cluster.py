@@ -70,6 +70,8 @@ class SimulatedCluster:
 
     def check(self) -> None:
         """Raises the first violation that a machine noticed."""
+        for machine in self.machines:
+            machine.judge()
         if self.around.violations:
             raise self.around.violations[0]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -282,6 +282,11 @@ class SimulatedMachine:
         assert self.life is not None
         return self.life.node.parts
 
+    @property
+    def leads_catalog(self) -> bool:
+        """Whether its node hands out timestamps; only while it serves."""
+        return self.parts.catalog.group.is_leader
+
     def start(self, join: tuple[str, ...]) -> None:
         """A new process begins; it is up when `is_serving`."""
         assert self.life is None
@@ -308,7 +313,7 @@ class SimulatedMachine:
         self.around.trace.note(f"{self.name} ends: {why}")
         self.life = None
         self._past.append(life)
-        failures = list(life.runtime.failures)
+        self.judge()
         life.host.die()
         self.around.network.crash(self.name, silent=power_cut)
         if power_cut:
@@ -317,12 +322,14 @@ class SimulatedMachine:
             self.disk.close_all()
         life.duckdb.crash()
         self.shelf.crash()
-        self._judge(life, failures)
 
-    def _judge(self, life: Life, failures: Sequence[tuple[str, BaseException]]) -> None:
+    def judge(self) -> None:
         """Nothing fails unheard in a node, and no crash damages its data."""
+        life = self.life
+        if life is None:
+            return
         found: list[Violation] = []
-        for name, error in failures:
+        for name, error in life.runtime.failures:
             if isinstance(error, OSError | IoError):
                 continue  # of the disk, which is what ended it
             violation = Violation(f"background task {name} of {self.name} failed: {error!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from itertools import combinations
 
 from dqe.simulation.cluster import SimulatedCluster
 from dqe.simulation.machine import SimulatedMachine
@@ -23,8 +24,11 @@ class Nemesis:
             "power cut for all": self._power_cut_for_all,
             "partition": self._partition,
             "one-way cut": self._one_way_cut,
-            "isolate": self._isolate,
-            "pause": self._pause,
+            "cut links": self._cut_links,
+            "isolate": lambda: self._isolate(self._any()),
+            "isolate the oracle": lambda: self._isolate(self._oracle()),
+            "pause": lambda: self._pause(self._any()),
+            "pause the oracle": lambda: self._pause(self._oracle()),
             "slow disk": self._slow_disk,
             "full disk": self._full_disk,
             "clock step": self._clock_step,
@@ -39,6 +43,11 @@ class Nemesis:
             self._faults[self._chance.choice(self._world.faults)]()
 
     # Helpers.
+
+    def _oracle(self) -> SimulatedMachine:
+        """The machine that leads the catalog, and so hands out timestamps."""
+        leaders = [m for m in self._cluster.machines if m.is_serving and m.leads_catalog]
+        return self._chance.choice(leaders) if leaders else self._any()
 
     def _note(self, text: str) -> None:
         self._cluster.around.trace.note(text)
@@ -78,8 +87,17 @@ class Nemesis:
         self._cluster.network.block(source, target)
         self._after(0.5, 15.0, self._heal)
 
-    def _isolate(self) -> None:
-        alone = self._any().name
+    def _cut_links(self) -> None:
+        """Some see each other and others do not: a leader may lose its followers and still
+        reach its clients and the oracle."""
+        pairs = [p for p in combinations(self._cluster.names, 2) if self._chance.random() < 0.5]
+        self._note(f"cut links {pairs}")
+        for one, other in pairs:
+            self._cluster.network.partition([one], [other])
+        self._after(0.5, 15.0, self._heal)
+
+    def _isolate(self, machine: SimulatedMachine) -> None:
+        alone = machine.name
         others = [name for name in self._cluster.names if name != alone]
         self._note(f"isolate {alone}")
         if self._chance.random() < 0.5:
@@ -95,8 +113,7 @@ class Nemesis:
 
     # Machines.
 
-    def _pause(self) -> None:
-        machine = self._any()
+    def _pause(self, machine: SimulatedMachine) -> None:
         life = machine.life
         if life is None or life.host.paused:
             return

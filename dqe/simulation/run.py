@@ -32,7 +32,7 @@ from dqe.simulation import checks
 from dqe.simulation.client import Client
 from dqe.simulation.cluster import SimulatedCluster
 from dqe.simulation.errors import Violation
-from dqe.simulation.machine import Surroundings
+from dqe.simulation.machine import SimulatedMachine, Surroundings
 from dqe.simulation.nemesis import Nemesis
 from dqe.simulation.stores import Instances
 from dqe.simulation.trace import Trace
@@ -49,7 +49,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "counters": Counters,
     "bank": Bank,
 }
-CLIENTS = 5
+CLIENTS = 6
 COLLECT_EVERY_S = 10.0
 
 _instances = Instances(set_up_duckdb)
@@ -197,6 +197,7 @@ class _Simulation:
         cluster.network.faults = self._world.network
         stop = asyncio.Event()
         clients = [asyncio.create_task(self._client(f"c{i + 1}", stop)) for i in range(CLIENTS)]
+        clients += [asyncio.create_task(self._watcher(m, stop)) for m in cluster.machines]
         nemesis = asyncio.create_task(Nemesis(cluster).run())
         watch = asyncio.create_task(self._watch())
         timer = asyncio.create_task(asyncio.sleep(self._options.minutes * 60))
@@ -220,7 +221,8 @@ class _Simulation:
             await asyncio.gather(timer, nemesis, watch, *clients, return_exceptions=True)
 
     async def _watch(self) -> None:
-        while not self._cluster.around.violations:
+        while True:
+            self._cluster.check()
             await asyncio.sleep(0.5)
 
     async def _client(self, name: str, stop: asyncio.Event) -> None:
@@ -228,6 +230,12 @@ class _Simulation:
         while not stop.is_set():
             await client.think()
             await self._workload.step(client)
+
+    async def _watcher(self, machine: SimulatedMachine, stop: asyncio.Event) -> None:
+        client = Client(self._cluster, f"w-{machine.name}", machine)
+        while not stop.is_set():
+            await client.think()
+            await self._workload.look(client)
 
     def _finish(self, compared: int) -> None:
         network, report = self._cluster.network, self._report

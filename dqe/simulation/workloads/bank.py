@@ -60,6 +60,9 @@ class Bank:
         elif not asked.refused:
             self._unknown.append(moves)
 
+    async def look(self, client: Client) -> None:
+        await self._read(client)
+
     async def _read(self, client: Client) -> list[int] | None:
         asked = await client.try_to("SELECT id, balance FROM accounts ORDER BY id")
         if asked.answer is None:

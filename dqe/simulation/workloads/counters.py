@@ -33,7 +33,7 @@ class Counters:
 
     async def step(self, client: Client) -> None:
         if client.chance.random() < 0.4:
-            await self._read(client)
+            await self.look(client)
         else:
             await self._count(client)
 
@@ -50,7 +50,7 @@ class Counters:
         if asked.answer is not None and asked.answer.tag != f"UPDATE {len(keys)}":
             raise Violation(f"counters {keys} were counted up with {asked.answer.tag}")
 
-    async def _read(self, client: Client) -> None:
+    async def look(self, client: Client) -> None:
         least = [max(both) for both in zip(self._acknowledged, self._seen, strict=True)]
         asked = await client.try_to("SELECT id, n FROM counters ORDER BY id")
         if asked.answer is None:
@@ -68,7 +68,7 @@ class Counters:
 
     async def check(self, client: Client) -> None:
         before = self._reads
-        await self._read(client)
+        await self.look(client)
         if self._reads == before:
             raise Violation("the counters cannot be read")
 

@@ -44,6 +44,9 @@ class Registers:
         else:
             await self._compare_and_set(client, key)
 
+    async def look(self, client: Client) -> None:
+        await self._read(client, client.chance.randrange(KEYS))
+
     async def _read(self, client: Client, key: int) -> None:
         asked = await client.try_to(f"SELECT value FROM registers WHERE id = {key}")
         if asked.answer is None:

@@ -26,6 +26,7 @@ SHAPES = (
 class _Batch:
     """The elements of one statement, and what is known of it."""
 
+    number: int
     elements: tuple[int, ...]
     acknowledged: bool = False
     refused: bool = False
@@ -49,22 +50,22 @@ class Sets:
 
     async def step(self, client: Client) -> None:
         if client.chance.random() < 0.3:
-            await self._read(client)
+            await self.look(client)
         else:
             await self._insert(client)
 
     async def _insert(self, client: Client) -> None:
         count = client.chance.choice((1, 1, 2, 4))
-        batch = _Batch(tuple(range(self._next, self._next + count)))
+        elements = tuple(range(self._next, self._next + count))
+        batch = _Batch(len(self._batches), elements)
         self._next += count
         self._batches.append(batch)
-        number = len(self._batches) - 1
-        rows = ", ".join(f"({element}, {number})" for element in batch.elements)
+        rows = ", ".join(f"({element}, {batch.number})" for element in elements)
         asked = await client.try_to(f"INSERT INTO elements VALUES {rows}")
         batch.acknowledged = asked.answer is not None
         batch.refused = asked.refused
 
-    async def _read(self, client: Client) -> None:
+    async def look(self, client: Client) -> None:
         expected = [batch for batch in self._batches if batch.acknowledged]
         impossible = [batch for batch in self._batches if batch.refused]
         asked = await client.try_to("SELECT id, batch FROM elements")
@@ -82,15 +83,15 @@ class Sets:
             if number >= len(self._batches) or tuple(elements) != self._batches[number].elements:
                 raise Violation(f"of statement {number} a read sees {elements} alone, or twice")
         for batch in expected:
-            if self._batches.index(batch) not in found:
+            if batch.number not in found:
                 raise Violation(f"elements {batch.elements} were acknowledged and are not there")
         for batch in impossible:
-            if self._batches.index(batch) in found:
+            if batch.number in found:
                 raise Violation(f"elements {batch.elements} were refused and are there")
 
     async def check(self, client: Client) -> None:
         before = self._reads
-        await self._read(client)
+        await self.look(client)
         if self._reads == before:
             raise Violation("the elements cannot be read")
 

@@ -23,6 +23,10 @@ class Workload(Protocol):
         """One thing that a client does; called again and again, by many clients."""
         ...
 
+    async def look(self, client: Client) -> None:
+        """One read, and what must be true of it."""
+        ...
+
     async def check(self, client: Client) -> None:
         """What must be true at the end, when nothing goes wrong any more."""
         ...
