@@ -45,8 +45,8 @@ def encode_few(
         for column, sql_type, wanted in zip(batch.columns, types, formats, strict=True)
     ]
     if not columns:
-        empty: bytes = _ROW_HEADER.pack(b"D", 6, 0)
-        return empty * batch.num_rows
+        count: int = batch.num_rows
+        return _ROW_HEADER.pack(b"D", 6, 0) * count
     return b"".join([_data_row(values) for values in zip(*columns, strict=True)])
 
 
