@@ -39,6 +39,7 @@ from random import Random
 
 from cluster.errors import DataCorrupted
 from cluster.raft import election, membership, reads, replication, snapshots, transfer
+from cluster.raft.beats import BeatReceiver, BeatSender
 from cluster.raft.errors import not_leader, out_of_step
 from cluster.raft.log import (
     NO_NODE,
@@ -102,11 +103,13 @@ class RaftCore:
         first_leader: NodeId = NO_NODE,
         open_sink: Callable[[], SnapshotSink] = MemorySnapshot,
         pace: SnapshotPace | None = None,
+        beats: Callable[[NodeId], BeatSender] | None = None,
     ) -> None:
         """Open the replica that `image` holds; `applied_index` is durable in its machine.
 
         `first_leader` campaigns at once where the group has never had a leader. `open_sink`
-        says where a snapshot is gathered, `pace` how fast the node sends its own.
+        says where a snapshot is gathered, `pace` how fast the node sends its own, `beats` what
+        may stand for this group's heartbeats to a peer (rule G2).
         """
         log = LogView(image, fetch)
         if applied_index > log.last_index:
@@ -115,7 +118,7 @@ class RaftCore:
                 f"but its log ends at {log.last_index}"
             )
         state = RaftState(
-            group_id, node_id, log, image.hard_state, settings, random, now_s, first_leader
+            group_id, node_id, log, image.hard_state, settings, random, now_s, first_leader, beats
         )
         state.open_sink = open_sink
         state.pace = pace or state.pace
@@ -206,10 +209,12 @@ class RaftCore:
         """When `tick` has something to do next; never, for a leader without other members."""
         state = self._state
         if state.role is not Role.LEADER:
-            return state.election_due_s
+            return float("inf") if state.covered_by is not None else state.election_due_s
         if not state.progress:
             return float("inf")
-        due_s = min(state.heartbeat_due_s, snapshots.next_due_s(state))
+        quiet = not state.reads and not state.transferee and replication.is_quiet(state)
+        heartbeat_due_s = float("inf") if quiet else state.heartbeat_due_s
+        due_s = min(heartbeat_due_s, snapshots.next_due_s(state))
         return min(due_s, state.transfer_due_s) if state.transferee else due_s
 
     @property
@@ -243,7 +248,8 @@ class RaftCore:
         floor = state.delivered_index
         alive_s = state.now_s - state.settings.election_timeout_s
         for progress in state.progress.values():
-            if progress.acked_sent_s is None or progress.acked_sent_s < alive_s:
+            heard_s = progress.heard_s
+            if heard_s is None or heard_s < alive_s:
                 continue
             if progress.state is not ProgressState.SNAPSHOT:
                 floor = min(floor, progress.match_index)
@@ -258,7 +264,7 @@ class RaftCore:
         state = self._state
         state.now_s = now_s
         if state.role is not Role.LEADER:
-            if now_s >= state.election_due_s:
+            if state.covered_by is None and now_s >= state.election_due_s:
                 election.campaign(state)
             return
         transfer.give_up_if_due(state)
@@ -266,7 +272,43 @@ class RaftCore:
         if state.role is Role.LEADER:
             snapshots.send_due(state)
             if now_s >= state.heartbeat_due_s:
-                replication.broadcast_heartbeat(state)
+                replication.broadcast_heartbeat(state, quiet_too=False)
+
+    # Beats that stand for many groups' heartbeats (rule G2, `beats`).
+
+    def follow_by_beats(self, leader_id: NodeId, term: int, source: BeatReceiver) -> bool:
+        """Let the leader's beats stand for its heartbeats, if it is this group's in that term."""
+        state = self._state
+        follows = (
+            state.role is Role.FOLLOWER
+            and (state.term, state.leader_id) == (term, leader_id)
+            and not self.awaits_snapshot
+        )
+        if not follows:
+            return False
+        if state.covered_by is not source:
+            state.uncover()
+            state.covered_by = source
+        return True
+
+    def leave_beats(self, now_s: float) -> None:
+        """Beats have stayed away, or stand for this group no more: its own timer again."""
+        self._state.now_s = now_s
+        self._state.uncover()
+
+    def uncover(self, node_id: NodeId, now_s: float) -> None:
+        """Beats to that member do not stand for this group: heartbeats of its own again."""
+        state = self._state
+        state.now_s = now_s
+        progress = state.progress.get(node_id)
+        if progress is not None and progress.cover is not None:
+            progress.uncover()
+            progress.uncovered_s = now_s
+
+    def close(self) -> None:
+        """The group is closed here: no beat speaks for it."""
+        self._state.end_covers()
+        self._state.uncover()
 
     def step(self, message: Message, now_s: float) -> None:
         """Take a message of another replica."""

@@ -46,6 +46,7 @@ def may_campaign(state: RaftState) -> bool:
 
 def campaign(state: RaftState, *, transfer: bool = False) -> None:
     """Try to become leader."""
+    state.uncover()
     state.delay_election()
     if state.term == 0 and _goes_first(state):  # the others may not have opened theirs yet
         state.election_due_s = state.now_s + state.settings.heartbeat_interval_s
@@ -107,7 +108,7 @@ def _bound_to_a_leader(state: RaftState) -> bool:
     if state.role is Role.LEADER:
         heard_s = state.quorum_heard_s(state.leader_since_s)
         return state.now_s < heard_s + state.settings.election_timeout_s
-    return state.now_s < state.promised_until_s
+    return state.now_s < state.promise_s
 
 
 def _is_up_to_date(state: RaftState, request: VoteRequest) -> bool:
@@ -172,6 +173,7 @@ def on_leader_lost(state: RaftState, leader_id: NodeId) -> None:
         return
     others = [voter for voter in state.configuration.voters if voter != leader_id]
     turn = (others.index(state.node_id) + state.group_id) % len(others)
+    state.uncover()
     wait_s = state.settings.heartbeat_interval_s * (turn + state.random.random() / 2)
     due_s = max(state.promised_until_s, state.now_s) + wait_s
     state.election_due_s = min(state.election_due_s, due_s)

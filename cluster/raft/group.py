@@ -27,6 +27,7 @@ from cluster.errors import (
     ObjectNotInPrerequisiteState,
     ProgramLimitExceeded,
 )
+from cluster.raft.beats import BeatReceiver
 from cluster.raft.core import RaftCore, Ready
 from cluster.raft.errors import not_leader
 from cluster.raft.log import Configuration, Entry, GroupId, LogStorage, NodeId
@@ -417,6 +418,18 @@ class RaftGroup:
         if self._closed is None and self._core.leader_id is not None:
             self._core.leader_lost(self._core.leader_id, now_s)
 
+    def follow_by_beats(self, leader_id: NodeId, term: int, source: BeatReceiver) -> bool:
+        """See `RaftCore.follow_by_beats`."""
+        return self._closed is None and self._core.follow_by_beats(leader_id, term, source)
+
+    def leave_beats(self, now_s: float) -> None:
+        """See `RaftCore.leave_beats`."""
+        self._core.leave_beats(now_s)
+
+    def uncover(self, node_id: NodeId, now_s: float) -> None:
+        """See `RaftCore.uncover`."""
+        self._core.uncover(node_id, now_s)
+
     def step(self, message: Message, now_s: float) -> None:
         """Take a message of another replica."""
         if self._closed is None:
@@ -572,6 +585,7 @@ class RaftGroup:
         if self._closed is not None:
             return
         self._closed = error
+        self._core.close()
         self._proposals.fail_all(error.message)
         self._room.set()
         self._fail_reads(error)

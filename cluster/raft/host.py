@@ -7,8 +7,8 @@ dirty ones and then flushes the outbox, so that all their messages to a peer sha
 all their writes an append. Time is one task: it sleeps a tick and wakes the groups whose
 timers are due, from a heap in which each group has one place.
 
-Left out, until tablets by the thousand live on Raft: heartbeats of idle groups folded into one
-a pair of nodes (rule G2). They share frames but are still a message a group.
+Groups that have nothing to say say nothing: one beat a pair of nodes stands for all their
+heartbeats (`beat_driver`), and they have no place in the timers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable
 import msgspec
 
 from cluster.errors import CannotConnectNow, DuplicateObject, ProtocolViolation
+from cluster.raft.beat_driver import BeatDriver
 from cluster.raft.core import RaftCore
 from cluster.raft.group import HostServices, RaftGroup
 from cluster.raft.log import (
@@ -109,6 +110,15 @@ class RaftHost:
             self._mark_dirty,
             self._ask_leader,
         )
+        self._beats = BeatDriver(
+            runtime,
+            rpc,
+            node_id,
+            address_of,
+            self.settings.heartbeat_interval_s,
+            self._groups,
+            self._schedule,
+        )
         rpc.handle_notice(METHOD, RaftFrame, self._on_frame)
         rpc.handle(READ_INDEX_METHOD, ReadIndexRequest, self._on_read_index)
         rpc.on_lost(self._on_lost)
@@ -120,6 +130,7 @@ class RaftHost:
         self._images = self._log.load()
         self.writer.start()
         self._timer_task = self._runtime.spawn(self._keep_time(), "raft timers")
+        self._beats.start()
 
     async def close(self) -> None:
         """Stop all groups, in the middle of whatever they do; what is queued is written."""
@@ -127,7 +138,9 @@ class RaftHost:
         if self._timer_task is not None:
             self._timer_task.cancel()
             await asyncio.gather(self._timer_task, return_exceptions=True)
-        groups, self._groups = list(self._groups.values()), {}
+        await self._beats.close()
+        groups = list(self._groups.values())
+        self._groups.clear()
         for group in groups:
             group.close(CannotConnectNow(f"node {self.node_id} is shutting down"))
         for group in groups:
@@ -188,6 +201,7 @@ class RaftHost:
             first_leader=first_leader,
             open_sink=snapshots_of(machine).receive_snapshot,
             pace=self._pace,
+            beats=self._beats.sender,
         )
         group = RaftGroup(self._services, self.node_id, core, machine)
         self._groups[group_id] = group
@@ -308,6 +322,8 @@ class RaftHost:
         if not lost:
             return
         now_s = self._runtime.monotonic()
+        for node_id in sorted(lost):
+            self._beats.lost(node_id, now_s)
         for group in self._groups.values():
             if group.leader_id in lost:
                 group.leader_lost(now_s)

@@ -71,7 +71,7 @@ def adopt(state: RaftState) -> None:
         if node_id not in state.progress:
             state.progress[node_id] = Progress(state.log.last_index + 1)
     for node_id in [node for node in state.progress if node not in members]:
-        del state.progress[node_id]
+        state.progress.pop(node_id).uncover()
     if state.transferee not in state.configuration.voters:
         state.transferee = NO_NODE
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
 
+from cluster.raft.beats import Cover
 from cluster.raft.settings import RaftSettings
 
 
@@ -42,12 +43,15 @@ class Progress:
         "chunk_offset_bytes",
         "chunk_sent_s",
         "commit_sent",
+        "commit_sent_s",
+        "cover",
         "match_index",
         "next_index",
         "nudged_s",
         "probe_in_flight",
         "snapshot_floor",
         "state",
+        "uncovered_s",
     )
 
     def __init__(self, next_index: int) -> None:
@@ -56,9 +60,12 @@ class Progress:
         self.next_index = next_index
         self.probe_in_flight = False
         self.commit_sent = 0
+        self.commit_sent_s = float("-inf")  # when that was first sent
+        self.cover: Cover | None = None  # beats stand for its heartbeats (`beats`)
         self.acked_sent_s: float | None = None
         self.acked_round = 0
         self.nudged_s = float("-inf")  # when an empty message last asked whether one was lost
+        self.uncovered_s = float("-inf")  # when the member last refused to be covered
         self.snapshot_floor = 0
         self.chunk_offset_bytes = 0
         self.chunk_sent_s: float | None = None
@@ -101,6 +108,42 @@ class Progress:
         if self.acked_sent_s is None or sent_at_s > self.acked_sent_s:
             self.acked_sent_s = sent_at_s
         self.acked_round = max(self.acked_round, round_)
+
+    @property
+    def heard_s(self) -> float | None:
+        """When the newest message or beat was sent that the member answered for this group."""
+        covered_s = None if self.cover is None else self.cover.acked_sent_s
+        if covered_s is None or (self.acked_sent_s is not None and self.acked_sent_s > covered_s):
+            return self.acked_sent_s
+        return covered_s
+
+    def told_commit(self, commit: int, now_s: float) -> None:
+        """A message with that commit index has gone out."""
+        if commit > self.commit_sent:
+            self.commit_sent, self.commit_sent_s = commit, now_s
+
+    def is_quiet(self, last_index: int, commit: int) -> bool:
+        """Whether there is nothing to tell the member that a beat does not say.
+
+        It holds the whole log, has answered something sent after the commit index was, and its
+        answers to beats count for this group.
+        """
+        return (
+            self.state is ProgressState.REPLICATE
+            and self.match_index == last_index
+            and self.commit_sent >= commit
+            and self.acked_sent_s is not None
+            and self.acked_sent_s > self.commit_sent_s
+            and self.cover is not None
+            and self.cover.acked_sent_s is not None
+        )
+
+    def uncover(self) -> None:
+        """Heartbeats of its own again; what beats have brought stays."""
+        if self.cover is not None:
+            self.acked_sent_s = self.heard_s
+            self.cover.end()
+            self.cover = None
 
     def become_probe(self, next_index: int) -> None:
         """Find out again where the logs part, from there."""

@@ -78,17 +78,37 @@ def _send_append(state: RaftState, node_id: NodeId, progress: Progress, high: in
         state.read_round,
     )
     state.send(node_id, message)
-    progress.commit_sent = min(state.released, previous_index + len(entries))
+    progress.told_commit(min(state.released, previous_index + len(entries)), state.now_s)
     if entries:
         progress.sent(entries[-1].index, sum(map(entry_bytes, entries)))
     return True
 
 
-def broadcast_heartbeat(state: RaftState) -> None:
-    """Tell every member that this leader lives."""
+def broadcast_heartbeat(state: RaftState, *, quiet_too: bool = True) -> None:
+    """Tell every member that this leader lives; `quiet_too`: also where beats say so."""
     for node_id, progress in state.progress.items():
-        _send_heartbeat(state, node_id, progress)
+        _cover_if_steady(state, node_id, progress)
+        if quiet_too or not progress.is_quiet(state.log.last_index, state.released):
+            _send_heartbeat(state, node_id, progress)
     state.heartbeat_due_s = state.now_s + state.settings.heartbeat_interval_s
+
+
+def _cover_if_steady(state: RaftState, node_id: NodeId, progress: Progress) -> None:
+    """Let beats stand for a member that has answered in this term, and follows the log."""
+    if (
+        state.beats is not None
+        and progress.cover is None
+        and progress.acked_sent_s is not None
+        and progress.acked_sent_s > progress.uncovered_s
+        and progress.state is ProgressState.REPLICATE
+    ):
+        progress.cover = state.beats(node_id).cover(state.group_id, state.term)
+
+
+def is_quiet(state: RaftState) -> bool:
+    """Whether beats say all there is to say to every member."""
+    last_index, commit = state.log.last_index, state.released
+    return all(progress.is_quiet(last_index, commit) for progress in state.progress.values())
 
 
 def _send_heartbeat(state: RaftState, node_id: NodeId, progress: Progress) -> None:
@@ -96,7 +116,7 @@ def _send_heartbeat(state: RaftState, node_id: NodeId, progress: Progress) -> No
     beat = Heartbeat(
         state.group_id, state.term, state.node_id, commit, state.now_s, state.read_round
     )
-    progress.commit_sent = max(progress.commit_sent, commit)
+    progress.told_commit(commit, state.now_s)
     state.send(node_id, beat)
 
 

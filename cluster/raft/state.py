@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
+from cluster.raft.beats import BeatReceiver, BeatSender
 from cluster.raft.log import NO_NODE, Configuration, GroupId, HardState, NodeId, SnapshotMark
 from cluster.raft.log_view import LogView
 from cluster.raft.messages import Envelope, Message
@@ -78,8 +79,10 @@ class RaftState:
         random: Random,
         now_s: float,
         first_leader: NodeId = NO_NODE,
+        beats: Callable[[NodeId], BeatSender] | None = None,
     ) -> None:
         self.group_id = group_id
+        self.beats = beats  # what this node leads at a peer; None: every group beats alone
         self.node_id = node_id
         self.log = log
         self.settings = settings
@@ -99,6 +102,7 @@ class RaftState:
         self.leader_id: NodeId = NO_NODE
         self.promised_until_s = now_s  # no vote before, but at the leader's own word
         self.election_due_s = now_s
+        self.covered_by: BeatReceiver | None = None  # beats stand for its leader's heartbeats
         self.open_sink: Callable[[], SnapshotSink] = MemorySnapshot
         self.awaits_snapshot = False  # the state machine holds less than the log's mark
         self.incoming: IncomingSnapshot | None = None
@@ -154,6 +158,8 @@ class RaftState:
     def become_follower(self, term: int, leader_id: NodeId) -> None:
         """Follow `leader_id` (or nobody yet) in `term`."""
         assert term >= self.term, "a term never falls"
+        if (term, leader_id) != (self.term, self.leader_id):
+            self.uncover()
         if term > self.term:
             self.term = term
             self.vote = NO_NODE
@@ -166,6 +172,7 @@ class RaftState:
 
     def _stop_leading(self) -> None:
         self.commit = self.released  # a follower takes its leader's word for it
+        self.end_covers()
         self.progress = {}
         self.reads = []
         self.drop_outgoing()
@@ -178,6 +185,31 @@ class RaftState:
             self.outgoing.data.close()
             self.outgoing = None
 
+    def end_covers(self) -> None:
+        """No beat stands for a member of this leader any more."""
+        for progress in self.progress.values():
+            progress.uncover()
+
+    @property
+    def promise_s(self) -> float:
+        """No vote before that time, but at the leader's own word."""
+        if self.covered_by is None:
+            return self.promised_until_s
+        promised_s = self.covered_by.heard_s + self.settings.election_timeout_s
+        return max(self.promised_until_s, promised_s)
+
+    def uncover(self) -> None:
+        """Beats stand for the leader's heartbeats no more; what they promised holds."""
+        if self.covered_by is None:
+            return
+        heard_s = self.covered_by.heard_s
+        self.promised_until_s = self.promise_s
+        self.covered_by.disagree(self.group_id)
+        self.covered_by = None
+        self.delay_election(min(heard_s, self.now_s))
+        if self.election_due_s <= self.now_s:  # this node itself was asleep
+            self.delay_election()
+
     def hear_leader(self, leader_id: NodeId) -> None:
         """A message of the current term's leader has come: promise it a lease's time."""
         if self.role is not Role.FOLLOWER or self.leader_id != leader_id:
@@ -185,10 +217,11 @@ class RaftState:
         self.promised_until_s = self.now_s + self.settings.election_timeout_s
         self.delay_election()
 
-    def delay_election(self) -> None:
+    def delay_election(self, since_s: float | None = None) -> None:
         """Wait a whole, freshly drawn timeout before the next campaign (paper 5.2)."""
         spread = 1.0 + self.settings.election_spread * self.random.random()
-        self.election_due_s = self.now_s + self.settings.election_timeout_s * spread
+        from_s = self.now_s if since_s is None else since_s
+        self.election_due_s = from_s + self.settings.election_timeout_s * spread
 
     # -- quorums ---------------------------------------------------------------------------
 
@@ -208,7 +241,7 @@ class RaftState:
         def heard_s(voter: NodeId) -> float:
             if voter == self.node_id:
                 return self.now_s
-            answered_s = self.progress[voter].acked_sent_s
+            answered_s = self.progress[voter].heard_s
             return unheard_s if answered_s is None else answered_s
 
         return self.voters_agree_on(heard_s)
@@ -243,7 +276,7 @@ class RaftState:
         for voter in self.configuration.voters:
             if voter == self.node_id:
                 continue
-            heard_s = self.progress[voter].acked_sent_s
+            heard_s = self.progress[voter].heard_s
             if (self.leader_since_s if heard_s is None else heard_s) < since_s:
                 return voter
         return None
