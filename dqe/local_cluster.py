@@ -147,9 +147,10 @@ class LocalCluster:
             str(default_memory_limit_mib(len(self.nodes))),
             "--stop-when-stdin-closes",
         ]
-        if node.number > 1:
-            others = [n.rpc_address for n in self.nodes if n is not node]
-            command += ["--join", ",".join(others)]
+        others = [n for n in self.nodes if n is not node]
+        # The first founds the cluster, unless it lost its directory and the others did not.
+        if node.number > 1 or any(_has_identity(other.directory) for other in others):
+            command += ["--join", ",".join(other.rpc_address for other in others)]
         if self._dead_after is not None:
             command += ["--dead-after", self._dead_after]
         if self._regions:
