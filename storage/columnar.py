@@ -29,6 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -183,10 +184,6 @@ class ColumnarStore:
         read_out = partial(_read_out, cursor, tables)
         return FragmentSource(self.position.applied_index, newest, read_out, cursor.close)
 
-    def read_table(self, name: str) -> pa.Table:
-        """All rows and columns of a table of this store, for a transfer."""
-        return self._cursor.sql(f"SELECT * FROM {name}").to_arrow_table()
-
     def recency(self, fragment_id: FragmentId) -> Timestamp:
         """The highest commit timestamp that touched the fragment."""
         return self._recency[fragment_id]
@@ -194,37 +191,26 @@ class ColumnarStore:
     def replace(
         self,
         schemas: Sequence[FragmentSchema],
-        rows: Mapping[FragmentId, tuple[Timestamp, pa.Table, pa.Table]],
+        sources: Mapping[FragmentId, FragmentSource],
         position: StorePosition,
         image: bytes,
-        index: int,
     ) -> None:
-        """Throws away what is here for the fragments, rows and position of another store."""
+        """Throws away what is here for the fragments, rows and position of another store, with
+        the participant's image of that moment; durably."""
         before = dict(self._fragments), dict(self._recency), dict(self._since)
-        position = replace(position, applied_index=index)
         try:
             with self._transaction():
                 self._alter([], {})
-                self._alter(schemas, {})
-                for fragment_id, (max_commit_ts, current, history) in rows.items():
-                    self._fill(fragment_id, current, history)
-                    self._recency[fragment_id] = max_commit_ts
+                self._alter(schemas, sources)
                 self._execute("DELETE FROM {db}.tablet")
                 self._write_position(position)
         except BaseException:
             self._fragments, self._recency, self._since = before
             self._readable = dict(before[0])
-            self._show_state()
             raise
         self._readable = dict(self._fragments)
         self.position, self.image_index = position, 0
-        self.checkpoint(image, index)
-
-    def _fill(self, fragment_id: FragmentId, current: pa.Table, history: pa.Table) -> None:
-        tables = self._own_tables(fragment_id)
-        for name, rows in ((tables.current, current), (tables.history, history)):
-            with registered(self._cursor, "transferred", rows):
-                self._cursor.execute(f"INSERT INTO {name} SELECT * FROM transferred")
+        self.checkpoint(image, position.applied_index)
 
     def size(self) -> list[FragmentSize]:
         """What each fragment occupies, as of the last checkpoint for the bytes."""
@@ -398,13 +384,13 @@ class ColumnarStore:
         self._write_definition(schema)
 
     def _fill_from(self, fragment_id: FragmentId, source: FragmentSource) -> None:
-        """Begins with the rows of the row store, of a moment at or behind this one."""
+        """Begins with the rows of another store, of a moment at or behind this one."""
         tables = self._own_tables(fragment_id)
-        columns = tables.schema.arrow_schema().append(pa.field(BEGIN, pa.int64()))
-        shapes = (columns, columns.append(pa.field(END, pa.int64())))
-        names = (tables.current, tables.history)
-        for name, shape, batches in zip(names, shapes, source.open(), strict=True):
-            reader = pa.RecordBatchReader.from_batches(shape, batches)
+        for name, batches in zip((tables.current, tables.history), source.open(), strict=True):
+            first = next(batches, None)
+            if first is None:
+                continue
+            reader = pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
             with registered(self._cursor, "filled_rows", reader):
                 self._cursor.execute(f"INSERT INTO {name} SELECT * FROM filled_rows")
         self._recency[fragment_id] = source.max_commit_ts

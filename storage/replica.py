@@ -34,6 +34,7 @@ from functools import partial
 import msgspec
 
 from cluster.raft.log import Entry, EntryKind
+from cluster.raft.snapshot_data import FileSink, FileSnapshot, SnapshotData
 from cluster.runtime import Runtime
 from storage.applier import Queued, StoreApplier
 from storage.columnar import ColumnarStore
@@ -83,11 +84,12 @@ from storage.row_side import RowSide
 from storage.staging import StagedEntry, Staging
 from storage.tasks import deadline
 from storage.transfer import (
-    StoreContents,
-    export_store,
+    ReceivedContents,
+    column_sources,
+    replace_columns,
     replace_rows,
-    replace_store,
-    with_row_fragments,
+    row_sources,
+    write_contents,
 )
 
 
@@ -109,15 +111,8 @@ class ReplicaImage(msgspec.Struct, frozen=True):
     schema_version: int = 0
 
 
-class ReplicaSnapshot(msgspec.Struct, frozen=True):
-    """All of a tablet at one index, for another replica."""
-
-    image: ReplicaImage
-    store: StoreContents
-
-
 class TabletReplica:
-    """A `cluster.raft.state_machine.StateMachine` over a columnar and a row store."""
+    """A `StreamedStateMachine` (cluster.raft.snapshot_data) over a columnar and a row store."""
 
     def __init__(
         self, runtime: Runtime, store: ColumnarStore, staging: Staging, rows: RowSide
@@ -189,8 +184,8 @@ class TabletReplica:
         await self._rows.wait_room()
         return results
 
-    async def snapshot(self) -> tuple[int, bytes]:
-        """Everything as of the applied index."""
+    async def open_snapshot(self) -> tuple[int, FileSnapshot]:
+        """Everything as of the applied index, in a file."""
         image: ReplicaImage | None = None
         index = 0
 
@@ -199,33 +194,47 @@ class TabletReplica:
             image, index = self._image(carry_all=True), self._applied_index
 
         store = self._applier.store
-        contents = await self._applier.run(partial(export_store, store), first=freeze)
+        position, sources = await self._applier.run(partial(column_sources, store), first=freeze)
+        assert image is not None
         if self._rows.store is not None:
             # Of this index or a later one, which the contents say of themselves.
             await self._rows.applier.flush()
-            rows = self._rows.store
-            contents = await self._runtime.run_blocking(with_row_fragments, contents, rows)
-        assert image is not None
-        return index, msgspec.msgpack.encode(ReplicaSnapshot(image, contents))
+            sources = [*sources, *row_sources(self._rows.store)]
+        path, data = self._staging.new_snapshot("outgoing"), msgspec.msgpack.encode(image)
+        await self._runtime.run_blocking(write_contents, path, position, sources, data)
+        return index, FileSnapshot(path)
 
-    async def restore(self, index: int, data: bytes) -> None:
-        """Becomes what `snapshot` described, durably."""
-        snapshot = msgspec.msgpack.decode(data, type=ReplicaSnapshot)
-        image = msgspec.msgpack.encode(snapshot.image)
-        store = self._applier.store
-        if any(f.schema.method.in_row_store for f in snapshot.store.fragments):
-            await self._rows.open(self._applied_index)
-        if self._rows.store is not None:
-            fill = partial(replace_rows, self._rows.store, snapshot.store, image, index)
-            await self._rows.applier.replace(fill)
-        await self._applier.replace(partial(replace_store, store, snapshot.store, image, index))
+    def receive_snapshot(self) -> FileSink:
+        """Where a snapshot of the leader's is gathered."""
+        return FileSink(self._staging.new_snapshot("incoming"))
+
+    async def install_snapshot(self, index: int, data: SnapshotData) -> None:
+        """Becomes what `open_snapshot` described, durably."""
+        assert isinstance(data, FileSnapshot)
+        received = await self._runtime.run_blocking(ReceivedContents, data.path)
+        try:
+            await self._replace_stores(received, index)
+        finally:
+            received.close()
+            data.close()
         self._staging.close()
+        image = received.contents.image
         self._load_image(image, index)
         self._carried_index = index
         self._durable_index = self._applied_index = index
         self._wake_index_waiters()
         for transaction_id in [*self._end_waiters]:
             self._end(transaction_id, None)
+
+    async def _replace_stores(self, received: ReceivedContents, index: int) -> None:
+        fragments = received.contents.fragments
+        if any(fragment.schema.method.in_row_store for fragment in fragments):
+            await self._rows.open(self._applied_index)
+        if self._rows.store is not None:
+            fill = partial(replace_rows, self._rows.store, received, index)
+            await self._rows.applier.replace(fill)
+        store = self._applier.store
+        await self._applier.replace(partial(replace_columns, store, received, index))
 
     async def _apply_entry(self, entry: Entry) -> object:
         decoded = decode_entry(entry.data)[0] if entry.kind is EntryKind.COMMAND else None

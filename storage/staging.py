@@ -66,8 +66,14 @@ class Staging:
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.iterdir():
             path.unlink()
+        self._snapshots = 0
         self._memory_bytes: dict[TransactionId, int] = {}
         self._files: dict[TransactionId, BinaryIO] = {}
+
+    def new_snapshot(self, word: str) -> Path:
+        """Where a snapshot on its way in or out may lie; a restart removes it."""
+        self._snapshots += 1
+        return self._directory / f"{self._snapshots}.{word}"
 
     def fits_in_memory(self, length: int) -> bool:
         """Whether `keep` will not have to write to a file, which blocks."""

@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
+from pathlib import Path
 
 import msgspec
-import pyarrow as pa
 
 from catalog.model import NodeId, TabletId
 from dqe.simulation.client import Client
 from dqe.simulation.cluster import SimulatedCluster
 from dqe.simulation.errors import Violation
 from dqe.simulation.machine import SimulatedMachine
-from storage.replica import ReplicaSnapshot
+from storage.replica import ReplicaImage
+from storage.transfer import ReceivedContents
 
 PROGRESS_S = 60.0
 
@@ -61,8 +62,10 @@ async def check_replicas(cluster: SimulatedCluster) -> int:
     for machine in cluster.machines:
         assert machine.life is not None
         for tablet_id, tablet in machine.parts.storage.tablets.items():
-            index, data = await machine.life.run_here(tablet.snapshot())
-            found[TabletId(tablet_id)].setdefault((index, digest(data)), []).append(machine.name)
+            index, data = await machine.life.run_here(tablet.open_snapshot())
+            content = digest(data.path)
+            data.close()
+            found[TabletId(tablet_id)].setdefault((index, content), []).append(machine.name)
             compared += 1
     for tablet_id, contents in found.items():
         if len({index for index, _ in contents}) != len(contents):
@@ -86,17 +89,22 @@ def _behind(cluster: SimulatedCluster) -> list[TabletId]:
     ]
 
 
-def digest(data: bytes) -> str:
+def digest(path: Path) -> str:
     """What a replica's snapshot holds, as one number: rows of all fragments, current and past,
     in any order, and the transactions under way."""
-    snapshot = msgspec.msgpack.decode(data, type=ReplicaSnapshot)
-    total = hashlib.sha256(msgspec.msgpack.encode(snapshot.image.participant))
-    for fragment in sorted(snapshot.store.fragments, key=lambda f: f.schema.fragment_id):
-        total.update(f"{fragment.schema.fragment_id} {fragment.max_commit_ts}\n".encode())
-        for rows in (fragment.current, fragment.history):
-            with pa.ipc.open_stream(rows) as reader:
-                lines = sorted(map(repr, reader.read_all().to_pylist()))
-            total.update("\n".join([str(len(lines)), *lines]).encode())
+    received = ReceivedContents(path)
+    try:
+        contents = received.contents
+        image = msgspec.msgpack.decode(contents.image, type=ReplicaImage)
+        total = hashlib.sha256(msgspec.msgpack.encode(image.participant))
+        for fragment in sorted(contents.fragments, key=lambda f: f.schema.fragment_id):
+            total.update(f"{fragment.schema.fragment_id} {fragment.max_commit_ts}\n".encode())
+            for place in (fragment.current, fragment.history):
+                batches = received.rows(place)
+                lines = sorted(repr(row) for batch in batches for row in batch.to_pylist())
+                total.update("\n".join([str(len(lines)), *lines]).encode())
+    finally:
+        received.close()
     return total.hexdigest()[:16]
 
 

@@ -22,7 +22,7 @@ from storage.duckdb_node import DuckDbNode
 from storage.fragments import FragmentChange, FragmentSchema, StoreColumn, Timestamp
 from storage.operations import AlterOperation, CommitOperation, HorizonOperation, Operation
 from storage.snapshot import StoreSnapshot, open_views
-from storage.transfer import export_store, replace_store
+from storage.transfer import ReceivedContents, column_sources, replace_columns, write_contents
 
 
 def read(
@@ -133,7 +133,11 @@ class StoreMachine(RuleBasedStateMachine):
     def transfer(self) -> None:
         other = ColumnarStore(self.node, 8, self.directory / "8.duckdb")
         other.apply([AlterOperation([fragment(99)], 5)], 1)
-        replace_store(other, export_store(self.store), b"x", 1000)
+        path = self.directory / "on its way"
+        write_contents(path, *column_sources(self.store), b"x")
+        received = ReceivedContents(path)
+        replace_columns(other, received, 1000)
+        received.close()
         applied = [
             o.timestamp
             for o in self.log[: self.store.position.applied_index]

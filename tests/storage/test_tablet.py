@@ -19,10 +19,12 @@ from cluster.errors import (
     StatementCompletionUnknown,
     UniqueViolation,
 )
+from cluster.raft.snapshot_data import FileSnapshot, SnapshotData
 from cluster.runtime import ProductionRuntime
 from storage import key_overlay, participant, types
 from storage.fragments import FragmentChange, FragmentSchema, StoreColumn, UniqueKey
 from storage.locks import LockMode
+from storage.tablet import Tablet
 
 BIG = "x" * 1000
 
@@ -464,6 +466,15 @@ def test_a_replica_that_does_not_lead_refuses_and_follows(tmp_path: Path) -> Non
     run(main)
 
 
+async def moved(data: FileSnapshot, copy: Tablet) -> SnapshotData:
+    """The snapshot at another replica, after the way there piece by piece."""
+    sink = copy.receive_snapshot()
+    while sink.received_bytes < data.size_bytes:
+        sink.add(data.read(sink.received_bytes, 1000))
+    data.close()
+    return sink.finish()
+
+
 def test_a_snapshot_carries_everything(tmp_path: Path) -> None:
     async def main(runtime: ProductionRuntime) -> None:
         bench = Bench(runtime, tmp_path)
@@ -474,7 +485,7 @@ def test_a_snapshot_carries_everything(tmp_path: Path) -> None:
         await tablet.stage(prepared, big_insert(10, 5000))
         await tablet.stage(prepared, insert((2, "c")))
         await tablet.prepare(prepared, bench.oracle.now(), home_tablet=1)
-        index, data = await tablet.snapshot()
+        index, data = await tablet.open_snapshot()
         assert index == tablet.applied_index
 
         # Another node's replica of the same tablet.
@@ -482,7 +493,8 @@ def test_a_snapshot_carries_everything(tmp_path: Path) -> None:
         other.oracle = bench.oracle
         copy = await other.open(7, alter=False)
         other.groups[7].stop()
-        await copy.restore(index, data)
+        await copy.install_snapshot(index, await moved(data, copy))
+        assert not data.path.exists()
         assert copy.applied_index == copy.durable_index == index
         other.logs[7][:] = bench.logs[7]
         await other.crash()  # what came by a snapshot is not in this node's log
