@@ -29,6 +29,7 @@ from executor.messages import (
     RESULT_READER,
     RUN_TASKS,
     Producers,
+    RefreshedRows,
     RunTasks,
     Task,
     TasksDone,
@@ -75,6 +76,7 @@ class QueryRun:
         settings: Mapping[str, str],
         timeout_s: float | None,
         own: OwnChanges | None = None,
+        refreshed: RefreshedRows | None = None,
     ) -> None:
         self._runner = runner
         self._services = runner.services
@@ -88,7 +90,9 @@ class QueryRun:
         self._stack = ExitStack()
         self._shape: ResultShape | None = None
         self._ended = False
-        requests = _requests(self._services.node_id, plan, timestamp, settings, self._new_id(), own)
+        requests = _requests(
+            self._services.node_id, plan, timestamp, settings, self._new_id(), own, refreshed
+        )
         local = requests.pop(self._services.node_id)
         self._remote_requests = requests
         self._query = NodeQuery(runner, local, {self._exchange_id: len(plan.root.nodes)})
@@ -263,6 +267,7 @@ def _requests(
     settings: Mapping[str, str],
     query_id: str,
     own: OwnChanges | None,
+    refreshed: RefreshedRows | None,
 ) -> dict[NodeId, RunTasks]:
     """Every node's request; the coordinator always has one, if only to read the result."""
     producers = {
@@ -287,6 +292,7 @@ def _requests(
             deadline_s=DATA_DEADLINE_S,
             tasks=tuple(node_tasks),
             own=own,
+            refreshed=refreshed,
         )
         for node_id, node_tasks in tasks.items()
     }
@@ -310,13 +316,14 @@ class Coordinator:
         settings: Mapping[str, str],
         timeout_s: float | None = None,
         own: OwnChanges | None = None,
+        refreshed: RefreshedRows | None = None,
     ) -> QueryRun:
         """Starts the plan at a snapshot, over which a transaction's `own` uncommitted changes
-        are seen; returns when its columns are known.
+        are seen, and `refreshed` rows in later versions; returns when its columns are known.
 
         `settings` are those of the session that change what SQL means on a node. Raises the
         first error of any task. The caller reads the run to its end or closes it.
         """
-        run = QueryRun(self._runner, plan, timestamp, settings, timeout_s, own)
+        run = QueryRun(self._runner, plan, timestamp, settings, timeout_s, own, refreshed)
         await run.start()
         return run

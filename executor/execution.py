@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
+from executor.messages import RefreshedRows
 from executor.services import ExecutorServices
 from planner.context import PlannerContext
 from planner.datum import Datum
@@ -113,6 +114,8 @@ class Execution:
     notices: list[Notice] = field(default_factory=list)
     deadline_s: float | None = None
     transaction: SessionTransaction | None = None
+    # Of one table only these rows, at a later snapshot (`executor.row_locking`).
+    refreshed: RefreshedRows | None = None
 
     def notice(self, message: str, severity: str = "NOTICE", **fields: str) -> None:
         """Tells the client something beside the answer; `fields` as of DqeError."""
@@ -125,7 +128,7 @@ class Execution:
             settings = stage_settings(settings)
         own = None if self.transaction is None else self.transaction.own_changes()
         return await self.coordinator.run_query(
-            plan, self.timestamp, settings, self.deadline_s, own
+            plan, self.timestamp, settings, self.deadline_s, own, self.refreshed
         )
 
 

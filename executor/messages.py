@@ -9,7 +9,10 @@ inbox has taken all, or wants no more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
+import pyarrow as pa
 
 from catalog.model import NodeId
 from planner.plan import (
@@ -66,6 +69,35 @@ class Task(msgspec.Struct, frozen=True):
     readers: tuple[Reader, ...]
 
 
+class RefreshedRows(msgspec.Struct, frozen=True):
+    """Of one table a query reads only these rows, in their versions at a later timestamp.
+
+    `keys` are Arrow streams of key columns by fragment of the table's anchor group. Columns of
+    another group are found by the same keys.
+    """
+
+    table_id: int
+    timestamp: int
+    keys: dict[int, bytes]
+
+    @classmethod
+    def of(cls, table_id: int, timestamp: int, keys: Mapping[int, pa.Table]) -> RefreshedRows:
+        """The message for these keys."""
+        return cls(table_id, timestamp, {f: _to_ipc(rows) for f, rows in keys.items()})
+
+    def all_keys(self) -> pa.Table:
+        """The keys of all fragments together."""
+        return pa.concat_tables(pa.ipc.open_stream(data).read_all() for data in self.keys.values())
+
+
+def _to_ipc(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
 class RunTasks(msgspec.Struct, frozen=True):
     """All tasks of one query on one node.
 
@@ -83,6 +115,7 @@ class RunTasks(msgspec.Struct, frozen=True):
     deadline_s: float
     tasks: tuple[Task, ...]
     own: OwnChanges | None = None
+    refreshed: RefreshedRows | None = None
 
 
 class TaskStatistics(msgspec.Struct, frozen=True):

@@ -24,11 +24,15 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import ExitStack
 
+import pyarrow as pa
+
 from catalog.model import Catalog
 from cluster.errors import DqeError
 from executor.services import ExecutorServices
 from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Transaction
-from storage.fragments import FragmentChange, OwnChanges, TabletId, Timestamp
+from storage.fragments import FragmentChange, FragmentId, OwnChanges, TabletId, Timestamp
+from storage.lock_driver import WAIT, RowsLocked
+from storage.locks import LockMode
 
 READ_COMMITTED = ("read committed", "read uncommitted")
 
@@ -45,6 +49,8 @@ class SessionTransaction:
         self._floor: Timestamp = 0
         self._ended = False
         self.isolation = READ_COMMITTED[0]
+        # How long a statement waits for one lock.
+        self.lock_deadline_s = LOCK_DEADLINE_S
         # The statement under way; the first is number 1.
         self.command = 0
 
@@ -175,10 +181,36 @@ class StatementChanges:
         self,
         tablets: Iterable[TabletId],
         mode: str = EXCLUSIVE,
-        deadline_s: float = LOCK_DEADLINE_S,
+        deadline_s: float | None = None,
+        *,
+        wait: bool = True,
     ) -> None:
         """Locks whole tablets until the transaction's end."""
-        await self._transaction.opened.lock(tablets, mode, deadline_s)
+        transaction = self._transaction
+        within_s = transaction.lock_deadline_s if deadline_s is None else deadline_s
+        await transaction.opened.lock(tablets, mode, within_s, transaction.command, wait)
+
+    async def lock_rows(
+        self,
+        tablet_id: TabletId,
+        fragment_id: FragmentId,
+        keys: pa.RecordBatch,
+        mode: LockMode,
+        base: Timestamp,
+        policy: str = WAIT,
+    ) -> RowsLocked:
+        """Locks rows by key until the transaction's end; which others changed after `base`."""
+        transaction = self._transaction
+        return await transaction.opened.lock_rows(
+            tablet_id,
+            fragment_id,
+            keys,
+            mode,
+            base,
+            policy,
+            transaction.command,
+            transaction.lock_deadline_s,
+        )
 
     async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None:
         """Sends a change on its way, as one of the statement's."""
@@ -195,15 +227,18 @@ class StatementChanges:
     async def commit(self, floor: Timestamp, *, checks: bool) -> Timestamp:
         """The statement is done; raises 23505, and 40001 where its snapshot is kept and a row
         it changes was changed by another transaction after it."""
-        self._transaction.saw(floor)
+        transaction = self._transaction
+        transaction.saw(floor)
         if not self._written:
             return floor
-        opened = self._transaction.opened
+        opened = transaction.opened
         await opened.drain()
-        await opened.lock(self._written, EXCLUSIVE if checks else SHARED)
-        base = floor if self._transaction.keeps_snapshot else 0
+        await self.lock(self._written, SHARED)
+        base = floor if transaction.keeps_snapshot else 0
         if checks or base:
-            await opened.check(sorted(self._written), base)
+            await opened.check(
+                sorted(self._written), base, transaction.command, transaction.lock_deadline_s
+            )
         return floor
 
     async def abort(self, error: DqeError | None = None) -> None:

@@ -172,6 +172,7 @@ class NodeQuery:
             self._system_rows(task.system_scans),
             self.request.settings,
             self.cancellation,
+            self.request.refreshed,
         )
         remote = [sink for row in sinks for sink in row if isinstance(sink, RemoteSink)]
         for sink in remote:
@@ -211,6 +212,7 @@ class NodeQuery:
             self.request.timestamp,
             self.request.deadline_s,
             self.request.own,
+            None if self.request.refreshed is None else self.request.refreshed.timestamp,
         )
         running.in_thread = True
         try:

@@ -23,7 +23,7 @@ from cluster.errors import DqeError
 from executor.arrow_schema import early_schema
 from executor.cancellation import Cancellation
 from executor.inbox import TaskInputs
-from executor.messages import Task
+from executor.messages import RefreshedRows, Task
 from executor.outbox import TaskOutput
 from executor.stage_sql import input_name, quoted, scan_name, stage_sql
 from planner.plan import ScanFragment, StageInput
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 # Rows a batch: large enough that a batch's fixed costs (0.2 ms) vanish, small enough that a
 # batch of ordinary rows is a few megabytes.
 BATCH_ROWS = 32_768
+
+# The keys of rows that are read again (`executor.row_locking`).
+_REFRESHED = "@refreshed"
 
 
 class StageTask:
@@ -48,6 +51,7 @@ class StageTask:
         system_rows: Mapping[int, pa.Table],
         settings: Mapping[str, str],
         cancellation: Cancellation,
+        refreshed: RefreshedRows | None = None,
     ) -> None:
         self.task = task
         self.inputs = inputs
@@ -55,6 +59,7 @@ class StageTask:
         self._system_rows = system_rows
         self._settings = settings
         self._cancellation = cancellation
+        self._refreshed = refreshed
 
     def run(self, snapshot: StoreSnapshot) -> None:
         """Runs the stage to its end, or until no consumer wants more; closes the snapshot."""
@@ -108,10 +113,42 @@ class StageTask:
             raise
 
     def _sql(self, snapshot: StoreSnapshot) -> str:
+        refreshed = self._refreshed_fragments()
+
         def relation_sql(fragment: ScanFragment, store_columns: tuple[str, ...]) -> str:
+            if fragment.fragment_id in refreshed:
+                return self._refreshed_sql(snapshot, fragment, store_columns)
             return snapshot.relation_sql(fragment.tablet_id, fragment.fragment_id, store_columns)
 
         return stage_sql(self.task, relation_sql)
+
+    def _refreshed_fragments(self) -> frozenset[int]:
+        if self._refreshed is None:
+            return frozenset()
+        table_id = self._refreshed.table_id
+        scans = [local for local in self.task.scans if local.scan.table_id == table_id]
+        return frozenset(f.fragment_id for local in scans for f in local.fragments)
+
+    def _refreshed_sql(
+        self, snapshot: StoreSnapshot, fragment: ScanFragment, store_columns: tuple[str, ...]
+    ) -> str:
+        """The fragment's rows with one of the keys, in their later versions."""
+        assert self._refreshed is not None
+        keys = self._refreshed.all_keys()
+        snapshot.cursor.register(_REFRESHED, keys)
+        names = keys.schema.names
+        relation = snapshot.relation_sql(
+            fragment.tablet_id,
+            fragment.fragment_id,
+            tuple(dict.fromkeys([*store_columns, *names])),
+            self._refreshed.timestamp,
+        )
+        selected = ", ".join(map(quoted, store_columns)) or "1 AS one"
+        same = " AND ".join(f"fresh.{quoted(name)} = keys.{quoted(name)}" for name in names)
+        return (
+            f"(SELECT {selected} FROM {relation} AS fresh"
+            f" SEMI JOIN {quoted(_REFRESHED)} AS keys ON {same})"
+        )
 
     def _send_rows(self, cursor: duckdb.DuckDBPyConnection, sql: str, stack: ExitStack) -> None:
         relation = cursor.sql(sql)

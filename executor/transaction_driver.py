@@ -20,17 +20,24 @@ from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Protocol
 
+import pyarrow as pa
+
 from cluster.errors import DqeError, InternalError, QueryCanceled, StatementCompletionUnknown
 from cluster.runtime import Runtime
 from executor import transaction as machine
 from storage.fragments import FragmentChange, FragmentId, TabletId, Timestamp, TransactionId
+from storage.lock_driver import WAIT, RowsLocked
+from storage.locks import LockMode
 
 logger = logging.getLogger(__name__)
 
-EXCLUSIVE = "exclusive"
-SHARED = "shared"
+EXCLUSIVE = LockMode.EXCLUSIVE.value
+# Of those who change rows: it keeps tables from being cut anew meanwhile, not each other.
+SHARED = LockMode.ROW_EXCLUSIVE.value
 
 IN_FLIGHT_BYTES = 64 * 1024 * 1024
+# Behind every statement's: taking it back is only a word for the lease.
+NO_COMMAND = 2**62
 # The tablets' lease is 10 s (storage.participant); this leaves room for two lost messages.
 RENEW_EVERY_S = 3.0
 LOCK_DEADLINE_S = 30.0
@@ -41,8 +48,27 @@ class TabletAccess(Protocol):
     """Tablets wherever they are led; the methods are those of `storage.tablet.Tablet`."""
 
     async def lock(
-        self, tablet_id: TabletId, transaction_id: TransactionId, mode: str, deadline_s: float
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        mode: str,
+        deadline_s: float,
+        command: int = 0,
+        wait: bool = True,
     ) -> None: ...
+
+    async def lock_rows(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        fragment_id: FragmentId,
+        keys: pa.RecordBatch,
+        mode: str,
+        base: Timestamp,
+        command: int,
+        policy: str,
+        deadline_s: float,
+    ) -> RowsLocked: ...
 
     async def stage(
         self,
@@ -66,6 +92,7 @@ class TabletAccess(Protocol):
         tablet_id: TabletId,
         transaction_id: TransactionId,
         base: Timestamp,
+        command: int,
         deadline_s: float,
     ) -> None: ...
 
@@ -130,6 +157,16 @@ class Changes(Protocol):
         self, tablets: Iterable[TabletId], mode: str = ..., deadline_s: float = ...
     ) -> None: ...
 
+    async def lock_rows(
+        self,
+        tablet_id: TabletId,
+        fragment_id: FragmentId,
+        keys: pa.RecordBatch,
+        mode: LockMode,
+        base: Timestamp,
+        policy: str = ...,
+    ) -> RowsLocked: ...
+
     async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None: ...
 
     async def drain(self) -> None: ...
@@ -164,7 +201,8 @@ class Transaction:
         self._id = transaction_id
         self._in_flight_bytes = in_flight_bytes
         self._machine = machine.TransactionMachine()
-        self._locked: dict[TabletId, str] = {}
+        # The table modes held at each tablet, with the commands that took them.
+        self._locked: dict[TabletId, dict[str, int]] = {}
         # With the fragment written last, for renewals.
         self._written: dict[TabletId, FragmentId] = {}
         self._lanes: dict[TabletId, _Lane] = {}
@@ -184,17 +222,35 @@ class Transaction:
         tablets: Iterable[TabletId],
         mode: str = EXCLUSIVE,
         deadline_s: float = LOCK_DEADLINE_S,
+        command: int = 0,
+        wait: bool = True,
     ) -> None:
-        """Locks whole tablets until the end, in ascending order.
-
-        Exclusively against all other writers, or shared with those that only add rows.
-        """
+        """Locks whole tablets until the end, or until the command is taken back, in ascending
+        order; 55P03 where one is not had in time, or, with `wait` false, at once."""
         for tablet_id in sorted(set(tablets)):
-            if self._locked.get(tablet_id) in (EXCLUSIVE, mode):
+            held = self._locked.get(tablet_id, {})
+            if mode in held or (mode == SHARED and EXCLUSIVE in held):
                 continue
             self._touched(tablet_id)
-            await self._tablets.lock(tablet_id, self.id, mode, deadline_s)
-            self._locked[tablet_id] = mode
+            await self._tablets.lock(tablet_id, self.id, mode, deadline_s, command, wait)
+            self._locked.setdefault(tablet_id, {})[mode] = command
+
+    async def lock_rows(
+        self,
+        tablet_id: TabletId,
+        fragment_id: FragmentId,
+        keys: pa.RecordBatch,
+        mode: LockMode,
+        base: Timestamp,
+        policy: str = WAIT,
+        command: int = 0,
+        deadline_s: float = LOCK_DEADLINE_S,
+    ) -> RowsLocked:
+        """Locks rows by key; which of them others changed after `base`, or hold."""
+        self._touched(tablet_id)
+        return await self._tablets.lock_rows(
+            tablet_id, self.id, fragment_id, keys, mode, base, command, policy, deadline_s
+        )
 
     def _touched(self, tablet_id: TabletId) -> None:
         self._lanes.setdefault(tablet_id, _Lane())
@@ -212,12 +268,8 @@ class Transaction:
                 return
 
     async def _speak(self) -> None:
-        for tablet_id, mode in list(self._locked.items()):
-            await self._tablets.lock(tablet_id, self.id, mode, RENEW_EVERY_S)
-        for tablet_id, fragment_id in list(self._written.items()):
-            if tablet_id not in self._locked:
-                nothing = FragmentChange(fragment_id)
-                await self._tablets.stage(tablet_id, self.id, nothing, RENEW_EVERY_S)
+        for tablet_id in list(self._lanes):
+            await self._tablets.take_back(tablet_id, self.id, NO_COMMAND, RENEW_EVERY_S)
 
     # -- changes
 
@@ -260,11 +312,17 @@ class Transaction:
                 await asyncio.wait([lane.task])
         self._raise()
 
-    async def check(self, tablets: Iterable[TabletId], base: Timestamp = 0) -> None:
+    async def check(
+        self,
+        tablets: Iterable[TabletId],
+        base: Timestamp = 0,
+        command: int = 0,
+        deadline_s: float = LOCK_DEADLINE_S,
+    ) -> None:
         """Checks there what was changed so far: unique constraints, and with `base` that no row
         was changed by others after it."""
         for tablet_id in tablets:
-            await self._tablets.check(tablet_id, self.id, base, LOCK_DEADLINE_S)
+            await self._tablets.check(tablet_id, self.id, base, command, deadline_s)
 
     async def take_back(self, command: int) -> None:
         """Undoes the changes of this command and later ones, also those that failed."""
@@ -273,7 +331,9 @@ class Transaction:
             while lane.task is not None:
                 await asyncio.wait([lane.task])
         self._error, self._bytes = None, 0
-        for tablet_id in sorted(self._written):
+        for tablet_id, held in self._locked.items():
+            self._locked[tablet_id] = {m: c for m, c in held.items() if c < command}
+        for tablet_id in sorted(self._lanes):
             await self._tablets.take_back(tablet_id, self.id, command, COMMIT_DEADLINE_S)
 
     def _fail(self, error: DqeError) -> None:
@@ -299,9 +359,8 @@ class Transaction:
     async def commit(self, floor: Timestamp, *, checks: bool) -> Timestamp:
         """Commits everywhere or nowhere; the commit timestamp, `floor` if nothing was written.
 
-        Tablets are locked for it: exclusively if it `checks` unique constraints, else shared,
-        so that no row comes into a table while it is cut anew. One tablet that checks locks by
-        itself; several are locked here, in order, before all are asked at once. `floor` is an
+        Tablets are locked for it, so that no row comes into a table while it is cut anew; those
+        that check unique constraints (`checks`) lock new keys themselves. `floor` is an
         oracle timestamp seen before. Raises what kept it from committing;
         StatementCompletionUnknown when nobody can tell.
         """
@@ -309,11 +368,11 @@ class Transaction:
         if not self._written:
             await self.abort(QueryCanceled("nothing was written"))
             return floor
-        if len(self._written) > 1 or not checks:
-            await self.lock(self._written, EXCLUSIVE if checks else SHARED)
+        if not checks:
+            await self.lock(self._written, SHARED)
         tablets = tuple(sorted(self._written))
         answer = await self._end(machine.Commit(tablets, floor))
-        self._release([tablet for tablet in self._locked if tablet not in self._written])
+        self._release([tablet for tablet in self._lanes if tablet not in self._written])
         if answer.error is not None:
             raise answer.error
         assert answer.timestamp is not None

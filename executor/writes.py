@@ -2,28 +2,25 @@
 
     row source (a query's batches) -> types, defaults -> constraints -> `TableWriter` -> commit
 
-INSERT reads at the statement's snapshot and locks nothing until constraints are checked at its
-end. UPDATE and DELETE lock the target's tablets first and draw their snapshot after, so that
-what they read is what they change; the planner is asked again if the table's definition
-changed meanwhile. RETURNING is evaluated over the rows as they are written.
-
-Left out until transactions come: row locks, several statements in one transaction.
+INSERT locks its keys when constraints are checked at its end. UPDATE and DELETE lock the rows
+that they find, and take their newest versions (`executor.row_locking`). RETURNING is evaluated
+over the rows as they are written.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 import pyarrow as pa
 
 from catalog.model import Column, ColumnId, Table
-from cluster.errors import DqeError, ProgramLimitExceeded, SerializationFailure
+from cluster.errors import DqeError, ProgramLimitExceeded
 from executor.coordinator import QueryRun
 from executor.execution import Execution, Result
 from executor.results import ResultShape
+from executor.row_locking import LockedRows, RowLocker
 from executor.transaction_driver import Changes, Transaction
 from executor.writes_defaults import DefaultValues
 from executor.writes_rows import RowChecker, RowEvaluator, conformed, row_batch
@@ -33,13 +30,10 @@ from planner.statements import Delete, Insert, Truncate, Update
 from planner.write_plan import DeletePlan, InsertPlan, Returning, UpdatePlan
 from planner.writes import plan_delete, plan_insert, plan_truncate, plan_update
 from storage.fragments import FragmentChange
+from storage.locks import LockMode
 
 # RETURNING's rows wait here until the transaction has committed.
 RETURNED_BYTES = 256 * 1024 * 1024
-# How often a statement is planned again because its table changed under it.
-PLAN_ATTEMPTS = 5
-
-PlanT = TypeVar("PlanT", UpdatePlan, DeletePlan)
 
 
 # ---------------------------------------------------------------------------------------
@@ -203,23 +197,20 @@ def has_unique(table: Table) -> bool:
 async def run_update(execution: Execution, statement: Update) -> Result:
     """UPDATE; the tag is `UPDATE n`."""
 
-    def plan_it(current: Execution) -> UpdatePlan:
-        return plan_update(
-            statement,
-            current.context,
-            parameters=current.parameter_types,
-            values=current.values,
-        )
-
-    async with transaction(execution) as opened:
-        current, plan = await _locked_plan(execution, opened, plan_it)
-        rows = StatementRows(current, plan.returning)
-        try:
-            count = await _update_rows(current, opened, plan, rows)
-            await opened.commit(current.timestamp, checks=True)
-        finally:
-            rows.close()
-    return rows.result(f"UPDATE {count}")
+    plan = plan_update(
+        statement,
+        execution.context,
+        parameters=execution.parameter_types,
+        values=execution.values,
+    )
+    rows = StatementRows(execution, plan.returning)
+    try:
+        async with transaction(execution) as opened:
+            count = await _update_rows(execution, opened, plan, rows)
+            await opened.commit(execution.timestamp, checks=True)
+        return rows.result(f"UPDATE {count}")
+    finally:
+        rows.close()
 
 
 async def _update_rows(
@@ -229,18 +220,30 @@ async def _update_rows(
     writer = TableWriter(execution.services.runtime, table, opened, execution.services.ids)
     checker = RowChecker(table, plan.checks, rows.evaluator)
     old_columns, new_columns = columns_of(table, plan.old), columns_of(table, plan.new)
-    async with rows_of(execution, plan.source) as run:
-        async for batch in run.batches():
-            old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
-            new = named_batch(new_columns, batch.columns[len(old_columns) :], batch.num_rows)
-            await check_rows(execution, checker, new)
-            if plan.moves:
-                await writer.move(old, new)
-            else:
-                await writer.update(old, new, plan.groups)
-            await rows.keep_returned(new)
+    locker = RowLocker(
+        execution, opened, plan.source, LockedRows(table, plan.old, _mode_of_update(plan))
+    )
+    async for batch in locker.batches():
+        old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
+        new = named_batch(new_columns, batch.columns[len(old_columns) :], batch.num_rows)
+        await check_rows(execution, checker, new)
+        if plan.moves:
+            await writer.move(old, new)
+        else:
+            await writer.update(old, new, plan.groups)
+        await rows.keep_returned(new)
     await writer.finish()
     return writer.rows
+
+
+def _mode_of_update(plan: UpdatePlan) -> LockMode:
+    """As PostgreSQL: who only refers to a row's keys goes on beside other changes."""
+    table = plan.table
+    constraints = [c for c in (table.primary_key, *table.unique) if c is not None]
+    keys = {column for constraint in constraints for column in constraint.columns}
+    if plan.moves or keys.intersection(plan.assigned):
+        return LockMode.FOR_UPDATE
+    return LockMode.FOR_NO_KEY_UPDATE
 
 
 def columns_of(table: Table, ids: Sequence[ColumnId]) -> list[Column]:
@@ -257,23 +260,20 @@ def named_batch(columns: Sequence[Column], arrays: Sequence[pa.Array], rows: int
 async def run_delete(execution: Execution, statement: Delete) -> Result:
     """DELETE; the tag is `DELETE n`."""
 
-    def plan_it(current: Execution) -> DeletePlan:
-        return plan_delete(
-            statement,
-            current.context,
-            parameters=current.parameter_types,
-            values=current.values,
-        )
-
-    async with transaction(execution) as opened:
-        current, plan = await _locked_plan(execution, opened, plan_it)
-        rows = StatementRows(current, plan.returning)
-        try:
-            count = await _delete_rows(current, opened, plan, rows)
-            await opened.commit(current.timestamp, checks=True)
-        finally:
-            rows.close()
-    return rows.result(f"DELETE {count}")
+    plan = plan_delete(
+        statement,
+        execution.context,
+        parameters=execution.parameter_types,
+        values=execution.values,
+    )
+    rows = StatementRows(execution, plan.returning)
+    try:
+        async with transaction(execution) as opened:
+            count = await _delete_rows(execution, opened, plan, rows)
+            await opened.commit(execution.timestamp, checks=True)
+        return rows.result(f"DELETE {count}")
+    finally:
+        rows.close()
 
 
 async def _delete_rows(
@@ -282,49 +282,14 @@ async def _delete_rows(
     table = plan.table
     writer = TableWriter(execution.services.runtime, table, opened, execution.services.ids)
     old_columns, row_columns = columns_of(table, plan.old), columns_of(table, plan.row)
-    async with rows_of(execution, plan.source) as run:
-        async for batch in run.batches():
-            old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
-            await writer.delete(old)
-            row = named_batch(row_columns, batch.columns[len(old_columns) :], batch.num_rows)
-            await rows.keep_returned(row)
+    locked = LockedRows(table, plan.old, LockMode.FOR_UPDATE)
+    async for batch in RowLocker(execution, opened, plan.source, locked).batches():
+        old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
+        await writer.delete(old)
+        row = named_batch(row_columns, batch.columns[len(old_columns) :], batch.num_rows)
+        await rows.keep_returned(row)
     await writer.finish()
     return writer.rows
-
-
-async def _locked_plan(
-    execution: Execution, opened: Changes, plan_it: Callable[[Execution], PlanT]
-) -> tuple[Execution, PlanT]:
-    """The statement planned for a snapshot taken under its locks.
-
-    Planning comes first, because it tells which parts can hold a row that is meant; if the
-    table is another one by the time they are locked, it is planned anew.
-    """
-    for _ in range(PLAN_ATTEMPTS):
-        plan = plan_it(execution)
-        await opened.lock(_tablets_to_lock(plan))
-        execution = await at_new_snapshot(execution)
-        if execution.context.catalog.tables.get(plan.table.id) is plan.table:
-            return execution, plan_it(execution)
-    raise SerializationFailure(f'table "{plan.table.name}" keeps changing')
-
-
-def _tablets_to_lock(plan: UpdatePlan | DeletePlan) -> list[int]:
-    """Where rows may change: the parts the plan reads, all parts for rows that may move."""
-    table = plan.table
-    if isinstance(plan, UpdatePlan) and plan.moves:
-        return tablets_of(table)
-    groups = plan.groups if isinstance(plan, UpdatePlan) else None
-    read = {
-        fragment.fragment_id
-        for stage in plan.source.stages
-        for scan in stage.scans
-        if scan.table_id == table.id
-        for fragments in scan.fragments
-        for fragment in fragments
-    }
-    parts = [p for p in table.parts if any(f.id in read for f in p.fragments)]
-    return tablets_of(dataclasses.replace(table, parts=tuple(parts)), groups)
 
 
 async def at_new_snapshot(execution: Execution) -> Execution:

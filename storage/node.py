@@ -353,10 +353,12 @@ class NodeStorage:
         timestamp: Timestamp,
         deadline_s: float = DEADLINE_S,
         own: OwnChanges | None = None,
+        latest: Timestamp | None = None,
     ) -> StoreSnapshot:
         """Opens fragments for reading at one timestamp (rule R1); close it after use.
 
-        `own` names the transaction that reads: it sees its own changes too.
+        `own` names the transaction that reads: it sees its own changes too. With `latest` the
+        rows up to this later timestamp may be asked for as well.
 
         57P03 when a tablet is not here or its leader does not answer in time, 55000 for a
         fragment that is gone, 72000 for a timestamp below the horizon.
@@ -365,7 +367,10 @@ class NodeStorage:
         for tablet_id, fragment_id in reads:
             wanted.setdefault(tablet_id, []).append(fragment_id)
         prepared = await asyncio.gather(
-            *(self.tablet(t).prepare_read(f, timestamp, deadline_s) for t, f in wanted.items())
+            *(
+                self.tablet(t).prepare_read(f, latest or timestamp, deadline_s)
+                for t, f in wanted.items()
+            )
         )
         tables: dict[Read, FragmentTables] = {}
         for (tablet_id, fragments), found in zip(wanted.items(), prepared, strict=True):

@@ -84,6 +84,9 @@ class FakeSnapshot:
     def check_alive(self) -> None:
         return
 
+    def check_damage(self, error: BaseException) -> None:
+        return
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True
@@ -107,7 +110,7 @@ class FakeStorage:
         self.lock = threading.Lock()
 
     async def open_snapshot(
-        self, reads: Sequence[tuple[int, int]], timestamp: int, deadline_s: float, own: Any = None
+        self, reads: Sequence[tuple[int, int]], timestamp: int, deadline_s: float, *more: Any
     ) -> FakeSnapshot:
         if self.refuse_next:
             self.refuse_next -= 1

@@ -38,6 +38,7 @@ from executor.transaction import (
 from executor.transaction_driver import Transaction
 from executor.writes_ids import UniqueIds
 from storage.fragments import FragmentChange
+from storage.lock_driver import RowsLocked
 
 LOST = StatementCompletionUnknown("the answer was lost")
 REFUSED = SerializationFailure("could not serialize access")
@@ -146,8 +147,20 @@ class PretendedTablets:
         if (name, tablet) in self.fails:
             raise self.fails[name, tablet]
 
-    async def lock(self, tablet_id: int, transaction_id: int, mode: str, deadline_s: float) -> None:
+    async def lock(
+        self,
+        tablet_id: int,
+        transaction_id: int,
+        mode: str,
+        deadline_s: float,
+        command: int = 0,
+        wait: bool = True,
+    ) -> None:
         await self._call("lock", tablet_id, mode)
+
+    async def lock_rows(self, tablet_id: int, *_: object) -> RowsLocked:
+        await self._call("lock_rows", tablet_id)
+        return RowsLocked()
 
     async def stage(
         self,
@@ -168,7 +181,7 @@ class PretendedTablets:
         await self._call("take_back", tablet_id, command)
 
     async def check(
-        self, tablet_id: int, transaction_id: int, base: int, deadline_s: float
+        self, tablet_id: int, transaction_id: int, base: int, command: int, deadline_s: float
     ) -> None:
         await self._call("check", tablet_id, base)
 
@@ -243,13 +256,32 @@ def test_several_tablets_are_locked_in_order_then_asked_at_once() -> None:
     async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
         for tablet in (3, 1, 2):
             await transaction.stage(tablet, change(tablet))
-        assert await transaction.commit(90, checks=True) == 100
+        assert await transaction.commit(90, checks=False) == 100
 
     calls = [call for call in run(test).calls if call[0] != "stage"]
-    assert calls[:3] == [("lock", tablet, "exclusive") for tablet in (1, 2, 3)]
+    assert calls[:3] == [("lock", tablet, "row exclusive") for tablet in (1, 2, 3)]
     assert calls[3:6] == [("prepare", 2, 1), ("prepare", 3, 1), ("mark_home", 1)]
     assert calls[6] == ("decide", 1, 100, (2, 3))
     assert sorted(calls[7:], key=str) == [("commit", 2, 100), ("commit", 3, 100)]
+
+
+def test_what_checks_its_keys_is_not_locked_before() -> None:
+    async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
+        for tablet in (2, 1):
+            await transaction.stage(tablet, change(tablet))
+        assert await transaction.commit(90, checks=True) == 100
+
+    assert run(test).names()[:2] == [("prepare", 2), ("mark_home", 1)]
+
+
+def test_a_lock_that_was_taken_back_is_asked_for_again() -> None:
+    async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
+        await transaction.lock([1], command=1)
+        await transaction.lock([1], command=2)
+        await transaction.take_back(1)
+        await transaction.lock([1], command=3)
+
+    assert run(test).names() == [("lock", 1), ("take_back", 1), ("lock", 1)]
 
 
 def test_locks_that_were_not_needed_are_given_back() -> None:

@@ -123,6 +123,9 @@ async def world(runtime: ProductionRuntime, directory: Path, count: int) -> Asyn
             node = Node(configuration, runtime)
             nodes.append(node)
             await node.start()
+            assert node._parts is not None
+            # Statistics gathered in the background would outlive the test.
+            node._parts.coordinator.load_watch.changed = lambda *_: None  # type: ignore[method-assign]
         opened = World(runtime, nodes)
         try:
             yield opened
