@@ -27,6 +27,7 @@ def fragment_schema(table: Table, fragment: Fragment) -> FragmentSchema:
         _store_names(table.key),
         _unique_keys(table, group),
         table.name,
+        table.access_method,
     )
 
 

@@ -28,7 +28,9 @@ from storage.fragments import FragmentChange, FragmentId, FragmentSchema, Timest
 from storage.key_overlay import Key
 from storage.locks import TABLET, LockMode, LockRequest, Resource
 from storage.participant import Instruction, Participant, lost_transaction
+from storage.row_checks import Finder, changed_places
 from storage.row_keys import has_keys, row_keys
+from storage.row_side import RowSide
 from storage.versions import RecentVersions
 
 # More rows than these make a statement lock the tablet (rule I6).
@@ -56,12 +58,14 @@ class LockDriver:
         follow: Callable[[Iterable[Instruction]], None],
         waiters: dict[int, asyncio.Future[bool]],
         applier: StoreApplier[ColumnarStore],
+        rows: RowSide,
     ) -> None:
         self._runtime = runtime
         self._participant = participant
         self._follow = follow
         self._waiters = waiters
         self._applier = applier
+        self._rows = rows
         self._versions = RecentVersions()
 
     # -- what the log brings
@@ -199,6 +203,8 @@ class LockDriver:
     async def _changed_in_store(
         self, schema: FragmentSchema, keys: pa.RecordBatch, base: Timestamp
     ) -> tuple[int, ...]:
+        if self._rows.looks_up(schema):
+            return await self._changed_rows(schema, keys, base)
         same = " AND ".join(f"k.{name} = f.{name}" for name in map(quote_name, schema.key))
         numbered = pa.Table.from_batches([keys]).append_column(
             "place", pa.array(range(keys.num_rows), pa.int64())
@@ -217,6 +223,14 @@ class LockDriver:
             return tuple(row[0] for row in rows)
 
         return await self._applier.run(find)
+
+    async def _changed_rows(
+        self, schema: FragmentSchema, keys: pa.RecordBatch, base: Timestamp
+    ) -> tuple[int, ...]:
+        def find(finder: Finder) -> tuple[int, ...]:
+            return tuple(changed_places(finder, schema.fragment_id, keys, base))
+
+        return await self._rows.look_up([schema.fragment_id], keys.num_rows, find)
 
     async def take_new_keys(
         self,

@@ -50,7 +50,14 @@ from storage.opening import damaged_path, open_stores, rows_path, set_aside
 from storage.participant import Outcome
 from storage.row_side import RowSide
 from storage.row_store import remove_files, wal_path
-from storage.snapshot import Read, StoreSnapshot, fragment_gone, open_views, register_changes
+from storage.snapshot import (
+    Read,
+    StoreSnapshot,
+    close_views,
+    fragment_gone,
+    open_views,
+    register_changes,
+)
 from storage.staging import MemoryBudget, Staging
 from storage.surroundings import Peers
 from storage.tablet import DEADLINE_S, Tablet
@@ -387,6 +394,7 @@ class NodeStorage:
                 own_rows = await self._runtime.run_blocking(register)
             except BaseException:
                 cursor.close()
+                close_views(views)
                 raise
         snapshot = StoreSnapshot(
             cursor, views, timestamp, self._forget_snapshot, own_rows, self._suspects.note

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from storage.fragments import FragmentId, Timestamp
 from storage.operations import Batches, StorePosition
-from storage.row_tables import BEGIN, END, RowTables, quoted
+from storage.row_tables import BEGIN, END, RowTables, StoredKey, quoted
 
 Connection: TypeAlias = Any
 
@@ -35,6 +35,27 @@ class RowScan:
             "SELECT applied_index, max_commit_ts, schema_version, horizon FROM tablet"
         ).fetchall()
         self.position = StorePosition(*found[0])
+
+    def __contains__(self, fragment_id: FragmentId) -> bool:
+        return fragment_id in self._tables
+
+    def tables(self, fragment_id: FragmentId) -> RowTables:
+        """A fragment's tables."""
+        return self._tables[fragment_id]
+
+    def find(
+        self, fragment_id: FragmentId, columns: Sequence[str], values: Sequence[Any]
+    ) -> list[StoredKey]:
+        """Keys of current rows with these stored values in these columns, none of them NULL."""
+        return find(self._connection, self._tables[fragment_id], columns, values)
+
+    def begin_of(self, fragment_id: FragmentId, key: StoredKey) -> Timestamp | None:
+        """When the current row with that key began; None where there is none."""
+        return begin_of(self._connection, self._tables[fragment_id], key)
+
+    def is_empty(self, fragment_id: FragmentId) -> bool:
+        """Whether the fragment has no current row."""
+        return is_empty(self._connection, self._tables[fragment_id])
 
     def rows(self, fragment_id: FragmentId, names: Sequence[str] | None = None) -> Batches:
         """Current rows; without `names` all columns and `begin_ts`."""
@@ -72,6 +93,26 @@ class RowScan:
     def close(self) -> None:
         """Ends the transaction; may be called again."""
         self._connection.close()
+
+
+def find(
+    connection: Connection, tables: RowTables, columns: Sequence[str], values: Sequence[Any]
+) -> list[StoredKey]:
+    """Keys of current rows with these stored values in these columns, none of them NULL."""
+    compared = [tables.lookup_value(n, v) for n, v in zip(columns, values, strict=True)]
+    found: list[StoredKey] = connection.execute(tables.lookup_sql(columns), compared).fetchall()
+    return found
+
+
+def begin_of(connection: Connection, tables: RowTables, key: StoredKey) -> Timestamp | None:
+    """When the current row with that key began; None where there is none."""
+    found = connection.execute(tables.begin_sql, key).fetchall()
+    return found[0][0] if found else None
+
+
+def is_empty(connection: Connection, tables: RowTables) -> bool:
+    """Whether there is no current row."""
+    return not connection.execute(f"SELECT 1 FROM {tables.current} LIMIT 1").fetchall()
 
 
 def _listed(names: Sequence[str]) -> str:

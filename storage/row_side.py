@@ -14,9 +14,10 @@ checkpointed only behind this one, so the log still has all that made it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
@@ -24,13 +25,18 @@ from cluster.errors import DqeError
 from cluster.runtime import Runtime
 from storage.applier import Queued, StoreApplier
 from storage.columnar_apply import FragmentTables
-from storage.fragments import FragmentId, Timestamp
-from storage.row_store import WAL_BYTES, RowStore, remove_files
+from storage.fragments import END_OF_TIME, FragmentId, FragmentSchema, Timestamp
+from storage.row_checks import Finder
+from storage.row_store import WAL_BYTES, RowStore, remove_files, store_error
 
 logger = logging.getLogger(__name__)
 
 # Of log entries applied in one transaction of the file.
 GROUP_BYTES = 32 * 1024 * 1024
+# Looked up on the loop: a millisecond's work or so.
+INLINE_ROWS = 100
+
+T = TypeVar("T")
 
 
 class RowSide:
@@ -119,6 +125,34 @@ class RowSide:
         if self.applier.needed_by(fragment_ids, timestamp):
             await self.applier.flush()
 
+    # Looking up.
+
+    def looks_up(self, schema: FragmentSchema) -> bool:
+        """Whether checks of this fragment's rows are made here: no other store has them, or
+        this one has all of them now."""
+        if not schema.method.in_row_store:
+            return False
+        if not schema.method.in_columnar_store:
+            return True
+        return self.is_current([schema.fragment_id], END_OF_TIME)
+
+    async def look_up(
+        self,
+        fragment_ids: Sequence[FragmentId],
+        row_count: int,
+        function: Callable[[Finder], T],
+    ) -> T:
+        """Calls a function with the store as of every outcome so far: on the loop for few rows,
+        else on a thread."""
+        await self.bring_up(fragment_ids, END_OF_TIME)
+        store = self.applier.store
+        try:
+            if row_count <= INLINE_ROWS:
+                return function(store)
+            return await self._runtime.run_blocking(_on_snapshot, store, function)
+        except apsw.Error as error:
+            raise store_error(error) from error
+
     def tables(self, fragment_ids: Iterable[FragmentId]) -> dict[FragmentId, FragmentTables]:
         """Where the rows of these fragments lie, of those that are here."""
         store = self.applier.store
@@ -155,3 +189,11 @@ class RowSide:
         if self._applier is not None:
             await self._applier.close()
             self._applier.store.drop()
+
+
+def _on_snapshot(store: RowStore, function: Callable[[Finder], T]) -> T:
+    scan = store.snapshot()
+    try:
+        return function(scan)
+    finally:
+        scan.close()

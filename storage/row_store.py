@@ -57,7 +57,7 @@ from storage.operations import (
     StorePosition,
 )
 from storage.row_apply import apply_change, fill, fill_past
-from storage.row_scan import RowScan
+from storage.row_scan import RowScan, begin_of, find, is_empty
 from storage.row_tables import RowTables, StoredKey, StoredRow, quoted
 
 _FORMAT = 1
@@ -188,17 +188,15 @@ class RowStore:
         self, fragment_id: FragmentId, columns: Sequence[str], values: Sequence[Any]
     ) -> list[StoredKey]:
         """Keys of current rows with these stored values in these columns, none of them NULL."""
-        tables = self._readable[fragment_id]
-        compared = [tables.lookup_value(n, v) for n, v in zip(columns, values, strict=True)]
-        found: list[StoredKey] = (
-            self._reader().execute(tables.lookup_sql(columns), compared).fetchall()
-        )
-        return found
+        return find(self._reader(), self._readable[fragment_id], columns, values)
+
+    def begin_of(self, fragment_id: FragmentId, key: StoredKey) -> Timestamp | None:
+        """When the current row with that key began; None where there is none."""
+        return begin_of(self._reader(), self._readable[fragment_id], key)
 
     def is_empty(self, fragment_id: FragmentId) -> bool:
         """Whether the fragment has no current row."""
-        tables = self._readable[fragment_id]
-        return not self._reader().execute(f"SELECT 1 FROM {tables.current} LIMIT 1").fetchall()
+        return is_empty(self._reader(), self._readable[fragment_id])
 
     def _reader(self) -> Connection:
         if self._reading is None:

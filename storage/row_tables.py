@@ -76,6 +76,7 @@ class RowTables:
         )
         self.delete_sql = f"DELETE FROM {self.current} WHERE {key}"
         self.get_sql = f"SELECT {listed}, {BEGIN} FROM {self.current} WHERE {key}"
+        self.begin_sql = f"SELECT {BEGIN} FROM {self.current} WHERE {key}"
         # The first to end after S began before all others that end after S.
         self.get_past_sql = (
             f"SELECT {listed}, {BEGIN} FROM {self.history} WHERE {key} AND {END} > ?{after}"

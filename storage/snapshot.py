@@ -1,4 +1,4 @@
-"""Reading the columnar stores of a node at one timestamp (rule R1).
+"""Reading the stores of a node at one timestamp, for stages (rule R1).
 
 The order of steps is the whole point. First, outside, every transaction that might commit at
 or below S is waited for until it is applied (`storage.tablet`). Then the transaction of the
@@ -13,6 +13,10 @@ a store shows the state its newest commit made, as an object, and takes it away 
 one commits (`ColumnarStore.state`). Whoever sees the same objects before and after opening has
 read the stores' states inside his transaction. Where one has changed it is tried again, and
 while an applier does nothing but commit the meta tables are read.
+
+What only the row store has is read through a transaction of that store, opened and looked into
+in the same way. `relation_sql` turns the columns asked for into an Arrow table and gives that to
+the cursor under a name: every query works on such tables, at the price of reading them whole.
 
 A snapshot has a maximum age (rule L4): `expire` interrupts what runs and every later use says
 so. `relation_sql` yields a plain SELECT over the current table where it can, so that DuckDB
@@ -34,6 +38,8 @@ from storage.damage import damaged_store, is_damage
 from storage.duckdb_node import DuckDbNode, quote_name
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema, TabletId, Timestamp
 from storage.own_changes import OwnRows, net_changes
+from storage.row_scan import RowScan
+from storage.row_store import RowStore
 from storage.types import duckdb_type
 
 Read = tuple[TabletId, FragmentId]
@@ -45,11 +51,42 @@ OPEN_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class FragmentView:
-    """What the store's transaction said of one fragment when it was opened."""
+    """What the store's transaction said of one fragment when it was opened.
+
+    `rows` for a fragment of the row store alone.
+    """
 
     tables: FragmentTables
     applied_index: int
     max_commit_ts: Timestamp
+    rows: RowReader | None = None
+
+
+class RowReader:
+    """A fragment of the row store, in a transaction of its own, for one cursor of DuckDB."""
+
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, scan: RowScan, schema: FragmentSchema
+    ) -> None:
+        self._cursor = cursor
+        self._scan = scan
+        self._schema = schema
+        self._names: dict[tuple[Timestamp, tuple[str, ...]], str] = {}
+
+    def relation(self, columns: Sequence[str], timestamp: Timestamp) -> str:
+        """The name under which the cursor has these columns. Blocks while they are read."""
+        wanted = timestamp, tuple(columns) or self._schema.key[:1]
+        name = self._names.get(wanted)
+        if name is None:
+            name = f"@rows:{self._schema.fragment_id}:{len(self._names)}"
+            table = self._scan.rows_at(self._schema.fragment_id, wanted[1], timestamp)
+            self._cursor.register(name, table)
+            self._names[wanted] = name
+        return quote_name(name)
+
+    def close(self) -> None:
+        """Ends the transaction."""
+        self._scan.close()
 
 
 def relation_sql(
@@ -62,6 +99,9 @@ def relation_sql(
     if own is not None:
         return _own_relation_sql(view, columns, timestamp, own)
     selected = ", ".join(quote_name(column) for column in columns) or "1 AS one"
+    if view.rows is not None:
+        relation = view.rows.relation(columns, timestamp)
+        return f"({_selected_sql(view.tables.schema, columns)} FROM {relation})"
     current = f"SELECT {selected} FROM {view.tables.current}"
     if view.max_commit_ts <= timestamp:
         return f"({current})"
@@ -70,6 +110,13 @@ def relation_sql(
         f"({current} WHERE {BEGIN} <= {timestamp}"
         f" UNION ALL {history} WHERE {BEGIN} <= {timestamp} AND {timestamp} < {END})"
     )
+
+
+def _selected_sql(schema: FragmentSchema, columns: Sequence[str]) -> str:
+    """SELECT of columns that come as Arrow has them, in the types that stages expect."""
+    types = {column.name: duckdb_type(column.type) for column in schema.columns}
+    cast = [f"CAST({n} AS {types[c]}) AS {n}" for c in columns for n in [quote_name(c)]]
+    return f"SELECT {', '.join(cast) or '1 AS one'}"
 
 
 def _own_relation_sql(
@@ -90,12 +137,11 @@ def _own_relation_sql(
             base += f" ANTI JOIN {quote_name(_own_name(schema, 'gone'))} AS gone ON {keys}"
         parts.append(f"SELECT {selected} FROM {base}")
     if own.rows is not None:
-        cast = ", ".join(
-            f"CAST({n} AS {types[c]}) AS {n}" for c in columns for n in [quote_name(c)]
-        )
-        parts.append(f"SELECT {cast or '1 AS one'} FROM {quote_name(_own_name(schema, 'rows'))}")
+        rows = quote_name(_own_name(schema, "rows"))
+        parts.append(f"{_selected_sql(schema, columns)} FROM {rows}")
     if not parts:
-        parts.append(f"SELECT {selected} FROM {view.tables.current} WHERE false")
+        nothing = f"{relation_sql(view, columns, timestamp)} AS stored WHERE false"
+        parts.append(f"SELECT {selected} FROM {nothing}")
     return f"({' UNION ALL '.join(parts)})"
 
 
@@ -204,6 +250,7 @@ class StoreSnapshot:
             return
         self._closed = True
         self._cursor.close()  # rolls back
+        close_views(self._views)
         if self._on_close is not None:
             self._on_close(self)
 
@@ -211,10 +258,63 @@ class StoreSnapshot:
 def open_views(
     node: DuckDbNode, reads: Mapping[Read, FragmentTables], timestamp: Timestamp
 ) -> tuple[duckdb.DuckDBPyConnection, dict[Read, FragmentView]]:
-    """Opens the transaction and finds out what each fragment's store says of itself in it.
+    """Opens the transactions and finds out what each fragment's store says of itself in them.
 
     Blocks. Raises 72000 for a timestamp below the horizon, 55000 for a fragment that is gone.
     """
+    in_columns = {read: tables for read, tables in reads.items() if tables.rows is None}
+    cursor, views = _open_columns(node, in_columns, timestamp)
+    try:
+        for read, tables in reads.items():
+            if tables.rows is not None:
+                views[read] = _row_view(cursor, read, tables, tables.rows, timestamp)
+    except BaseException:
+        cursor.close()
+        close_views(views)
+        raise
+    return cursor, views
+
+
+def close_views(views: Mapping[Read, FragmentView]) -> None:
+    """Ends the transactions of row stores; the cursor is closed on its own."""
+    for view in views.values():
+        if view.rows is not None:
+            view.rows.close()
+
+
+def _row_view(
+    cursor: duckdb.DuckDBPyConnection,
+    read: Read,
+    tables: FragmentTables,
+    store: RowStore,
+    timestamp: Timestamp,
+) -> FragmentView:
+    tablet_id, fragment_id = read
+    if fragment_id not in store:
+        raise fragment_gone(tablet_id, fragment_id)
+    scan = store.snapshot()
+    position = scan.position
+    try:
+        check_horizon(tablet_id, timestamp, position.horizon)
+    except SnapshotTooOld:
+        scan.close()
+        raise
+    reader = RowReader(cursor, scan, tables.schema)
+    return FragmentView(tables, position.applied_index, position.max_commit_ts, reader)
+
+
+def check_horizon(tablet_id: TabletId, timestamp: Timestamp, horizon: Timestamp) -> None:
+    """Raises 72000 for a timestamp whose history may be gone."""
+    if timestamp < horizon:
+        raise SnapshotTooOld(
+            f"timestamp {timestamp} lies below the horizon to which history was pruned",
+            detail=f"The horizon of tablet {tablet_id} is {horizon}.",
+        )
+
+
+def _open_columns(
+    node: DuckDbNode, reads: Mapping[Read, FragmentTables], timestamp: Timestamp
+) -> tuple[duckdb.DuckDBPyConnection, dict[Read, FragmentView]]:
     for _ in range(OPEN_TRIES if reads else 0):
         before = _shown_states(reads)
         if before is None:
@@ -304,11 +404,7 @@ def _views(
     for read, tables in reads.items():
         tablet_id, fragment_id = read
         state = states[tablet_id]
-        if timestamp < state.horizon:
-            raise SnapshotTooOld(
-                f"timestamp {timestamp} lies below the horizon to which history was pruned",
-                detail=f"The horizon of tablet {tablet_id} is {state.horizon}.",
-            )
+        check_horizon(tablet_id, timestamp, state.horizon)
         if fragment_id not in state.recency:
             raise fragment_gone(tablet_id, fragment_id)
         views[read] = FragmentView(tables, state.applied_index, state.recency[fragment_id])

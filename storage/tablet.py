@@ -51,6 +51,7 @@ from storage.entries import (
     ChangeHeader,
     Commit,
     Confirm,
+    Cut,
     Decision,
     Horizon,
     Ingest,
@@ -80,12 +81,13 @@ from storage.participant import (
     lost_transaction,
 )
 from storage.replica import TabletReplica
+from storage.row_checks import Finder, any_changed_after
 from storage.row_side import RowSide
 from storage.snapshot import fragment_gone
 from storage.staging import StagedEntry, Staging
 from storage.surroundings import Peers, ReplicationGroup
 from storage.tasks import deadline, run_to_end
-from storage.unique_checker import UniqueChecker
+from storage.unique_checker import MANY_ROWS, UniqueChecker
 
 logger = logging.getLogger(__name__)
 
@@ -123,10 +125,15 @@ class Tablet(TabletReplica):
         self._busy: Counter[TransactionId] = Counter()
         self._serving = asyncio.Event()
         self._locks = LockDriver(
-            runtime, lambda: self._participant, self._follow, self._lock_waiters, self._applier
+            runtime,
+            lambda: self._participant,
+            self._follow,
+            self._lock_waiters,
+            self._applier,
+            rows,
         )
         self._unique = UniqueChecker(
-            runtime, self._applier, lambda: self._schemas, self._load_changes
+            runtime, self._applier, lambda: self._schemas, self._load_changes, rows
         )
         self._doubts = Doubts(runtime, self.tablet_id, self, peers)
 
@@ -326,8 +333,31 @@ class Tablet(TabletReplica):
                 every = [*self._load_changes(ordered, cuts), *changes]
                 return changed_after(cursor, store, every, base)
 
-        if await self._applier.run(find):
+        if await self._changed_rows(ordered, cuts, changes, base) or await self._applier.run(find):
             raise concurrent_update()
+
+    async def _changed_rows(
+        self,
+        chunks: Sequence[StagedEntry],
+        cuts: Sequence[Cut],
+        changes: Sequence[FragmentChange],
+        base: Timestamp,
+    ) -> bool:
+        """The same of fragments that only the row store has."""
+        touched = {f for entry in chunks for f in entry.fragments}
+        touched |= {change.fragment_id for change in changes}
+        fragment_ids = sorted(f for f in touched if self._only_in_rows(f))
+        if not fragment_ids:
+            return False
+
+        def find(finder: Finder) -> bool:
+            every = [*self._load_changes(chunks, cuts), *changes]
+            return any(
+                any_changed_after(finder, f, [c for c in every if c.fragment_id == f], base)
+                for f in fragment_ids
+            )
+
+        return await self._rows.look_up(fragment_ids, MANY_ROWS, find)
 
     async def own_changes(
         self, transaction_id: TransactionId, fragment_ids: Sequence[FragmentId], command: int

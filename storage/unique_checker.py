@@ -1,7 +1,8 @@
 """A leader's checks of unique constraints: what is queued, what is stored, quick or in bulk.
 
-`key_overlay` and `uniqueness` know how; this knows where the changes are. The caller holds the
-tablet's lock, so nothing that matters to a check is committed while it runs.
+`key_overlay` and `uniqueness` know how for the columnar store, `row_checks` for the row store,
+which is asked where it has the rows and they are few; this knows where the changes are. The
+caller holds locks, so nothing that matters to a check is committed while it runs.
 """
 
 from __future__ import annotations
@@ -16,8 +17,20 @@ from storage.columnar import ColumnarStore
 from storage.entries import Cut
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema
 from storage.key_overlay import KeyOverlay
+from storage.row_checks import Conflict, Finder, find_conflict
+from storage.row_side import RowSide
 from storage.staging import StagedEntry
-from storage.uniqueness import OpenKeys, check_queued, find_present, find_violation
+from storage.uniqueness import (
+    OpenKeys,
+    check_queued,
+    find_present,
+    find_violation,
+    violation_of_batch,
+)
+
+# Of a table in both stores; more rows are joined in the columnar one.
+LOOKED_UP_ROWS = 1_000
+MANY_ROWS = 2**31
 
 
 class UniqueChecker:
@@ -33,11 +46,13 @@ class UniqueChecker:
         applier: StoreApplier[ColumnarStore],
         schemas: Callable[[], Mapping[FragmentId, FragmentSchema]],
         load: Callable[[Sequence[StagedEntry], Sequence[Cut]], list[FragmentChange]],
+        rows: RowSide,
     ) -> None:
         self._runtime = runtime
         self._applier = applier
         self._schemas = schemas
         self._load = load
+        self._rows = rows
         self._overlay = KeyOverlay()
 
     def begin_term(self, applied_index: int) -> None:
@@ -78,6 +93,12 @@ class UniqueChecker:
 
         `chunks` are its changes in the log, without the `cuts`, `changes` those behind them.
         """
+        looked_up = [f for f in fragment_ids if self._looks_up(f, chunks, changes)]
+        if looked_up:
+            await self._check_by_lookups(looked_up, chunks, cuts, changes)
+        fragment_ids = [f for f in fragment_ids if f not in looked_up]
+        if not fragment_ids:
+            return
         left = None if chunks else self._check_queued(changes, fragment_ids)
         if left is None:
             find = partial(
@@ -88,6 +109,49 @@ class UniqueChecker:
             violation = await self._runtime.run_blocking(self._find_present, left) if left else None
         if violation is not None:
             raise violation
+
+    def _looks_up(
+        self,
+        fragment_id: FragmentId,
+        chunks: Sequence[StagedEntry],
+        changes: Sequence[FragmentChange],
+    ) -> bool:
+        """Whether the row store is asked, which of two stores is the better one for few rows."""
+        schema = self._schemas()[fragment_id]
+        if not self._rows.looks_up(schema):
+            return False
+        return not schema.method.in_columnar_store or (
+            not chunks and _row_count(changes) <= LOOKED_UP_ROWS
+        )
+
+    async def _check_by_lookups(
+        self,
+        fragment_ids: Sequence[FragmentId],
+        chunks: Sequence[StagedEntry],
+        cuts: Sequence[Cut],
+        changes: Sequence[FragmentChange],
+    ) -> None:
+        ordered = sorted(chunks, key=lambda entry: entry.sequence)
+
+        def find(finder: Finder) -> tuple[FragmentId, Conflict] | None:
+            every = [*self._load(ordered, cuts), *changes] if ordered else changes
+            for fragment_id in fragment_ids:
+                own = [change for change in every if change.fragment_id == fragment_id]
+                conflict = find_conflict(finder, fragment_id, own)
+                if conflict is not None:
+                    return fragment_id, conflict
+            return None
+
+        row_count = MANY_ROWS if ordered else _row_count(changes)
+        found = await self._rows.look_up(fragment_ids, row_count, find)
+        if found is not None:
+            fragment_id, conflict = found
+            schema = self._schemas()[fragment_id]
+            raise await self._runtime.run_blocking(self._violation, schema, conflict)
+
+    def _violation(self, schema: FragmentSchema, conflict: Conflict) -> UniqueViolation:
+        with self._applier.store.cursor() as cursor:
+            return violation_of_batch(cursor, schema, conflict.unique, conflict.values)
 
     def _check_queued(
         self, changes: Sequence[FragmentChange], fragment_ids: Sequence[FragmentId]
@@ -134,3 +198,8 @@ class UniqueChecker:
                 if violation is not None:
                     return violation
         return None
+
+
+def _row_count(changes: Sequence[FragmentChange]) -> int:
+    batches = [batch for c in changes for batch in (c.delete_keys, c.insert_rows)]
+    return sum(batch.num_rows for batch in batches if batch is not None)

@@ -20,7 +20,7 @@ import pyarrow as pa
 from cluster.errors import UniqueViolation
 from storage.columnar_apply import FragmentTables, registered
 from storage.duckdb_node import quote_name
-from storage.fragments import FragmentChange, FragmentSchema
+from storage.fragments import FragmentChange, FragmentSchema, UniqueKey
 from storage.key_overlay import Key, KeyOverlay, batch_keys, is_exact, is_small
 from storage.own_changes import last_segment
 from storage.types import Kind, SqlType
@@ -135,6 +135,18 @@ def _violation_of_key(
 ) -> UniqueViolation:
     texts = ["true" if v is True else "false" if v is False else str(v) for v in key]
     return unique_violation(schema, constraint, columns, texts)
+
+
+def violation_of_batch(
+    cursor: duckdb.DuckDBPyConnection,
+    schema: FragmentSchema,
+    unique: UniqueKey,
+    batch: pa.RecordBatch,
+) -> UniqueViolation:
+    """The error for the key in the one row of the batch."""
+    with registered(cursor, "key_values", pa.Table.from_batches([batch])):
+        found = cursor.execute(f"SELECT {_texts(unique.columns)} FROM key_values").fetchall()
+    return unique_violation(schema, unique.constraint, unique.columns, found[0])
 
 
 def unique_violation(

@@ -18,6 +18,7 @@ from storage.drafts import encode_with_changes
 from storage.duckdb_node import DuckDbLimits, DuckDbNode
 from storage.entries import Ingest
 from storage.fragments import (
+    AccessMethod,
     FragmentChange,
     FragmentId,
     FragmentSchema,
@@ -190,6 +191,15 @@ def run(main: Callable[[SkippingRuntime], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(guarded())
 
 
+METHODS = [AccessMethod.COLUMNAR, AccessMethod.HYBRID, AccessMethod.ROW]
+
+
+class Defaults:
+    """What `fragment` makes; a test that runs for every method sets it."""
+
+    method = AccessMethod.COLUMNAR
+
+
 def fragment(
     fragment_id: int = 12, *, unique: bool = True, columns: tuple[StoreColumn, ...] | None = None
 ) -> FragmentSchema:
@@ -199,7 +209,7 @@ def fragment(
         StoreColumn("c2", types.TEXT, "v"),
     )
     keys = (UniqueKey("t_pkey", ("c1",)),) if unique else ()
-    return FragmentSchema(fragment_id, columns, ("c1",), keys, "t")
+    return FragmentSchema(fragment_id, columns, ("c1",), keys, "t", Defaults.method)
 
 
 def rows(*pairs: tuple[int, str | None]) -> pa.RecordBatch:

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from storage_doubles import Bench, SkippingRuntime, insert, run, update
+from storage_doubles import METHODS, Bench, Defaults, SkippingRuntime, insert, run, update
 
 from cluster.errors import CannotConnectNow, DqeError, SerializationFailure
-from storage.fragments import TabletId, Timestamp, TransactionId
+from storage.fragments import AccessMethod, TabletId, Timestamp, TransactionId
 from storage.tablet import Tablet
 
 HOME, OTHERS = 1, (2, 3)
@@ -66,6 +66,14 @@ async def check_nothing_is_left(bench: Bench, tablets: dict[TabletId, Tablet]) -
         assert not tablet._participant.transactions
         assert not tablet._participant.unconfirmed()
         await asyncio.wait_for(bench.write(tablet, insert((99, "free"))), 5)
+
+
+@pytest.fixture(autouse=True, params=METHODS)
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AccessMethod:
+    """Every test runs for each of the stores."""
+    monkeypatch.setattr(Defaults, "method", request.param)
+    found: AccessMethod = request.param
+    return found
 
 
 @pytest.mark.parametrize("checkpoint", [False, True], ids=["log", "checkpointed"])
