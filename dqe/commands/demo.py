@@ -19,9 +19,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.syntax import Syntax
 from rich.text import Text
 
-from dqe.commands.local import Stopped, StopSignal
+from dqe.commands.local import Stopped
 from dqe.commands.sql import show_result
 from dqe.commands.status import show_picture, wide_console
+from dqe.commands.stop_signal import StopSignal
 from dqe.local_cluster import LocalCluster, LocalClusterError
 from dqe.tpch import PLAIN_KEYS, TABLES, create_table, generate
 

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 
+from dqe.commands.stop_signal import StopSignal
 from dqe.local_cluster import LocalCluster, LocalClusterError
 
 _WATCH_EVERY_S = 0.2
-
-
-class StopSignal:
-    """Set by SIGINT and SIGTERM, from the moment it is made."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self._event.set()
-
-    def wait(self, timeout_s: float) -> bool:
-        return self._event.wait(timeout_s)
-
-    @property
-    def is_set(self) -> bool:
-        return self._event.is_set()
 
 
 class Stopped(Exception):
