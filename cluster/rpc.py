@@ -91,6 +91,9 @@ class RpcNode:
         # What is meant for one node is not sent to another that answers there.
         self.node_at: Callable[[str], int] = lambda address: 0
         self._lost: list[Callable[[str], None]] = []
+        # Set by the node while it has not registered everything it will answer: until then a
+        # request it does not know is one to be tried again (57P03), not an unknown one.
+        self.is_starting = False
 
     @property
     def address(self) -> str:

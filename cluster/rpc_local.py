@@ -14,10 +14,17 @@ from typing import Any
 
 import msgspec
 
-from cluster.errors import AdminShutdown, DqeError, ProtocolViolation, UndefinedFunction
+from cluster.errors import AdminShutdown, DqeError, ProtocolViolation
 from cluster.rpc_client import no_answer
 from cluster.rpc_frames import Frame, FrameKind
-from cluster.rpc_server import NO_DEADLINE, CallContext, Identity, Method, as_dqe_error
+from cluster.rpc_server import (
+    NO_DEADLINE,
+    CallContext,
+    Identity,
+    Method,
+    as_dqe_error,
+    unknown_request,
+)
 from cluster.rpc_stream import Stream
 from cluster.runtime import Runtime
 from cluster.transport import Body
@@ -104,7 +111,7 @@ class LocalCalls:
     def _lookup(self, name: str, header: bytes) -> tuple[Method, Any]:
         method = self._methods.get(name.encode())
         if method is None:
-            raise UndefinedFunction(f'node does not know the request "{name}"')
+            raise unknown_request(self._identity, name)
         try:
             return method, method.decoder.decode(header)
         except msgspec.DecodeError as error:

@@ -25,6 +25,7 @@ import msgspec
 from cluster.errors import (
     AdminShutdown,
     AnswerLost,
+    CannotConnectNow,
     DqeError,
     InternalError,
     ObjectNotInPrerequisiteState,
@@ -96,6 +97,16 @@ class Identity(Protocol):
     def cluster_id(self) -> str: ...
 
     def node_id(self) -> int: ...
+
+    @property
+    def is_starting(self) -> bool: ...
+
+
+def unknown_request(identity: Identity, name: str) -> DqeError:
+    """What to answer to a request that has no handler here, or none yet."""
+    if identity.is_starting:
+        return CannotConnectNow(f"node {identity.node_id()} is starting up")
+    return UndefinedFunction(f'node does not know the request "{name}"')
 
 
 class ServerConnection:
@@ -259,7 +270,7 @@ class ServerConnection:
         method = self._methods.get(frame.method)
         if method is None:
             name = frame.method.decode(errors="replace")
-            raise UndefinedFunction(f'node does not know the request "{name}"')
+            raise unknown_request(self._identity, name)
         assert self._peer is not None
         if not method.before_join and not have_joined(
             self._identity.cluster_id(), self._peer.cluster_id

@@ -131,6 +131,7 @@ class Node:
             cluster_id=lambda: storage.identity.cluster_id,
             node_id=lambda: storage.identity.node_id,
         )
+        rpc.is_starting = True
         pg, listen = self._configuration.pg, self._configuration.listen
         with _listening(pg, "PostgreSQL clients"):
             host, port = await self._server.bind(*split_address(pg))
@@ -147,6 +148,7 @@ class Node:
         await parts.catalog.start()
         _refuse_forgotten(parts.catalog.current, self.node_id)
         parts.tablets.start()
+        rpc.is_starting = False
         parts.catalog.follow(self._notice_forgotten)
         parts.checker.start()
         await self._wait_ready(parts.catalog)

@@ -92,6 +92,17 @@ def test_errors_arrive_as_their_class(peer: int) -> None:
 
 
 @PEERS
+def test_a_node_that_is_starting_is_to_be_asked_again(peer: int) -> None:
+    async def test() -> None:
+        async with nodes(2) as (rpcs, _):
+            rpcs[peer].is_starting = True
+            with pytest.raises(CannotConnectNow, match="is starting up"):
+                await rpcs[0].call(rpcs[peer].address, "nonsense", Number(1), Number, deadline_s=20)
+
+    run(test)
+
+
+@PEERS
 def test_deadline_raises_and_cancels_the_handler(peer: int) -> None:
     async def test() -> None:
         async with nodes(2) as (rpcs, probes):
