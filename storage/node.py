@@ -450,6 +450,8 @@ class NodeStorage:
         holding = self.log.holding_groups()
         for tablet_id, tablet in list(self._tablets.items()):
             if not tablet.has_unsaved:
+                if tablet_id in holding:
+                    tablet.compact_log()
                 continue
             old = now - self._checkpointed_s[tablet_id] > CHECKPOINT_AGE_S
             if old or tablet_id in holding or tablet.unsaved_bytes > CHECKPOINT_BYTES:

@@ -675,6 +675,10 @@ class Tablet(TabletReplica):
     async def checkpoint(self) -> None:
         """Makes everything applied durable and lets the log be cut."""
         await super().checkpoint()
+        self.compact_log()
+
+    def compact_log(self) -> None:
+        """Lets the log be cut up to what is durable here."""
         if self._group is not None:
             self._group.compact_log()
 

@@ -242,14 +242,21 @@ class RaftCore:
         """Whether that member could become a voter now (see `membership`)."""
         return self.is_leader and membership.is_caught_up(self._state, node_id)
 
-    def compaction_floor(self) -> int:
-        """The last index below which no live follower still needs entries."""
+    def compaction_floor(self, silent_s: float | None = None) -> int:
+        """The last index below which no follower still needs entries that has been silent for
+        less than `silent_s`, by default an election timeout."""
         state = self._state
         floor = state.delivered_index
-        alive_s = state.now_s - state.settings.election_timeout_s
+        if silent_s is None:
+            silent_s = state.settings.election_timeout_s
         for progress in state.progress.values():
             heard_s = progress.heard_s
-            if heard_s is None or heard_s < alive_s:
+            if heard_s is None:
+                # Not heard of by this leader yet.
+                heard_s = state.leader_since_s
+                if silent_s <= state.settings.election_timeout_s:
+                    continue
+            if heard_s < state.now_s - silent_s:
                 continue
             if progress.state is not ProgressState.SNAPSHOT:
                 floor = min(floor, progress.match_index)

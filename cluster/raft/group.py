@@ -31,9 +31,11 @@ from cluster.raft.beats import BeatReceiver
 from cluster.raft.core import RaftCore, Ready
 from cluster.raft.errors import not_leader
 from cluster.raft.log import Configuration, Entry, GroupId, LogStorage, NodeId
+from cluster.raft.log_view import entry_bytes
 from cluster.raft.messages import Envelope, Message
 from cluster.raft.outbox import Outbox
 from cluster.raft.proposals import Proposals, unknown_outcome
+from cluster.raft.retention import AppliedSizes, Retention
 from cluster.raft.settings import MIB, RaftSettings
 from cluster.raft.snapshot_data import Machine, snapshots_of
 from cluster.raft.state import OutgoingSnapshot
@@ -46,9 +48,11 @@ MAX_ENTRY_BYTES = 16 * MIB
 MAX_OPEN_BYTES = 64 * MIB
 # Handed to the state machine in one call.
 MAX_APPLY_BYTES = 8 * MIB
-# The log is cut when this much could go, and no later than this much stands for a follower.
+# While entries are applied the log is cut when this much could go; whatever its size, no more
+# entries than these are kept for a follower.
 COMPACT_AT_ENTRIES = 256
 MAX_RETAINED_ENTRIES = 65_536
+RETENTION = Retention()
 
 
 class AskLeader(Protocol):
@@ -85,6 +89,7 @@ class RaftGroup:
         self._core = core
         self._machine = machine
         self._snapshots = snapshots_of(machine)
+        self._sizes = AppliedSizes(RETENTION.live_bytes)
         self.node_id = node_id
         self.group_id = core.group_id
         self.scheduled_s = float("inf")  # the host's: when its timer heap looks at this group
@@ -538,7 +543,8 @@ class RaftGroup:
         self._proposals.applied(entries, results)
         if self._proposals.open_bytes < MAX_OPEN_BYTES:
             self._room.set()
-        self.compact_log()
+        self._sizes.applied(entries[-1].index, sum(map(entry_bytes, entries)))
+        self.compact_log(COMPACT_AT_ENTRIES)
 
     async def _restore(self) -> None:
         assert self._to_restore is not None
@@ -564,19 +570,28 @@ class RaftGroup:
                 waiter.set_result(None)
         self._notice_role()
 
-    def compact_log(self) -> None:
+    def compact_log(self, least_entries: int = 1) -> None:
         """Cut the log up to what the state machine holds durably, unless too little would go.
 
-        Called after each apply; a machine calls it too when its durable index has moved. A
-        live follower that lags keeps entries for itself, up to a bound.
+        Called after each apply; a machine calls it when its durable index has moved, and when
+        this group holds up the removal of segments. Followers that lag keep entries for
+        themselves, up to bounds (`retention`).
         """
+        if self._closed is not None:
+            return
         durable_index = min(self._machine.durable_index, self._applied_index)
-        kept_for_followers = max(
-            self._core.compaction_floor(), self._applied_index - MAX_RETAINED_ENTRIES
-        )
-        index = min(durable_index, kept_for_followers)
-        if self._closed is None and index - self._core.mark.index >= COMPACT_AT_ENTRIES:
+        index = min(durable_index, self._kept_for_followers())
+        if index - self._core.mark.index >= least_entries:
             self._services.log.compact(self.group_id, self._core.compact(index))
+
+    def _kept_for_followers(self) -> int:
+        """The log may be cut up to there; behind it somebody still wants entries."""
+        sizes, core = self._sizes, self._core
+        live = max(core.compaction_floor(), sizes.index_before(RETENTION.live_bytes))
+        silent = max(
+            core.compaction_floor(RETENTION.silent_s), sizes.index_before(RETENTION.silent_bytes)
+        )
+        return max(min(live, silent), self._applied_index - MAX_RETAINED_ENTRIES)
 
     # -- the end ---------------------------------------------------------------------------
 

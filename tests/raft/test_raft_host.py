@@ -17,9 +17,11 @@ from cluster.errors import (
     ProgramLimitExceeded,
     StatementCompletionUnknown,
 )
+from cluster.raft import group as raft_group
 from cluster.raft.errors import NotLeader
 from cluster.raft.group import COMPACT_AT_ENTRIES, MAX_ENTRY_BYTES
 from cluster.raft.log import Configuration
+from cluster.raft.retention import Retention
 from cluster.simulation.loop import run_simulation
 
 Story = Callable[[Hosts], Coroutine[Any, Any, None]]
@@ -284,6 +286,30 @@ def test_a_learner_far_behind_takes_a_snapshot() -> None:
         assert machines[2].applies < COMPACT_AT_ENTRIES
 
     play(story, 2)
+
+
+def test_a_silent_follower_finds_its_entries_until_it_has_been_silent_for_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(raft_group, "RETENTION", Retention(silent_s=30.0))
+
+    async def story(hosts: Hosts) -> None:
+        groups, machines = await hosts.open([1, 2, 3], durable=True)
+        leader = await leader_of(groups)
+        gone = next(n for n in groups if n != leader.node_id)
+        others = [f"n{n}" for n in groups if n != gone]
+        hosts.network.partition([f"n{gone}"], others)
+        for count in range(COMPACT_AT_ENTRIES + 50):
+            await leader.propose(b"%d" % count, deadline_s=1)
+        leader.compact_log()
+        assert hosts.logs[leader.node_id].load()[GROUP].snapshot.index < 10
+        await asyncio.sleep(31)
+        leader.compact_log()
+        assert hosts.logs[leader.node_id].load()[GROUP].snapshot.index >= COMPACT_AT_ENTRIES
+        hosts.network.heal()
+        await until(lambda: machines[gone].notes == machines[leader.node_id].notes)
+
+    play(story, 3)
 
 
 def test_too_large_an_entry_is_refused() -> None:
