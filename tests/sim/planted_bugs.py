@@ -16,6 +16,7 @@ import pytest
 from cluster.disk import DiskFile
 from cluster.raft import election, replication, state
 from cluster.raft.group import RaftGroup
+from cluster.raft.snapshot_data import FileSnapshot
 from storage import wal_format, wal_recovery
 from storage.replica import TabletReplica
 from storage.wal import WriteAheadLog
@@ -108,15 +109,15 @@ def compacted_past_the_store(patch: pytest.MonkeyPatch) -> None:
 
 def snapshot_without_applied_index(patch: pytest.MonkeyPatch) -> None:
     """A snapshot's rows are of a later moment than the index it names."""
-    original = TabletReplica.snapshot
+    original = TabletReplica.open_snapshot
 
-    async def snapshot(self: TabletReplica) -> tuple[int, bytes]:
+    async def snapshot(self: TabletReplica) -> tuple[int, FileSnapshot]:
         index = self.applied_index
         await self._runtime.sleep(0.2)
         _, data = await original(self)
         return index, data
 
-    patch.setattr(TabletReplica, "snapshot", snapshot)
+    patch.setattr(TabletReplica, "open_snapshot", snapshot)
 
 
 CLUSTER_BUGS: Sequence[Planted] = (
