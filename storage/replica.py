@@ -57,6 +57,7 @@ from storage.entries import (
     decode_entry,
 )
 from storage.fragments import (
+    AccessMethod,
     FragmentChange,
     FragmentId,
     FragmentSchema,
@@ -80,6 +81,7 @@ from storage.participant import (
     ParticipantImage,
     Refused,
 )
+from storage.row_scan import RowScan
 from storage.row_side import RowSide
 from storage.staging import StagedEntry, Staging
 from storage.tasks import deadline
@@ -445,6 +447,17 @@ class TabletReplica:
             await self._rows.bring_up(in_rows, timestamp)
             found |= self._rows.tables(in_rows)
         return found
+
+    async def row_scan(self, timestamp: Timestamp) -> RowScan | None:
+        """The row store at or behind the timestamp, where a fragment is in both stores.
+
+        The caller has made a read at the timestamp possible, and closes the scan.
+        """
+        both = [f for f, schema in self._schemas.items() if schema.method is AccessMethod.HYBRID]
+        if not both or self._rows.store is None:
+            return None
+        await self._rows.bring_up(both, timestamp)
+        return self._rows.store.snapshot()
 
     def _only_in_rows(self, fragment_id: FragmentId) -> bool:
         schema = self._schemas.get(fragment_id)

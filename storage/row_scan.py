@@ -73,17 +73,22 @@ class RowScan:
         self, fragment_id: FragmentId, names: Sequence[str], timestamp: Timestamp
     ) -> pa.Table:
         """The rows at the timestamp, these columns alone; the caller has seen to the horizon."""
+        batches = self.batches_at(fragment_id, names, timestamp)
+        return pa.Table.from_batches(list(batches), _shape(self._tables[fragment_id], names))
+
+    def batches_at(
+        self, fragment_id: FragmentId, names: Sequence[str], timestamp: Timestamp
+    ) -> Batches:
+        """The same a batch at a time."""
         tables = self._tables[fragment_id]
         if self.position.max_commit_ts <= timestamp:
-            batches = self.rows(fragment_id, names)
-        else:
-            listed, at = _listed(names), int(timestamp)
-            sql = (
-                f"SELECT {listed} FROM {tables.current} WHERE {BEGIN} <= {at} UNION ALL"
-                f" SELECT {listed} FROM {tables.history} WHERE {BEGIN} <= {at} AND {END} > {at}"
-            )
-            batches = self._batches(tables, sql, names)
-        return pa.Table.from_batches(list(batches), _shape(tables, names))
+            return self.rows(fragment_id, names)
+        listed, at = _listed(names), int(timestamp)
+        sql = (
+            f"SELECT {listed} FROM {tables.current} WHERE {BEGIN} <= {at} UNION ALL"
+            f" SELECT {listed} FROM {tables.history} WHERE {BEGIN} <= {at} AND {END} > {at}"
+        )
+        return self._batches(tables, sql, names)
 
     def _batches(self, tables: RowTables, sql: str, names: Sequence[str]) -> Batches:
         cursor = self._connection.execute(sql)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_tablets import Cluster, StoreNode, insertion, run_cluster, write_one
 
-from catalog.definition import SchemeDefinition
+from catalog.commands import CreateTable
+from catalog.definition import (
+    ColumnDefinition,
+    SchemeDefinition,
+    TableDefinition,
+    UniqueDefinition,
+)
 from catalog.model import Fragment, NodeId, PartitionMethod, Table, TabletId
 from catalog.replica_checks import ReplicaChecker
 from catalog.replica_verdicts import Answer, Verdict, judge
@@ -21,7 +29,9 @@ from cluster.errors import CannotConnectNow, DataCorrupted
 from cluster.raft import group as raft_group
 from storage.checksum import FragmentChecksum, tablet_checksums
 from storage.duckdb_node import BLOCK_SIZE_BYTES
+from storage.fragments import AccessMethod
 from storage.tablet import Tablet
+from storage.types import INT8, TEXT
 
 # DuckDB's file: three headers, then blocks.
 FILE_HEADERS_BYTES = 3 * 4096
@@ -69,18 +79,29 @@ def test_never_more_than_a_minority_is_held_wrong(answers: list[Answer]) -> None
     assert len(right) <= 1
 
 
+def definition_of_t(scheme: SchemeDefinition, method: AccessMethod) -> TableDefinition:
+    columns = (ColumnDefinition("k", INT8), ColumnDefinition("v", TEXT))
+    key = UniqueDefinition(("k",))
+    return TableDefinition("public", "t", columns, key, scheme=scheme, access_method=method)
+
+
 class Checked:
     """A cluster with one table on a tablet of three replicas, and a checker a node."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
 
-    async def start(self, *, fill: bool = True) -> Checked:
+    async def start(
+        self, *, fill: bool = True, method: AccessMethod = AccessMethod.COLUMNAR
+    ) -> Checked:
         nodes = await self.cluster.start(3)
         self.checkers = {node.id: self._checker(node) for node in nodes}
         if fill:
             scheme = SchemeDefinition(PartitionMethod.REPLICATED)
-            self.table: Table = await nodes[0].table("t", scheme)
+            await nodes[0].define(CreateTable(definition_of_t(scheme, method)))
+            found = nodes[0].catalog.current.find_table("t")
+            assert found is not None
+            self.table: Table = found
             self.fragment: Fragment = self.table.parts[0].fragments[0]
             self.tablet_id: TabletId = self.fragment.tablet_id
             change = insertion(self.table, self.fragment, ROWS)
@@ -206,6 +227,30 @@ def test_replica_being_rebuilt_serves_nothing_and_says_why(tmp_path: Path) -> No
             await node.read(checked.table, checked.fragment)
         assert node.tablets.out_of_service() == {checked.tablet_id: "a test says so"}
         let_go.set()
+        await checked.all_right()
+
+    run_cluster(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("method", [AccessMethod.ROW, AccessMethod.HYBRID])
+def test_row_store_that_differs_is_rebuilt(tmp_path: Path, method: AccessMethod) -> None:
+    """Alone it differs from the others; beside a columnar store, from that."""
+
+    async def scenario(cluster: Cluster) -> None:
+        checked = await Checked(cluster).start(method=method)
+        await checked.all_right()
+        node = checked.follower()
+        [path] = (node.storage.path / "tablets").glob("*.rows")
+        with contextlib.closing(apsw.Connection(str(path))) as connection:
+            [(table,)] = connection.execute(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE ?",
+                [f"f{checked.fragment.id}"],
+            ).fetchall()
+            connection.execute(f'DELETE FROM "{table}" WHERE c{checked.table.columns[0].id} = 17')
+        found = await checked.check()
+        wrong = "damaged" if method is AccessMethod.HYBRID else "differs"
+        assert found.pop(node.id) == (wrong, True)
+        assert set(found.values()) == {("equal", False)}
         await checked.all_right()
 
     run_cluster(tmp_path, scenario)
