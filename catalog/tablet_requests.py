@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import msgspec
 import pyarrow as pa
 
+from storage.deadlocks import WaitEdge
 from storage.drafts import encode_with_changes
 from storage.entries import Ingest
 from storage.fragments import FragmentChange, FragmentId, TabletId, Timestamp, TransactionId
@@ -116,6 +117,14 @@ class AskStatus(TransactionRequest, frozen=True):
 class AskReadIndex(msgspec.Struct, frozen=True):
     tablet_id: TabletId
     timestamp: Timestamp
+
+
+class AskWaits(msgspec.Struct, frozen=True):
+    """Who waits for whom on the node's tablets."""
+
+
+class Waits(msgspec.Struct, frozen=True):
+    edges: tuple[WaitEdge, ...]
 
 
 class Done(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ a node that is down.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -45,6 +46,7 @@ from cluster.errors import (
 )
 from cluster.rpc import CallContext, RpcNode
 from cluster.runtime import Runtime
+from storage.deadlocks import WaitEdge
 from storage.fragments import FragmentChange, Timestamp, TransactionId
 from storage.lock_driver import RowsLocked
 from storage.node import NodeStorage
@@ -54,6 +56,9 @@ RETRY_PAUSE_S = 0.05
 DEADLINE_S = 30.0
 # Long enough for an election, with votes that split; too short for a node that starts again.
 LEADERLESS_S = 5.0
+ASK_WAITS = "tablet.AskWaits"
+# A node that does not say soon who waits there is left out of a round.
+WAITS_DEADLINE_S = 1.0
 # How long the home of a decision whose answer was lost is looked for: a node restarts in that.
 OUTCOME_S = 15.0
 
@@ -89,6 +94,7 @@ class TabletServer:
         for request_type, handler in handlers:
             rpc.handle(method_name(request_type), request_type, _served(handler))
         rpc.handle(method_name(requests.Stage), requests.Stage, self._serve_stage)
+        rpc.handle(ASK_WAITS, requests.AskWaits, self._serve_waits)
         rpc.handle(method_name(requests.LockRows), requests.LockRows, self._serve_lock_rows)
         rpc.handle(
             method_name(requests.AskOwnChanges), requests.AskOwnChanges, self._serve_own_changes
@@ -101,6 +107,12 @@ class TabletServer:
             request.transaction_id, request.mode, deadline_s, request.command, request.wait
         )
         return self._done(request)
+
+    async def _serve_waits(
+        self, context: CallContext, request: requests.AskWaits, body: bytes | memoryview
+    ) -> requests.Waits:
+        tablets = list(self._storage.tablets.values())
+        return requests.Waits(tuple(edge for tablet in tablets for edge in tablet.wait_edges()))
 
     async def _serve_lock_rows(
         self, context: CallContext, request: requests.LockRows, body: bytes | memoryview
@@ -261,6 +273,8 @@ class TabletClient:
         # Where a request was served last, and the term a transaction began with at a tablet.
         self._leaders: dict[TabletId, NodeId] = {}
         self._terms: dict[tuple[TransactionId, TabletId], int] = {}
+        self._waits_turn = asyncio.Lock()
+        self._waits_next: asyncio.Task[list[WaitEdge]] | None = None
 
     # --- Transactions ------------------------------------------------------------------------
 
@@ -483,6 +497,33 @@ class TabletClient:
         request = requests.AskReadIndex(tablet_id, timestamp)
         done = await self._ask(request, Done, self._server.read_index, deadline_s, again=True)
         return done.value
+
+    async def wait_edges(self) -> list[WaitEdge]:
+        """Who waits for whom on all nodes that answer. Those who ask while the nodes are being
+        asked share the next round."""
+        if self._waits_next is None:
+            self._waits_next = self._runtime.spawn(self._gather_waits(), "waits of all nodes")
+        return await asyncio.shield(self._waits_next)
+
+    async def _gather_waits(self) -> list[WaitEdge]:
+        async with self._waits_turn:
+            self._waits_next = None  # who comes from here on needs a newer answer
+            nodes = self._catalog.liveness.live_nodes()
+            answers = await asyncio.gather(*map(self._waits_of, nodes))
+        return [edge for edges in answers for edge in edges]
+
+    async def _waits_of(self, node_id: NodeId) -> Sequence[WaitEdge]:
+        try:
+            answer = await self._rpc.call(
+                self._catalog.address_of(node_id),
+                ASK_WAITS,
+                requests.AskWaits(),
+                requests.Waits,
+                deadline_s=WAITS_DEADLINE_S,
+            )
+        except DqeError:
+            return ()  # what waits there is seen in a later round, or its node is gone
+        return answer.header.edges
 
     async def ask_own_changes(
         self,

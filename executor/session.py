@@ -61,6 +61,7 @@ from executor.settings import DATABASE, SERVER_VERSION, SessionSettings
 from executor.statements import change_of, describe_planned, run_statement
 from executor.temporary import drop_in_background, new_schema_name
 from executor.transaction_block import TransactionBlock
+from executor.writes import lock_deadline_s
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.parser import parse
@@ -418,6 +419,7 @@ class Session:
             catalog = await self.services.catalog.wait_version(version)
         else:
             transaction.isolation = self.state.settings["transaction_isolation"]
+            transaction.lock_deadline_s = lock_deadline_s(self.state.settings)
             timestamp, catalog = await transaction.snapshot()
         now = self.services.runtime.now()
         context = PlannerContext(

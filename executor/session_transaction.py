@@ -101,6 +101,7 @@ class SessionTransaction:
             self._opened = Transaction(
                 services.runtime, services.tablets, services.timestamps, services.ids.next()
             )
+        self._opened.lock_deadline_s = self.lock_deadline_s
         return self._opened
 
     @property
@@ -181,14 +182,11 @@ class StatementChanges:
         self,
         tablets: Iterable[TabletId],
         mode: str = EXCLUSIVE,
-        deadline_s: float | None = None,
         *,
         wait: bool = True,
     ) -> None:
         """Locks whole tablets until the transaction's end."""
-        transaction = self._transaction
-        within_s = transaction.lock_deadline_s if deadline_s is None else deadline_s
-        await transaction.opened.lock(tablets, mode, within_s, transaction.command, wait)
+        await self._transaction.opened.lock(tablets, mode, self._transaction.command, wait)
 
     async def lock_rows(
         self,
@@ -209,7 +207,6 @@ class StatementChanges:
             base,
             policy,
             transaction.command,
-            transaction.lock_deadline_s,
         )
 
     async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None:
@@ -236,9 +233,7 @@ class StatementChanges:
         await self.lock(self._written, SHARED)
         base = floor if transaction.keeps_snapshot else 0
         if checks or base:
-            await opened.check(
-                sorted(self._written), base, transaction.command, transaction.lock_deadline_s
-            )
+            await opened.check(sorted(self._written), base, transaction.command)
         return floor
 
     async def abort(self, error: DqeError | None = None) -> None:

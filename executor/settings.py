@@ -121,13 +121,13 @@ DEFINITIONS: dict[str, Definition] = {
         Definition(
             "idle_in_transaction_session_timeout",
             "0",
-            kinds.only(kinds.milliseconds, "0", hint=_NOT_ENFORCED),
+            kinds.milliseconds,
             "How long a transaction may idle.",
         ),
         Definition(
             "idle_session_timeout",
             "0",
-            kinds.only(kinds.milliseconds, "0", hint=_NOT_ENFORCED),
+            kinds.milliseconds,
             "How long a session may idle.",
         ),
         Definition(
@@ -151,7 +151,7 @@ DEFINITIONS: dict[str, Definition] = {
         Definition(
             "lock_timeout",
             "0",
-            kinds.only(kinds.milliseconds, "0", hint=_NOT_ENFORCED),
+            kinds.milliseconds,
             "How long to wait for a lock.",
         ),
         Definition("row_security", "on", kinds.boolean, "Applies row security; there is none."),

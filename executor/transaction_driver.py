@@ -40,7 +40,8 @@ IN_FLIGHT_BYTES = 64 * 1024 * 1024
 NO_COMMAND = 2**62
 # The tablets' lease is 10 s (storage.participant); this leaves room for two lost messages.
 RENEW_EVERY_S = 3.0
-LOCK_DEADLINE_S = 30.0
+# A lock is waited for as long as the statement lasts, unless `lock_timeout` says otherwise.
+LOCK_DEADLINE_S = 7 * 24 * 3600.0
 COMMIT_DEADLINE_S = 30.0
 
 
@@ -153,9 +154,7 @@ class Changes(Protocol):
     @property
     def id(self) -> TransactionId: ...
 
-    async def lock(
-        self, tablets: Iterable[TabletId], mode: str = ..., deadline_s: float = ...
-    ) -> None: ...
+    async def lock(self, tablets: Iterable[TabletId], mode: str = ...) -> None: ...
 
     async def lock_rows(
         self,
@@ -194,12 +193,15 @@ class Transaction:
         timestamps: TimestampSource,
         transaction_id: TransactionId,
         in_flight_bytes: int = IN_FLIGHT_BYTES,
+        lock_deadline_s: float = LOCK_DEADLINE_S,
     ) -> None:
         self._runtime = runtime
         self._tablets = tablets
         self._timestamps = timestamps
         self._id = transaction_id
         self._in_flight_bytes = in_flight_bytes
+        # How long to wait for one lock.
+        self.lock_deadline_s = lock_deadline_s
         self._machine = machine.TransactionMachine()
         # The table modes held at each tablet, with the commands that took them.
         self._locked: dict[TabletId, dict[str, int]] = {}
@@ -221,7 +223,6 @@ class Transaction:
         self,
         tablets: Iterable[TabletId],
         mode: str = EXCLUSIVE,
-        deadline_s: float = LOCK_DEADLINE_S,
         command: int = 0,
         wait: bool = True,
     ) -> None:
@@ -232,7 +233,7 @@ class Transaction:
             if mode in held or (mode == SHARED and EXCLUSIVE in held):
                 continue
             self._touched(tablet_id)
-            await self._tablets.lock(tablet_id, self.id, mode, deadline_s, command, wait)
+            await self._tablets.lock(tablet_id, self.id, mode, self.lock_deadline_s, command, wait)
             self._locked.setdefault(tablet_id, {})[mode] = command
 
     async def lock_rows(
@@ -244,12 +245,19 @@ class Transaction:
         base: Timestamp,
         policy: str = WAIT,
         command: int = 0,
-        deadline_s: float = LOCK_DEADLINE_S,
     ) -> RowsLocked:
         """Locks rows by key; which of them others changed after `base`, or hold."""
         self._touched(tablet_id)
         return await self._tablets.lock_rows(
-            tablet_id, self.id, fragment_id, keys, mode, base, command, policy, deadline_s
+            tablet_id,
+            self.id,
+            fragment_id,
+            keys,
+            mode,
+            base,
+            command,
+            policy,
+            self.lock_deadline_s,
         )
 
     def _touched(self, tablet_id: TabletId) -> None:
@@ -317,12 +325,11 @@ class Transaction:
         tablets: Iterable[TabletId],
         base: Timestamp = 0,
         command: int = 0,
-        deadline_s: float = LOCK_DEADLINE_S,
     ) -> None:
         """Checks there what was changed so far: unique constraints, and with `base` that no row
         was changed by others after it."""
         for tablet_id in tablets:
-            await self._tablets.check(tablet_id, self.id, base, command, deadline_s)
+            await self._tablets.check(tablet_id, self.id, base, command, self.lock_deadline_s)
 
     async def take_back(self, command: int) -> None:
         """Undoes the changes of this command and later ones, also those that failed."""
@@ -359,8 +366,9 @@ class Transaction:
     async def commit(self, floor: Timestamp, *, checks: bool) -> Timestamp:
         """Commits everywhere or nowhere; the commit timestamp, `floor` if nothing was written.
 
-        Tablets are locked for it, so that no row comes into a table while it is cut anew; those
-        that check unique constraints (`checks`) lock new keys themselves. `floor` is an
+        Tablets are locked for it, so that no row comes into a table while it is cut anew. With
+        `checks` new keys are locked and checked before the end begins, which nothing stops: a
+        wait for another transaction can be given up until then. `floor` is an
         oracle timestamp seen before. Raises what kept it from committing;
         StatementCompletionUnknown when nobody can tell.
         """
@@ -368,7 +376,9 @@ class Transaction:
         if not self._written:
             await self.abort(QueryCanceled("nothing was written"))
             return floor
-        if not checks:
+        if checks:
+            await self.check(sorted(self._written))
+        else:
             await self.lock(self._written, SHARED)
         tablets = tuple(sorted(self._written))
         answer = await self._end(machine.Commit(tablets, floor))

@@ -10,7 +10,7 @@ over the rows as they are written.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pyarrow as pa
@@ -21,8 +21,9 @@ from executor.coordinator import QueryRun
 from executor.execution import Execution, Result
 from executor.results import ResultShape
 from executor.row_locking import LockedRows, RowLocker
-from executor.transaction_driver import Changes, Transaction
-from executor.writes_defaults import DefaultValues
+from executor.setting_kinds import milliseconds_of
+from executor.transaction_driver import LOCK_DEADLINE_S, Changes, Transaction
+from executor.writes_defaults import DefaultValues, with_generated
 from executor.writes_rows import RowChecker, RowEvaluator, conformed, row_batch
 from executor.writes_stage import TableWriter, offloaded, tablets_of
 from planner.plan import QueryPlan
@@ -49,7 +50,11 @@ async def transaction(execution: Execution) -> AsyncIterator[Changes]:
         return
     services = execution.services
     opened = Transaction(
-        services.runtime, services.tablets, services.timestamps, services.ids.next()
+        services.runtime,
+        services.tablets,
+        services.timestamps,
+        services.ids.next(),
+        lock_deadline_s=lock_deadline_s(execution.context.settings),
     )
     try:
         yield opened
@@ -59,6 +64,12 @@ async def transaction(execution: Execution) -> AsyncIterator[Changes]:
     except BaseException:
         await opened.abort()
         raise
+
+
+def lock_deadline_s(settings: Mapping[str, str]) -> float:
+    """How long a statement with these settings waits for a lock."""
+    timeout_ms = milliseconds_of(settings.get("lock_timeout", "0"))
+    return timeout_ms / 1000 if timeout_ms else LOCK_DEADLINE_S
 
 
 @asynccontextmanager
@@ -151,7 +162,7 @@ async def insert_rows(
     runtime = execution.services.runtime
     checker = RowChecker(table, plan.checks, rows.evaluator)
     writer = TableWriter(runtime, table, opened, execution.services.ids)
-    async for whole in completed_batches(execution, plan, batches):
+    async for whole in completed_batches(execution, plan, batches, rows.evaluator):
         await check_rows(execution, checker, whole)
         await writer.insert(whole)
         await rows.keep_returned(whole)
@@ -160,14 +171,23 @@ async def insert_rows(
 
 
 async def completed_batches(
-    execution: Execution, plan: InsertPlan, batches: AsyncIterator[pa.RecordBatch]
+    execution: Execution,
+    plan: InsertPlan,
+    batches: AsyncIterator[pa.RecordBatch],
+    evaluator: RowEvaluator,
 ) -> AsyncIterator[pa.RecordBatch]:
     """The source's rows with all of their columns."""
+    runtime = execution.services.runtime
     defaults = DefaultValues(execution, plan.table, plan.defaults)
     async for batch in batches:
         given = dict(zip(plan.columns, batch.columns, strict=True))
         given |= await defaults.values(batch.num_rows)
-        yield completed(plan.table, given, batch.num_rows)
+        whole = completed(plan.table, given, batch.num_rows)
+        if plan.generated:
+            whole = await runtime.run_blocking(
+                with_generated, whole, plan.table, plan.generated, evaluator
+            )
+        yield whole
 
 
 def completed(table: Table, given: dict[ColumnId, pa.Array], rows: int) -> pa.RecordBatch:
@@ -226,6 +246,10 @@ async def _update_rows(
     async for batch in locker.batches():
         old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
         new = named_batch(new_columns, batch.columns[len(old_columns) :], batch.num_rows)
+        if plan.generated:
+            new = await execution.services.runtime.run_blocking(
+                with_generated, new, table, plan.generated, rows.evaluator
+            )
         await check_rows(execution, checker, new)
         if plan.moves:
             await writer.move(old, new)

@@ -12,7 +12,12 @@ In the order control flows through them, from the node to the bytes:
     unique_checker  unique constraints at the commit
     replica         every replica's part: follow the log, checkpoint, move to another node
     participant     who is under way and who ended how; pure
-    locks           the tablet's lock; pure
+    lock_driver     takes locks, waits for them, says which rows changed meanwhile
+    locks           the locks of a tablet and its rows; pure
+    deadlocks       circles of waits over all tablets; pure
+    versions        the rows that changed last
+    conflicts       rows changed after a snapshot, asked of the store
+    row_keys        keys as values in memory
     entries         what the log of a tablet says, and its bytes
     staging         entries of transactions without outcome, in memory or on disk
     key_overlay     unique keys in what the store does not hold yet

@@ -22,6 +22,7 @@ from cluster.runtime import Runtime
 from storage.applier import StoreApplier
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import BEGIN, registered
+from storage.deadlocks import WaitEdge, circle_through, deadlock_detected, gives_up
 from storage.duckdb_node import quote_name
 from storage.entries import LockedKeys
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema, Timestamp, TransactionId
@@ -31,10 +32,13 @@ from storage.participant import Instruction, Participant, lost_transaction
 from storage.row_checks import Finder, changed_places
 from storage.row_keys import has_keys, row_keys
 from storage.row_side import RowSide
+from storage.surroundings import Peers
 from storage.versions import RecentVersions
 
 # More rows than these make a statement lock the tablet (rule I6).
 ROWS_LOCKED_SINGLY = 10_000
+# Who has waited this long looks whether it waits in a circle, and again after as long.
+DEADLOCK_AFTER_S = 0.3
 # What to do about a row that another transaction holds.
 WAIT, NOWAIT, SKIP = "wait", "nowait", "skip"
 
@@ -59,12 +63,15 @@ class LockDriver:
         waiters: dict[int, asyncio.Future[bool]],
         applier: StoreApplier[ColumnarStore],
         rows: RowSide,
+        peers: Callable[[], Peers],
     ) -> None:
         self._runtime = runtime
         self._participant = participant
         self._follow = follow
         self._waiters = waiters
         self._applier = applier
+        self._tablet_id = applier.store.tablet_id
+        self._peers = peers
         self._rows = rows
         self._versions = RecentVersions()
 
@@ -143,15 +150,32 @@ class LockDriver:
         self._waiters[request.number] = waiter
         try:
             async with asyncio.timeout(deadline_s):
-                granted = await waiter
-        except (TimeoutError, asyncio.CancelledError) as error:
+                while not await _answered(waiter, DEADLOCK_AFTER_S):
+                    await self._look_for_deadlock(request.transaction_id)
+        except BaseException as error:
             self._waiters.pop(request.number, None)
             self._follow(self._participant().cancel_request(request))
             if isinstance(error, TimeoutError):
                 raise LockNotAvailable("canceling statement due to lock timeout") from error
             raise
-        if not granted:
+        if not waiter.result():
             raise lost_transaction("it ended while it waited for a lock")
+
+    def edges(self) -> list[WaitEdge]:
+        """Who waits for whom here."""
+        return [
+            WaitEdge(request.transaction_id, holder, self._tablet_id, request.number)
+            for request, holder in self._participant().locks.edges()
+        ]
+
+    async def _look_for_deadlock(self, transaction_id: TransactionId) -> None:
+        """Raises 40P01 where the transaction waits in a circle and is the one to give up."""
+        circle = circle_through(await self._peers().wait_edges(), transaction_id)
+        if circle is None or gives_up(circle) != transaction_id:
+            return
+        still = frozenset(await self._peers().wait_edges())
+        if still.issuperset(circle):
+            raise deadlock_detected(circle)
 
     async def take_rows(
         self,
@@ -268,3 +292,9 @@ class LockDriver:
                 for values in row_keys(schema, batch, columns):
                     if None not in values:
                         yield schema.fragment_id, (constraint, *values)
+
+
+async def _answered(waiter: asyncio.Future[bool], seconds: float) -> bool:
+    """Whether the answer comes within that time; it may still come later."""
+    await asyncio.wait([waiter], timeout=seconds)
+    return waiter.done()

@@ -34,6 +34,7 @@ from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
 from cluster.runtime import Runtime
 from storage.columnar_apply import FragmentTables
 from storage.damage import Suspects
+from storage.deadlocks import WaitEdge
 from storage.duckdb_node import DuckDbLimits, DuckDbNode, Setup
 from storage.fragments import (
     FragmentChange,
@@ -96,6 +97,9 @@ class _NoPeers:
         self, tablet_id: TabletId, timestamp: Timestamp, deadline_s: float
     ) -> int:
         raise _nobody(tablet_id)
+
+    async def wait_edges(self) -> Sequence[WaitEdge]:
+        return []
 
     async def ask_own_changes(
         self,

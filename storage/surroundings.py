@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from storage.deadlocks import WaitEdge
 from storage.fragments import FragmentId, TabletId, Timestamp, TransactionId
 from storage.participant import Outcome
 
@@ -58,6 +59,10 @@ class Peers(Protocol):
         self, tablet_id: TabletId, timestamp: Timestamp, deadline_s: float
     ) -> int:
         """`Tablet.read_index` at the tablet's leader."""
+        ...
+
+    async def wait_edges(self) -> Sequence[WaitEdge]:
+        """Who waits for whom on all nodes that answer, as of some moment from now on."""
         ...
 
     async def ask_own_changes(

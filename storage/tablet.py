@@ -35,6 +35,7 @@ from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
 from storage.conflicts import changed_after, concurrent_update
+from storage.deadlocks import WaitEdge
 from storage.doubts import Doubts
 from storage.drafts import (
     Draft,
@@ -131,6 +132,7 @@ class Tablet(TabletReplica):
             self._lock_waiters,
             self._applier,
             rows,
+            peers,
         )
         self._unique = UniqueChecker(
             runtime, self._applier, lambda: self._schemas, self._load_changes, rows
@@ -239,6 +241,10 @@ class Tablet(TabletReplica):
             await self._locks.take(
                 transaction_id, LockMode(mode), deadline_s, command=command, wait=wait
             )
+
+    def wait_edges(self) -> list[WaitEdge]:
+        """Which transactions wait here for which; none where another replica leads."""
+        return self._locks.edges() if self.is_leader else []
 
     async def lock_rows(
         self,

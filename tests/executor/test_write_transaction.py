@@ -265,13 +265,14 @@ def test_several_tablets_are_locked_in_order_then_asked_at_once() -> None:
     assert sorted(calls[7:], key=str) == [("commit", 2, 100), ("commit", 3, 100)]
 
 
-def test_what_checks_its_keys_is_not_locked_before() -> None:
+def test_keys_are_checked_before_the_end_begins() -> None:
     async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
         for tablet in (2, 1):
             await transaction.stage(tablet, change(tablet))
         assert await transaction.commit(90, checks=True) == 100
 
-    assert run(test).names()[:2] == [("prepare", 2), ("mark_home", 1)]
+    expected = [("check", 1), ("check", 2), ("prepare", 2), ("mark_home", 1)]
+    assert run(test).names()[:4] == expected
 
 
 def test_a_lock_that_was_taken_back_is_asked_for_again() -> None:

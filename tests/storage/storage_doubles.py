@@ -14,6 +14,7 @@ from cluster.raft.errors import not_leader
 from cluster.raft.log import Entry, EntryKind
 from cluster.runtime import ProductionRuntime, Runtime
 from storage import types
+from storage.deadlocks import WaitEdge
 from storage.drafts import encode_with_changes
 from storage.duckdb_node import DuckDbLimits, DuckDbNode
 from storage.entries import Ingest
@@ -153,6 +154,9 @@ class LocalPeers:
         self, tablet_id: TabletId, timestamp: Timestamp, deadline_s: float
     ) -> int:
         return await self._find(tablet_id).read_index(timestamp, deadline_s)
+
+    async def wait_edges(self) -> list[WaitEdge]:
+        return [edge for tablet in self.tablets.values() for edge in tablet.wait_edges()]
 
     async def ask_own_changes(
         self,
