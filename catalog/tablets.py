@@ -67,6 +67,7 @@ class TabletManager:
         self._condemned: dict[TabletId, str] = {}
         self._rebuilding: dict[TabletId, str] = {}
         self._reconciled_version = 0
+        self._swept_version = -1
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -170,13 +171,17 @@ class TabletManager:
         return all(self._storage.tablet(t.id).schema_version >= t.epoch for t in present)
 
     async def _drop_unwanted(self, catalog: Catalog, wanted: set[TabletId]) -> None:
-        here = {*self._groups, *self._lost, *map(TabletId, self._storage.stored_tablets())}
+        here = {*self._groups, *self._lost}
+        if self._swept_version != catalog.version:
+            # Files that no tablet opened belong to; there are no new ones between versions.
+            here.update(map(TabletId, self._storage.stored_tablets()))
         for tablet_id in sorted(here - wanted):
             if tablet_id < catalog.next_id:
                 self._groups.pop(tablet_id, None)
                 self._lost.discard(tablet_id)
                 await self._host.drop_group(tablet_id)
                 await self._storage.drop_tablet(tablet_id)
+        self._swept_version = catalog.version
 
     async def _close_condemned(self, tablet_id: TabletId) -> None:
         """A leader hands over first; the log stays, and with it what was promised and voted."""
