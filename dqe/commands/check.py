@@ -47,7 +47,7 @@ def report(rows: list[tuple[Any, ...]], console: Console) -> int:
     if not bad:
         console.print(f"{tablets} tablets, {len(rows)} replicas: all equal")
         return 0
-    table = Table(title="Tablets whose replicas are not equal", show_edge=False)
+    table = Table(title="Tablets whose replicas are not all equal", show_edge=False)
     for name in ("tablet", "node", "is", "rows", "checksum", "detail"):
         table.add_column(name)
     for tablet_id, node_id, verdict, count, digest, detail, rebuilt in rows:
@@ -56,5 +56,9 @@ def report(rows: list[tuple[Any, ...]], console: Console) -> int:
             cells = (tablet_id, node_id, verdict, count, digest, said)
             table.add_row(*[Text("" if cell is None else str(cell)) for cell in cells])
     console.print(table)
-    console.print(f"{tablets} tablets, {len(rows)} replicas: {len(bad)} tablets are not equal")
+    wrong = sum(row[2] not in ("equal", "not compared") for row in rows)
+    silent = sum(row[2] == "not compared" for row in rows)
+    console.print(
+        f"{tablets} tablets, {len(rows)} replicas: {wrong} wrong or in doubt, {silent} not compared"
+    )
     return 1
