@@ -14,10 +14,19 @@ from catalog.definition import (
     ColumnDefinition,
     PartDefinition,
     SchemeDefinition,
+    SequenceDefinition,
     TableDefinition,
     UniqueDefinition,
 )
-from catalog.model import Durability, NodeId, NodeState, TableId, TableStatistics, TabletId
+from catalog.model import (
+    ColumnId,
+    Durability,
+    NodeId,
+    NodeState,
+    TableId,
+    TableStatistics,
+    TabletId,
+)
 from storage.types import SqlType
 
 
@@ -254,6 +263,45 @@ class DropView(Command, frozen=True):
     cascade: bool = False
 
 
+class CreateSequence(Command, frozen=True):
+    """`owner` is the table and column that it goes with."""
+
+    schema: str
+    name: str
+    definition: SequenceDefinition
+    if_not_exists: bool = False
+    owner: tuple[TableId, ColumnId] | None = None
+
+
+class DropSequence(Command, frozen=True):
+    names: tuple[tuple[str, str], ...]
+    if_exists: bool = False
+    cascade: bool = False
+
+
+class AlterSequence(Command, frozen=True):
+    """`restart` sets it back to this number. `owner` None leaves it; `disowned` takes it away."""
+
+    sequence_id: TableId
+    definition: SequenceDefinition
+    restart: int | None = None
+    owner: tuple[TableId, ColumnId] | None = None
+    disowned: bool = False
+
+
+class RenameSequence(Command, frozen=True):
+    sequence_id: TableId
+    name: str
+
+
+class AdvanceSequence(Command, frozen=True):
+    """The numbers before `next_number` are spoken for (rule S4); of an epoch gone by, nothing."""
+
+    sequence_id: TableId
+    epoch: int
+    next_number: int
+
+
 class SetStatistics(Command, frozen=True):
     table_id: TableId
     statistics: TableStatistics
@@ -303,6 +351,11 @@ AnyCommand = (
     | SetStatistics
     | SetClusterSetting
     | RaiseCeiling
+    | CreateSequence
+    | DropSequence
+    | AlterSequence
+    | RenameSequence
+    | AdvanceSequence
 )
 
 

@@ -15,13 +15,29 @@ from storage.types import SqlType
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceDefinition:
+    """What a sequence hands out; see `catalog.model.Sequence`."""
+
+    type: SqlType
+    start: int
+    increment: int
+    minimum: int
+    maximum: int
+    cycle: bool = False
+    cache: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnDefinition:
-    """A column; `default` is SQL text."""
+    """A column; `default` and `generated` are SQL text. With `sequence` it gets one of its own."""
 
     name: str
     type: SqlType
     not_null: bool = False
     default: str | None = None
+    sequence: SequenceDefinition | None = None
+    identity: str | None = None
+    generated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

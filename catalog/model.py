@@ -118,13 +118,21 @@ class PartBounds:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. `default` is SQL text, evaluated when a row is written."""
+    """A column. `default` is SQL text, evaluated when a row is written.
+
+    `sequence` gives the value instead, for serial and identity columns; `identity` is "always"
+    or "by default" for the latter. `generated` is SQL text over the other columns, evaluated
+    whenever a row is written (GENERATED ALWAYS AS ... STORED).
+    """
 
     id: ColumnId
     name: str
     type: SqlType
     not_null: bool = False
     default: str | None = None
+    sequence: TableId | None = None
+    identity: str | None = None
+    generated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +246,30 @@ HIDDEN_ROW_ID_NAME = "\x00rowid"
 
 
 @dataclass(frozen=True, slots=True)
+class Sequence:
+    """Numbers handed out one after the other (rule S4); how far it has come is beside the
+    catalog, in `CatalogState.positions`.
+
+    Another `epoch` begins where it is set back by ALTER, at `first`. It goes with the column
+    that is its `owner`.
+    """
+
+    id: TableId
+    schema: str
+    name: str
+    type: SqlType
+    start: int
+    increment: int
+    minimum: int
+    maximum: int
+    cycle: bool = False
+    cache: int = 1
+    first: int = 1
+    epoch: int = 1
+    owner: tuple[TableId, ColumnId] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """A view: its query as SQL text and the names of its columns."""
 
@@ -328,6 +360,7 @@ class Catalog:
     recuts: dict[TableId, Table] = field(default_factory=dict)
     # Above the id of every node there ever was; those that were forgotten do not come again.
     next_node_id: int = 1
+    sequences: dict[TableId, Sequence] = field(default_factory=dict)
 
     def find_table(self, name: str, schema: str | None = None) -> Table | None:
         """The table of that name; without a schema, in `public`."""
@@ -343,6 +376,14 @@ class Catalog:
         for view in self.views.values():
             if view.name == name and view.schema == wanted:
                 return view
+        return None
+
+    def find_sequence(self, name: str, schema: str | None = None) -> Sequence | None:
+        """The sequence of that name; without a schema, in `public`."""
+        wanted = schema or DEFAULT_SCHEMA
+        for sequence in self.sequences.values():
+            if sequence.name == name and sequence.schema == wanted:
+                return sequence
         return None
 
     def find_part(self, name: str, schema: str | None = None) -> tuple[Table, Part] | None:

@@ -41,6 +41,8 @@ from catalog.membership import Membership
 from catalog.model import CATALOG_TABLET, Catalog, Node, NodeId, NodeState
 from catalog.oracle_service import METHOD as TAKE_METHOD
 from catalog.oracle_service import OracleService
+from catalog.sequence_service import METHOD as SEQUENCE_METHOD
+from catalog.sequence_service import NumbersTaken, SequenceService, TakeNumbers
 from catalog.state import CatalogStateMachine
 from catalog.timestamp_client import TakeTimestamps, TimestampClient, TimestampsTaken
 from cluster.errors import CannotConnectNow, DqeError, ProtocolViolation, StatementCompletionUnknown
@@ -109,6 +111,7 @@ class CatalogService:
         self._group: RaftGroup | None = None
         self._membership: Membership | None = None
         self._oracle: OracleService | None = None
+        self._sequences: SequenceService | None = None
         self._followers: list[Callable[[Catalog], None]] = []
         self._barriers: list[Barrier] = []
         self._changed = asyncio.Event()
@@ -131,6 +134,7 @@ class CatalogService:
         self._oracle = OracleService(
             self._runtime, self._rpc, group, self._machine, lambda: self.current.version
         )
+        self._sequences = SequenceService(self._rpc, group, self._machine)
         self._membership = Membership(self._runtime, group, self._machine, self.liveness)
         self._membership.start()
         self.liveness.start(self._me.rpc_address)
@@ -403,6 +407,33 @@ class CatalogService:
             self._leader_address(), TAKE_METHOD, request, TimestampsTaken, deadline_s=deadline_s
         )
         return reply.header
+
+    # --- Sequences ---------------------------------------------------------------------------
+
+    async def take_numbers(
+        self, request: TakeNumbers, deadline_s: float = DEFAULT_DEADLINE_S
+    ) -> NumbersTaken:
+        """The next numbers of a sequence, wherever the leader is; those of a lost answer are
+        never used."""
+        ends_s = self._runtime.monotonic() + deadline_s
+        while True:
+            left_s = ends_s - self._runtime.monotonic()
+            try:
+                if self.group.is_leader:
+                    assert self._sequences is not None
+                    return await self._sequences.take(request)
+                reply = await self._rpc.call(
+                    self._leader_address(),
+                    SEQUENCE_METHOD,
+                    request,
+                    NumbersTaken,
+                    deadline_s=max(min(left_s, ATTEMPT_TIMEOUT_S), 0.1),
+                )
+                return reply.header
+            except (CannotConnectNow, StatementCompletionUnknown):
+                if left_s <= 0:
+                    raise
+            await self._runtime.sleep(RETRY_PAUSE_S)
 
 
 def _gave_up(last: DqeError, maybe_applied: DqeError | None) -> DqeError:

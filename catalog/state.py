@@ -21,11 +21,12 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from catalog import commands
-from catalog.changes import columns, nodes, replicas, schemas, tables
+from catalog.changes import columns, nodes, replicas, schemas, sequences, tables
 from catalog.changes.draft import Draft
 from catalog.codec import Outcome, decode_envelope, outcome_of
 from catalog.commands import CommandResult, Envelope
 from catalog.model import Catalog, NodeId, TableId
+from catalog.model import Sequence as NumberSequence
 from cluster.errors import DqeError, ProtocolViolation
 from cluster.raft.log import Entry, EntryKind
 
@@ -40,6 +41,8 @@ class _Snapshot(msgspec.Struct, frozen=True):
     catalog: Catalog
     timestamp_ceiling: int
     outcomes: list[tuple[str, Outcome]]
+    # Of each sequence: its epoch, and the number from which on nothing is spoken for.
+    positions: dict[TableId, tuple[int, int]] = {}
 
 
 class CatalogState:
@@ -48,6 +51,7 @@ class CatalogState:
     def __init__(self, catalog: Catalog | None = None) -> None:
         self.catalog = catalog or Catalog()
         self.timestamp_ceiling = 0
+        self.positions: dict[TableId, tuple[int, int]] = {}
         # In the order of application, the oldest first.
         self._outcomes: dict[str, Outcome] = {}
 
@@ -56,6 +60,9 @@ class CatalogState:
         if isinstance(envelope.command, commands.RaiseCeiling):
             # Every few seconds, and no harm in applying one twice: not remembered.
             self.timestamp_ceiling = max(self.timestamp_ceiling, envelope.command.ceiling)
+            return CommandResult(self.catalog.version)
+        if isinstance(envelope.command, commands.AdvanceSequence):
+            self._advance(envelope.command)
             return CommandResult(self.catalog.version)
         known = self._outcomes.get(envelope.command_id)
         if known is None:
@@ -85,6 +92,16 @@ class CatalogState:
             node_id=NodeId(done) if _returns_node(command) else None,
         )
 
+    def _advance(self, command: commands.AdvanceSequence) -> None:
+        sequence = self.catalog.sequences.get(command.sequence_id)
+        if sequence is not None and sequence.epoch == command.epoch:
+            self.positions[sequence.id] = (command.epoch, command.next_number)
+
+    def next_number(self, sequence: NumberSequence) -> int:
+        """The first number of the sequence that nobody was given."""
+        epoch, number = self.positions.get(sequence.id, (0, 0))
+        return number if epoch == sequence.epoch else sequence.first
+
     def _remember(self, command_id: str, outcome: Outcome) -> None:
         self._outcomes[command_id] = outcome
         while len(self._outcomes) > REMEMBERED_COMMANDS:
@@ -93,7 +110,11 @@ class CatalogState:
     def encode(self) -> bytes:
         """The state as bytes; equal states have equal bytes."""
         outcomes = list(self._outcomes.items())
-        return msgspec.msgpack.encode(_Snapshot(self.catalog, self.timestamp_ceiling, outcomes))
+        known = self.catalog.sequences
+        positions = {i: p for i, p in self.positions.items() if i in known}
+        return msgspec.msgpack.encode(
+            _Snapshot(self.catalog, self.timestamp_ceiling, outcomes, positions)
+        )
 
     def replace_by(self, data: bytes | memoryview) -> None:
         """Takes the state that `encode` wrote elsewhere."""
@@ -101,6 +122,7 @@ class CatalogState:
         self.catalog = snapshot.catalog
         self.timestamp_ceiling = snapshot.timestamp_ceiling
         self._outcomes = dict(snapshot.outcomes)
+        self.positions = dict(snapshot.positions)
 
 
 def _returns_table(command: commands.AnyCommand) -> bool:
@@ -163,6 +185,10 @@ _CHANGES: dict[type[commands.Command], Callable[..., int | bool | None]] = {
     commands.SetColumnNotNull: columns.set_column_not_null,
     commands.CreateView: schemas.create_view,
     commands.DropView: schemas.drop_view,
+    commands.CreateSequence: sequences.create_sequence,
+    commands.AlterSequence: sequences.alter_sequence,
+    commands.RenameSequence: sequences.rename_sequence,
+    commands.DropSequence: sequences.drop_sequence,
     commands.SetStatistics: nodes.set_statistics,
     commands.SetClusterSetting: nodes.set_cluster_setting,
 }

@@ -116,6 +116,10 @@ class NumericValueOutOfRange(DqeError):
     sqlstate = "22003"
 
 
+class SequenceGeneratorLimitExceeded(DqeError):
+    sqlstate = "2200H"
+
+
 class InvalidDatetimeFormat(DqeError):
     sqlstate = "22007"
 
@@ -329,6 +333,10 @@ class DuplicatePreparedStatement(DqeError):
 
 class InvalidColumnReference(DqeError):
     sqlstate = "42P10"
+
+
+class GeneratedAlways(DqeError):
+    sqlstate = "428C9"
 
 
 class InvalidTableDefinition(DqeError):

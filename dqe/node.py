@@ -24,6 +24,7 @@ from catalog.liveness import NodeLoad
 from catalog.log_witness import LogPosition, LogWitness
 from catalog.model import Catalog, NodeId
 from catalog.model import Node as NodeRecord
+from catalog.recovery import RecoveryServer
 from catalog.repair import set_dead_after
 from catalog.repair_settings import check_dead_after
 from catalog.replica_checks import ReplicaChecker
@@ -40,6 +41,7 @@ from dqe.machine import Machine, OsMachine
 from dqe.wire.backend import Session as WireSession
 from executor.coordinator import Coordinator
 from executor.exchange import DEFAULT_CREDIT_BYTES
+from executor.sequences import Sequences
 from executor.services import ExecutorServices
 from executor.session import Session
 from executor.spill import SpillSpace
@@ -224,6 +226,7 @@ class Node:
             seeds=configuration.join,
         )
         tablets = TabletManager(self._runtime, storage, host, catalog, node_id)
+        RecoveryServer(rpc, storage, tablets)
         server = TabletServer(rpc, storage, tablets, catalog)
         client = TabletClient(self._runtime, rpc, catalog, tablets, server, node_id)
         storage.peers = client
@@ -242,6 +245,8 @@ class Node:
         catalog.liveness.on_twin = self._machine.end_process
         checker = ReplicaChecker(self._runtime, rpc, storage, catalog, tablets, node_id)
         catalog.liveness.report_troubles = checker.troubles
+        sequences = Sequences(rpc, catalog, node_id)
+        sequences.define(storage.duckdb.cursor())
         services = ExecutorServices(
             self._runtime,
             rpc,
@@ -253,6 +258,7 @@ class Node:
             UniqueIds(self._runtime, node_id),
             leader_of=tablets.leader_of,
             check_replicas=checker.check_all,
+            sequences=sequences,
         )
         runner = StageRunner(
             services,
@@ -293,6 +299,8 @@ class Node:
             return
         self._parts = None
         parts.runner.threads.close()
+        if parts.services.sequences is not None:
+            parts.services.sequences.close()
         parts.checker.close()
         parts.tablets.close()
         parts.catalog.close()

@@ -22,7 +22,7 @@ from executor.copy_rows import BLOCK_BYTES, ReadBatch
 from executor.execution import Execution
 from executor.transaction_driver import Changes
 from executor.writes import completed, has_unique
-from executor.writes_defaults import DefaultValues
+from executor.writes_defaults import DefaultValues, with_generated
 from executor.writes_rows import RowChecker, RowEvaluator, true_rows
 from executor.writes_stage import TableWriter
 from planner.write_plan import CopyFromPlan
@@ -66,7 +66,7 @@ class CopyLoad:
         given: dict[ColumnId, pa.Array] = dict(zip(self._plan.columns, batch.arrays, strict=True))
         given |= await self._defaults.values(batch.rows)
         rows = completed(self._plan.table, given, batch.rows)
-        if self._plan.where is not None or self._checker.blocks:
+        if self._plan.where is not None or self._checker.blocks or self._plan.generated:
             runtime = self._execution.services.runtime
             rows = await runtime.run_blocking(self._kept_and_checked, rows, batch)
         else:
@@ -80,6 +80,7 @@ class CopyLoad:
             mask = true_rows(self._evaluator.evaluate(rows, [self._plan.where])[0])
             places = pc.indices_nonzero(mask)
             rows = rows.filter(mask)
+        rows = with_generated(rows, self._plan.table, self._plan.generated, self._evaluator)
         found = self._checker.violation(rows)
         if found is not None:
             row, error = found

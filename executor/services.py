@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from catalog.timestamp_client import TimestampClient
     from cluster.rpc import RpcNode
     from cluster.runtime import Runtime
+    from executor.sequences import Sequences
     from executor.transaction_driver import TabletAccess
     from executor.writes_ids import UniqueIds
     from storage.node import NodeStorage
@@ -49,5 +50,7 @@ class ExecutorServices:
     leader_of: Callable[[TabletId], NodeId | None] = _unknown_leader
     # Compares all replicas; read as dqe.replica_checks.
     check_replicas: Callable[[], Awaitable[Sequence[ReplicaResult]]] = _no_checks
+    # None where there is no cluster to draw numbers from.
+    sequences: Sequences | None = None
     # Rows that a query of this node's reads as a relation (`executor.given_rows`).
     given_rows: dict[str, pa.Table] = field(default_factory=dict)

@@ -42,6 +42,7 @@ from executor.writes import (
     rows_of,
     transaction,
 )
+from executor.writes_defaults import with_generated
 from executor.writes_rows import BATCH_SQL, RowChecker, row_batch, true_rows
 from executor.writes_stage import TableWriter, tablets_of
 from planner.parser.expressions import quote_name
@@ -72,6 +73,8 @@ async def run_insert(execution: Execution, statement: Insert) -> Result:
         parameters=execution.parameter_types,
         values=execution.values,
     )
+    if not plan.arbiters:
+        return await writes.run_insert(execution, statement)
     rows = StatementRows(execution, plan.returning)
     try:
         async with transaction(execution) as opened:
@@ -92,7 +95,7 @@ async def _proposed(execution: Execution, plan: InsertPlan, rows: StatementRows)
     kept: list[pa.RecordBatch] = []
     size_bytes = 0
     async with rows_of(execution, plan.source) as run:
-        async for whole in completed_batches(execution, plan, run.batches()):
+        async for whole in completed_batches(execution, plan, run.batches(), rows.evaluator):
             await check_rows(execution, checker, whole)
             kept.append(whole)
             size_bytes += whole.nbytes
@@ -277,6 +280,9 @@ class _Upsert:
         old, new = found.old.filter(applied), found.new.filter(applied)
         update = self._update
         assert update is not None
+        new = await self._execution.services.runtime.run_blocking(
+            with_generated, new, self._plan.table, update.generated, self._rows.evaluator
+        )
         checker = RowChecker(self._plan.table, update.checks, self._rows.evaluator)
         await check_rows(self._execution, checker, new)
         await writer.insert(inserted)

@@ -35,6 +35,11 @@ from planner.ddl_names import (
 )
 from planner.ddl_plan import ChangeCatalog, DdlPlan
 from planner.ddl_recut import plan_distribute
+from planner.ddl_sequences import (
+    plan_alter_sequence,
+    plan_create_sequence,
+    plan_drop_sequence,
+)
 from planner.ddl_tables import (
     folded_name,
     plan_create_partition,
@@ -43,15 +48,18 @@ from planner.ddl_tables import (
 )
 from planner.parser.expressions import quote_name
 from planner.statements import (
+    AlterSequence,
     AlterTable,
     CreatePartition,
     CreateSchema,
+    CreateSequence,
     CreateTable,
     CreateTableAs,
     CreateView,
     Distribute,
     DropIndex,
     DropSchema,
+    DropSequence,
     DropTable,
     DropView,
     ObjectName,
@@ -225,6 +233,9 @@ _PLANNERS: dict[type[Statement], Callable[..., DdlPlan]] = {
     CreateView: _create_view,
     DropView: _drop_view,
     DropIndex: _drop_index,
+    CreateSequence: plan_create_sequence,
+    AlterSequence: plan_alter_sequence,
+    DropSequence: plan_drop_sequence,
     Distribute: plan_distribute,
 }
 

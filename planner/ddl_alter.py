@@ -106,6 +106,11 @@ def _add_column(table: Table, action: AddColumn, context: PlannerContext) -> Ddl
             hint="Create a new table with the constraint and copy the rows.",
         )
     definition = column_definition(action.column, context)
+    if definition.sequence is not None or definition.generated is not None:
+        raise FeatureNotSupported(
+            "ADD COLUMN of a serial, identity or generated column is not supported",
+            hint="Create a new table with the column and copy the rows.",
+        )
     return _changed(commands.AddColumn(table.id, definition, None, action.if_not_exists))
 
 

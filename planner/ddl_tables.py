@@ -8,7 +8,7 @@ by the catalog, whose answer is the same on every node.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
@@ -31,10 +31,12 @@ from catalog.model import (
     Placement,
     Table,
 )
+from catalog.system_tables.objects import relation_oid
 from cluster.errors import (
     FeatureNotSupported,
     IndeterminateDatatype,
     InvalidObjectDefinition,
+    InvalidParameterValue,
     InvalidTableDefinition,
     SyntaxError_,
 )
@@ -42,8 +44,10 @@ from planner.binder import bind_query, bind_scalar
 from planner.context import PlannerContext
 from planner.ddl_names import creation_schema, find_table, placement_of
 from planner.ddl_plan import ChangeCatalog, CreateAndFill
+from planner.ddl_sequences import sequence_definition
 from planner.ddl_types import column_type
 from planner.optimizer import plan_query
+from planner.parser.expressions import parse_expression
 from planner.parser.tokens import fold
 from planner.statements import (
     BoundWord,
@@ -55,6 +59,7 @@ from planner.statements import (
     CreateTableAs,
     LikeClause,
     PartClause,
+    SequenceOptions,
     SourceExpression,
     StorageClauses,
 )
@@ -83,6 +88,7 @@ def plan_create_table(statement: CreateTable, context: PlannerContext) -> Change
             draft.columns.append(column_definition(element, context))
     for constraint in statement.constraints:
         _add_constraint(draft, statement.table.name, constraint, context)
+    check_generated(draft.columns, statement.table.name, context)
     definition = TableDefinition(
         schema,
         statement.table.name,
@@ -168,11 +174,95 @@ def column_definition(clause: ColumnClause, context: PlannerContext) -> ColumnDe
             f'conflicting NULL/NOT NULL declarations for column "{clause.name}"',
             position=clause.position,
         )
+    if clause.type.name in _SERIAL:
+        clause = _serial(clause)
     found = column_type(clause.type, clause.name)
+    _check_origins(clause, found)
     default = None
     if clause.default is not None:
         default = default_text(clause.default, found, context)
-    return ColumnDefinition(clause.name, found, clause.not_null, default)
+    sequence = None
+    if clause.sequence is not None:
+        sequence = sequence_definition(clause.sequence, found)
+    generated = None if clause.generated is None else clause.generated.text
+    return ColumnDefinition(
+        clause.name, found, clause.not_null, default, sequence, clause.identity, generated
+    )
+
+
+_SERIAL = {
+    "serial": "integer", "serial4": "integer", "bigserial": "bigint", "serial8": "bigint",
+    "smallserial": "smallint", "serial2": "smallint",
+}  # fmt: skip
+
+
+def _serial(clause: ColumnClause) -> ColumnClause:
+    """A serial column: an integer that a sequence of its own gives values to."""
+    if clause.default is not None:
+        raise SyntaxError_(
+            f'multiple default values specified for column "{clause.name}"',
+            position=clause.position,
+        )
+    if clause.null:
+        raise SyntaxError_(
+            f'conflicting NULL/NOT NULL declarations for column "{clause.name}"',
+            position=clause.position,
+        )
+    integer = replace(clause.type, name=_SERIAL[clause.type.name])
+    return replace(clause, type=integer, not_null=True, sequence=SequenceOptions())
+
+
+def _check_origins(clause: ColumnClause, found: SqlType) -> None:
+    """A value comes from one place, and identity columns are integers."""
+    given = [
+        word
+        for word, present in (
+            ("default", clause.default is not None),
+            ("identity", clause.identity is not None),
+            ("generation expression", clause.generated is not None),
+        )
+        if present
+    ]
+    if len(given) > 1:
+        raise SyntaxError_(
+            f'both {given[0]} and {given[1]} specified for column "{clause.name}"',
+            position=clause.position,
+        )
+    if clause.identity is not None and found.kind not in (Kind.INT2, Kind.INT4, Kind.INT8):
+        raise InvalidParameterValue("identity column type must be smallint, integer, or bigint")
+
+
+def check_generated(
+    columns: Sequence[ColumnDefinition], table_name: str, context: PlannerContext
+) -> None:
+    """Generation expressions bind over the other columns, and give the same every time."""
+    plain = [(c.name, c.type) for c in columns if c.generated is None]
+    made = {c.name for c in columns if c.generated is not None}
+    for column in columns:
+        if column.generated is None:
+            continue
+        tree = parse_expression(column.generated).copy()
+        if tree.find(exp.Query):
+            raise FeatureNotSupported("cannot use subquery in column generation expression")
+        for name in columns_read(tree, table_name):
+            if name in made:
+                raise InvalidObjectDefinition(
+                    f'cannot use generated column "{name}" in column generation expression',
+                    detail="A generated column cannot reference another generated column.",
+                )
+        bound = bind_scalar(tree, plain, context, expected=column.type)
+        if any(n._meta and n._meta.get("volatile") for n in bound.walk()) or _reads_clock(tree):
+            raise InvalidObjectDefinition("generation expression is not immutable")
+
+
+_CLOCKS = ("now", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday")
+
+
+def _reads_clock(tree: exp.Expr) -> bool:
+    clocks = (exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.CurrentUser)
+    return tree.find(*clocks) is not None or any(
+        call.name.lower() in _CLOCKS for call in tree.find_all(exp.Anonymous)
+    )
 
 
 def default_text(default: SourceExpression, column: SqlType, context: PlannerContext) -> str | None:
@@ -248,6 +338,8 @@ def _copy_definition(draft: _Draft, like: LikeClause, context: PlannerContext) -
     source = find_table(context, like.source)
     for column in source.visible_columns:
         default = column.default if like.defaults else None
+        if like.defaults and column.sequence is not None and column.identity is None:
+            default = f"nextval('{relation_oid(column.sequence)}')"
         not_null = column.not_null
         draft.columns.append(ColumnDefinition(column.name, column.type, not_null, default))
     if like.constraints:

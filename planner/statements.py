@@ -261,8 +261,33 @@ class StorageClauses:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceOptions:
+    """What CREATE or ALTER SEQUENCE says; None is not said, `NO_LIMIT` is NO MINVALUE or NO
+    MAXVALUE. `restart` is True without a number. `owner` is a table and a column; `disowned`
+    is OWNED BY NONE."""
+
+    type: TypeName | None = None
+    start: int | None = None
+    increment: int | None = None
+    minimum: int | str | None = None
+    maximum: int | str | None = None
+    cycle: bool | None = None
+    cache: int | None = None
+    restart: int | bool | None = None
+    owner: tuple[ObjectName, str] | None = None
+    disowned: bool = False
+
+
+NO_LIMIT = "no limit"
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnClause:
-    """A column of CREATE TABLE with its own constraints taken apart."""
+    """A column of CREATE TABLE with its own constraints taken apart.
+
+    `identity` is "always" or "by default", and `sequence` what it says of its sequence;
+    `generated` the expression of GENERATED ALWAYS AS (...) STORED.
+    """
 
     name: str
     type: TypeName
@@ -270,6 +295,9 @@ class ColumnClause:
     not_null: bool = False
     null: bool = False
     default: SourceExpression | None = None
+    identity: str | None = None
+    sequence: SequenceOptions | None = None
+    generated: SourceExpression | None = None
 
 
 class ConstraintKind(StrEnum):
@@ -451,6 +479,31 @@ class CreateView(Statement):
     query_text: str
     or_replace: bool
     temporary: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateSequence(Statement):
+    sequence: ObjectName
+    options: SequenceOptions
+    if_not_exists: bool
+    temporary: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterSequence(Statement):
+    """`new_name` is that of RENAME TO; the options are then empty."""
+
+    sequence: ObjectName
+    options: SequenceOptions
+    if_exists: bool
+    new_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropSequence(Statement):
+    sequences: tuple[ObjectName, ...]
+    if_exists: bool
+    cascade: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sqlglot import exp
 
 from catalog.model import Column, ColumnId, Table
-from cluster.errors import FeatureNotSupported, SyntaxError_
+from cluster.errors import FeatureNotSupported, GeneratedAlways, SyntaxError_
 from planner.binder import bind_query
 from planner.bound import BoundQuery
 from planner.context import PlannerContext
@@ -24,7 +24,9 @@ from planner.write_rows import (
     column_named,
     column_reference,
     columns_checked,
+    columns_generated_from,
     default_tree,
+    generated_expressions,
 )
 from storage.types import SqlType
 
@@ -59,12 +61,15 @@ class RowChange:
     ) -> None:
         self.table = table
         self.values = new_values(table, assignments)
-        self.assigned = tuple(self.values)
+        made = columns_generated_from(table, self.values)
+        self.assigned = (*self.values, *made)
+        self._reads = {column for read in made.values() for column in read}
         placing = {*table.key, *table.partition_columns}
         self.moves = bool(placing.intersection(self.assigned))
         self.groups = touched_groups(table, self.assigned, self.moves)
         self.old = routing_columns(table)
-        self.new = new_columns(table, self.assigned, self.groups, self.moves or whole)
+        wanted = (*self.assigned, *sorted(self._reads))
+        self.new = new_columns(table, wanted, self.groups, self.moves or whole)
 
     def expressions(self, alias: str) -> list[exp.Expr]:
         """`old` and `new` over the table under that alias."""
@@ -91,6 +96,7 @@ class RowChange:
             self.moves,
             check_expressions(self.table, context, self.assigned),
             returning,
+            generated_expressions(self.table, context, self.assigned),
         )
 
 
@@ -104,8 +110,22 @@ def new_values(table: Table, assignments: Sequence[Assignment]) -> dict[ColumnId
                     f'multiple assignments to same column "{column.name}"',
                     position=assignment.position,
                 )
-            found[column.id] = value
+            if column.generated is None:
+                found[column.id] = value
     return found
+
+
+def _check_assignable(column: Column, value: exp.Expr | None) -> None:
+    """428C9 for a value to a column that makes its own."""
+    if is_default(value):
+        return
+    if column.generated is not None:
+        detail = f'Column "{column.name}" is a generated column.'
+    elif column.identity == "always":
+        detail = f'Column "{column.name}" is an identity column defined as GENERATED ALWAYS.'
+    else:
+        return
+    raise GeneratedAlways(f'column "{column.name}" can only be updated to DEFAULT', detail=detail)
 
 
 def _assigned(assignment: Assignment, columns: Sequence[Column]) -> list[exp.Expr]:
@@ -113,6 +133,9 @@ def _assigned(assignment: Assignment, columns: Sequence[Column]) -> list[exp.Exp
     value = assignment.value
     if value is None or is_default(value):
         return [default_tree(columns[0])]
+    row = value.expressions if isinstance(value, exp.Tuple) else [None] * len(columns)
+    for column, item in zip(columns, row, strict=False):
+        _check_assignable(column, item)
     if len(columns) == 1 and not isinstance(value, exp.Tuple):
         return [value.copy()]
     items = _row_items(value, assignment)

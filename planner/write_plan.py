@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catalog.model import ColumnId, Table, UniqueConstraint
+from catalog.model import ColumnId, Table, TableId, UniqueConstraint
 from planner.plan import QueryPlan, ResultColumn
-
-# How many rows of defaults that differ by row (random(), ...) one run of their query gives.
-VOLATILE_DEFAULT_ROWS = 4096
 
 
 def row_label(name: str) -> str:
@@ -38,13 +35,14 @@ class RowExpression:
 class DefaultColumns:
     """Values for columns that the row source does not give.
 
-    `query` yields one row for the whole statement; where `volatile`, it yields
-    `VOLATILE_DEFAULT_ROWS` rows and is run as often as rows need new ones.
+    `query` yields one row for the whole statement, of the `columns`; `volatile` are expressions
+    over nothing whose value differs from row to row; `sequences` give numbers, one a row.
     """
 
     columns: tuple[ColumnId, ...]
-    query: QueryPlan
-    volatile: bool
+    query: QueryPlan | None
+    volatile: tuple[tuple[ColumnId, RowExpression], ...] = ()
+    sequences: tuple[tuple[ColumnId, TableId], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +65,8 @@ class InsertPlan:
     returning: Returning | None
     # ON CONFLICT's: the constraints that a new row may break without an error.
     arbiters: tuple[UniqueConstraint, ...] | None = None
+    # Generated columns, over the others; they are named as their columns.
+    generated: tuple[RowExpression, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,8 @@ class UpdatePlan:
     moves: bool
     checks: tuple[RowExpression, ...]
     returning: Returning | None
+    # Those of the generated columns that read what is assigned.
+    generated: tuple[RowExpression, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class CopyFromPlan:
     defaults: DefaultColumns | None
     checks: tuple[RowExpression, ...]
     where: RowExpression | None
+    generated: tuple[RowExpression, ...] = ()
 
 
 WritePlan = InsertPlan | UpdatePlan | DeletePlan | TruncatePlan

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from sqlglot import exp
 
 from catalog.model import Column, ColumnId, Table
-from cluster.errors import DuplicateColumn, UndefinedColumn
+from catalog.system_tables.objects import relation_oid
+from cluster.errors import DuplicateColumn, GeneratedAlways, UndefinedColumn
 from planner.binder import bind_query, bind_scalar
 from planner.context import PlannerContext
 from planner.ddl_tables import columns_read
@@ -17,7 +18,6 @@ from planner.parser.expressions import parse_expression, quote_name
 from planner.plan import HostOperation
 from planner.semantics.numbers import division_operands
 from planner.write_plan import (
-    VOLATILE_DEFAULT_ROWS,
     DefaultColumns,
     Returning,
     RowExpression,
@@ -26,7 +26,9 @@ from planner.write_plan import (
 from storage.types import TEXT
 
 # Functions whose value differs from row to row.
-_VOLATILE = frozenset({"random", "gen_random_uuid", "uuidv4", "uuidv7", "clock_timestamp"})
+_VOLATILE = frozenset(
+    {"random", "gen_random_uuid", "uuidv4", "uuidv7", "clock_timestamp", "nextval"}
+)
 
 
 def column_named(table: Table, name: str, position: int | None = None) -> Column:
@@ -37,6 +39,21 @@ def column_named(table: Table, name: str, position: int | None = None) -> Column
             f'column "{name}" of relation "{table.name}" does not exist', position=position
         )
     return found
+
+
+def check_insertable(column: Column, overriding: str | None = None) -> None:
+    """428C9 for a value to a column that makes its own."""
+    if column.generated is not None:
+        raise GeneratedAlways(
+            f'cannot insert a non-DEFAULT value into column "{column.name}"',
+            detail=f'Column "{column.name}" is a generated column.',
+        )
+    if column.identity == "always" and overriding != "system":
+        raise GeneratedAlways(
+            f'cannot insert a non-DEFAULT value into column "{column.name}"',
+            detail=f'Column "{column.name}" is an identity column defined as GENERATED ALWAYS.',
+            hint="Use OVERRIDING SYSTEM VALUE to override.",
+        )
 
 
 def target_columns(table: Table, names: Sequence[str] | None) -> tuple[Column, ...]:
@@ -52,6 +69,9 @@ def target_columns(table: Table, names: Sequence[str] | None) -> tuple[Column, .
 
 def default_tree(column: Column) -> exp.Expr:
     """A column's default as a tree of its own, NULL where it has none."""
+    if column.sequence is not None:
+        oid = exp.Literal.string(str(relation_oid(column.sequence)))
+        return exp.Anonymous(this="nextval", expressions=[oid])
     if column.default is None:
         return exp.Null()
     return parse_expression(column.default).copy()
@@ -62,21 +82,33 @@ def default_columns(
 ) -> DefaultColumns | None:
     """The defaults of columns that are not given; None when there are none to evaluate."""
     present = set(given)
-    missing = [c for c in table.visible_columns if c.id not in present and c.default is not None]
+    missing = [c for c in table.visible_columns if c.id not in present and has_default(c)]
     if not missing:
         return None
-    trees = [default_tree(column) for column in missing]
-    query = exp.Select(expressions=list(trees))
-    volatile = any(is_volatile(tree) for tree in trees)
-    if volatile:
-        series = exp.Anonymous(
-            this="generate_series",
-            expressions=[exp.Literal.number(1), exp.Literal.number(VOLATILE_DEFAULT_ROWS)],
-        )
-        query.set("from_", exp.From(this=exp.Table(this=series)))
-    bound = bind_query(query, context, expected=[column.type for column in missing])
-    columns = tuple(column.id for column in missing)
-    return DefaultColumns(columns, plan_query(bound, context), volatile)
+    trees = {c.id: default_tree(c) for c in missing if c.sequence is None}
+    same = [c for c in missing if c.id in trees and not is_volatile(trees[c.id])]
+    query = None
+    if same:
+        select = exp.Select(expressions=[trees[c.id] for c in same])
+        bound = bind_query(select, context, expected=[column.type for column in same])
+        query = plan_query(bound, context)
+    volatile = tuple(
+        (c.id, _default_expression(c, trees[c.id], context))
+        for c in missing
+        if c.id in trees and is_volatile(trees[c.id])
+    )
+    sequences = tuple((c.id, c.sequence) for c in missing if c.sequence is not None)
+    return DefaultColumns(tuple(c.id for c in same), query, volatile, sequences)
+
+
+def has_default(column: Column) -> bool:
+    """Whether a column that is not given has a value other than NULL."""
+    return column.default is not None or column.sequence is not None
+
+
+def _default_expression(column: Column, tree: exp.Expr, context: PlannerContext) -> RowExpression:
+    bound = bind_scalar(tree, (), context, expected=column.type)
+    return RowExpression(column.name, duckdb_sql(bound))
 
 
 def is_volatile(tree: exp.Expr) -> bool:
@@ -85,6 +117,37 @@ def is_volatile(tree: exp.Expr) -> bool:
         isinstance(call, exp.Rand | exp.Uuid) or call.name.lower() in _VOLATILE
         for call in tree.find_all(exp.Func)
     )
+
+
+def generated_expressions(
+    table: Table, context: PlannerContext, assigned: Iterable[ColumnId] | None = None
+) -> tuple[RowExpression, ...]:
+    """The table's generated columns over the others; with `assigned` only those of them."""
+    columns = [(c.name, c.type) for c in table.visible_columns if c.generated is None]
+    wanted = None if assigned is None else set(assigned)
+    found = []
+    for column in table.visible_columns:
+        if column.generated is None or (wanted is not None and column.id not in wanted):
+            continue
+        tree = parse_expression(column.generated).copy()
+        columns_read(tree, table.name)
+        bound = bind_scalar(tree, columns, context, label=row_label, expected=column.type)
+        found.append(RowExpression(column.name, duckdb_sql(bound)))
+    return tuple(found)
+
+
+def columns_generated_from(
+    table: Table, assigned: Iterable[ColumnId]
+) -> dict[ColumnId, tuple[ColumnId, ...]]:
+    """The generated columns that read an assigned one, each with all that it reads."""
+    names = {table.column(c).name for c in assigned}
+    found: dict[ColumnId, tuple[ColumnId, ...]] = {}
+    for column in table.visible_columns:
+        if column.generated is not None:
+            read = columns_read(parse_expression(column.generated).copy(), table.name)
+            if names.intersection(read):
+                found[column.id] = tuple(column_named(table, name).id for name in read)
+    return found
 
 
 def check_expressions(

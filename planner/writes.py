@@ -43,9 +43,12 @@ from planner.write_plan import CopyFromPlan, DeletePlan, InsertPlan, TruncatePla
 from planner.write_rows import (
     cast_from_text,
     check_expressions,
+    check_insertable,
     column_reference,
     default_columns,
     default_tree,
+    generated_expressions,
+    is_volatile,
     plan_returning,
     row_condition,
     table_reference,
@@ -76,6 +79,7 @@ def plan_insert(
         check_expressions(table, context),
         plan_returning(statement.returning, table, statement.alias, context),
         None if conflict is None else arbiters_of(table, conflict),
+        generated_expressions(table, context),
     )
 
 
@@ -89,14 +93,14 @@ def _bind_insert(
     if statement.source is None:
         columns, tree = _default_row(table)
     elif (rows := value_rows(statement.source)) is not None:
-        columns, tree = _rows_with_defaults(table, targets, statement.columns is None, rows)
+        columns, tree = _rows_with_defaults(table, targets, statement, rows)
     else:
         return _bind_insert_query(statement, table, targets, source)
     return table, columns, source.bind(tree, [column.type for column in columns])
 
 
 def _default_row(table: Table) -> tuple[Sequence[Column], exp.Query]:
-    columns = table.visible_columns[:1]
+    columns = [c for c in table.visible_columns if c.generated is None][:1]
     trees = [default_tree(column) for column in columns]
     return columns, exp.Select(expressions=list(trees))
 
@@ -116,25 +120,51 @@ def _items(row: exp.Expr) -> Sequence[exp.Expr]:
 
 
 def _rows_with_defaults(
-    table: Table, targets: Sequence[Column], implicit: bool, rows: list[list[exp.Expr]]
+    table: Table, targets: Sequence[Column], statement: Insert, rows: list[list[exp.Expr]]
 ) -> tuple[Sequence[Column], exp.Query | exp.Values]:
     """VALUES rows with DEFAULT replaced and the other columns' defaults added."""
     width = len(rows[0])
     if any(len(row) != width for row in rows):
         raise SyntaxError_("VALUES lists must all be the same length")
-    targets = _matched(targets, width, implicit)
+    targets = _matched(targets, width, statement.columns is None)
+    kept = _places_given(targets, rows, statement.overriding)
     given = {column.id for column in targets}
+    targets = [targets[place] for place in kept]
+    rows = [[row[place] for place in kept] for row in rows]
     others = [
         column
         for column in table.visible_columns
-        if column.id not in given and column.default is not None
+        if column.id not in given
+        and column.default is not None
+        and not is_volatile(default_tree(column))
     ]
+    if not targets and not others:
+        # Something must be there to count the rows by.
+        targets = [c for c in table.visible_columns if not c.generated][:1]
+        rows = [[exp.Var(this="DEFAULT")] for _ in rows]
     full = [_full_row(row, targets, others) for row in rows]
     columns = [*targets, *others]
     if len(full) == 1:
         return columns, exp.Select(expressions=full[0])
     # A bare list: its constants are read as the columns' types, each by itself.
     return columns, exp.Values(expressions=[exp.Tuple(expressions=row) for row in full])
+
+
+def _places_given(
+    targets: Sequence[Column], rows: list[list[exp.Expr]], overriding: str | None
+) -> list[int]:
+    """The places whose values are written: not those of columns that make their own."""
+    kept = []
+    for place, column in enumerate(targets):
+        defaults = [is_default(row[place]) for row in rows]
+        if column.identity is not None and overriding == "user":
+            continue
+        if not all(defaults):
+            check_insertable(column, overriding)
+        elif column.generated is not None or column.sequence is not None:
+            continue
+        kept.append(place)
+    return kept
 
 
 def _full_row(
@@ -165,6 +195,9 @@ def _bind_insert_query(
     if width is None:
         width = len(source.bind(tree.copy(), None).columns)
     columns = _matched(targets, width, statement.columns is None)
+    for column in columns:
+        if not (column.identity is not None and statement.overriding == "user"):
+            check_insertable(column, statement.overriding)
     return table, columns, source.bind(tree.copy(), [column.type for column in columns])
 
 
@@ -287,6 +320,7 @@ def plan_copy_from(statement: CopyFrom, context: PlannerContext) -> CopyFromPlan
         default_columns(table, ids, context),
         check_expressions(table, context),
         where,
+        generated_expressions(table, context),
     )
 
 

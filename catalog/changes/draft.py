@@ -10,6 +10,7 @@ from catalog.model import (
     Catalog,
     FragmentId,
     NodeId,
+    Sequence,
     Table,
     TableId,
     Tablet,
@@ -40,6 +41,7 @@ class Draft:
         self.settings = dict(base.settings)
         self.recuts = dict(base.recuts)
         self.next_node_id = base.next_node_id
+        self.sequences = dict(base.sequences)
         self.notices: list[str] = []
         self._base = base
         self._next_id = base.next_id
@@ -64,6 +66,7 @@ class Draft:
             settings=self.settings,
             recuts=self.recuts,
             next_node_id=self.next_node_id,
+            sequences=self.sequences,
         )
 
     # --- Look-ups with PostgreSQL's errors ---------------------------------------------------
@@ -76,6 +79,13 @@ class Draft:
         for view in self.views.values():
             if view.name == name and view.schema == schema:
                 return view
+        return None
+
+    def sequence(self, schema: str, name: str) -> Sequence | None:
+        """The sequence of that name."""
+        for sequence in self.sequences.values():
+            if sequence.name == name and sequence.schema == schema:
+                return sequence
         return None
 
     def table(self, table_id: TableId) -> Table:
@@ -101,7 +111,7 @@ class Draft:
             raise InvalidSchemaName(f'schema "{schema}" does not exist')
 
     def check_name_free(self, schema: str, name: str) -> None:
-        if self.relation(schema, name) is not None:
+        if self.relation(schema, name) is not None or self.sequence(schema, name) is not None:
             raise DuplicateTable(f'relation "{name}" already exists')
 
     # --- Tablets -----------------------------------------------------------------------------

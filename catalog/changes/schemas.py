@@ -60,6 +60,7 @@ def drop_schema(draft: Draft, command: commands.DropSchema) -> list[Table] | Non
             hint="Use DROP ... CASCADE to drop the dependent objects too.",
         )
     draft.notices.extend(f"drop cascades to table {t.name}" for t in tables)
+    draft.sequences = {i: s for i, s in draft.sequences.items() if s.schema != command.name}
     drop_views(draft, [*views, *dependent_views(draft, [v.id for v in views])])
     draft.schemas.remove(command.name)
     return tables

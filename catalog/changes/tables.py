@@ -9,6 +9,7 @@ from catalog import commands
 from catalog.changes.draft import Draft
 from catalog.changes.schemas import dependent_views, drop_views, refuse_dependents
 from catalog.changes.scheme import NO_COLOCATION, Cut, cut_table, place_parts
+from catalog.changes.sequences import drop_owned, with_sequences
 from catalog.cutting import bounds_of, check_parts
 from catalog.definition import CheckDefinition, ColumnDefinition, TableDefinition, UniqueDefinition
 from catalog.model import (
@@ -52,7 +53,8 @@ def create_table(draft: Draft, command: commands.CreateTable) -> TableId | None:
         draft.notices.append(f'relation "{definition.name}" already exists, skipping')
         return None
     draft.check_name_free(definition.schema, definition.name)
-    table = cut_table(draft, _shell(draft, definition), definition.scheme)
+    shell = with_sequences(draft, _shell(draft, definition), definition.columns)
+    table = cut_table(draft, shell, definition.scheme)
     draft.tables[table.id] = table
     return table.id
 
@@ -115,6 +117,7 @@ def new_column(draft: Draft, definition: ColumnDefinition, in_key: bool = False)
         definition.type,
         not_null=definition.not_null or in_key,
         default=definition.default,
+        generated=definition.generated,
     )
 
 
@@ -205,6 +208,7 @@ def remove_tables(draft: Draft, tables: Sequence[Table], *, cascade: bool) -> No
         draft.tables.pop(table.id, None)
         draft.statistics.pop(table.id, None)
         draft.recuts.pop(table.id, None)
+    drop_owned(draft, [table.id for table in tables])
     draft.drop_empty_tablets()
 
 

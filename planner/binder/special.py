@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from cluster.errors import FeatureNotSupported, GroupingError, SyntaxError_, UndefinedFunction
+from cluster.errors import GroupingError, SyntaxError_, UndefinedFunction
+from planner.binder.sequence_calls import SEQUENCE_CALLS, Special
 from planner.bound import type_of
 from planner.functions import Call
 from planner.semantics import build, comparison, records, times
@@ -142,14 +143,6 @@ def _typeof(binder: ExpressionBinder, node: exp.Anonymous) -> exp.Expr:
     return build.text(str(SqlType(sql_type.kind, element=sql_type.element)))
 
 
-def _refused(reason: str) -> Callable[[ExpressionBinder, exp.Anonymous], exp.Expr]:
-    def refuse(_binder: ExpressionBinder, node: exp.Anonymous) -> exp.Expr:
-        raise FeatureNotSupported(reason, position=build.error_position(node))
-
-    return refuse
-
-
-Special = Callable[["ExpressionBinder", exp.Anonymous], exp.Expr]
 SPECIAL: dict[str, Special] = {
     "coalesce": _coalesce,
     "greatest": _extreme("greatest"),
@@ -162,5 +155,5 @@ SPECIAL: dict[str, Special] = {
     "make_interval": _make_interval,
     "overlaps": _overlaps,
     "pg_typeof": _typeof,
-    "nextval": _refused("sequences are not supported yet"),
+    **SEQUENCE_CALLS,
 }

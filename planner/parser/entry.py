@@ -15,6 +15,7 @@ from planner.parser import changes, copying, grammar, objects, session, tables
 from planner.parser.builder import build_query, source
 from planner.parser.distribute import distribution
 from planner.parser.keywords import words
+from planner.parser.sequences import alter_sequence
 from planner.parser.tokens import END, Cursor, tokenize
 from planner.parser.types import type_name
 from planner.statements import Explain, Prepare, Query, Statement
@@ -85,6 +86,8 @@ def _alter(cursor: Cursor, start: int) -> Statement:
     cursor.expect("ALTER")
     if cursor.key == "TABLE":
         return tables.alter_table(cursor, start)
+    if cursor.key == "SEQUENCE":
+        return alter_sequence(cursor, start)
     if not cursor.at_word:
         cursor.fail()
     raise FeatureNotSupported(f"ALTER {cursor.key} is not supported", position=cursor.position)

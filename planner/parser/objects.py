@@ -6,6 +6,7 @@ from cluster.errors import DqeError, FeatureNotSupported
 from planner.parser import grammar
 from planner.parser.builder import build_query, names_in_parentheses, object_name, source
 from planner.parser.keywords import words
+from planner.parser.sequences import create_sequence
 from planner.parser.tables import create_table
 from planner.parser.tokens import Cursor
 from planner.statements import (
@@ -13,6 +14,7 @@ from planner.statements import (
     CreateView,
     DropIndex,
     DropSchema,
+    DropSequence,
     DropTable,
     DropView,
     ObjectName,
@@ -29,6 +31,8 @@ def create(cursor: Cursor, start: int) -> Statement:
         return _create_temporary(cursor, start)
     if cursor.key == "SCHEMA":
         return _create_schema(cursor, start)
+    if cursor.key == "SEQUENCE":
+        return create_sequence(cursor, start)
     or_replace = cursor.accept("OR", "REPLACE")
     temporary = cursor.accept_any(_TEMPORARY) is not None
     if cursor.key == "VIEW":
@@ -47,6 +51,8 @@ def _create_temporary(cursor: Cursor, start: int) -> Statement:
         return create_table(cursor, start, temporary=True)
     if cursor.key == "VIEW":
         return _create_view(cursor, start, or_replace=False, temporary=True)
+    if cursor.key == "SEQUENCE":
+        return create_sequence(cursor, start, temporary=True)
     raise _creation_refused(cursor)
 
 
@@ -73,7 +79,7 @@ def _creation_refused(cursor: Cursor) -> DqeError:
 _KINDS = words(
     """ACCESS AGGREGATE CAST COLLATION CONVERSION DATABASE DOMAIN EVENT EXTENSION FOREIGN FUNCTION
     GROUP INDEX LANGUAGE MATERIALIZED OPERATOR POLICY PROCEDURE PUBLICATION RECURSIVE ROLE RULE
-    SEQUENCE SERVER STATISTICS SUBSCRIPTION TABLESPACE TEXT TRANSFORM TRIGGER TYPE UNIQUE USER
+    SERVER STATISTICS SUBSCRIPTION TABLESPACE TEXT TRANSFORM TRIGGER TYPE UNIQUE USER
     OWNED"""
 )
 
@@ -118,9 +124,9 @@ def _create_view(cursor: Cursor, start: int, or_replace: bool, temporary: bool) 
 
 
 def drop(cursor: Cursor, start: int) -> Statement:
-    """DROP TABLE, VIEW, SCHEMA, INDEX."""
+    """DROP TABLE, VIEW, SCHEMA, INDEX, SEQUENCE."""
     cursor.expect("DROP")
-    if cursor.key not in ("TABLE", "VIEW", "SCHEMA", "INDEX"):
+    if cursor.key not in ("TABLE", "VIEW", "SCHEMA", "INDEX", "SEQUENCE"):
         if not cursor.at_word or cursor.key not in _KINDS:
             cursor.fail()
         raise FeatureNotSupported(f"DROP {cursor.key} is not supported", position=cursor.position)
@@ -151,5 +157,7 @@ def _dropped(
         return DropView(**fields, views=names, if_exists=if_exists, cascade=cascade)
     if kind == "INDEX":
         return DropIndex(**fields, indexes=names, if_exists=if_exists)
+    if kind == "SEQUENCE":
+        return DropSequence(**fields, sequences=names, if_exists=if_exists, cascade=cascade)
     schemas = tuple(str(name) for name in names)
     return DropSchema(**fields, names=schemas, if_exists=if_exists, cascade=cascade)

@@ -1,7 +1,7 @@
 """CREATE TABLE in its forms, and ALTER TABLE.
 
-What tables here do not have (foreign keys, exclusion constraints, identity, generated columns,
-inheritance, unlogged tables) is refused with 0A000, not ignored.
+What tables here do not have (foreign keys, exclusion constraints, inheritance, unlogged tables)
+is refused with 0A000, not ignored.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from planner.parser.builder import (
     source_expression,
 )
 from planner.parser.clauses import bound_spec, placement, storage_clauses, table_options
+from planner.parser.sequences import sequence_options
 from planner.parser.tokens import Cursor
 from planner.parser.types import type_name
 from planner.statements import (
@@ -39,6 +40,7 @@ from planner.statements import (
     RenameColumn,
     RenameConstraint,
     RenameTable,
+    SequenceOptions,
     SetDefault,
     SetNotNull,
     SetStorage,
@@ -254,6 +256,8 @@ def _column_constraint(
                 f'multiple default values specified for column "{column.name}"', position=position
             )
         return dataclasses.replace(column, default=source_expression(cursor, restricted=True))
+    if cursor.key == "GENERATED":
+        return _generated(cursor, column)
     if cursor.accept("PRIMARY KEY"):
         constraints.append(
             ConstraintClause(ConstraintKind.PRIMARY_KEY, position, name, (column.name,))
@@ -273,15 +277,46 @@ def _column_constraint(
     return column
 
 
+def _generated(cursor: Cursor, column: ColumnClause) -> ColumnClause:
+    """GENERATED ALWAYS AS (expression) STORED, GENERATED ... AS IDENTITY [(options)]."""
+    position = cursor.position
+    cursor.expect("GENERATED")
+    always = cursor.expect_any("ALWAYS", "BY") == "ALWAYS"
+    if not always:
+        cursor.expect("DEFAULT")
+    cursor.expect("AS")
+    if cursor.accept("IDENTITY"):
+        if column.identity is not None:
+            raise SyntaxError_(
+                f'multiple identity specifications for column "{column.name}"', position=position
+            )
+        options = SequenceOptions()
+        if cursor.accept("("):
+            options = sequence_options(cursor)
+            cursor.expect(")")
+        identity = "always" if always else "by default"
+        return dataclasses.replace(column, identity=identity, sequence=options, not_null=True)
+    if not always:
+        cursor.fail()
+    cursor.expect("(")
+    expression = source_expression(cursor)
+    cursor.expect(")")
+    if cursor.key == "VIRTUAL" or not cursor.accept("STORED"):
+        _refuse(
+            cursor,
+            "virtual generated columns are not supported",
+            "Write STORED behind the expression.",
+        )
+    if column.generated is not None:
+        raise SyntaxError_(
+            f'multiple generation clauses specified for column "{column.name}"', position=position
+        )
+    return dataclasses.replace(column, generated=expression)
+
+
 def _refuse_column_constraint(cursor: Cursor) -> None:
     if cursor.key == "REFERENCES":
         _refuse_foreign_key(cursor)
-    if cursor.key == "GENERATED":
-        _refuse(
-            cursor,
-            "identity and generated columns are not supported yet",
-            "Supply the value in the statement, or give the column a DEFAULT.",
-        )
     if cursor.key in ("STORAGE", "COMPRESSION"):
         _refuse(cursor, f"{cursor.key} is not supported")
 

@@ -267,7 +267,11 @@ def relation_oid(written: str, environment: Environment) -> int | None:
     for schema in schemas:
         if schema == "pg_catalog" and name in _SYSTEM_OIDS:
             return _SYSTEM_OIDS[name]
-        found = catalog.find_table(name, schema) or catalog.find_view(name, schema)
+        found = (
+            catalog.find_table(name, schema)
+            or catalog.find_view(name, schema)
+            or catalog.find_sequence(name, schema)
+        )
         if found is not None:
             return objects.relation_oid(found.id)
         for each in catalog.tables.values():
