@@ -28,11 +28,12 @@ from catalog.fragment_schemas import tablet_schemas
 from catalog.model import Catalog, Durability, NodeId, Tablet, TabletId
 from catalog.repair import Repairer
 from catalog.service import CatalogService
+from catalog.tablet_incarnations import begin_incarnation
 from catalog.tablet_members import MemberTender
 from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
 from cluster.raft.group import RaftGroup
 from cluster.raft.host import RaftHost
-from cluster.raft.log import Configuration
+from cluster.raft.log import Configuration, group_of
 from cluster.runtime import Runtime
 from storage.node import NodeStorage
 
@@ -155,6 +156,8 @@ class TabletManager:
         for tablet_id in list(self._condemned):
             await self._close_condemned(tablet_id)
         wanted = [tablet for tablet in wanted if tablet.id not in self._lost]
+        for tablet in wanted:
+            await self._close_outlived(tablet)
         missing = [tablet for tablet in wanted if tablet.id not in self._groups]
         for start in range(0, len(missing), OPENED_AT_ONCE):
             await asyncio.gather(*map(self._open, missing[start : start + OPENED_AT_ONCE]))
@@ -179,7 +182,8 @@ class TabletManager:
             if tablet_id < catalog.next_id:
                 self._groups.pop(tablet_id, None)
                 self._lost.discard(tablet_id)
-                await self._host.drop_group(tablet_id)
+                for group_id in self._host.groups_of(tablet_id):
+                    await self._host.drop_group(group_id)
                 await self._storage.drop_tablet(tablet_id)
         self._swept_version = catalog.version
 
@@ -189,7 +193,7 @@ class TabletManager:
         if group is not None:
             await self._step_down(group)
             del self._groups[tablet_id]
-            await self._host.close_group(tablet_id)
+            await self._host.close_group(group.group_id)
             await self._storage.set_aside(tablet_id, self._condemned[tablet_id])
             self._rebuilding[tablet_id] = self._condemned[tablet_id]
         del self._condemned[tablet_id]
@@ -206,11 +210,20 @@ class TabletManager:
             except DqeError as error:
                 logger.info("tablet %d keeps its leader for now: %s", group.group_id, error)
 
+    async def _close_outlived(self, tablet: Tablet) -> None:
+        """Closes the group of an incarnation that an operator has ended."""
+        group = self._groups.get(tablet.id)
+        if group is not None and group.group_id != group_of(tablet.id, tablet.incarnation):
+            del self._groups[tablet.id]
+            await self._host.close_group(group.group_id)
+
     async def _open(self, tablet: Tablet) -> None:
-        opened = await self._storage.open_tablet(tablet.id)
+        group_id = group_of(tablet.id, tablet.incarnation)
         try:
+            await begin_incarnation(self._host, self._storage, tablet, self._node_id)
+            opened = await self._storage.open_tablet(tablet.id)
             group = await self._host.open_group(
-                tablet.id, opened, _bootstrap(tablet, self._node_id), tablet.replicas[0]
+                group_id, opened, _bootstrap(tablet, self._node_id), tablet.replicas[0]
             )
         except DataCorrupted as error:
             self._lost.add(tablet.id)
@@ -233,7 +246,7 @@ class TabletManager:
 
 def _bootstrap(tablet: Tablet, node_id: NodeId) -> Configuration | None:
     """The members with which the tablet's group begins; None for a replica that joins it."""
-    if not tablet.founders or node_id in tablet.joining:
+    if not tablet.founders or node_id in tablet.joining or tablet.incarnation > 1:
         return None
     learners = [node for node in tablet.replicas if node not in tablet.joining]
     in_step = tablet.durability is Durability.SYNC

@@ -194,6 +194,22 @@ def node_status(url: Url = None) -> None:
 
 
 @app.command()
+def recover(
+    tablet: Annotated[
+        int | None, typer.Argument(help="The tablet's number; left out: those that need it.")
+    ] = None,
+    url: Url = None,
+    accept_data_loss: Annotated[
+        bool, typer.Option("--accept-data-loss", help="The word that is asked for otherwise.")
+    ] = False,
+) -> None:
+    """Have a tablet go on that has lost the majority of its replicas for good."""
+    from dqe.commands.recover import run
+
+    raise typer.Exit(run(tablet, url, accept_data_loss=accept_data_loss))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from importlib.metadata import version as version_of

@@ -4,6 +4,7 @@
     dqe.activate_node(node)           takes back drain_node and decommission_node
     dqe.decommission_node(node)       its replicas move away, then it is forgotten
     dqe.set_cluster_setting(name, value)   NULL takes a setting back to its default
+    dqe.recover_tablet(tablet, word)  gives up what the lost majority of a tablet may have held
 
 Each asks for something and answers with words; the repair loop then carries it out, and
 `dqe.nodes` and `dqe.repairs` show how far it is. Like set_config the calls are carried out
@@ -30,6 +31,7 @@ from cluster.errors import (
     UndefinedFunction,
     UndefinedObject,
 )
+from executor.recovery import recover_tablet
 from planner.datum import Datum, datum_text
 from planner.statements import Query
 
@@ -199,9 +201,15 @@ async def _set_cluster_setting(services: ExecutorServices, arguments: Arguments)
     return f"{name.lower()} is {'the default' if kept is None else kept}"
 
 
+async def _recover_tablet(services: ExecutorServices, arguments: Arguments) -> str:
+    tablet, word = _take("recover_tablet", arguments, 2)
+    return await recover_tablet(services, _number(tablet, "tablet"), word or "")
+
+
 FUNCTIONS: dict[str, Function] = {
     "drain_node": _drain_node,
     "activate_node": _activate_node,
     "decommission_node": _decommission_node,
     "set_cluster_setting": _set_cluster_setting,
+    "recover_tablet": _recover_tablet,
 }

@@ -31,6 +31,7 @@ from pathlib import Path
 
 from cluster.disk import Disk
 from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
+from cluster.raft.log import tablet_of
 from cluster.runtime import Runtime
 from storage.columnar_apply import FragmentTables
 from storage.damage import Suspects
@@ -283,6 +284,13 @@ class NodeStorage:
         """The replicas that serve nothing, and what whoever asks for them is told."""
         return self._fenced
 
+    async def reopen_tablet(self, tablet_id: TabletId) -> Tablet:
+        """Closes the replica, if it is open, and opens it as after a crash."""
+        tablet = self._tablets.pop(tablet_id, None)
+        if tablet is not None:
+            await tablet.close()
+        return await self.open_tablet(tablet_id)
+
     async def set_aside(self, tablet_id: TabletId, reason: str) -> None:
         """Closes a replica that must not be read, for `open_tablet` to begin anew from the log
         or from another replica. The files are kept beside until then."""
@@ -451,7 +459,7 @@ class NodeStorage:
     async def checkpoint_due(self) -> None:
         """Checkpoints the tablets whose time has come."""
         now = self._runtime.monotonic()
-        holding = self.log.holding_groups()
+        holding = [tablet_of(group_id) for group_id in self.log.holding_groups()]
         for tablet_id, tablet in list(self._tablets.items()):
             if not tablet.has_unsaved:
                 if tablet_id in holding:

@@ -490,6 +490,24 @@ class TabletReplica:
         await self._applier.checkpoint(freeze)
         self._durable_index = max(self._durable_index, min(durable))
 
+    async def checkpoint_whole(self) -> None:
+        """A checkpoint behind which nothing of the log is needed: staged changes and all."""
+
+        def freeze() -> bytes:
+            return msgspec.msgpack.encode(self._image(carry_all=True))
+
+        index = self._applied_index
+        await self._rows.checkpoint(freeze)
+        await self._applier.checkpoint(freeze)
+        assert self._applied_index == index, "the log went on"
+        self._carried_index = self._durable_index = index
+
+    @property
+    def newest_commit_ts(self) -> Timestamp:
+        """The highest commit timestamp that the stores have taken in."""
+        rows = self._rows.store.position.max_commit_ts if self._rows.store is not None else 0
+        return max(self._applier.store.position.max_commit_ts, rows)
+
     def on_damage(self, callback: Callable[[], None]) -> None:
         """Be told, on the loop, when the store's file is found damaged at an apply."""
         self._applier.on_damage = callback

@@ -88,7 +88,7 @@ def recover_tablet(draft: Draft, command: commands.RecoverTablet) -> bool:
         tablet,
         replicas=(command.survivor,),
         voters=1,
-        founders=(),
+        founders=(command.survivor,),
         joining=(),
         leaving=(),
         incarnation=tablet.incarnation + 1,

@@ -151,6 +151,11 @@ class RaftGroup:
         return self._core.last_index
 
     @property
+    def last_term(self) -> int:
+        """The term of the last entry of the log here."""
+        return self._core.term_at(self._core.last_index) or 0
+
+    @property
     def has_caught_up(self) -> bool:
         """Whether it waits for no snapshot and has applied what it knows to be committed."""
         core = self._core

@@ -35,6 +35,7 @@ from cluster.raft.log import (
     LogStorage,
     NodeId,
     SnapshotMark,
+    tablet_of,
 )
 from cluster.raft.messages import Message, RaftFrame, VoteRequest, decode_messages
 from cluster.raft.outbox import METHOD, Outbox
@@ -152,13 +153,27 @@ class RaftHost:
         """The groups the log holds that have not been opened."""
         return tuple(sorted(self._images))
 
+    def groups_of(self, tablet_id: int) -> list[GroupId]:
+        """Every incarnation of a tablet that is open here or in the log, the oldest first."""
+        return sorted(g for g in {*self._images, *self._groups} if tablet_of(g) == tablet_id)
+
+    def logged(self, group_id: GroupId) -> GroupImage:
+        """What the log holds of a group that is not open."""
+        return self._images[group_id]
+
+    async def found_group(self, group_id: GroupId, mark: SnapshotMark, term: int) -> None:
+        """Make a group in the log that begins behind `mark`, whose state the machine has."""
+        write = GroupWrite(group_id, HardState(term), (), mark)
+        await self.writer.write(write)
+        self._images[group_id] = GroupImage(HardState(term), mark, ())
+
     def group(self, group_id: GroupId) -> RaftGroup | None:
         """An open group."""
         return self._groups.get(group_id)
 
-    def led_groups(self) -> list[GroupId]:
-        """The groups this node leads and serves."""
-        return [group_id for group_id, group in self._groups.items() if group.is_leader]
+    def led_groups(self) -> list[int]:
+        """The tablets whose groups this node leads and serves."""
+        return [tablet_of(g) for g, group in self._groups.items() if group.is_leader]
 
     def on_unknown_group(self, callback: Callable[[GroupId, NodeId], None]) -> None:
         """Be told when a node writes to a group that is not open here; it is asked again."""

@@ -27,9 +27,23 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 NodeId: TypeAlias = int  # from 1; the catalog's NewType of the same name is one of these
-GroupId: TypeAlias = int  # the tablet id
+GroupId: TypeAlias = int  # the tablet id, as a rule; see `group_of`
 
 NO_NODE: NodeId = 0
+
+# A tablet whose majority was lost for good goes on as another group: what the lost replicas
+# still say, should they come back, is of a group that nobody here is a member of.
+_INCARNATION_BIT = 40
+
+
+def group_of(tablet_id: int, incarnation: int = 1) -> GroupId:
+    """The group that carries that incarnation of a tablet, counted from 1."""
+    return tablet_id + ((incarnation - 1) << _INCARNATION_BIT)
+
+
+def tablet_of(group_id: GroupId) -> int:
+    """The tablet that a group carries."""
+    return group_id & ((1 << _INCARNATION_BIT) - 1)
 
 
 class EntryKind(IntEnum):

@@ -57,7 +57,7 @@ def activate(node_id: int, url: str | None) -> int:
 
 def status(url: str | None) -> int:
     """Prints the nodes and what repair has to do; the exit status."""
-    connection = _connect(url)
+    connection = connect_or_say(url)
     if connection is None:
         return 2
     console = wide_console()
@@ -100,14 +100,14 @@ def _ask(
     left: Callable[[psycopg.Connection[Any]], str | None] | None,
     done: str,
 ) -> int:
-    connection = _connect(url)
+    connection = connect_or_say(url)
     if connection is None:
         return 2
     with connection:
         try:
             row = connection.execute(f"SELECT dqe.{function}({int(node_id)})").fetchone()
         except psycopg.Error as error:
-            print(f"dqe: {_told(error)}", file=sys.stderr)
+            print(f"dqe: {told(error)}", file=sys.stderr)
             return 1
         assert row is not None
         print(row[0], flush=True)
@@ -145,7 +145,7 @@ def _wait(
         except psycopg.OperationalError as error:
             if connection.closed:
                 raise
-            now = f"not known ({_told(error)})"
+            now = f"not known ({told(error)})"
         if now is None:
             return
         if now != before:
@@ -154,7 +154,8 @@ def _wait(
         time.sleep(_LOOK_S)
 
 
-def _connect(url: str | None) -> psycopg.Connection[Any] | None:
+def connect_or_say(url: str | None) -> psycopg.Connection[Any] | None:
+    """A connection, or None after saying why there is none."""
     try:
         return connect(url, autocommit=True)
     except psycopg.OperationalError as error:
@@ -162,7 +163,8 @@ def _connect(url: str | None) -> psycopg.Connection[Any] | None:
         return None
 
 
-def _told(error: psycopg.Error) -> str:
+def told(error: psycopg.Error) -> str:
+    """The server's message with its detail and hint."""
     diagnosis = error.diag
     lines = [diagnosis.message_primary or str(error)]
     lines += [f"DETAIL: {diagnosis.message_detail}"] if diagnosis.message_detail else []

@@ -15,8 +15,9 @@ from catalog.placement import voters_among
 from catalog.repair_report import troubles
 from cluster.simulation.network import SimulatedNetwork
 from dqe.simulation import run
-from dqe.simulation.client import Client
+from dqe.simulation.client import Client, Refused
 from dqe.simulation.cluster import SimulatedCluster
+from dqe.simulation.errors import Violation
 from dqe.simulation.machine import SimulatedMachine, Surroundings
 from dqe.simulation.trace import Trace
 from dqe.simulation.world import World
@@ -32,6 +33,14 @@ class Story:
     async def ask(self, sql: str) -> list[tuple[object, ...]]:
         """The rows, once somebody answers."""
         return (await self.client.until_done(sql)).rows
+
+    async def refusal(self, sql: str) -> str:
+        """What the error says with which a statement is refused."""
+        try:
+            await self.client.ask(sql)
+        except (Refused, Violation) as error:
+            return str(error)
+        raise AssertionError(f"not refused: {sql}")
 
     @property
     def catalog(self) -> Catalog:

@@ -172,12 +172,64 @@ async def write_until(story: Story, stop: asyncio.Event) -> int:
 def test_what_cannot_be_emptied_is_refused() -> None:
     async def happens(story: Story) -> None:
         await prepared(story)
-        asked = await story.client.try_to("SELECT dqe.decommission_node(2)")
-        assert asked.refused
+        word = await story.refusal("SELECT dqe.decommission_node(2)")
+        assert 'table "t" could not keep its replicas' in word
         assert story.catalog.nodes[NodeId(2)].state is NodeState.ACTIVE
         await story.ask("CREATE TABLE one (k bigint PRIMARY KEY) WITH (replicas = 1)")
         home = next(t for t in story.catalog.tablets.values() if len(t.replicas) == 1).replicas[0]
-        asked = await story.client.try_to(f"SELECT dqe.drain_node({home})")
-        assert asked.refused
+        word = await story.refusal(f"SELECT dqe.drain_node({home})")
+        assert 'table "one" has no other voting replica' in word
+
+    tell(3, happens)
+
+
+def test_tablet_goes_on_without_its_majority_at_an_operators_word() -> None:
+    async def happens(story: Story) -> None:
+        await prepared(story)
+        # The catalog's voters live; some tablet has two replicas on the others.
+        voters = story.cluster.machines[0].parts.catalog.group.configuration.voters
+        others = [m for m in story.cluster.machines if int(story.node_id(m)) not in voters]
+        ids = [story.node_id(machine) for machine in others]
+        lost = [t for t in story.catalog.tablets.values() if set(ids) <= set(t.replicas)]
+        assert len(ids) == 2
+        assert lost
+        for machine in others:
+            machine.end("for good", power_cut=True)
+        await story.until(lambda: len(story.live) == 3, 10, "they are gone")
+        await asyncio.sleep(5)
+        for tablet in lost:
+            word = await story.refusal(f"SELECT dqe.recover_tablet({tablet.id}, 'yes')")
+            assert "only with loss of data" in word
+            await story.ask(f"SELECT dqe.recover_tablet({tablet.id}, 'accept data loss')")
+        assert await story.ask(READ) == FILLED
+        await story.ask("INSERT INTO t SELECT i, 'later' FROM generate_series(201, 300) g(i)")
+        await story.until(story.is_whole, 120, "all replicas are there again")
+        for tablet in lost:
+            after = story.catalog.tablets[tablet.id]
+            assert after.incarnation == 2
+            assert after.loss_timestamp > 0
+            assert not set(ids) & set(after.replicas)
+        # The lost ones come back after all, with their old group's majority.
+        for machine in others:
+            story.cluster.start(machine)
+        await story.until(lambda: len(story.live) == 5 and story.is_whole(), 120, "all are back")
+        await asyncio.sleep(20)
+        assert await story.ask(READ) == [(300, 45150)]
+        for machine in story.cluster.machines:
+            held = {
+                t.id for t in story.catalog.tablets.values() if story.node_id(machine) in t.holders
+            }
+            assert set(machine.parts.storage.tablets) == held
+
+    tell(5, happens)
+
+
+def test_tablet_with_a_majority_is_not_recovered() -> None:
+    async def happens(story: Story) -> None:
+        await prepared(story)
+        tablet_id = next(iter(story.catalog.tablets))
+        word = await story.refusal(f"SELECT dqe.recover_tablet({tablet_id}, 'accept data loss')")
+        assert "has a majority of its replicas" in word
+        assert story.catalog.tablets[tablet_id].incarnation == 1
 
     tell(3, happens)
