@@ -205,8 +205,9 @@ class QueryRun:
     # -- ending -------------------------------------------------------------------------
 
     async def finish(self) -> None:
-        """Waits until every task has ended; raises the error of one that failed. Tasks that
-        work on although their rows are not needed are stopped after a moment."""
+        """Waits until every task has ended, when all rows have come; raises the error of one
+        that failed. Tasks that work on although their rows are not needed are stopped after a
+        moment."""
         if self._ended:
             return
         everything = asyncio.gather(self._local_task, *self._tasks, return_exceptions=True)
@@ -217,7 +218,8 @@ class QueryRun:
             self._query.cancellation.fail(_Complete("the query is complete"))
         error = self._query.cancellation.error
         await self._end()
-        if error is not None and not isinstance(error, _Complete):
+        # A node that died after its last row had come took nothing with it.
+        if error is not None and not isinstance(error, _Complete | CannotConnectNow):
             raise error
 
     async def cancel(self, message: str = "canceling statement due to user request") -> None:

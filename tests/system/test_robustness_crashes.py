@@ -23,6 +23,10 @@ pytestmark = pytest.mark.cluster
 
 # What a tester calls "a few seconds"; generous, since the machine may be busy.
 SOON_S = 8.0
+TABLE = (
+    "CREATE TABLE t (batch int, n int, v int, PRIMARY KEY (batch, n))"
+    " PARTITION BY HASH (n) PARTITIONS 6"
+)
 NODE_DOWN = psycopg.errors.CannotConnectNow
 
 
@@ -38,10 +42,7 @@ def whole_cluster(cluster: LocalCluster) -> Iterator[None]:
     with connect(cluster.nodes[0]) as session:
         for name in ("t", "copies", "other"):
             session.execute(f"DROP TABLE IF EXISTS {name}".encode())
-        session.execute(
-            "CREATE TABLE t (batch int, n int, v int, PRIMARY KEY (batch, n))"
-            " PARTITION BY HASH (n) PARTITIONS 6"
-        )
+        session.execute(TABLE.encode())
         session.execute("CREATE TABLE copies (id int PRIMARY KEY, v int) REPLICATED")
         session.execute("INSERT INTO copies SELECT g, g FROM generate_series(1, 100) g")
     yield
@@ -213,6 +214,8 @@ def test_a_killed_coordinator_leaves_neither_rows_nor_locks(cluster: LocalCluste
 
 @pytest.mark.parametrize("victim", [0, 2])
 def test_a_node_that_is_down_stops_only_what_needs_it(cluster: LocalCluster, victim: int) -> None:
+    ask(cluster.nodes[0], "DROP TABLE t")
+    ask(cluster.nodes[0], f"{TABLE} WITH (replicas = 1)")
     ask(cluster.nodes[0], "INSERT INTO t SELECT 1, g, 0 FROM generate_series(1, 60) g")
     # A read waits until every tablet has heard how the insert ended.
     assert ask(cluster.nodes[0], "SELECT count(*) FROM t") == [(60,)]
