@@ -447,7 +447,7 @@ class ExpressionBinder:
         return build.conjunction(
             [
                 build.binary(exp.GTE, left, lower, BOOL),
-                build.binary(exp.LTE, right.copy(), upper, BOOL),
+                comparison.ordered("<=", right.copy(), upper),
             ]
         )
 

@@ -72,7 +72,27 @@ def compare(operator: str, left: exp.Expr, right: exp.Expr, casts: Casts) -> exp
     if isinstance(left, exp.Tuple) and isinstance(right, exp.Tuple):
         return _rows(operator, left.expressions, right.expressions, casts)
     left, right = unified(operator, left, right, casts)
-    return build.binary(NODES[operator], left, right, BOOL)
+    return ordered(operator, left, right)
+
+
+def ordered(operator: str, left: exp.Expr, right: exp.Expr) -> exp.Expr:
+    """The comparison of two sides of one type.
+
+    DuckDB makes a BETWEEN of `a >= x AND a <= y`, and has none for lists and structs: of these
+    all but one direction are written so that it does not see them.
+    """
+    if operator in (">", ">=") and left.find(exp.Column) is None:
+        operator, left, right = _MIRRORED[operator], right, left
+    compared = build.binary(NODES[operator], left, right, BOOL)
+    if operator not in ("<", "<=") or type_of(left).kind not in (Kind.ARRAY, Kind.RECORD):
+        return compared
+    opposite = build.binary(NODES[_OPPOSITE[operator]], left.copy(), right.copy(), BOOL)
+    whens = [(compared, build.boolean(True)), (opposite, build.boolean(False))]
+    return build.typed(build.case(whens, build.null(BOOL)), BOOL)
+
+
+_OPPOSITE = {"<": ">=", "<=": ">"}
+_MIRRORED = {">": "<", ">=": "<="}
 
 
 def distinct(left: exp.Expr, right: exp.Expr, casts: Casts, *, negated: bool) -> exp.Expr:
