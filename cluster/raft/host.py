@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from cluster.errors import CannotConnectNow, DuplicateObject, ProtocolViolation
+from cluster.errors import CannotConnectNow, DataCorrupted, DuplicateObject, ProtocolViolation
 from cluster.raft.beat_driver import BeatDriver
 from cluster.raft.core import RaftCore
 from cluster.raft.group import HostServices, RaftGroup
@@ -97,6 +97,7 @@ class RaftHost:
         self._timers: list[tuple[float, GroupId]] = []
         self._timer_task: asyncio.Task[None] | None = None
         self._closed = False
+        self._log_is_lost = False
         self._unknown_group: Callable[[GroupId, NodeId], None] | None = None
         self._early: dict[GroupId, VoteRequest] = {}
         self.writer = LogWriter(runtime, log, self._log_failed)
@@ -202,7 +203,7 @@ class RaftHost:
         )
 
         def fetch(low: int, high: int) -> list[Entry]:
-            return self._log.entries(group_id, low, high)
+            return self._read_back(group_id, low, high)
 
         core = RaftCore(
             group_id,
@@ -227,6 +228,17 @@ class RaftHost:
             group.step(early, self._runtime.monotonic())
         self._mark_dirty(group)
         return group
+
+    def _read_back(self, group_id: GroupId, low: int, high: int) -> list[Entry]:
+        """Entries that were durable once. If they cannot be had the log is damaged: the node
+        stops, since it does not hold what it has acknowledged (rule L1)."""
+        try:
+            return self._log.entries(group_id, low, high)
+        except (DataCorrupted, OSError) as error:
+            if not self._log_is_lost:
+                self._log_is_lost = True
+                self._log_failed(error)
+            raise
 
     async def _create(self, group_id: GroupId, bootstrap: Configuration | None) -> GroupImage:
         mark = SnapshotMark(0, 0, bootstrap or Configuration())
