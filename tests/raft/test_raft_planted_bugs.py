@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from raft_simulation import Violation, run_seed
+from raft_simulation import Machine, Node, Simulation, Violation, run_seed
 from raft_worlds import WORLDS
 
 from cluster.raft import core, election, membership, replication, state
-from cluster.raft.log import SnapshotMark
+from cluster.raft.log import GroupWrite, HardState, MemoryLogStorage, SnapshotMark
 from cluster.raft.log_view import LogView
-from cluster.raft.progress import Progress
+from cluster.raft.messages import Append, Heartbeat, HeartbeatReply
+from cluster.raft.progress import Progress, quorum_size
 from cluster.raft.snapshot_data import SnapshotData
 
 MAX_SEEDS = 100
@@ -113,6 +114,65 @@ def window_never_checked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Progress, "become_probe", probe)
 
 
+def vote_not_persisted(patch: pytest.MonkeyPatch) -> None:
+    """The disk keeps the term of a vote, but not for whom it was.
+
+    The silence of a restarted voter hides that: its second vote would come too late.
+    """
+    patch.setattr(state.RaftState, "promise_s", property(lambda raft: raft.now_s))
+    original = MemoryLogStorage._write
+
+    def write(self: MemoryLogStorage, write: GroupWrite) -> None:
+        kept = HardState(write.hard_state.term, 0, write.hard_state.commit)
+        original(self, GroupWrite(write.group_id, kept, write.entries, write.snapshot))
+
+    patch.setattr(MemoryLogStorage, "_write", write)
+
+
+def wiped_voter_under_its_old_identity(patch: pytest.MonkeyPatch) -> None:
+    """A voter that lost its disk comes back as if it were still the one it was (rule G3)."""
+    original = Simulation.restart
+
+    def restart(self: Simulation, node: Node) -> None:
+        if node.core is None and not self.calm and self.random.random() < 0.3:
+            node.disk, node.machine = MemoryLogStorage(), Machine()
+        original(self, node)
+
+    patch.setattr(Simulation, "restart", restart)
+
+
+def heartbeat_renews_a_deposed_leader(patch: pytest.MonkeyPatch) -> None:
+    """A node that has moved on to a newer term still tells the old leader that it follows, as
+    one that answered for all groups of a node at once would (rule G2)."""
+    original = core.RaftCore._from_leader
+
+    def from_leader(self: core.RaftCore, message: object) -> None:
+        if isinstance(message, Heartbeat | Append) and message.term < self.term:
+            raft = self._state
+            raft.send(
+                message.sender,
+                HeartbeatReply(
+                    raft.group_id, message.term, raft.node_id, 0, message.sent_at_s, message.round
+                ),
+            )
+            return
+        original(self, message)  # type: ignore[arg-type]
+
+    patch.setattr(core.RaftCore, "_from_leader", from_leader)
+
+
+def new_voter_counted_twice(patch: pytest.MonkeyPatch) -> None:
+    """A change of members is applied once when it is logged and once more when committed: the
+    voter it added counts double in every majority."""
+
+    def agree(raft: state.RaftState, value: Callable[[int], float]) -> float:
+        voters = raft.configuration.voters
+        values = sorted((value(voter) for voter in (*voters, max(voters))), reverse=True)
+        return values[quorum_size(voters) - 1]
+
+    patch.setattr(state.RaftState, "voters_agree_on", agree)
+
+
 BUGS: list[tuple[Patch, str]] = [
     (answer_before_the_write, "slow disks"),
     (count_own_disk_early, "short logs"),
@@ -123,6 +183,10 @@ BUGS: list[tuple[Patch, str]] = [
     (compacted_one_too_far, "short logs"),
     (acknowledge_beyond_the_message, "short reigns"),
     (window_never_checked, "short logs"),
+    (vote_not_persisted, "contested"),
+    (wiped_voter_under_its_old_identity, "slow disks"),
+    (heartbeat_renews_a_deposed_leader, "handovers"),
+    (new_voter_counted_twice, "moving house"),
 ]
 
 
