@@ -6,12 +6,12 @@ In the order in which control flows through them:
   (what each kind of statement does), `session_statements`, `set_config`, `session_tables`,
   `cursors`, `temporary` (the end of temporary tables), `execution` (what a statement runs with),
   `services` (what all of this stands on)
-- `queries`, `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics after loads),
-  `rows` (answers made here)
+- `queries`, `plan_cache`, `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics
+  after loads), `rows` (answers made here)
 - `coordinator` (a distributed query), `results` and `numeric_division` (the client's columns)
 - `messages` (what nodes say to each other), `stage_runner` (the node's side of a query),
   `stage_threads`, `cancellation`
-- `stage_task` (one stage on one node), `stage_sql`, `arrow_schema`, `system_scan`
+- `stage_task` (one stage on one node), `stage_sql`, `duckdb_calls`, `system_scan`
 - `outbox` and `partition` (where rows go), `exchange` (who must wait), `inbox`, `spill`
 - `writes`, `copy`, `ddl`, `transaction` (changes), `formatting` (values as text)
 """

@@ -37,6 +37,7 @@ from executor.messages import (
     readers_of,
     task_of,
 )
+from executor.plan_cache import PlanCache
 from executor.results import ResultShape
 from executor.stage_runner import (
     NodeQuery,
@@ -77,6 +78,7 @@ class QueryRun:
         timeout_s: float | None,
         own: OwnChanges | None = None,
         refreshed: RefreshedRows | None = None,
+        schemas: dict[int, bytes] | None = None,
     ) -> None:
         self._runner = runner
         self._services = runner.services
@@ -90,16 +92,38 @@ class QueryRun:
         self._stack = ExitStack()
         self._shape: ResultShape | None = None
         self._ended = False
-        requests = _requests(
-            self._services.node_id, plan, timestamp, settings, self._new_id(), own, refreshed
-        )
+        # Filled when the query ends well, for the plan's next run.
+        self._schemas = {} if schemas is None else schemas
+        requests = self._requests(timestamp, settings, own, refreshed)
         local = requests.pop(self._services.node_id)
         self._remote_requests = requests
         self._query = NodeQuery(runner, local, {self._exchange_id: len(plan.root.nodes)})
         self._results = self._query.inputs[RESULT_READER]
 
-    def _new_id(self) -> str:
-        return self._services.runtime.uuid().hex
+    def _requests(
+        self,
+        timestamp: int,
+        settings: Mapping[str, str],
+        own: OwnChanges | None,
+        refreshed: RefreshedRows | None,
+    ) -> dict[NodeId, RunTasks]:
+        """Every node's request; the coordinator always has one, if only to read the result."""
+        query_id = self._services.runtime.uuid().hex
+        return {
+            node_id: RunTasks(
+                query_id=query_id,
+                coordinator=self._services.node_id,
+                timestamp=timestamp,
+                catalog_version=self._plan.catalog_version,
+                settings=dict(settings),
+                deadline_s=DATA_DEADLINE_S,
+                tasks=tuple(tasks),
+                own=own,
+                refreshed=refreshed,
+                schemas=dict(self._schemas),
+            )
+            for node_id, tasks in _tasks(self._services.node_id, self._plan).items()
+        }
 
     # -- starting -----------------------------------------------------------------------
 
@@ -142,6 +166,7 @@ class QueryRun:
                 address, RUN_TASKS, request, TasksDone, deadline_s=timeout_s
             )
             self._remote_statistics.extend(reply.header.statistics)
+            self._schemas.update(reply.header.schemas)
         except CannotConnectNow as error:
             self._query.cancellation.fail(self._named(node_id, error))
         except Exception as error:  # noqa: BLE001 - the driver: whoever reads has to hear of it
@@ -217,6 +242,8 @@ class QueryRun:
         except TimeoutError:
             self._query.cancellation.fail(_Complete("the query is complete"))
         error = self._query.cancellation.error
+        if error is None and not self._query.request.schemas:
+            self._schemas.update(self._query.schemas)
         await self._end()
         # A node that died after its last row had come took nothing with it.
         if error is not None and not isinstance(error, _Complete | CannotConnectNow):
@@ -262,16 +289,8 @@ class _Complete(QueryCanceled):
     """Stops what still runs after the last row; no error to anybody."""
 
 
-def _requests(
-    coordinator: NodeId,
-    plan: QueryPlan,
-    timestamp: int,
-    settings: Mapping[str, str],
-    query_id: str,
-    own: OwnChanges | None,
-    refreshed: RefreshedRows | None,
-) -> dict[NodeId, RunTasks]:
-    """Every node's request; the coordinator always has one, if only to read the result."""
+def _tasks(coordinator: NodeId, plan: QueryPlan) -> dict[NodeId, list[Task]]:
+    """Every node's tasks; the coordinator is there even if it has none."""
     producers = {
         stage.exchange.id: Producers(stage.exchange.id, len(stage.nodes), _read_order(stage))
         for stage in plan.stages
@@ -284,20 +303,7 @@ def _requests(
             raise InternalError("the readers of a hash exchange run on different node counts")
         for node_id in stage.nodes:
             tasks.setdefault(node_id, []).append(task_of(stage, node_id, producers, readers))
-    return {
-        node_id: RunTasks(
-            query_id=query_id,
-            coordinator=coordinator,
-            timestamp=timestamp,
-            catalog_version=plan.catalog_version,
-            settings=dict(settings),
-            deadline_s=DATA_DEADLINE_S,
-            tasks=tuple(node_tasks),
-            own=own,
-            refreshed=refreshed,
-        )
-        for node_id, node_tasks in tasks.items()
-    }
+    return tasks
 
 
 def _read_order(stage: Stage) -> tuple[SortKey, ...]:
@@ -310,6 +316,7 @@ class Coordinator:
     def __init__(self, runner: StageRunner) -> None:
         self._runner = runner
         self.load_watch = LoadWatch(runner.services, self)
+        self.plans = PlanCache()
 
     async def run_query(
         self,
@@ -319,13 +326,15 @@ class Coordinator:
         timeout_s: float | None = None,
         own: OwnChanges | None = None,
         refreshed: RefreshedRows | None = None,
+        schemas: dict[int, bytes] | None = None,
     ) -> QueryRun:
         """Starts the plan at a snapshot, over which a transaction's `own` uncommitted changes
         are seen, and `refreshed` rows in later versions; returns when its columns are known.
 
-        `settings` are those of the session that change what SQL means on a node. Raises the
-        first error of any task. The caller reads the run to its end or closes it.
+        `settings` are those of the session that change what SQL means on a node. `schemas`
+        are what earlier runs of the plan told of its exchanges; an empty one is filled. Raises
+        the first error of any task. The caller reads the run to its end or closes it.
         """
-        run = QueryRun(self._runner, plan, timestamp, settings, timeout_s, own, refreshed)
+        run = QueryRun(self._runner, plan, timestamp, settings, timeout_s, own, refreshed, schemas)
         await run.start()
         return run

@@ -121,14 +121,15 @@ class Execution:
         """Tells the client something beside the answer; `fields` as of DqeError."""
         self.notices.append(Notice(severity, {"message": message, **fields}))
 
-    async def run(self, plan: QueryPlan) -> QueryRun:
-        """Starts a plan at the statement's snapshot; its caller reads or closes it."""
+    async def run(self, plan: QueryPlan, schemas: dict[int, bytes] | None = None) -> QueryRun:
+        """Starts a plan at the statement's snapshot; its caller reads or closes it. `schemas`
+        are those of a plan that may have run before (`executor.plan_cache`)."""
         settings = self.context.settings
         if not any(stage.system_scans for stage in plan.stages):
             settings = stage_settings(settings)
         own = None if self.transaction is None else self.transaction.own_changes()
         return await self.coordinator.run_query(
-            plan, self.timestamp, settings, self.deadline_s, own, self.refreshed
+            plan, self.timestamp, settings, self.deadline_s, own, self.refreshed, schemas
         )
 
 

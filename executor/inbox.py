@@ -97,6 +97,11 @@ class TaskInputs:
         self._error: DqeError | None = None
         self._changed = threading.Condition(threading.Lock())
 
+    @property
+    def exchange_ids(self) -> tuple[int, ...]:
+        """The exchanges read here."""
+        return tuple(self._inboxes)
+
     # -- producers ----------------------------------------------------------------------
 
     def announce(self, exchange_id: int, schema: pa.Schema) -> None:

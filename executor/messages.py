@@ -104,7 +104,8 @@ class RunTasks(msgspec.Struct, frozen=True):
     `timestamp` is the snapshot; `catalog_version` must be reached before anything is read.
     `settings` are those that change what SQL means. `deadline_s` bounds waiting for data that
     is not there yet (a tablet's pending transactions, the catalog). `own` is the transaction
-    whose uncommitted changes the query sees.
+    whose uncommitted changes the query sees. `schemas` are those of the exchanges, Arrow
+    schemas encoded, as far as an earlier run of the plan has told them.
     """
 
     query_id: str
@@ -116,6 +117,7 @@ class RunTasks(msgspec.Struct, frozen=True):
     tasks: tuple[Task, ...]
     own: OwnChanges | None = None
     refreshed: RefreshedRows | None = None
+    schemas: dict[int, bytes] = {}
 
 
 class TaskStatistics(msgspec.Struct, frozen=True):
@@ -132,9 +134,10 @@ class TaskStatistics(msgspec.Struct, frozen=True):
 
 
 class TasksDone(msgspec.Struct, frozen=True):
-    """The answer to RunTasks."""
+    """The answer to RunTasks: what the tasks did, and the schemas of their exchanges."""
 
     statistics: tuple[TaskStatistics, ...]
+    schemas: dict[int, bytes] = {}
 
 
 class OpenExchange(msgspec.Struct, frozen=True):

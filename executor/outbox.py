@@ -25,7 +25,7 @@ import pyarrow as pa
 from cluster.rpc_stream import Stream, StreamClosed
 from executor.cancellation import Cancellation
 from executor.inbox import Chunk, Offer, TaskInputs
-from executor.partition import PLACE_COLUMN, split
+from executor.partition import split, with_place_field, without_place_field
 from planner.plan import ExchangeKind
 
 QUEUE_BYTES = 4 * 1024 * 1024
@@ -211,13 +211,18 @@ class TaskOutput:
         self.rows = 0
         self.bytes = 0
 
-    def announce(self, schema: pa.Schema) -> None:
+    def produced(self, delivered: pa.Schema) -> pa.Schema:
+        """The schema of the batches to `send` for consumers to get this one."""
+        return with_place_field(delivered) if self._kind is ExchangeKind.HASH else delivered
+
+    def delivered(self, produced: pa.Schema) -> pa.Schema:
+        """The schema that consumers get when batches of this one are sent."""
+        return without_place_field(produced) if self._kind is ExchangeKind.HASH else produced
+
+    def announce(self, delivered: pa.Schema) -> None:
         """Tells all consumers the schema of the rows as they will get them."""
-        if self._kind is ExchangeKind.HASH:
-            assert schema.field(len(schema) - 1).name == PLACE_COLUMN
-            schema = schema.remove(len(schema) - 1)
         for outlet in self._outlets:
-            outlet.sink.announce(schema)
+            outlet.sink.announce(delivered)
 
     def send(self, batch: pa.RecordBatch) -> bool:
         """Delivers a batch; False when no consumer wants any more."""

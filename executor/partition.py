@@ -30,6 +30,18 @@ def with_places(sql: str, keys: Sequence[str], places: int) -> str:
     return f'SELECT *, (hash({columns}) % {places})::USMALLINT AS "{PLACE_COLUMN}" FROM ({sql})'
 
 
+def with_place_field(schema: pa.Schema) -> pa.Schema:
+    """The schema of what `with_places` makes of rows of this one."""
+    return schema.append(pa.field(PLACE_COLUMN, pa.uint16()))
+
+
+def without_place_field(schema: pa.Schema) -> pa.Schema:
+    """The schema of what `split` makes of rows of this one."""
+    last = len(schema) - 1
+    assert schema.field(last).name == PLACE_COLUMN
+    return schema.remove(last)
+
+
 def split(batch: pa.RecordBatch, places: int) -> list[pa.RecordBatch | None]:
     """The batch's rows by place, without the place column; None where a place gets none."""
     last = batch.num_columns - 1

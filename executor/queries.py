@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
-from sqlglot import exp
 
 from executor.coordinator import QueryRun
 from executor.execution import Execution, Result
 from executor.formatting.text import text_column
+from executor.plan_cache import Planned
 from planner.binder import bind_query
 from planner.bound import BoundQuery
+from planner.context import PlannerContext
 from planner.optimizer import plan_query
 from planner.plan import QueryPlan, ResultColumn
 from planner.statements import Query
@@ -29,13 +30,8 @@ PLAN_INLINE_CHARACTERS = 4096
 
 async def run_select(execution: Execution, statement: Query) -> Result:
     """Runs the query; its rows come from the result."""
-    plan = await plan_select(execution, statement)
-    return await start_select(execution, plan)
-
-
-async def start_select(execution: Execution, plan: QueryPlan) -> Result:
-    """Runs a plan as SELECT's answer."""
-    run = await execution.run(plan)
+    planned = await planned_select(execution, statement)
+    run = await execution.run(planned.plan, planned.schemas)
     try:
         batches = run.batches()
         first = await anext(batches, None)
@@ -63,20 +59,30 @@ def _answer(
 
 async def plan_select(execution: Execution, statement: Query) -> QueryPlan:
     """The plan of the query with the statement's parameters."""
+    return (await planned_select(execution, statement)).plan
+
+
+async def planned_select(execution: Execution, statement: Query) -> Planned:
+    """The same with what its runs have told."""
     if len(statement.text) <= PLAN_INLINE_CHARACTERS:
-        return plan_tree(execution, statement.tree)
-    return await execution.services.runtime.run_blocking(plan_tree, execution, statement.tree)
+        return _planned(execution, statement)
+    return await execution.services.runtime.run_blocking(_planned, execution, statement)
 
 
-def plan_tree(execution: Execution, tree: exp.Query) -> QueryPlan:
-    """Binds and plans."""
-    bound = bind_query(
-        tree,
-        execution.context,
-        parameters=execution.parameter_types,
-        values=execution.values if execution.parameter_types else None,
-    )
-    return plan_query(bound, execution.context)
+def _planned(execution: Execution, statement: Query) -> Planned:
+    """Binds and plans, unless that was done before."""
+    types, values = execution.parameter_types, execution.values
+
+    def make(context: PlannerContext) -> QueryPlan:
+        given = values if types else None
+        return plan_query(
+            bind_query(statement.tree, context, parameters=types, values=given), context
+        )
+
+    if execution.context.catalog is not execution.services.catalog.current:
+        return Planned(make(execution.context))  # made for what a transaction alone sees
+    plans = execution.coordinator.plans
+    return plans.plan(statement.tree, statement.text, types, values, execution.context, make)
 
 
 def describe(bound: BoundQuery) -> tuple[ResultColumn, ...]:

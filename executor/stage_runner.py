@@ -96,10 +96,32 @@ class NodeQuery:
             self.inputs[RESULT_READER] = TaskInputs(
                 result_producers, runner.spill_space, runner.credit_bytes
             )
+        self._schemas = {
+            exchange_id: pa.ipc.read_schema(pa.py_buffer(encoded))
+            for exchange_id, encoded in request.schemas.items()
+        }
+        self._announce_known()
         self._running: list[_Running] = []
+        self._stage_tasks: list[StageTask] = []
         self._everything: asyncio.Future[list[Any]] | None = None
         self.statistics: list[TaskStatistics] = []
         self._checked: Sequence[ReplicaResult] = ()
+
+    def _announce_known(self) -> None:
+        """Tasks need not wait for the producers of what is known to bind their statements."""
+        for inputs in self.inputs.values():
+            for exchange_id in inputs.exchange_ids:
+                if exchange_id in self._schemas:
+                    inputs.announce(exchange_id, self._schemas[exchange_id])
+
+    @property
+    def schemas(self) -> dict[int, bytes]:
+        """What the tasks that have run here sent, by exchange, encoded."""
+        return {
+            task.task.exchange.id: task.schema.serialize().to_pybytes()
+            for task in self._stage_tasks
+            if task.schema is not None
+        }
 
     async def run(self) -> None:
         """Runs all tasks to their end; raises the error that stopped them, if one did."""
@@ -173,7 +195,9 @@ class NodeQuery:
             self.request.settings,
             self.cancellation,
             self.request.refreshed,
+            self._schemas.get(task.exchange.id),
         )
+        self._stage_tasks.append(stage_task)
         remote = [sink for row in sinks for sink in row if isinstance(sink, RemoteSink)]
         for sink in remote:
             self._spawn(sink.pump(), f"exchange {task.exchange.id}", _Running())
@@ -309,7 +333,8 @@ class StageRunner:
             await query.run()
         finally:
             self.remove(query)
-        return TasksDone(tuple(query.statistics))
+        schemas = {} if request.schemas else query.schemas
+        return TasksDone(tuple(query.statistics), schemas)
 
     async def _receive(self, context: CallContext, request: OpenExchange, stream: Stream) -> None:
         """Puts what a producer sends into the inbox of its consumer; returning early tells it

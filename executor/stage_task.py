@@ -20,8 +20,8 @@ import duckdb
 import pyarrow as pa
 
 from cluster.errors import DqeError
-from executor.arrow_schema import early_schema
 from executor.cancellation import Cancellation
+from executor.duckdb_calls import Source, open_reader, schema_of
 from executor.inbox import TaskInputs
 from executor.messages import RefreshedRows, Task
 from executor.outbox import TaskOutput
@@ -52,7 +52,9 @@ class StageTask:
         settings: Mapping[str, str],
         cancellation: Cancellation,
         refreshed: RefreshedRows | None = None,
+        schema: pa.Schema | None = None,
     ) -> None:
+        """`schema` is what consumers get, where an earlier run of the plan has told."""
         self.task = task
         self.inputs = inputs
         self.output = output
@@ -60,6 +62,9 @@ class StageTask:
         self._settings = settings
         self._cancellation = cancellation
         self._refreshed = refreshed
+        self.schema = schema
+        # What the statement reads by DuckDB's names for as long as these are kept.
+        self._sources: dict[int, Source] = {}
 
     def run(self, snapshot: StoreSnapshot) -> None:
         """Runs the stage to its end, or until no consumer wants more; closes the snapshot."""
@@ -94,10 +99,11 @@ class StageTask:
             cursor.register(scan_name(scan.id), self._system_rows[scan.id])
         for item in self.task.inputs:
             reader = self._reader(item.exchange_id)
+            source = Source(cursor, reader)
             if item.rescannable:
-                _keep(cursor, item, reader)
+                _keep(cursor, item, source)
             else:
-                cursor.register(input_name(item.exchange_id), reader)
+                self._sources[item.exchange_id] = source
 
     def _reader(self, exchange_id: int) -> pa.RecordBatchReader:
         schema = self.inputs.schema(exchange_id)
@@ -120,7 +126,9 @@ class StageTask:
                 return self._refreshed_sql(snapshot, fragment, store_columns)
             return snapshot.relation_sql(fragment.tablet_id, fragment.fragment_id, store_columns)
 
-        return stage_sql(self.task, relation_sql)
+        names = {item.exchange_id: input_name(item.exchange_id) for item in self.task.inputs}
+        names.update((exchange_id, source.name) for exchange_id, source in self._sources.items())
+        return stage_sql(self.task, relation_sql, names)
 
     def _refreshed_fragments(self) -> frozenset[int]:
         if self._refreshed is None:
@@ -151,29 +159,25 @@ class StageTask:
         )
 
     def _send_rows(self, cursor: duckdb.DuckDBPyConnection, sql: str, stack: ExitStack) -> None:
-        relation = cursor.sql(sql)
-        schema = early_schema(relation)
-        if schema is not None:
-            self.output.announce(schema)
-        reader = relation.to_arrow_reader(BATCH_ROWS)
+        """Announces the schema before the statement runs: DuckDB tells it with the first rows,
+        which for a grouping or a sort come at the very end, and consumers could not even bind
+        their own statements before."""
+        if self.schema is None:
+            self.schema = self.output.delivered(schema_of(cursor, sql))
+        self.output.announce(self.schema)
+        reader = open_reader(cursor, sql, BATCH_ROWS)
         stack.callback(reader.close)
-        if schema is None:
-            schema = reader.schema
-            self.output.announce(schema)
-        same = schema.equals(reader.schema)
+        wanted = self.output.produced(self.schema)
+        same = wanted.equals(reader.schema)
         for batch in reader:
-            if not self.output.send(batch if same else batch.cast(schema)):
+            if not self.output.send(batch if same else batch.cast(wanted)):
                 return
 
 
-def _keep(
-    cursor: duckdb.DuckDBPyConnection, item: StageInput, reader: pa.RecordBatchReader
-) -> None:
+def _keep(cursor: duckdb.DuckDBPyConnection, item: StageInput, source: Source) -> None:
     """Reads an input into a temporary table, which DuckDB keeps within its memory limit."""
-    source = f"@stream:{item.exchange_id}"
-    cursor.register(source, reader)
     name = quoted(input_name(item.exchange_id))
-    cursor.execute(f"CREATE TEMP TABLE {name} AS FROM {quoted(source)}")
+    cursor.execute(f"CREATE TEMP TABLE {name} AS FROM {quoted(source.name)}")
 
 
 # What Arrow puts before the text of an error that came while rows were read.

@@ -225,7 +225,7 @@ def bytes_constant(value: bytes) -> exp.Expr:
 
 
 def _read_date(text: str, _type: SqlType, environment: Environment) -> exp.Expr:
-    moment = read_moment(text, "date", environment.now)
+    moment = read_moment(text, "date", lambda: environment.now)
     if moment.special or moment.day is None:
         return _special_time(moment.special, DATE, text)
     return constant(build.cast_as(build.text(moment.day.isoformat()), DATE), moment.day)
@@ -238,7 +238,7 @@ def _special_time(special: str | None, sql_type: SqlType, text: str) -> exp.Expr
 
 
 def _read_time(text: str, _type: SqlType, environment: Environment) -> exp.Expr:
-    moment = read_moment(text, "time", environment.now)
+    moment = read_moment(text, "time", lambda: environment.now)
     if moment.clock is None:
         raise malformed(text, TIME)
     clock = "24:00:00" if moment.carry_days else moment.clock.isoformat()
@@ -246,7 +246,7 @@ def _read_time(text: str, _type: SqlType, environment: Environment) -> exp.Expr:
 
 
 def _read_timestamp(text: str, _type: SqlType, environment: Environment) -> exp.Expr:
-    moment = read_moment(text, "timestamp", environment.now)
+    moment = read_moment(text, "timestamp", lambda: environment.now)
     if moment.special or moment.day is None:
         return _special_time(moment.special, TIMESTAMP, text)
     return timestamp_constant(timestamp_of(moment))
@@ -257,7 +257,7 @@ def timestamp_constant(value: datetime) -> exp.Expr:
 
 
 def _read_timestamptz(text: str, _type: SqlType, environment: Environment) -> exp.Expr:
-    moment = read_moment(text, "timestamp with time zone", environment.now)
+    moment = read_moment(text, "timestamp with time zone", lambda: environment.now)
     if moment.special or moment.day is None:
         return _special_time(moment.special, TIMESTAMPTZ, text)
     return instant_constant(aware_utc(moment, environment.zone))

@@ -6,6 +6,7 @@ What is left out: `allballs`, time zones in POSIX form, years before 1 or after 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from functools import lru_cache
@@ -97,8 +98,8 @@ def _offset_zone(match: re.Match[str]) -> tzinfo:
     return timezone(-delta if match["sign"] == "-" else delta)
 
 
-def read_moment(text: str, type_name: str, now: datetime) -> Moment:
-    """The parts of a date, time or timestamp; `now` answers today, now and their like."""
+def read_moment(text: str, type_name: str, now: Callable[[], datetime]) -> Moment:
+    """The parts of a date, time or timestamp; `now` is asked for today, now and their like."""
     plain = " ".join(text.strip().split())
     special = _special(plain.lower(), now)
     if special is not None:
@@ -116,8 +117,7 @@ def read_moment(text: str, type_name: str, now: datetime) -> Moment:
     return Moment(day, clock, zone, carry_days=carry)
 
 
-def _special(word: str, now: datetime) -> Moment | None:
-    today = now.date()
+def _special(word: str, now: Callable[[], datetime]) -> Moment | None:
     match word:
         case "infinity" | "+infinity" | "inf":
             return Moment(special="infinity")
@@ -126,13 +126,14 @@ def _special(word: str, now: datetime) -> Moment | None:
         case "epoch":
             return Moment(date(1970, 1, 1), time(), UTC)
         case "now":
-            return Moment(today, now.time(), now.tzinfo)
+            moment = now()
+            return Moment(moment.date(), moment.time(), moment.tzinfo)
         case "today":
-            return Moment(today, time())
+            return Moment(now().date(), time())
         case "tomorrow":
-            return Moment(today + timedelta(days=1), time())
+            return Moment(now().date() + timedelta(days=1), time())
         case "yesterday":
-            return Moment(today - timedelta(days=1), time())
+            return Moment(now().date() - timedelta(days=1), time())
     return None
 
 

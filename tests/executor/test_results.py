@@ -9,7 +9,6 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from executor.arrow_schema import early_schema
 from executor.results import ResultShape, plain_array, sql_type_of
 from planner.plan import HostOperation, ResultColumn
 from storage.types import ANY, BOOL, INT8, NUMERIC, array_of, arrow_type
@@ -20,24 +19,6 @@ def connection() -> duckdb.DuckDBPyConnection:
     opened = duckdb.connect()
     opened.execute("SET GLOBAL arrow_lossless_conversion = true; SET GLOBAL TimeZone = 'UTC'")
     return opened
-
-
-EVERY_TYPE = """SELECT true AS a, 1::TINYINT AS b, 1::SMALLINT AS c, 1 AS d, 1::BIGINT AS e,
-    1::UTINYINT AS f, 1::USMALLINT AS g, 1::UINTEGER AS h, 1::UBIGINT AS i, 1::HUGEINT AS j,
-    1::FLOAT AS k, 1::DOUBLE AS l, 'x' AS m, 'x'::BLOB AS n, DATE '2024-01-01' AS o,
-    TIME '10:00' AS p, TIMESTAMP '2024-01-01' AS q, TIMESTAMPTZ '2024-01-01 00:00:00+00' AS r,
-    INTERVAL 1 DAY AS s, uuid() AS t, '{}'::JSON AS u, 1.5::DECIMAL(5, 2) AS v,
-    1.5::DECIMAL(38, 10) AS w"""
-
-
-def test_the_early_schema_is_the_schema(connection: duckdb.DuckDBPyConnection) -> None:
-    relation = connection.sql(EVERY_TYPE)
-    assert early_schema(relation) == relation.to_arrow_reader(10).schema
-
-
-def test_types_not_known_early_wait_for_the_rows(connection: duckdb.DuckDBPyConnection) -> None:
-    assert early_schema(connection.sql("SELECT [1, 2] AS a")) is None
-    assert early_schema(connection.sql("SELECT {'a': 1} AS a")) is None
 
 
 def result_of(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[list[object], ResultShape]:
