@@ -71,7 +71,11 @@ class AddressBook:
             self._known = {**self._known, **newer}
 
     def learn_catalog(self, catalog: Catalog) -> None:
-        """Takes the catalog's addresses of nodes that did not announce themselves."""
+        """Takes the catalog's addresses of nodes that did not announce themselves, and drops
+        those of nodes that it has forgotten."""
+        gone = [n for n in self._known if n not in catalog.nodes and n < catalog.next_node_id]
+        if gone:
+            self._known = {n: known for n, known in self._known.items() if n not in gone}
         self.learn({n.id: Announcement(n.rpc_address) for n in catalog.nodes.values()})
 
     async def keep(self) -> None:

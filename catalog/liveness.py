@@ -25,7 +25,7 @@ import msgspec
 
 from catalog.addresses import AddressBook, Announcement
 from catalog.log_witness import TELL_S, LogPosition, LogWitness
-from catalog.model import NodeId
+from catalog.model import Catalog, NodeId
 from cluster.errors import DqeError, ObjectNotInPrerequisiteState
 from cluster.gossip.driver import GossipDriver
 from cluster.gossip.members import Status
@@ -103,6 +103,7 @@ class Liveness:
         self._seeds = seeds
         self._settings = settings or GossipSettings()
         self._gossip: Gossip | None = None
+        self._catalog = Catalog()
         self._driver = GossipDriver(runtime, rpc, self._before_tick, self._on_event)
         self._started_s = runtime.monotonic()
         self._sizes: dict[int, int] = {}
@@ -140,18 +141,32 @@ class Liveness:
             self._seeds,
         )
         self._gossip = gossip
-        self.learn_addresses()
+        gossip.members.accepts = self._is_member
+        self._learn_names()
         self._driver.start(gossip)
 
     def close(self) -> None:
         self._driver.close()
 
-    def learn_addresses(self) -> None:
-        """Takes members the address book knows of by name, to be visited."""
+    def learn_catalog(self, catalog: Catalog) -> None:
+        """Takes the members the catalog knows of by name, and lets go of those it has forgotten."""
+        self._catalog = catalog
         if self._gossip is None:
             return
+        for node_id in [m.node_id for m in self._gossip.members]:
+            if not self._is_member(node_id):
+                self._gossip.forget(node_id)
+        self._learn_names()
+
+    def _is_member(self, node_id: int) -> bool:
+        """False for nodes that the catalog has forgotten; one it does not know yet may be new."""
+        return node_id in self._catalog.nodes or node_id >= self._catalog.next_node_id
+
+    def _learn_names(self) -> None:
+        """Takes members the address book knows of, to be visited."""
+        assert self._gossip is not None
         for node_id, announcement in sorted(self._book.announcements.items()):
-            if node_id != self._node_id:
+            if node_id != self._node_id and self._is_member(node_id):
                 self._gossip.members.add(node_id, announcement.address, announcement.started_ms)
 
     # --- What others ask -----------------------------------------------------------------------

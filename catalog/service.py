@@ -220,6 +220,7 @@ class CatalogService:
             return
         self._known_version = catalog.version
         self._book.learn_catalog(catalog)
+        self.liveness.learn_catalog(catalog)
         for follower in self._followers:
             follower(catalog)
         self._changed.set()

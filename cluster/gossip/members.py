@@ -13,7 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -105,6 +105,8 @@ class Members:
     def __init__(self, settings: GossipSettings) -> None:
         self._settings = settings
         self._members: dict[int, Member] = {}
+        # Set by the driver: whether there is such a node. Nothing is learnt of others.
+        self.accepts: Callable[[int], bool] = lambda node_id: True
 
     def __len__(self) -> int:
         return len(self._members)
@@ -126,7 +128,7 @@ class Members:
 
     def merge(self, delta: Delta, now_s: float) -> Change | None:
         """Takes what is news in the delta; None where nothing is."""
-        if not self._is_sane(delta):
+        if not self._is_sane(delta) or not self.accepts(delta.node_id):
             return None
         member = self._members.get(delta.node_id)
         if member is None:

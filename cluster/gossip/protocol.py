@@ -21,7 +21,8 @@ against it. A member that is down, or was never heard of, is tried again from ti
 The driver calls `tick` every `tick_s` and `receive` for each packet, sends what `take_packets`
 gives and looks at `take_events`.
 
-Left out: removing members by itself (`forget` is the driver's word); proof of identity.
+Left out: removing members by itself (`forget` and `members.accepts` are the driver's word);
+proof of identity.
 """
 
 from __future__ import annotations

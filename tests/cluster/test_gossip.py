@@ -231,3 +231,19 @@ def test_two_processes_on_copies_of_one_directory_both_hear_of_it() -> None:
     world.run(20)
     told = {n for _, n, event in world.events if isinstance(event, Twin)}
     assert told & {1, 77}
+
+
+def test_forgotten_nodes_stay_forgotten_while_others_still_tell_of_them() -> None:
+    world = cluster_of(5)
+    world.crash(5)
+    world.run(10)
+    for node_id in (1, 2, 3):
+        world.nodes[node_id].members.accepts = lambda n: n != 5
+        world.nodes[node_id].forget(5)
+    world.run(30)
+    knowing = [n for n, gossip in world.nodes.items() if gossip.members.get(5) is not None]
+    assert knowing == [4]
+    late = world.join(5, [4])
+    world.run(10)
+    assert world.nodes[1].members.get(5) is None
+    assert late.members.get(4) is not None
