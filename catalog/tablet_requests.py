@@ -91,10 +91,20 @@ class Write(TransactionRequest, frozen=True):
 class Prepare(TransactionRequest, frozen=True):
     floor: Timestamp
     home_tablet: TabletId
+    validates: bool = False
 
 
 class MarkHome(TransactionRequest, frozen=True):
     floor: Timestamp
+    validates: bool = False
+
+
+class Validate(TransactionRequest, frozen=True):
+    """Whether what a transaction read here at `base` stands at its commit timestamp."""
+
+    fragment_ids: tuple[FragmentId, ...]
+    base: Timestamp
+    commit_ts: Timestamp
 
 
 class Decide(TransactionRequest, frozen=True):

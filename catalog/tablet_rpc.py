@@ -85,6 +85,7 @@ class TabletServer:
             (requests.Write, self.write),
             (requests.Prepare, self.prepare),
             (requests.MarkHome, self.mark_home),
+            (requests.Validate, self.validate),
             (requests.Decide, self.decide),
             (requests.Commit, self.commit),
             (requests.Abort, self.abort),
@@ -184,13 +185,26 @@ class TabletServer:
     async def prepare(self, request: requests.Prepare, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
-        await tablet.prepare(request.transaction_id, request.floor, request.home_tablet)
+        await tablet.prepare(
+            request.transaction_id, request.floor, request.home_tablet, request.validates
+        )
         return self._done(request)
 
     async def mark_home(self, request: requests.MarkHome, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
-        await tablet.mark_home(request.transaction_id, request.floor)
+        await tablet.mark_home(request.transaction_id, request.floor, request.validates)
+        return self._done(request)
+
+    async def validate(self, request: requests.Validate, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        await tablet.validate(
+            request.transaction_id,
+            request.fragment_ids,
+            request.base,
+            request.commit_ts,
+            deadline_s,
+        )
         return self._done(request)
 
     async def decide(self, request: requests.Decide, deadline_s: float) -> Done:
@@ -391,10 +405,11 @@ class TabletClient:
         floor: Timestamp,
         home_tablet: int,
         deadline_s: float = DEADLINE_S,
+        validates: bool = False,
     ) -> None:
         """The tablet will do what the home decides."""
         term = self._term(transaction_id, tablet_id)
-        request = requests.Prepare(tablet_id, transaction_id, term, floor, home_tablet)
+        request = requests.Prepare(tablet_id, transaction_id, term, floor, home_tablet, validates)
         await self._ask(request, Done, self._server.prepare, deadline_s)
 
     async def mark_home(
@@ -403,11 +418,27 @@ class TabletClient:
         transaction_id: TransactionId,
         floor: Timestamp,
         deadline_s: float = DEADLINE_S,
+        validates: bool = False,
     ) -> None:
         """Marks the transaction at the tablet that will decide."""
         term = self._term(transaction_id, tablet_id)
-        request = requests.MarkHome(tablet_id, transaction_id, term, floor)
+        request = requests.MarkHome(tablet_id, transaction_id, term, floor, validates)
         await self._ask(request, Done, self._server.mark_home, deadline_s)
+
+    async def validate(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        fragment_ids: Sequence[int],
+        base: Timestamp,
+        commit_ts: Timestamp,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """40001 where what the transaction read there at `base` does not stand."""
+        request = requests.Validate(
+            tablet_id, transaction_id, 0, tuple(fragment_ids), base, commit_ts
+        )
+        await self._ask(request, Done, self._server.validate, deadline_s, again=True)
 
     async def decide(
         self,

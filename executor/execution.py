@@ -127,7 +127,10 @@ class Execution:
         settings = self.context.settings
         if not any(stage.system_scans for stage in plan.stages):
             settings = stage_settings(settings)
-        own = None if self.transaction is None else self.transaction.own_changes()
+        own = None
+        if self.transaction is not None:
+            own = self.transaction.own_changes()
+            self.transaction.note_reads(plan)
         return await self.coordinator.run_query(
             plan, self.timestamp, settings, self.deadline_s, own, self.refreshed, schemas
         )

@@ -54,7 +54,7 @@ from executor.queries import as_described
 from executor.retries import StatementRetries
 from executor.services import ExecutorServices
 from executor.session_tables import reads_session_tables, with_session_tables
-from executor.session_transaction import SessionTransaction
+from executor.session_transaction import READ_COMMITTED, SessionTransaction
 from executor.set_config import calls_set_config, with_values
 from executor.setting_kinds import milliseconds_of
 from executor.settings import DATABASE, SERVER_VERSION, SessionSettings
@@ -273,11 +273,10 @@ class Session:
 
     async def _run_one(self, prepared: Prepared, parameters: Sequence[Datum], more: bool) -> Result:
         block, statement = self.state.block, prepared.statement
-        if (
-            more
-            and not block.begun
-            and not isinstance(statement, session_statements.BEGINS_OR_ENDS)
-        ):
+        # A level above READ COMMITTED takes a transaction, for one statement too.
+        level = self.state.settings["default_transaction_isolation"]
+        joins = not isinstance(statement, session_statements.BEGINS_OR_ENDS)
+        if joins and not block.begun and (more or level not in READ_COMMITTED):
             block.begin_implicit(self.services.runtime.now(), self.new_transaction())
             self.state.settings.begin()
         result = await self.run(statement, prepared.parameters, parameters)

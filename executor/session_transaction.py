@@ -10,6 +10,9 @@ driver, which keeps its tablets' leases alive while the client thinks.
   back to it takes away the changes from that number on.
 - **Snapshots.** READ COMMITTED takes a new one a statement. REPEATABLE READ and SERIALIZABLE
   keep the first one, and with it the catalog it was planned with.
+- **Reads.** A SERIALIZABLE transaction that changes something remembers the fragments it has
+  read; its commit validates them (rule I4). Serial order is that of commit timestamps, so one
+  that only reads has nothing to validate.
 - **Failure.** The moment a statement fails, what it changed is taken back: to the innermost
   savepoint, or without one everything, so that a failed block holds nothing while its client
   has not said ROLLBACK.
@@ -29,12 +32,14 @@ import pyarrow as pa
 from catalog.model import Catalog
 from cluster.errors import DqeError
 from executor.services import ExecutorServices
-from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Transaction
+from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Reads, Transaction
+from planner.plan import QueryPlan
 from storage.fragments import FragmentChange, FragmentId, OwnChanges, TabletId, Timestamp
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
 
 READ_COMMITTED = ("read committed", "read uncommitted")
+SERIALIZABLE = "serializable"
 
 
 class SessionTransaction:
@@ -47,6 +52,7 @@ class SessionTransaction:
         self._holds = ExitStack()
         self._snapshot: tuple[Timestamp, Catalog] | None = None
         self._floor: Timestamp = 0
+        self._reads = Reads()
         self._ended = False
         self.isolation = READ_COMMITTED[0]
         # How long a statement waits for one lock.
@@ -109,6 +115,17 @@ class SessionTransaction:
         """Whether a statement changed or locked anything."""
         return self._opened is not None
 
+    def note_reads(self, plan: QueryPlan) -> None:
+        """The statement reads what the plan scans; counts where the end validates reads."""
+        if self.isolation != SERIALIZABLE:
+            return
+        for stage in plan.stages:
+            for scan in stage.scans:
+                for fragments in scan.fragments:
+                    for fragment in fragments:
+                        known = self._reads.fragments.setdefault(fragment.tablet_id, {})
+                        known[fragment.fragment_id] = None
+
     def saw(self, timestamp: Timestamp) -> None:
         """An oracle timestamp from before now: no commit timestamp is below it."""
         self._floor = max(self._floor, timestamp)
@@ -149,7 +166,12 @@ class SessionTransaction:
         await self._undone()
         self._end()
         if self._opened is not None:
-            await self._opened.commit(self._floor, checks=False)
+            reads = None
+            if self.isolation == SERIALIZABLE and self._reads.fragments:
+                assert self._snapshot is not None
+                reads = self._reads
+                reads.base = self._snapshot[0]
+            await self._opened.commit(self._floor, checks=False, reads=reads)
 
     async def roll_back(self) -> None:
         """Ends without effect."""

@@ -9,6 +9,8 @@ Several (C4): the first tablet is the home. All others are asked to prepare and 
 mark, all at once, with a floor seen before; only when every one has answered is the commit
 timestamp drawn (C1), and the home decides. With the decision logged the client is answered;
 participants are told to commit, and if they cannot be told they ask the home themselves (C5).
+A SERIALIZABLE transaction goes this way with one tablet, too: between drawing and deciding its
+reads are validated at the timestamp drawn (I4).
 
 What is known when something fails:
 - before the decision is sent, the transaction aborts: it did not happen;
@@ -38,6 +40,7 @@ class State(StrEnum):
     WRITING = "writing"
     MARKING = "marking"
     DRAWING = "drawing"
+    VALIDATING = "validating"
     DECIDING = "deciding"
     COMMITTED = "committed"
     ABORTED = "aborted"
@@ -53,6 +56,7 @@ class Commit:
 
     tablets: tuple[TabletId, ...]
     floor: Timestamp
+    validates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,11 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Validated:
+    """Nothing that the transaction read was changed up to its timestamp."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decided:
     """The one write or the home's decision is logged, at this timestamp."""
 
@@ -90,7 +99,7 @@ class Failed:
     error: DqeError
 
 
-Event = Commit | Abort | Marked | Drawn | Decided | Failed
+Event = Commit | Abort | Marked | Drawn | Validated | Decided | Failed
 
 # --- Instructions --------------------------------------------------------------------------
 
@@ -117,6 +126,13 @@ class SendMarkHome:
 @dataclass(frozen=True, slots=True)
 class DrawTimestamp:
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateReads:
+    """See whether the reads stand at the timestamp."""
+
+    timestamp: Timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +170,7 @@ Instruction = (
     | SendPrepare
     | SendMarkHome
     | DrawTimestamp
+    | ValidateReads
     | SendDecide
     | SendCommit
     | SendAbort
@@ -168,6 +185,8 @@ class TransactionMachine:
         self.state = State.OPEN
         self._tablets: tuple[TabletId, ...] = ()
         self._unmarked: set[TabletId] = set()
+        self._validates = False
+        self._timestamp: Timestamp = 0
 
     @property
     def ended(self) -> bool:
@@ -185,6 +204,8 @@ class TransactionMachine:
             return self._marked(event)
         if isinstance(event, Drawn):
             return self._drawn(event)
+        if isinstance(event, Validated):
+            return self._validated()
         return self._decided(event)
 
     @property
@@ -199,7 +220,8 @@ class TransactionMachine:
         assert self.state is State.OPEN
         assert event.tablets, "a transaction that wrote nothing has nothing to commit"
         self._tablets = event.tablets
-        if len(event.tablets) == 1:
+        self._validates = event.validates
+        if len(event.tablets) == 1 and not event.validates:
             self.state = State.WRITING
             return [SendWrite(self._home, event.floor)]
         self.state = State.MARKING
@@ -219,8 +241,18 @@ class TransactionMachine:
     def _drawn(self, event: Drawn) -> list[Instruction]:
         if self.state is not State.DRAWING:
             return []
+        self._timestamp = event.timestamp
+        if self._validates:
+            self.state = State.VALIDATING
+            return [ValidateReads(event.timestamp)]
+        return self._decide()
+
+    def _validated(self) -> list[Instruction]:
+        return self._decide() if self.state is State.VALIDATING else []
+
+    def _decide(self) -> list[Instruction]:
         self.state = State.DECIDING
-        return [SendDecide(self._home, event.timestamp, self._participants)]
+        return [SendDecide(self._home, self._timestamp, self._participants)]
 
     def _decided(self, event: Decided) -> list[Instruction]:
         if self.state not in (State.WRITING, State.DECIDING):

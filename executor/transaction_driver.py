@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
@@ -112,6 +113,7 @@ class TabletAccess(Protocol):
         floor: Timestamp,
         home_tablet: TabletId,
         deadline_s: float,
+        validates: bool = False,
     ) -> None: ...
 
     async def mark_home(
@@ -119,6 +121,17 @@ class TabletAccess(Protocol):
         tablet_id: TabletId,
         transaction_id: TransactionId,
         floor: Timestamp,
+        deadline_s: float,
+        validates: bool = False,
+    ) -> None: ...
+
+    async def validate(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        fragment_ids: Sequence[FragmentId],
+        base: Timestamp,
+        commit_ts: Timestamp,
         deadline_s: float,
     ) -> None: ...
 
@@ -175,6 +188,14 @@ class Changes(Protocol):
     async def abort(self, error: DqeError | None = None) -> None: ...
 
 
+@dataclass(slots=True)
+class Reads:
+    """What a SERIALIZABLE transaction read at its snapshot `base`: fragments by tablet."""
+
+    base: Timestamp = 0
+    fragments: dict[TabletId, dict[FragmentId, None]] = field(default_factory=dict)
+
+
 class _Lane:
     """The changes on their way to one tablet, first come first served."""
 
@@ -212,6 +233,7 @@ class Transaction:
         self._room = asyncio.Event()
         self._error: DqeError | None = None
         self._renewal: asyncio.Task[None] | None = None
+        self._reads: Reads | None = None
 
     @property
     def id(self) -> TransactionId:
@@ -363,9 +385,12 @@ class Transaction:
         """The tablets that got changes."""
         return tuple(sorted(self._written))
 
-    async def commit(self, floor: Timestamp, *, checks: bool) -> Timestamp:
+    async def commit(
+        self, floor: Timestamp, *, checks: bool, reads: Reads | None = None
+    ) -> Timestamp:
         """Commits everywhere or nowhere; the commit timestamp, `floor` if nothing was written.
 
+        With `reads`: only if nobody changed them up to the commit timestamp (rule I4).
         Tablets are locked for it, so that no row comes into a table while it is cut anew. With
         `checks` new keys are locked and checked before the end begins, which nothing stops: a
         wait for another transaction can be given up until then. `floor` is an
@@ -381,7 +406,8 @@ class Transaction:
         else:
             await self.lock(self._written, SHARED)
         tablets = tuple(sorted(self._written))
-        answer = await self._end(machine.Commit(tablets, floor))
+        self._reads = reads
+        answer = await self._end(machine.Commit(tablets, floor, reads is not None))
         self._release([tablet for tablet in self._lanes if tablet not in self._written])
         if answer.error is not None:
             raise answer.error
@@ -455,11 +481,16 @@ class Transaction:
                 written = await self._tablets.write(tablet, self.id, floor, deadline_s)
                 return machine.Decided(written)
             case machine.SendPrepare(tablet, floor, home):
-                await self._tablets.prepare(tablet, self.id, floor, home, deadline_s)
+                validates = self._reads is not None
+                await self._tablets.prepare(tablet, self.id, floor, home, deadline_s, validates)
                 return machine.Marked(tablet)
             case machine.SendMarkHome(tablet, floor):
-                await self._tablets.mark_home(tablet, self.id, floor, deadline_s)
+                validates = self._reads is not None
+                await self._tablets.mark_home(tablet, self.id, floor, deadline_s, validates)
                 return machine.Marked(tablet)
+            case machine.ValidateReads(timestamp):
+                await self._validate(timestamp)
+                return machine.Validated()
             case machine.DrawTimestamp():
                 return machine.Drawn(await self._timestamps.commit_timestamp())
             case machine.SendDecide(tablet, timestamp, participants):
@@ -468,6 +499,22 @@ class Transaction:
                 )
                 return machine.Decided(decided)
         raise InternalError(f"no event answers {instruction}")
+
+    async def _validate(self, timestamp: Timestamp) -> None:
+        assert self._reads is not None
+        base = self._reads.base
+        found = await asyncio.gather(
+            *(
+                self._tablets.validate(
+                    tablet_id, self.id, tuple(fragments), base, timestamp, COMMIT_DEADLINE_S
+                )
+                for tablet_id, fragments in self._reads.fragments.items()
+            ),
+            return_exceptions=True,
+        )
+        for error in found:
+            if error is not None:
+                raise error
 
     def _in_background(self, instruction: machine.Instruction) -> None:
         name = f"outcome of transaction {self.id}"

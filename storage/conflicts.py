@@ -78,6 +78,14 @@ def _any_newer(
     return bool(found)
 
 
+def read_write_conflict() -> SerializationFailure:
+    """The error of a SERIALIZABLE transaction whose reads do not stand, as PostgreSQL's."""
+    return SerializationFailure(
+        "could not serialize access due to read/write dependencies among transactions",
+        hint="The transaction might succeed if retried.",
+    )
+
+
 def concurrent_update() -> SerializationFailure:
     """The error as PostgreSQL words it."""
     return SerializationFailure("could not serialize access due to concurrent update")

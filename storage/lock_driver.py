@@ -90,6 +90,7 @@ class LockDriver:
         """Changes of these fragments were committed; None for those too large to look into."""
         known = {schema.fragment_id: schema for schema in schemas}
         for fragment_id, schema in known.items():
+            self._versions.committed(fragment_id, commit_ts)
             if changes is None or not has_keys(schema, schema.key):
                 self._versions.note_any(fragment_id, commit_ts)
         for change in changes or ():
@@ -102,6 +103,10 @@ class LockDriver:
                 if batch is not None and has_keys(found, found.key):
                     keys = row_keys(found, batch, found.key)
                     self._versions.note(change.fragment_id, keys, commit_ts)
+
+    def newest(self, fragment_id: FragmentId) -> Timestamp:
+        """No commit to the fragment is above it."""
+        return self._versions.newest(fragment_id)
 
     def image(self, transaction_id: TransactionId) -> tuple[bool, tuple[LockedKeys, ...]]:
         """For the entry that prepares it: whether it holds the tablet, else what keys."""

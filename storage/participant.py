@@ -92,6 +92,8 @@ class Transaction:
     locked: tuple[LockedKeys, ...] = ()
     chunks: list[Chunk] = field(default_factory=list)
     expires_at: float = 0.0
+    # Its commit waits for others to see whether its reads stand (rule I4).
+    validates: bool = False
 
     @property
     def logged(self) -> bool:
@@ -256,9 +258,12 @@ class Participant:
         """Gives up the locks that this command and later ones took."""
         return [Granted(r) for r in self.locks.release(transaction_id, command)]
 
-    def mark(self, transaction_id: TransactionId, floor: Timestamp, now: float) -> Transaction:
+    def mark(
+        self, transaction_id: TransactionId, floor: Timestamp, now: float, validates: bool = False
+    ) -> Transaction:
         """The transaction is about to commit: readers above `floor` wait for it (rule C1)."""
         transaction = self.known(transaction_id, now)
+        transaction.validates = validates
         if transaction.phase is not Phase.PREPARED:
             transaction.phase = Phase.MARKED
             transaction.floor = floor
@@ -356,7 +361,7 @@ class Participant:
             return ABORTED, self._end(transaction.id, ABORTED)
         if isinstance(entry, Prepare):
             return self._apply_prepare(entry, transaction)
-        if isinstance(entry, Decision):
+        if isinstance(entry, Decision) and entry.participants:
             self._decisions[entry.transaction_id] = (entry.commit_ts, entry.participants)
         assert isinstance(entry, Write | Decision)
         outcome = Outcome(entry.commit_ts)

@@ -34,7 +34,7 @@ from cluster.raft.errors import not_leader
 from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
-from storage.conflicts import changed_after, concurrent_update
+from storage.conflicts import changed_after, concurrent_update, read_write_conflict
 from storage.deadlocks import WaitEdge
 from storage.doubts import Doubts
 from storage.drafts import (
@@ -461,7 +461,11 @@ class Tablet(TabletReplica):
     # Transactions: several tablets.
 
     async def prepare(
-        self, transaction_id: TransactionId, floor: Timestamp, home_tablet: TabletId
+        self,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        home_tablet: TabletId,
+        validates: bool = False,
     ) -> None:
         """Promises, in the log, to do what the home decides."""
         await self._lead()
@@ -469,7 +473,7 @@ class Tablet(TabletReplica):
             if self._participant.transactions[transaction_id].phase is Phase.PREPARED:
                 return
             draft = await self._validated(transaction_id)
-            prepare = self._prepare(transaction_id, floor, home_tablet, draft)
+            prepare = self._prepare(transaction_id, floor, home_tablet, draft, validates)
             name = f"prepare {transaction_id} on tablet {self.tablet_id}"
             await run_to_end(self._runtime, prepare, name)
 
@@ -480,13 +484,14 @@ class Tablet(TabletReplica):
         home_tablet: TabletId,
         draft: Draft,
     ) -> None:
-        term = self._mark(transaction_id, floor)
+        term = self._mark(transaction_id, floor, validates)
         exclusive, locked = self._locks.image(transaction_id)
 
         def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
             return Prepare(
                 transaction_id,
                 term,
+        validates: bool,
                 floor,
                 home_tablet,
                 exclusive,
@@ -500,12 +505,43 @@ class Tablet(TabletReplica):
         if isinstance(result, Outcome) and not result.committed:
             raise lost_transaction("it was aborted before it was prepared")
 
-    async def mark_home(self, transaction_id: TransactionId, floor: Timestamp) -> None:
+    async def mark_home(
+        self, transaction_id: TransactionId, floor: Timestamp, validates: bool = False
+    ) -> None:
         """Validates and marks the transaction where its decision will be logged."""
         await self._lead()
         with self._speaking(transaction_id, known=True):
             await self._validated(transaction_id)
-            self._mark(transaction_id, floor)
+            self._mark(transaction_id, floor, validates)
+
+    async def validate(
+        self,
+        transaction_id: TransactionId,
+        fragment_ids: Sequence[FragmentId],
+        base: Timestamp,
+        commit_ts: Timestamp,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """40001 where others have committed to the fragments after `base`, or may yet do so at
+        or below the commit timestamp that the transaction has drawn (rule I4).
+
+        Who is marked after this look draws a later timestamp. Those marked before are waited
+        for; but of two that validate the younger ends instead, so nobody waits in a circle.
+        """
+        group = await self._lead(deadline_s)
+        await group.read_barrier(deadline_s=deadline_s)
+        async with deadline(deadline_s, f"tablet {self.tablet_id} has transactions in doubt"):
+            for other in self._participant.pending_below(commit_ts):
+                pending = self._participant.transactions.get(other)
+                if other == transaction_id or pending is None:
+                    continue
+                if pending.validates and other < transaction_id:
+                    raise read_write_conflict()
+                await self._end_waiter(other)
+        if not self.is_leader:
+            raise not_leader(self.tablet_id, self._node_id, group.leader_id)
+        if any(self._locks.newest(f) > base for f in fragment_ids):
+            raise read_write_conflict()
 
     async def decide(
         self,
@@ -636,6 +672,38 @@ class Tablet(TabletReplica):
             await self.read_index(timestamp, deadline_s)
         except NotLeader:
             return False
+    async def _follow_to(self, timestamp: Timestamp, deadline_s: float) -> None:
+        """Applies all commits at or below the timestamp, asking the leader where nothing that
+        was closed says how far that is."""
+        index = self.closed.index_for(timestamp)
+        if index is None:
+            index = await self._peers().ask_read_index(self.tablet_id, timestamp, deadline_s)
+            self.closed.learn(Closed(0, index, timestamp))
+        await self.wait_applied(index, deadline_s)
+
+    def close_timestamp(self, issued: Timestamp) -> Closed | None:
+        """What followers may be told now (rule R4); None where this replica cannot say.
+
+        `issued` is a timestamp that the oracle has handed out.
+        """
+        group = self._group
+        if group is None or not self.is_leader:
+            return None
+        floors = self._participant.pending_floors()
+        closed = self.closed.close(issued, floors, group.term, self._applied_index)
+        return closed if group.lease_valid() else None
+
+    def forget_orphans(self, is_orphan: Callable[[TransactionId, float], bool]) -> None:
+        """Ends transactions whose coordinators are gone, unless they are prepared (then the home
+        decides) or being carried out here."""
+        if not self.is_leader:
+            return
+        for transaction in list(self._participant.transactions.values()):
+            idle = transaction.id not in self._busy and transaction.phase is not Phase.PREPARED
+            if idle and is_orphan(transaction.id, transaction.expires_at - LEASE_S):
+                logger.info("transaction %d lost its coordinator", transaction.id)
+                self._follow(self._participant.abandon(transaction.id))
+
         return True
 
     async def read_own(
@@ -730,9 +798,11 @@ class Tablet(TabletReplica):
             self._follow(self._participant.abandon(transaction_id))
             raise
 
-    def _mark(self, transaction_id: TransactionId, floor: Timestamp) -> int:
-        transaction = self._participant.mark(transaction_id, floor, self._runtime.monotonic())
-        return transaction.term
+    def _mark(
+        self, transaction_id: TransactionId, floor: Timestamp, validates: bool = False
+    ) -> int:
+        now = self._runtime.monotonic()
+        return self._participant.mark(transaction_id, floor, now, validates).term
 
     async def _validated(self, transaction_id: TransactionId) -> Draft:
         """The draft, once its chunks are logged and its rows keep the unique constraints.

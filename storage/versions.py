@@ -25,14 +25,25 @@ class RecentVersions:
     def __init__(self) -> None:
         self._floor: Timestamp = 0
         self._floors: dict[FragmentId, Timestamp] = {}
+        self._term_floor: Timestamp = 0
+        self._newest: dict[FragmentId, Timestamp] = {}
         # The rows that changed last stand last.
         self._rows: dict[tuple[FragmentId, Key], Timestamp] = {}
 
     def begin_term(self, newest: Timestamp) -> None:
         """Nothing is known of commits up to this timestamp."""
-        self._floor = newest
+        self._floor = self._term_floor = newest
         self._floors.clear()
+        self._newest.clear()
         self._rows.clear()
+
+    def newest(self, fragment_id: FragmentId) -> Timestamp:
+        """No commit to the fragment is above it, and one may be as high."""
+        return self._newest.get(fragment_id, self._term_floor)
+
+    def committed(self, fragment_id: FragmentId, timestamp: Timestamp) -> None:
+        """A commit touches the fragment."""
+        self._newest[fragment_id] = max(timestamp, self.newest(fragment_id))
 
     def note(self, fragment_id: FragmentId, keys: Iterable[Key], timestamp: Timestamp) -> None:
         """These rows were changed by a commit at the timestamp."""

@@ -34,6 +34,8 @@ from executor.transaction import (
     SendWrite,
     State,
     TransactionMachine,
+    Validated,
+    ValidateReads,
 )
 from executor.transaction_driver import Transaction
 from executor.writes_ids import UniqueIds
@@ -77,6 +79,27 @@ def test_what_fails_before_the_decision_aborts_everywhere(failed: Failed) -> Non
     assert machine.step(failed) == [SendAbort(1), SendAbort(2), Answer(None, failed.error)]
     assert machine.step(Marked(1)) == []
     assert machine.step(Marked(2)) == []
+
+
+def test_reads_are_validated_between_drawing_and_deciding() -> None:
+    machine = TransactionMachine()
+    assert machine.step(Commit((1,), 90, validates=True)) == [SendMarkHome(1, 90)]
+    assert machine.step(Marked(1)) == [DrawTimestamp()]
+    assert machine.step(Drawn(100)) == [ValidateReads(100)]
+    assert machine.step(Validated()) == [SendDecide(1, 100, ())]
+    assert machine.step(Decided(100)) == [Answer(100)]
+
+
+def test_reads_that_do_not_stand_abort() -> None:
+    machine = TransactionMachine()
+    for event in (Commit((1, 2), 90, validates=True), Marked(1), Marked(2), Drawn(100)):
+        machine.step(event)
+    assert machine.step(Failed(None, REFUSED)) == [
+        SendAbort(1),
+        SendAbort(2),
+        Answer(None, REFUSED),
+    ]
+    assert machine.step(Validated()) == []
 
 
 def test_an_oracle_that_does_not_answer_aborts() -> None:
@@ -192,14 +215,36 @@ class PretendedTablets:
         return 100
 
     async def prepare(
-        self, tablet_id: int, transaction_id: int, floor: int, home_tablet: int, deadline_s: float
+        self,
+        tablet_id: int,
+        transaction_id: int,
+        floor: int,
+        home_tablet: int,
+        deadline_s: float,
+        validates: bool = False,
     ) -> None:
         await self._call("prepare", tablet_id, home_tablet)
 
     async def mark_home(
-        self, tablet_id: int, transaction_id: int, floor: int, deadline_s: float
+        self,
+        tablet_id: int,
+        transaction_id: int,
+        floor: int,
+        deadline_s: float,
+        validates: bool = False,
     ) -> None:
         await self._call("mark_home", tablet_id)
+
+    async def validate(
+        self,
+        tablet_id: int,
+        transaction_id: int,
+        fragment_ids: Sequence[int],
+        base: int,
+        commit_ts: int,
+        deadline_s: float,
+    ) -> None:
+        await self._call("validate", tablet_id, base, commit_ts)
 
     async def decide(
         self,
