@@ -21,6 +21,7 @@ from catalog.oracle import MAX_COUNT, TimestampOracle
 from catalog.state import CatalogStateMachine
 from catalog.timestamp_client import TakeTimestamps, TimestampsTaken
 from cluster.errors import CannotConnectNow, ProgramLimitExceeded, StatementCompletionUnknown
+from cluster.probes import Probe, reached
 from cluster.raft.group import RaftGroup
 from cluster.rpc import CallContext, RpcNode
 from cluster.runtime import Runtime
@@ -111,6 +112,7 @@ class OracleService:
             self._raise_if_wanted()
             await self._runtime.sleep(RETRY_S)
         if not self._group.lease_valid():
+            reached(Probe.LEASE_LOST)
             raise _not_serving()
         return TimestampsTaken(first, self._catalog_version())
 

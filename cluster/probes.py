@@ -16,6 +16,31 @@ from enum import Enum
 class Probe(Enum):
     """A rare path; the value says what happened."""
 
+    # The log.
+    TORN_TAIL_CUT = "a torn tail of the log was cut"
+    SEGMENT_REMOVED = "a segment of the log was removed"
+    LOG_FAILED = "the log failed and ended its node"
+
+    # Replication.
+    LEADER_DEPOSED = "a leader gave way"
+    OUTCOME_UNKNOWN = "a proposal's fate was not known in time"
+    LOG_COMPACTED = "a group's log was cut"
+    RESTARTED_BEHIND_LOG = "a replica restarted behind its own log"
+    SNAPSHOT_MADE = "a snapshot was made for another replica"
+    SNAPSHOT_INSTALLED = "a snapshot was installed"
+    LEASE_LOST = "the oracle took a number and had lost its lease"
+
+    # Transactions over several tablets.
+    LEADER_CHANGED_IN_TRANSACTION = "a transaction ended because a tablet changed its leader"
+    HOME_ASKED = "a participant in doubt asked the home"
+    HOME_SAID_COMMITTED = "the home said: committed"
+    HOME_SAID_ABORTED = "the home said: aborted"
+    PARTICIPANTS_TOLD_AGAIN = "a home told its participants again"
+    READ_WAITED = "a read waited for a transaction that might commit below it"
+
+    # Stores.
+    CHECKPOINT_IN_TRANSACTION = "a checkpoint was made with transactions under way"
+    REPLAYED_UNRESOLVED = "an entry before the checkpoint was replayed for its transaction"
     STORE_REOPENED_BEHIND_CHECKPOINT = "a store reopened behind its last checkpoint"
 
 

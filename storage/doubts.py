@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cluster.errors import DqeError
+from cluster.probes import Probe, reached
 from cluster.runtime import Runtime
 from storage.fragments import TabletId, Timestamp, TransactionId
 from storage.participant import Participant, Phase
@@ -91,14 +92,17 @@ class Doubts:
     async def _tell_participants(
         self, transaction_id: TransactionId, commit_ts: Timestamp, tablets: Sequence[TabletId]
     ) -> None:
+        reached(Probe.PARTICIPANTS_TOLD_AGAIN)
         for tablet_id in tablets:
             await self._peers().tell_commit(tablet_id, transaction_id, commit_ts)
             await self._tablet.confirm(transaction_id, [tablet_id])
 
     async def _ask_home(self, transaction_id: TransactionId, home_tablet: TabletId) -> None:
+        reached(Probe.HOME_ASKED)
         outcome = await self._peers().ask_home(home_tablet, transaction_id)
         if outcome is None:
             return
+        reached(Probe.HOME_SAID_COMMITTED if outcome.committed else Probe.HOME_SAID_ABORTED)
         if outcome.committed:
             await self._tablet.commit(transaction_id, outcome.commit_ts)
         else:

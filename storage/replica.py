@@ -33,6 +33,7 @@ from functools import partial
 
 import msgspec
 
+from cluster.probes import Probe, reached
 from cluster.raft.log import Entry, EntryKind
 from cluster.raft.snapshot_data import FileSink, FileSnapshot, SnapshotData
 from cluster.runtime import Runtime
@@ -188,6 +189,7 @@ class TabletReplica:
 
     async def open_snapshot(self) -> tuple[int, FileSnapshot]:
         """Everything as of the applied index, in a file."""
+        reached(Probe.SNAPSHOT_MADE)
         image: ReplicaImage | None = None
         index = 0
 
@@ -213,6 +215,7 @@ class TabletReplica:
     async def install_snapshot(self, index: int, data: SnapshotData) -> None:
         """Becomes what `open_snapshot` described, durably."""
         assert isinstance(data, FileSnapshot)
+        reached(Probe.SNAPSHOT_INSTALLED)
         received = await self._runtime.run_blocking(ReceivedContents, data.path)
         try:
             await self._replace_stores(received, index)
@@ -240,8 +243,11 @@ class TabletReplica:
 
     async def _apply_entry(self, entry: Entry) -> object:
         decoded = decode_entry(entry.data)[0] if entry.kind is EntryKind.COMMAND else None
-        if entry.index <= self._image_index and not self._is_unresolved(decoded):
-            decoded = None
+        if entry.index <= self._image_index:
+            if self._is_unresolved(decoded):
+                reached(Probe.REPLAYED_UNRESOLVED)
+            else:
+                decoded = None
         staged = None
         if isinstance(decoded, ChangeEntry):
             staged = await self._stage(decoded, entry)
@@ -421,6 +427,8 @@ class TabletReplica:
     async def _wait_pending(self, timestamp: Timestamp) -> None:
         """Returns once every transaction that may commit at or below S has its outcome here."""
         pending = self._participant.pending_below(timestamp)
+        if pending:
+            reached(Probe.READ_WAITED)
         waiters = [self._end_waiter(transaction_id) for transaction_id in pending]
         for waiter in waiters:
             await waiter
@@ -483,6 +491,8 @@ class TabletReplica:
 
         def freeze() -> bytes:
             image = self._image()
+            if image.first_unresolved is not None:
+                reached(Probe.CHECKPOINT_IN_TRANSACTION)
             durable.append(_durable_index(image, self._applied_index))
             return msgspec.msgpack.encode(image)
 

@@ -35,6 +35,7 @@ from typing import TypeVar, TypeVarTuple, overload
 
 from cluster.disk import Disk, DiskFile, OsDisk
 from cluster.errors import DataCorrupted, IoError
+from cluster.probes import Probe, reached
 from cluster.raft.log import Entry, GroupId, GroupImage, GroupWrite, SnapshotMark
 from cluster.runtime import Runtime
 from storage.wal_format import (
@@ -148,6 +149,7 @@ class WriteAheadLog:
         self._index, self._segments = found.index, found.segments
         self.cut_bytes = found.cut_bytes
         if found.cut_bytes:
+            reached(Probe.TORN_TAIL_CUT)
             logger.warning("write-ahead log: cut a torn tail of %d bytes", found.cut_bytes)
         if not self._segments:
             self._disk.sync_directory(str(Path(self._directory).parent))
@@ -284,6 +286,7 @@ class WriteAheadLog:
 
     def _fail(self, error: Exception) -> IoError:
         if self._failed is None:
+            reached(Probe.LOG_FAILED)
             self._failed = error
             self._on_failure(error)
         return IoError("the write-ahead log has failed", detail=str(error))
@@ -408,6 +411,7 @@ class WriteAheadLog:
         await self._off_loop(self._remove, range(first, needed_from))
 
     def _remove(self, numbers: range) -> None:
+        reached(Probe.SEGMENT_REMOVED)
         for number in numbers:
             # Oldest first: what a crash leaves is a row without a gap.
             self._disk.remove(self._path(number))

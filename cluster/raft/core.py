@@ -38,6 +38,7 @@ from dataclasses import dataclass
 from random import Random
 
 from cluster.errors import DataCorrupted
+from cluster.probes import Probe, reached
 from cluster.raft import election, membership, reads, replication, snapshots, transfer
 from cluster.raft.beats import BeatReceiver, BeatSender
 from cluster.raft.errors import not_leader, out_of_step
@@ -123,6 +124,8 @@ class RaftCore:
         state.open_sink = open_sink
         state.pace = pace or state.pace
         state.awaits_snapshot = applied_index < log.mark.index
+        if state.awaits_snapshot:
+            reached(Probe.RESTARTED_BEHIND_LOG)
         if state.awaits_snapshot and state.is_only_voter:
             raise DataCorrupted(
                 f"the store of tablet {group_id} ends at entry {applied_index}, "

@@ -27,6 +27,7 @@ from cluster.errors import (
     ObjectNotInPrerequisiteState,
     ProgramLimitExceeded,
 )
+from cluster.probes import Probe, reached
 from cluster.raft.beats import BeatReceiver
 from cluster.raft.core import RaftCore, Ready
 from cluster.raft.errors import not_leader
@@ -587,6 +588,7 @@ class RaftGroup:
         durable_index = min(self._machine.durable_index, self._applied_index)
         index = min(durable_index, self._kept_for_followers())
         if index - self._core.mark.index >= least_entries:
+            reached(Probe.LOG_COMPACTED)
             self._services.log.compact(self.group_id, self._core.compact(index))
 
     def _kept_for_followers(self) -> int:

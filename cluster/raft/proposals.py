@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.errors import DqeError, StatementCompletionUnknown
+from cluster.probes import Probe, reached
 from cluster.raft.errors import not_leader
 from cluster.raft.log import Entry, GroupId, NodeId
 from cluster.raft.log_view import ENTRY_OVERHEAD_BYTES
@@ -86,6 +87,7 @@ class Proposals:
 
 def unknown_outcome(group_id: GroupId, reason: str) -> StatementCompletionUnknown:
     """The error for a proposal that may have been, or may yet be, committed."""
+    reached(Probe.OUTCOME_UNKNOWN)
     return StatementCompletionUnknown(
         f"it is not known whether the change of tablet {group_id} was committed", detail=reason
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
+from cluster.probes import Probe, reached
 from cluster.raft.beats import BeatReceiver, BeatSender
 from cluster.raft.log import NO_NODE, Configuration, GroupId, HardState, NodeId, SnapshotMark
 from cluster.raft.log_view import LogView
@@ -164,6 +165,7 @@ class RaftState:
             self.term = term
             self.vote = NO_NODE
         if self.role is Role.LEADER:
+            reached(Probe.LEADER_DEPOSED)
             self._stop_leading()
         self.role = Role.FOLLOWER
         self.leader_id = leader_id
