@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 import shutil
 from collections.abc import Callable, Coroutine
@@ -14,25 +16,64 @@ import pytest
 import uvloop
 
 from catalog.log_witness import TELL_S
+from cluster.disk import DiskFile, OsDisk
 from cluster.errors import DataCorrupted, ObjectNotInPrerequisiteState
 from cluster.runtime import ProductionRuntime
 from dqe.configuration import NodeConfiguration
 from dqe.local_cluster import free_port
 from dqe.machine import OsMachine
 from dqe.node import Node
-from storage.duckdb_node import BLOCK_SIZE_BYTES
+from storage.duckdb_node import BLOCK_SIZE_BYTES, DuckDbLimits, Setup
+from storage.node import NodeStorage
 
 pytestmark = pytest.mark.slow
 
 FILE_HEADERS_BYTES = 3 * 4096
 
 
+class FillingDisk(OsDisk):
+    """Has no room left once `full` is set."""
+
+    full = False
+
+    def open(self, path: str, *, create: bool = False) -> DiskFile:
+        return _FileOn(self, super().open(path, create=create))
+
+
+class _FileOn:
+    """A file on a `FillingDisk`: what does not fit is written half."""
+
+    def __init__(self, disk: FillingDisk, file: DiskFile) -> None:
+        self._disk, self._file = disk, file
+        self.size, self.read, self.sync = file.size, file.read, file.sync
+        self.truncate, self.close = file.truncate, file.close
+
+    def write(self, offset: int, data: bytes) -> None:
+        if self._disk.full:
+            self._file.write(offset, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._file.write(offset, data)
+
+
 class Machine(OsMachine):
-    """Notes what would have ended the process."""
+    """Notes what would have ended the process; its disk can be filled."""
 
     def __init__(self, runtime: ProductionRuntime) -> None:
         super().__init__(runtime)
+        self.disk = FillingDisk()
         self.ended_by: list[BaseException] = []
+
+    async def open_storage(
+        self, directory: Path, limits: DuckDbLimits, setup: Setup
+    ) -> NodeStorage:
+        return await NodeStorage.open(
+            self._runtime,
+            directory,
+            limits=limits,
+            setup=setup,
+            on_log_failure=self.end_process,
+            log_disk=self.disk,
+        )
 
     def end_process(self, error: BaseException) -> None:
         self.ended_by.append(error)
@@ -41,14 +82,14 @@ class Machine(OsMachine):
 class Running:
     """One node that runs."""
 
-    def __init__(self, directory: Path, join: tuple[str, ...]) -> None:
+    def __init__(self, directory: Path, join: tuple[str, ...], ports: tuple[int, int]) -> None:
         self.directory = directory
         self.runtime = ProductionRuntime()
         self.machine = Machine(self.runtime)
         configuration = NodeConfiguration(
             directory,
-            listen=f"127.0.0.1:{free_port()}",
-            pg=f"127.0.0.1:{free_port()}",
+            listen=f"127.0.0.1:{ports[0]}",
+            pg=f"127.0.0.1:{ports[1]}",
             join=join,
             memory_limit_mib=256,
             threads=1,
@@ -85,10 +126,12 @@ class Three:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.nodes: dict[str, Running] = {}
+        self.ports: dict[str, tuple[int, int]] = {}
 
     async def start(self, name: str) -> Running:
         join = tuple(node.node.rpc_address for node in self.nodes.values())
-        node = Running(self.path / name, join)
+        ports = self.ports.setdefault(name, (free_port(), free_port()))
+        node = Running(self.path / name, join, ports)
         try:
             await node.start()
         except BaseException:
@@ -109,6 +152,57 @@ class Three:
 
     async def ask(self, sql: str) -> list[tuple[Any, ...]]:
         return await self.nodes["n1"].ask(sql)
+
+
+class Clients:
+    """Each writes and reads rows of its own, again at another node where that fails."""
+
+    def __init__(self, three: Three, count: int) -> None:
+        self._three = three
+        self.done = [0] * count
+        self.retries = 0
+        self._tasks = [asyncio.create_task(self._run(number)) for number in range(count)]
+
+    async def _run(self, number: int) -> None:
+        while True:
+            await self._write(number, self.done[number] + 1)
+            self.done[number] += 1
+
+    async def _write(self, number: int, value: int) -> None:
+        """Says what the row is to be, so that a statement may be made twice."""
+        error: psycopg.Error | None = None
+        for attempt in range(200):
+            node = list(self._three.nodes.values())[(number + attempt) % len(self._three.nodes)]
+            try:
+                await node.ask(f"UPDATE c SET v = '{value}' WHERE id = {number + 1}")
+                found = await node.ask(f"SELECT v FROM c WHERE id = {number + 1}")
+            except psycopg.Error as failure:
+                error = failure
+                self.retries += 1
+                await asyncio.sleep(0.1)
+                continue
+            assert found == [(str(value),)], f"wrote {value}, read {found}"
+            return
+        raise AssertionError(f"no node took the statement: {error}")
+
+    async def goes_on(self) -> None:
+        """Returns once every client has got an answer to a statement made after now."""
+        wanted = [done + 2 for done in self.done]
+        async with asyncio.timeout(60):
+            while any(done < least for done, least in zip(self.done, wanted, strict=True)):
+                self.check()
+                await asyncio.sleep(0.05)
+
+    def check(self) -> None:
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+    async def stop(self) -> None:
+        self.check()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def run(path: Path, scenario: Callable[[Three], Coroutine[Any, Any, None]]) -> None:
@@ -191,5 +285,48 @@ def test_flipped_bytes_in_a_store_are_never_an_answer(tmp_path: Path) -> None:
             await node.until(sql, whole)
             await node.until("SELECT DISTINCT verdict FROM dqe.replica_checks", [("equal",)])
         assert seen or "damaged" in "".join(p.name for p in (tmp_path / "n2/tablets").iterdir())
+
+    run(tmp_path, scenario)
+
+
+def test_rolling_restart_under_load_fails_no_statement_for_good(tmp_path: Path) -> None:
+    async def scenario(three: Three) -> None:
+        clients = Clients(three, 3)
+        await clients.goes_on()
+        for name in ("n1", "n2", "n3"):
+            await three.stop(name)
+            await clients.goes_on()
+            await three.start(name)
+            await clients.goes_on()
+        await clients.stop()
+        node = three.nodes["n1"]
+        for number, done in enumerate(clients.done):
+            [(value,)] = await node.ask(f"SELECT v FROM c WHERE id = {number + 1}")
+            assert int(value) in (done, done + 1)  # the last one may have been cancelled late
+        await node.until("SELECT DISTINCT verdict FROM dqe.replica_checks", [("equal",)])
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("name", ["n1", "n2", "n3"])
+def test_node_with_a_full_disk_ends_and_the_others_go_on(tmp_path: Path, name: str) -> None:
+    async def scenario(three: Three) -> None:
+        clients = Clients(three, 2)
+        await clients.goes_on()
+        full = three.nodes[name]
+        full.machine.disk.full = True
+        async with asyncio.timeout(30):
+            while not full.machine.ended_by:
+                clients.check()
+                await asyncio.sleep(0.05)
+        # The process would be gone by now.
+        await three.stop(name)
+        await clients.goes_on()
+        await three.start(name)
+        await clients.goes_on()
+        await clients.stop()
+        await three.nodes[name].until(
+            "SELECT DISTINCT verdict FROM dqe.replica_checks", [("equal",)]
+        )
 
     run(tmp_path, scenario)
