@@ -208,6 +208,28 @@ def test_replica_is_rebuilt_by_snapshot_where_the_log_is_gone(
     run_cluster(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("damage", ["missing", "noise"])
+def test_store_lost_over_a_restart_comes_from_the_leader_where_the_log_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(raft_group, "COMPACT_AT_ENTRIES", 1)
+
+    async def scenario(cluster: Cluster) -> None:
+        checked = await Checked(cluster).start()
+        for node in cluster.nodes:
+            await node.storage.tablet(checked.tablet_id).checkpoint()
+        path = checked.follower().storage.path / "tablets" / f"{checked.tablet_id}.duckdb"
+        await cluster.stop()
+        if damage == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(random.Random(1).randbytes(path.stat().st_size))
+        await checked.start(fill=False)
+        await checked.all_right()
+
+    run_cluster(tmp_path, scenario)
+
+
 def test_replica_being_rebuilt_serves_nothing_and_says_why(tmp_path: Path) -> None:
     async def scenario(cluster: Cluster) -> None:
         checked = await Checked(cluster).start()
