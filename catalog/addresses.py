@@ -48,9 +48,12 @@ class AddressBook:
         return self._known
 
     def address_of(self, node_id: int) -> str | None:
-        """Where that node was last; None when it was never heard of."""
+        """Where that node was last; None when it was never heard of, or another node is there
+        now: what is meant for one must not come to the other."""
         known = self._known.get(node_id)
-        return known.address if known else None
+        if known is None or self.node_at(known.address) != node_id:
+            return None
+        return known.address
 
     def node_at(self, address: str) -> int:
         """The node that announced that address last; 0 where nobody did."""
