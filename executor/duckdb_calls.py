@@ -19,9 +19,12 @@ from duckdb import _seam
 
 
 class Source:
-    """Rows that statements of one cursor read under `name`, for as long as this is kept."""
+    """Rows that statements of one cursor read under `name`, for as long as this is kept; a
+    reader's once, a table's as often as wanted."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, rows: pa.RecordBatchReader) -> None:
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, rows: pa.RecordBatchReader | pa.Table
+    ) -> None:
         self._handle = _seam.register_source(cursor, rows)
 
     @property

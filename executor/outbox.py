@@ -29,6 +29,9 @@ from executor.partition import split, with_place_field, without_place_field
 from planner.plan import ExchangeKind
 
 QUEUE_BYTES = 4 * 1024 * 1024
+# A first batch below this waits for the next one, or for the end: what is sent together costs
+# one message and wakes the other node once.
+EAGER_BYTES = 64 * 1024
 MESSAGE_BYTES = 8 * 1024 * 1024
 
 # The header of a stream message says what its body is.
@@ -96,8 +99,14 @@ class RemoteSink:
     """A consumer on another node, reached over a stream that `pump` opens."""
 
     def __init__(
-        self, open_stream: Callable[[], Awaitable[Stream]], cancellation: Cancellation
+        self,
+        open_stream: Callable[[], Awaitable[Stream]],
+        cancellation: Cancellation,
+        *,
+        schema_known: bool = False,
     ) -> None:
+        """`schema_known`: the consumer has the schema from an earlier run of the plan."""
+        self._schema_known = schema_known
         self._open_stream = open_stream
         self._cancellation = cancellation
         self._loop = asyncio.get_running_loop()
@@ -110,12 +119,13 @@ class RemoteSink:
         self.sent_bytes = 0
 
     def announce(self, schema: pa.Schema) -> None:
-        self._put(SCHEMA_HEADER, memoryview(schema.serialize()))
+        if not self._schema_known:
+            self._put(SCHEMA_HEADER, memoryview(schema.serialize()), eager=True)
 
     def send(self, batch: pa.RecordBatch, encoded: _Encoding) -> bool:
         return self._put(BATCH_HEADER, encoded.get())
 
-    def _put(self, header: bytes, body: memoryview) -> bool:
+    def _put(self, header: bytes, body: memoryview, *, eager: bool = False) -> bool:
         with self._cancellation.waking(self._notify), self._changed:
             self._changed.wait_for(self._may_put)
             self._cancellation.check()
@@ -123,7 +133,9 @@ class RemoteSink:
                 return False
             self._queue.append((header, body))
             self._queued_bytes += len(body)
-        self._signal()
+            eager |= len(self._queue) > 1 or self._queued_bytes >= EAGER_BYTES
+        if eager:
+            self._signal()
         return True
 
     def _may_put(self) -> bool:
@@ -147,6 +159,7 @@ class RemoteSink:
         """Sends what is queued until the task has finished and the consumer has it all, or
         wants no more. Raises what stopped the consumer."""
         try:
+            await self._next()
             stream = await self._open_stream()
             async with stream:
                 try:

@@ -96,7 +96,7 @@ class NodeQuery:
             self.inputs[RESULT_READER] = TaskInputs(
                 result_producers, runner.spill_space, runner.credit_bytes
             )
-        self._schemas = {
+        self.known_schemas = {
             exchange_id: pa.ipc.read_schema(pa.py_buffer(encoded))
             for exchange_id, encoded in request.schemas.items()
         }
@@ -111,8 +111,8 @@ class NodeQuery:
         """Tasks need not wait for the producers of what is known to bind their statements."""
         for inputs in self.inputs.values():
             for exchange_id in inputs.exchange_ids:
-                if exchange_id in self._schemas:
-                    inputs.announce(exchange_id, self._schemas[exchange_id])
+                if exchange_id in self.known_schemas:
+                    inputs.announce(exchange_id, self.known_schemas[exchange_id])
 
     @property
     def schemas(self) -> dict[int, bytes]:
@@ -195,7 +195,7 @@ class NodeQuery:
             self.request.settings,
             self.cancellation,
             self.request.refreshed,
-            self._schemas.get(task.exchange.id),
+            self.known_schemas.get(task.exchange.id),
         )
         self._stage_tasks.append(stage_task)
         remote = [sink for row in sinks for sink in row if isinstance(sink, RemoteSink)]
@@ -266,7 +266,11 @@ class NodeQuery:
         request = OpenExchange(
             self.request.query_id, exchange_id, reader_stage_id, self._services.node_id
         )
-        return RemoteSink(partial(self._open_stream, node_id, request), self.cancellation)
+        return RemoteSink(
+            partial(self._open_stream, node_id, request),
+            self.cancellation,
+            schema_known=exchange_id in self.known_schemas,
+        )
 
     async def _open_stream(self, node_id: NodeId, request: OpenExchange) -> Stream:
         address = self._runner.address_of(node_id)
@@ -343,7 +347,7 @@ class StageRunner:
         if query is None:
             return
         try:
-            await self._fill(query.inputs[request.reader_stage_id], request, stream)
+            await self._fill(query, request, stream)
         except CannotConnectNow as error:
             lost = node_lost(request.producer, context.peer_address, error)
             query.cancellation.fail(lost)
@@ -389,9 +393,9 @@ class StageRunner:
                     self._awaited.pop(query_id, None)
         return self._queries[query_id]
 
-    async def _fill(self, inputs: TaskInputs, request: OpenExchange, stream: Stream) -> None:
-        exchange_id = request.exchange_id
-        schema: pa.Schema | None = None
+    async def _fill(self, query: NodeQuery, request: OpenExchange, stream: Stream) -> None:
+        inputs, exchange_id = query.inputs[request.reader_stage_id], request.exchange_id
+        schema = query.known_schemas.get(exchange_id)
         while (message := await stream.receive()) is not None:
             header, body = message
             if header == BATCH_HEADER:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 # Rows a batch: large enough that a batch's fixed costs (0.2 ms) vanish, small enough that a
 # batch of ordinary rows is a few megabytes.
 BATCH_ROWS = 32_768
+# An input that is read more than once is kept in memory up to this size.
+KEPT_BYTES = 4 * 1024 * 1024
 
 # The keys of rows that are read again (`executor.row_locking`).
 _REFRESHED = "@refreshed"
@@ -98,16 +101,35 @@ class StageTask:
         for scan in self.task.system_scans:
             cursor.register(scan_name(scan.id), self._system_rows[scan.id])
         for item in self.task.inputs:
-            reader = self._reader(item.exchange_id)
-            source = Source(cursor, reader)
             if item.rescannable:
-                _keep(cursor, item, source)
+                self._keep(cursor, item)
             else:
+                source = Source(cursor, self._reader(item.exchange_id))
                 self._sources[item.exchange_id] = source
 
     def _reader(self, exchange_id: int) -> pa.RecordBatchReader:
         schema = self.inputs.schema(exchange_id)
         return pa.RecordBatchReader.from_batches(schema, self._read(exchange_id))
+
+    def _keep(self, cursor: duckdb.DuckDBPyConnection, item: StageInput) -> None:
+        """Makes an input readable more than once: in memory where it is small, else as a
+        temporary table, which DuckDB keeps within its memory limit."""
+        exchange_id = item.exchange_id
+        schema = self.inputs.schema(exchange_id)
+        batches, taken, size_bytes = self._read(exchange_id), [], 0
+        for batch in batches:
+            taken.append(batch)
+            size_bytes += batch.nbytes
+            if size_bytes > KEPT_BYTES:
+                break
+        else:
+            table = pa.Table.from_batches(taken, schema)
+            self._sources[exchange_id] = Source(cursor, table)
+            return
+        rows = pa.RecordBatchReader.from_batches(schema, chain(taken, batches))
+        source = Source(cursor, rows)
+        name = quoted(input_name(exchange_id))
+        cursor.execute(f"CREATE TEMP TABLE {name} AS FROM {quoted(source.name)}")
 
     def _read(self, exchange_id: int) -> Iterator[pa.RecordBatch]:
         """The inbox's batches. DuckDB turns an exception in here into text, so the error is
@@ -172,12 +194,6 @@ class StageTask:
         for batch in reader:
             if not self.output.send(batch if same else batch.cast(wanted)):
                 return
-
-
-def _keep(cursor: duckdb.DuckDBPyConnection, item: StageInput, source: Source) -> None:
-    """Reads an input into a temporary table, which DuckDB keeps within its memory limit."""
-    name = quoted(input_name(item.exchange_id))
-    cursor.execute(f"CREATE TEMP TABLE {name} AS FROM {quoted(source.name)}")
 
 
 # What Arrow puts before the text of an error that came while rows were read.

@@ -51,6 +51,12 @@ def test_a_source_is_read_once_and_lazily(cursor: duckdb.DuckDBPyConnection) -> 
     assert reader.read_all().to_pydict() == {"s": [6]}
 
 
+def test_a_table_is_read_as_often_as_wanted(cursor: duckdb.DuckDBPyConnection) -> None:
+    source = Source(cursor, batches(1, 2, 3).read_all())
+    sql = f'SELECT count(*)::INT AS n FROM "{source.name}" AS x, "{source.name}" AS y'
+    assert open_reader(cursor, sql, 10).read_all().to_pydict() == {"n": [9]}
+
+
 def test_the_open_transaction_is_the_one_that_is_read(cursor: duckdb.DuckDBPyConnection) -> None:
     other = cursor.cursor()
     other.execute("CREATE TABLE t AS SELECT 1 AS a")

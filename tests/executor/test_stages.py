@@ -20,6 +20,7 @@ from cluster.errors import (
     InternalError,
     QueryCanceled,
 )
+from executor import stage_task
 from executor.messages import OPEN_EXCHANGE, OpenExchange
 from executor.outbox import SCHEMA_HEADER
 from executor.stage_threads import StageThreads
@@ -163,8 +164,14 @@ def test_scans_of_many_fragments_of_none_and_of_no_columns(tmp_path: Path) -> No
     in_cluster(tmp_path, test)
 
 
-@pytest.mark.parametrize("rescannable", [False, True])
-def test_repartitioned_join(tmp_path: Path, rescannable: bool) -> None:
+@pytest.mark.parametrize(
+    ("rescannable", "kept_bytes"), [(False, 0), (True, stage_task.KEPT_BYTES), (True, 1000)]
+)
+def test_repartitioned_join(
+    tmp_path: Path, rescannable: bool, kept_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_task, "KEPT_BYTES", kept_bytes)
+
     async def test(cluster: MiniCluster) -> None:
         load(cluster, 0, 20_000, "i AS k, i AS v")
         # The same keys, lying on other nodes.
@@ -665,3 +672,20 @@ def test_a_slow_client_holds_its_producers_back(tmp_path: Path) -> None:
         assert rows == 1_200_000
 
     in_cluster(tmp_path, test, credit_bytes=credit_bytes)
+
+
+def test_a_plan_that_ran_before_runs_the_same_with_its_schemas(tmp_path: Path) -> None:
+    async def test(cluster: MiniCluster) -> None:
+        load(cluster, 0, 1000, "i AS k, i AS v")
+        load(cluster, 10, 1000, "i AS k, 2 AS v")
+        plan = repartitioned_join(cluster)
+        schemas: dict[int, bytes] = {}
+        answers = []
+        for _ in range(2):
+            run = await cluster.nodes[0].coordinator.run_query(plan, 1, {}, schemas=schemas)
+            answers.append([batch.to_pylist() async for batch in run.batches()])
+            await run.close()
+            assert sorted(schemas) == sorted(stage.exchange.id for stage in plan.stages)
+        assert answers[0] == answers[1]
+
+    in_cluster(tmp_path, test)
