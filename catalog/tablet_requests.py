@@ -11,6 +11,7 @@ A change travels as two Arrow IPC streams one after the other in the body, eithe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -122,6 +123,23 @@ class Abort(TransactionRequest, frozen=True):
 
 class AskStatus(TransactionRequest, frozen=True):
     pass
+
+
+class ReadRows(msgspec.Struct, frozen=True):
+    """Rows by key, as SQLite has keys and rows; `transaction_id` 0 for nobody's own changes."""
+
+    tablet_id: TabletId
+    fragment_id: FragmentId
+    keys: tuple[tuple[Any, ...], ...]
+    timestamp: Timestamp | None
+    transaction_id: TransactionId = 0
+    command: int = 0
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """One a key asked for, None where there is none."""
+
+    rows: tuple[tuple[Any, ...] | None, ...]
 
 
 class AskReadIndex(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ Which requests may be sent again after an answer was lost:
     write, decide           no, but the tablet is asked how the transaction ended (rule C5);
                             40003 only when nobody can say by the deadline
     commit, abort, status,  yes: doing them again changes nothing
-      read_index
+      read_index, read_rows
 
 A request that surely was not carried out (no connection, not the leader) is sent again, to
 whoever leads by then, with the term of `tablet_requests` in it; but a tablet that nobody leads
@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -47,10 +48,11 @@ from cluster.errors import (
 from cluster.rpc import CallContext, RpcNode
 from cluster.runtime import Runtime
 from storage.deadlocks import WaitEdge
-from storage.fragments import FragmentChange, Timestamp, TransactionId
+from storage.fragments import FragmentChange, OwnChanges, Timestamp, TransactionId
 from storage.lock_driver import RowsLocked
 from storage.node import NodeStorage
 from storage.participant import Outcome as TransactionOutcome
+from storage.row_tables import Plain, RowTables, StoredKey
 
 RETRY_PAUSE_S = 0.05
 DEADLINE_S = 30.0
@@ -66,7 +68,7 @@ OUTCOME_S = 15.0
 Handler = Callable[..., Awaitable[msgspec.Struct]]
 
 R = TypeVar("R", bound=msgspec.Struct)
-Request = requests.TransactionRequest | requests.AskReadIndex
+Request = requests.TransactionRequest | requests.AskReadIndex | requests.ReadRows
 
 
 class TabletServer:
@@ -91,6 +93,7 @@ class TabletServer:
             (requests.Abort, self.abort),
             (requests.AskStatus, self.status),
             (requests.AskReadIndex, self.read_index),
+            (requests.ReadRows, self.read_rows),
         ]
         for request_type, handler in handlers:
             rpc.handle(method_name(request_type), request_type, _served(handler))
@@ -229,6 +232,16 @@ class TabletServer:
         if outcome is None:
             return Status(running=True)
         return Status(running=False, commit_ts=outcome.commit_ts)
+
+    async def read_rows(self, request: requests.ReadRows, deadline_s: float) -> requests.Rows:
+        tablet = self._storage.tablet(request.tablet_id)
+        own = None
+        if request.transaction_id:
+            own = OwnChanges(request.transaction_id, request.command, (request.tablet_id,))
+        rows = await tablet.read_stored(
+            request.fragment_id, request.keys, request.timestamp, own, deadline_s
+        )
+        return requests.Rows(tuple(rows))
 
     async def read_index(self, request: requests.AskReadIndex, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
@@ -522,6 +535,38 @@ class TabletClient:
         ) from lost
 
     # --- Reads, and what tablets ask each other (`storage.tablet.Peers`) -----------------------
+
+    async def read_rows(
+        self,
+        tablet_id: int,
+        tables: RowTables,
+        keys: Sequence[Sequence[Any]],
+        timestamp: Timestamp | None = None,
+        own: OwnChanges | None = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> list[Plain | None]:
+        """Rows of a fragment by key, as `storage.row_reads` says, from the tablet's leader.
+
+        `tables` is made once from the fragment's definition (`RowTables(fragment_schema(...))`).
+        55000 where the tablet has the fragment no more, or not in a row store.
+        """
+        encoded: dict[int, StoredKey] = {}
+        for place, key in enumerate(keys):
+            with suppress(ValueError):  # no row can have it
+                encoded[place] = tables.encode_key(key)
+        request = requests.ReadRows(
+            tablet_id,
+            tables.schema.fragment_id,
+            tuple(encoded.values()),
+            timestamp,
+            own.transaction_id if own is not None else 0,
+            own.command if own is not None else 0,
+        )
+        here = self._server.read_rows
+        reply = await self._ask(request, requests.Rows, here, deadline_s, again=True)
+        found = dict(zip(encoded, reply.rows, strict=True))
+        rows = [found.get(place) for place in range(len(keys))]
+        return [None if row is None else tables.decode_row(row) for row in rows]
 
     async def ask_read_index(self, tablet_id: int, timestamp: Timestamp, deadline_s: float) -> int:
         """How far a replica must follow to serve a read at the timestamp (rule R3)."""

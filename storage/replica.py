@@ -426,7 +426,9 @@ class TabletReplica:
 
     async def _wait_pending(self, timestamp: Timestamp) -> None:
         """Returns once every transaction that may commit at or below S has its outcome here."""
-        pending = self._participant.pending_below(timestamp)
+        await self._wait_ends(self._participant.pending_below(timestamp))
+
+    async def _wait_ends(self, pending: Sequence[TransactionId]) -> None:
         if pending:
             reached(Probe.READ_WAITED)
         waiters = [self._end_waiter(transaction_id) for transaction_id in pending]

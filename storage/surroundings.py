@@ -32,6 +32,10 @@ class ReplicationGroup(Protocol):
         """Returns when everything committed before the call is applied here; leader only."""
         ...
 
+    def lease_valid(self) -> bool:
+        """Whether no other replica can have led until now; ask behind the read it covers."""
+        ...
+
     def on_leadership(self, started: Callable[[int], None], stopped: Callable[[], None]) -> None:
         """Calls `started` with the term when this replica serves as leader, also if it does
         already, and `stopped` when it no longer does."""

@@ -20,7 +20,8 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import pyarrow as pa
 
@@ -64,6 +65,7 @@ from storage.entries import (
     encode_entry,
 )
 from storage.fragments import (
+    END_OF_TIME,
     FragmentChange,
     FragmentId,
     FragmentSchema,
@@ -83,7 +85,9 @@ from storage.participant import (
 )
 from storage.replica import TabletReplica
 from storage.row_checks import Finder, any_changed_after
+from storage.row_reads import pending_on, read_now
 from storage.row_side import RowSide
+from storage.row_tables import Plain, RowTables, StoredKey, StoredRow
 from storage.snapshot import fragment_gone
 from storage.staging import StagedEntry, Staging
 from storage.surroundings import Peers, ReplicationGroup
@@ -483,6 +487,7 @@ class Tablet(TabletReplica):
         floor: Timestamp,
         home_tablet: TabletId,
         draft: Draft,
+        validates: bool,
     ) -> None:
         term = self._mark(transaction_id, floor, validates)
         exclusive, locked = self._locks.image(transaction_id)
@@ -491,7 +496,6 @@ class Tablet(TabletReplica):
             return Prepare(
                 transaction_id,
                 term,
-        validates: bool,
                 floor,
                 home_tablet,
                 exclusive,
@@ -718,6 +722,59 @@ class Tablet(TabletReplica):
         entry, bodies = decode_entry(data)
         assert isinstance(entry, Ingest)
         return decode_changes(entry.changes, bodies, self._schemas.get)
+
+    async def read_rows(
+        self,
+        fragment_id: FragmentId,
+        keys: Sequence[Sequence[Any]],
+        timestamp: Timestamp | None = None,
+        own: OwnChanges | None = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> list[Plain | None]:
+        """Rows by key, None for a key without one; leader only. See `storage.row_reads`."""
+        tables = self._row_tables(fragment_id)
+        places: dict[int, StoredKey] = {}
+        for place, key in enumerate(keys):
+            with suppress(ValueError):  # no row can have it
+                places[place] = tables.encode_key(key)
+        stored = await self.read_stored(
+            fragment_id, list(places.values()), timestamp, own, deadline_s
+        )
+        found = dict(zip(places, stored, strict=True))
+        rows = [found.get(place) for place in range(len(keys))]
+        return [None if row is None else tables.decode_row(row) for row in rows]
+
+    async def read_stored(
+        self,
+        fragment_id: FragmentId,
+        keys: Sequence[StoredKey],
+        timestamp: Timestamp | None = None,
+        own: OwnChanges | None = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> list[StoredRow | None]:
+        """`read_rows` with keys and rows as SQLite has them."""
+        group = await self._lead(deadline_s)
+        changes = await self.read_own(own, [fragment_id]) if own is not None else []
+        async with deadline(deadline_s, f"tablet {self.tablet_id} could not be read"):
+            while True:
+                tables = self._row_tables(fragment_id)
+                at = END_OF_TIME if timestamp is None else timestamp
+                if pending := pending_on(self._participant, tables, keys, timestamp):
+                    await self._wait_ends(pending)
+                elif not self._rows.is_current([fragment_id], at):
+                    await self._rows.bring_up([fragment_id], at)
+                else:
+                    found = read_now(self._rows, tables, keys, timestamp, changes)
+                    if group.lease_valid():
+                        return found
+                    await group.read_barrier(deadline_s=deadline_s)
+
+    def _row_tables(self, fragment_id: FragmentId) -> RowTables:
+        store = self._rows.store
+        schema = self._schemas.get(fragment_id)
+        if schema is None or not schema.method.in_row_store or store is None:
+            raise fragment_gone(self.tablet_id, fragment_id)
+        return store.tables(fragment_id) if fragment_id in store else RowTables(schema)
 
     async def read_index(self, timestamp: Timestamp, deadline_s: float = DEADLINE_S) -> int:
         """The log index that holds every commit at or below the timestamp. Leader only."""

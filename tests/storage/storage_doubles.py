@@ -58,6 +58,8 @@ class MemoryGroup:
         self.lose_answer = False
         self.refuse: Callable[[bytes], bool] = lambda _: False
         self.compacted_to = 0
+        # Asks for the lease up to this one are answered no.
+        self.lease_asked = self.lease_lost_until = 0
 
     @property
     def is_leader(self) -> bool:
@@ -105,6 +107,10 @@ class MemoryGroup:
         if not self._serving:
             raise not_leader(0, self.node_id, None)
         return len(self.log)
+
+    def lease_valid(self) -> bool:
+        self.lease_asked += 1
+        return self._serving and self.lease_asked > self.lease_lost_until
 
     def compact_log(self) -> None:
         self.compacted_to = self._machine.durable_index
