@@ -84,7 +84,7 @@ class ColumnarStore:
             raise DataCorrupted(
                 f"could not open the store of tablet {tablet_id}", detail=f"{path}: {error}"
             ) from error
-        self._cursor = node.cursor()
+        self._cursor = node.store_cursor()
         self._fragments: dict[FragmentId, FragmentSchema] = {}
         # What others may read: a new fragment from its commit on, a dropped one no longer.
         self._readable: dict[FragmentId, FragmentSchema] = {}

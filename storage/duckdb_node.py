@@ -82,6 +82,10 @@ class DuckDbNode:
         """A connection of its own to the same instance. Close it after use."""
         return self._connection.cursor()
 
+    def store_cursor(self) -> duckdb.DuckDBPyConnection:
+        """The connection by which a store changes its database; no other does."""
+        return self.cursor()
+
     def attach(self, name: str, path: Path) -> None:
         """Opens the file (created if absent) as database `name`.
 
