@@ -317,6 +317,12 @@ class Tablet:
         return (*self.replicas, *self.leaving)
 
     @property
+    def serving(self) -> tuple[NodeId, ...]:
+        """Those to ask for rows, the preferred first: not who has yet to get them."""
+        present = tuple(node_id for node_id in self.replicas if node_id not in self.joining)
+        return present or self.leaving or self.replicas
+
+    @property
     def is_settled(self) -> bool:
         """Whether its replicas are where they should be, as far as its leader has said."""
         return not self.joining and not self.leaving

@@ -206,7 +206,7 @@ def _fragments_by_node(
     held: dict[NodeId, _Held] = {}
     for part in table.parts:
         for fragment in part.fragments:
-            replicas = catalog.tablets[fragment.tablet_id].replicas
+            replicas = catalog.tablets[fragment.tablet_id].serving
             live = [node for node in replicas if node in live_nodes]
             node_id = coordinator if coordinator in replicas else (live or replicas)[0]
             held.setdefault(node_id, []).append((part.ordinal, fragment))

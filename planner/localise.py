@@ -198,7 +198,7 @@ def _column_of(scan: TableScan, column_id: ColumnId) -> Column:
 
 def node_for(tablet_id: TabletId, context: PlannerContext) -> NodeId:
     """The node asked for a tablet: its preferred replica that lives, else the preferred one."""
-    replicas = context.catalog.tablets[tablet_id].replicas
+    replicas = context.catalog.tablets[tablet_id].serving
     live = context.live_nodes
     if live:
         for node in replicas:
@@ -209,6 +209,6 @@ def node_for(tablet_id: TabletId, context: PlannerContext) -> NodeId:
 
 def copies_of(tablet_id: TabletId, context: PlannerContext) -> tuple[NodeId, ...]:
     """The nodes that have a copy of a replicated tablet and live, sorted."""
-    replicas = context.catalog.tablets[tablet_id].replicas
+    replicas = context.catalog.tablets[tablet_id].serving
     live = [n for n in replicas if not context.live_nodes or n in context.live_nodes]
     return tuple(sorted(live or replicas))
