@@ -231,6 +231,15 @@ class LocalCluster:
         node.held = False
         self._spawn(node)
 
+    def add(self) -> NodeProcess:
+        """Starts one more node, which joins the others."""
+        number = len(self.nodes) + 1
+        directory = self._directory / f"node{number}"
+        node = NodeProcess(number, directory, _free_address(), free_port())
+        self.nodes.append(node)
+        self._spawn(node)
+        return node
+
     def restart(self) -> None:
         """Stops all nodes in good order and starts them again."""
         self._terminate()
