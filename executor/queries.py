@@ -15,10 +15,12 @@ import pyarrow as pa
 from executor.coordinator import QueryRun
 from executor.execution import Execution, Result
 from executor.formatting.text import text_column
+from executor.locking import run_locking
 from executor.plan_cache import Planned
 from planner.binder import bind_query
 from planner.bound import BoundQuery
 from planner.context import PlannerContext
+from planner.locking import locks_rows
 from planner.optimizer import plan_query
 from planner.plan import QueryPlan, ResultColumn
 from planner.statements import Query
@@ -30,6 +32,8 @@ PLAN_INLINE_CHARACTERS = 4096
 
 async def run_select(execution: Execution, statement: Query) -> Result:
     """Runs the query; its rows come from the result."""
+    if locks_rows(statement.tree):
+        return await run_locking(execution, statement)
     planned = await planned_select(execution, statement)
     run = await execution.run(planned.plan, planned.schemas)
     try:

@@ -46,13 +46,14 @@ Places = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LockedRows:
-    """Which rows of `table` a plan yields: its first columns are `identity`, the key and what
-    routes a row. They are locked in `mode`."""
+    """Which rows of `table` a plan yields: its columns from place `at` on are `identity`, the
+    key and what routes a row. They are locked in `mode`."""
 
     table: Table
     identity: tuple[ColumnId, ...]
     mode: LockMode
     policy: str = WAIT
+    at: int = 0
 
 
 class RowLocker:
@@ -121,7 +122,7 @@ class RowLocker:
         )
 
     def _column(self, batch: pa.RecordBatch, column_id: ColumnId) -> pa.Array:
-        place = self._rows.identity.index(column_id)
+        place = self._rows.at + self._rows.identity.index(column_id)
         return conformed(batch.column(place), self._rows.table.column(column_id))
 
     async def again(self) -> AsyncIterator[pa.RecordBatch]:

@@ -64,6 +64,7 @@ from executor.transaction_block import TransactionBlock
 from executor.writes import lock_deadline_s
 from planner.context import PlannerContext
 from planner.datum import Datum
+from planner.locking import locks_rows, without_locks
 from planner.parser import parse
 from planner.plan import ResultColumn
 from planner.statements import Declare, Execute, Explain, Query, Statement, Vacuum
@@ -233,6 +234,8 @@ class Session:
         described = statement
         if isinstance(statement, Query) and reads_session_tables(statement):
             described = with_session_tables(statement, self)
+        if isinstance(statement, Query) and locks_rows(statement.tree):
+            described = replace(statement, tree=without_locks(statement.tree))
         if isinstance(statement, Query) and calls_set_config(statement):
             described = with_values(statement, (), lambda name, value, local: "")
         if isinstance(statement, Query) and calls_cluster_function(statement):
@@ -332,6 +335,8 @@ class Session:
         if handler is not None:
             return await handler(self, statement)
         command = change_of(statement)
+        if isinstance(statement, Query) and locks_rows(statement.tree):
+            command = "SELECT FOR UPDATE"
         if command is not None:
             self.state.block.check_may_write(command, read_only=self._read_only)
         return await self.run_planned(statement, types, values)

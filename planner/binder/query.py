@@ -307,7 +307,7 @@ class QueryBinder:
 
     def _select(self, node: exp.Select, outer: Scope | None) -> Block:
         for key, word in (("locks", "FOR UPDATE and its like"), ("sample", "TABLESAMPLE")):
-            if node.args.get(key) and key == "sample":
+            if node.args.get(key):
                 raise FeatureNotSupported(f"{word} is not supported")
         if node.args.get("into") is not None:
             raise FeatureNotSupported("SELECT INTO is not supported here; use CREATE TABLE AS")
