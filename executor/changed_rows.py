@@ -11,6 +11,7 @@ from planner.statements import (
     CreateTableAs,
     Delete,
     Insert,
+    Merge,
     ObjectName,
     Statement,
     Truncate,
@@ -36,7 +37,7 @@ def report_changes(execution: Execution, statement: Statement, result: Result) -
 
 
 def _changed_tables(statement: Statement) -> tuple[ObjectName, ...]:
-    if isinstance(statement, Insert | Update | Delete | CopyFrom | CreateTableAs):
+    if isinstance(statement, Insert | Update | Delete | Merge | CopyFrom | CreateTableAs):
         return (statement.table,)
     return statement.tables if isinstance(statement, Truncate) else ()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from cluster.errors import FeatureNotSupported
-from executor import analyze, copy, ddl, explaining, queries, writes, writes_conflict
+from executor import analyze, copy, ddl, explaining, queries, writes, writes_conflict, writes_merge
 from executor.execution import Execution, Result
 from planner.binder import bind_query
 from planner.ddl import DDL_STATEMENTS
@@ -23,6 +23,7 @@ from planner.statements import (
     Delete,
     Explain,
     Insert,
+    Merge,
     Query,
     Statement,
     Truncate,
@@ -39,6 +40,7 @@ _HANDLERS: dict[type[Statement], Handler] = {
     Insert: writes_conflict.run_insert,
     Update: writes.run_update,
     Delete: writes.run_delete,
+    Merge: writes_merge.run_merge,
     Truncate: writes.run_truncate,
     CopyFrom: copy.run_copy_from,
     CopyTo: copy.run_copy_to,
@@ -53,6 +55,7 @@ _CHANGES: dict[type[Statement], str] = {
     Insert: "INSERT",
     Update: "UPDATE",
     Delete: "DELETE",
+    Merge: "MERGE",
     Truncate: "TRUNCATE TABLE",
     CopyFrom: "COPY FROM",
     CreateTableAs: "CREATE TABLE AS",
@@ -90,7 +93,7 @@ def describe_planned(
     if isinstance(statement, Query):
         bound = bind_query(statement.tree, execution.context, parameters=types)
         return bound.parameters, queries.describe(bound)
-    if isinstance(statement, Insert | Update | Delete):
+    if isinstance(statement, Insert | Update | Delete | Merge):
         return describe_write(statement, execution.context, types)
     if isinstance(statement, Explain):
         parameters, _ = describe_planned(execution, statement.statement, types)

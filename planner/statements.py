@@ -133,6 +133,46 @@ class Delete(Statement):
     returning: tuple[exp.Expr, ...]
 
 
+class MergeState(StrEnum):
+    """Which rows a WHEN clause is about."""
+
+    MATCHED = "matched"
+    NO_TARGET = "not matched by target"
+    NO_SOURCE = "not matched by source"
+
+
+class MergeAction(StrEnum):
+    UPDATE = "update"
+    DELETE = "delete"
+    INSERT = "insert"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeClause:
+    """WHEN ... THEN ...; `assignments` are UPDATE's, the rest INSERT's (`values` None is
+    DEFAULT VALUES)."""
+
+    state: MergeState
+    condition: exp.Expr | None
+    action: MergeAction
+    position: int
+    assignments: tuple[Assignment, ...] = ()
+    columns: tuple[str, ...] | None = None
+    values: exp.Query | None = None
+    overriding: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge(Statement):
+    """`source` is `SELECT 1 FROM <using> WHERE <on>` with the statement's WITH list, if any."""
+
+    table: ObjectName
+    alias: str | None
+    source: exp.Select
+    clauses: tuple[MergeClause, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truncate(Statement):
     tables: tuple[ObjectName, ...]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from catalog.model import ColumnId, Table, TableId, UniqueConstraint
 from planner.plan import QueryPlan, ResultColumn
+from planner.statements import MergeAction
 
 
 def row_label(name: str) -> str:
@@ -101,6 +102,32 @@ class UpdatePlan:
     returning: Returning | None
     # Those of the generated columns that read what is assigned.
     generated: tuple[RowExpression, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MergeStep:
+    """What becomes of the rows of one WHEN clause: as in an update, groups and whether they may
+    move; or the columns that an insert gives, and the defaults of the others."""
+
+    action: MergeAction
+    groups: tuple[int, ...] = ()
+    moves: bool = False
+    given: tuple[ColumnId, ...] = ()
+    defaults: DefaultColumns | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MergePlan:
+    """`source` yields the place of the clause that applies in `steps` (NULL for none), then
+    `old` as for an update (NULL without a stored row), then the row as it will be, `new`."""
+
+    table: Table
+    source: QueryPlan
+    old: tuple[ColumnId, ...]
+    new: tuple[ColumnId, ...]
+    steps: tuple[MergeStep, ...]
+    checks: tuple[RowExpression, ...]
+    generated: tuple[RowExpression, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from sqlglot import exp
 
 from catalog.model import Column, ColumnId, Table
-from cluster.errors import SyntaxError_
+from cluster.errors import FeatureNotSupported, SyntaxError_
 from planner.bound import BoundQuery
 from planner.context import PlannerContext
 from planner.ddl_names import find_table
@@ -26,6 +26,7 @@ from planner.statements import (
     CopyTo,
     Delete,
     Insert,
+    Merge,
     Truncate,
     Update,
     is_default,
@@ -39,6 +40,7 @@ from planner.write_assignments import (
     routing_columns,
 )
 from planner.write_conflict import arbiters_of, conflict_parameters
+from planner.write_merge import merge_parameters
 from planner.write_plan import CopyFromPlan, DeletePlan, InsertPlan, TruncatePlan, UpdatePlan
 from planner.write_rows import (
     cast_from_text,
@@ -54,6 +56,7 @@ from planner.write_rows import (
     table_reference,
     target_columns,
 )
+from planner.write_values import matched_columns, value_rows
 from storage.types import SqlType
 
 # ---------------------------------------------------------------------------------------
@@ -105,20 +108,6 @@ def _default_row(table: Table) -> tuple[Sequence[Column], exp.Query]:
     return columns, exp.Select(expressions=list(trees))
 
 
-def value_rows(tree: exp.Query) -> list[list[exp.Expr]] | None:
-    """The rows of a bare VALUES list; None for any other query."""
-    values = tree.args["from_"].this if tree.args.get("from_") else None
-    if not isinstance(values, exp.Values) or values.alias != "*VALUES*":
-        return None
-    if any(tree.args.get(name) for name in ("where", "order", "limit", "offset", "with_")):
-        return None
-    return [list(_items(row)) for row in values.expressions]
-
-
-def _items(row: exp.Expr) -> Sequence[exp.Expr]:
-    return row.expressions if isinstance(row, exp.Tuple) else [row]
-
-
 def _rows_with_defaults(
     table: Table, targets: Sequence[Column], statement: Insert, rows: list[list[exp.Expr]]
 ) -> tuple[Sequence[Column], exp.Query | exp.Values]:
@@ -126,7 +115,7 @@ def _rows_with_defaults(
     width = len(rows[0])
     if any(len(row) != width for row in rows):
         raise SyntaxError_("VALUES lists must all be the same length")
-    targets = _matched(targets, width, statement.columns is None)
+    targets = matched_columns(targets, width, statement.columns is None)
     kept = _places_given(targets, rows, statement.overriding)
     given = {column.id for column in targets}
     targets = [targets[place] for place in kept]
@@ -177,15 +166,6 @@ def _full_row(
     return given + [default_tree(column) for column in others]
 
 
-def _matched(targets: Sequence[Column], width: int, implicit: bool) -> Sequence[Column]:
-    """The columns that `width` expressions go to; without a column list, fewer are allowed."""
-    if width > len(targets):
-        raise SyntaxError_("INSERT has more expressions than target columns")
-    if width < len(targets) and not implicit:
-        raise SyntaxError_("INSERT has more target columns than expressions")
-    return targets[:width]
-
-
 def _bind_insert_query(
     statement: Insert, table: Table, targets: Sequence[Column], source: RowSource
 ) -> tuple[Table, Sequence[Column], BoundQuery]:
@@ -194,10 +174,11 @@ def _bind_insert_query(
     width = _width(tree)
     if width is None:
         width = len(source.bind(tree.copy(), None).columns)
-    columns = _matched(targets, width, statement.columns is None)
+    columns = matched_columns(targets, width, statement.columns is None)
     for column in columns:
-        if not (column.identity is not None and statement.overriding == "user"):
-            check_insertable(column, statement.overriding)
+        if column.identity is not None and statement.overriding == "user":
+            raise FeatureNotSupported("OVERRIDING USER VALUE takes VALUES, not a query")
+        check_insertable(column, statement.overriding)
     return table, columns, source.bind(tree.copy(), [column.type for column in columns])
 
 
@@ -341,11 +322,13 @@ def copied_query(statement: CopyTo, context: PlannerContext) -> exp.Query:
 
 
 def describe_write(
-    statement: Insert | Update | Delete,
+    statement: Insert | Update | Delete | Merge,
     context: PlannerContext,
     parameters: Parameters = (),
 ) -> tuple[tuple[SqlType, ...], tuple[ResultColumn, ...] | None]:
     """The types of `$1`, `$2`, ... as given or implied, and the columns of RETURNING."""
+    if isinstance(statement, Merge):
+        return merge_parameters(statement, context, parameters), None
     source = RowSource(context, parameters, None)
     types: tuple[SqlType, ...] | None = None
     if isinstance(statement, Insert):

@@ -15,6 +15,7 @@ from planner.parser import changes, copying, grammar, objects, session, tables
 from planner.parser.builder import build_query, source
 from planner.parser.distribute import distribution
 from planner.parser.keywords import words
+from planner.parser.merge import merge
 from planner.parser.sequences import alter_sequence
 from planner.parser.tokens import END, Cursor, tokenize
 from planner.parser.types import type_name
@@ -118,7 +119,9 @@ def _inner(cursor: Cursor, allowed: frozenset[str]) -> Statement:
     return _statement(cursor, cursor.index)
 
 
-_PREPARABLE = frozenset({"SELECT", "VALUES", "TABLE", "WITH", "(", "INSERT", "UPDATE", "DELETE"})
+_PREPARABLE = frozenset(
+    {"SELECT", "VALUES", "TABLE", "WITH", "(", "INSERT", "UPDATE", "DELETE", "MERGE"}
+)
 _EXPLAINABLE = _PREPARABLE | {"CREATE", "EXECUTE", "DECLARE"}
 
 
@@ -199,6 +202,7 @@ _CHANGES: dict[str, Callable[[Cursor, int], Statement]] = {
     "INSERT": changes.insert,
     "UPDATE": changes.update,
     "DELETE": changes.delete,
+    "MERGE": merge,
 }
 
 _READERS: dict[str, Callable[[Cursor, int], Statement]] = {
@@ -241,6 +245,6 @@ _READERS: dict[str, Callable[[Cursor, int], Statement]] = {
 
 # Statements that PostgreSQL has and dqe has not.
 _REFUSED = words(
-    """CALL CHECKPOINT CLUSTER COMMENT DO GRANT IMPORT LISTEN LOAD LOCK MERGE NOTIFY REASSIGN
+    """CALL CHECKPOINT CLUSTER COMMENT DO GRANT IMPORT LISTEN LOAD LOCK NOTIFY REASSIGN
     REFRESH REINDEX REVOKE SECURITY"""
 )

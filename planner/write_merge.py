@@ -1,0 +1,219 @@
+"""MERGE: one query that joins source and target and says of each row what becomes of it.
+
+The query yields the number of the WHEN clause that applies, what finds the stored row, and the
+whole row as it will be: every column is a CASE over the clauses, in their order. Which join it
+is depends on which rows the clauses can be about.
+
+Left out: RETURNING; conditions with volatile functions, which are evaluated more than once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlglot import exp
+
+from catalog.model import Column, ColumnId, Table
+from cluster.errors import FeatureNotSupported, SyntaxError_
+from planner.context import PlannerContext
+from planner.ddl_names import find_table
+from planner.optimizer import plan_query
+from planner.parser.expressions import parse_expression
+from planner.statements import Merge, MergeAction, MergeClause, MergeState, is_default
+from planner.write_assignments import (
+    Parameters,
+    RowChange,
+    RowSource,
+    Values,
+    own_column,
+    routing_columns,
+)
+from planner.write_plan import MergePlan, MergeStep
+from planner.write_rows import (
+    check_expressions,
+    check_insertable,
+    column_reference,
+    default_columns,
+    default_tree,
+    generated_expressions,
+    is_volatile,
+    table_reference,
+    target_columns,
+)
+from planner.write_values import matched_columns, value_rows
+from storage.types import INT4, SqlType
+
+# A column of the source that is TRUE wherever there is a source row.
+_PRESENT = "~present"
+
+_JOINS = {
+    # (rows without a target matter, rows without a source matter)
+    (False, False): "inner",
+    (True, False): "right",
+    (False, True): "left",
+    (True, True): "full",
+}
+
+
+def plan_merge(
+    statement: Merge,
+    context: PlannerContext,
+    *,
+    parameters: Parameters = (),
+    values: Values = None,
+) -> MergePlan:
+    """The plan of MERGE."""
+    table = find_table(context, statement.table, purpose="merge into")
+    merge = _Merge(table, statement)
+    bound = RowSource(context, parameters, values).bind(*merge.query())
+    return MergePlan(
+        table,
+        plan_query(bound, context),
+        routing_columns(table),
+        tuple(c.id for c in table.visible_columns),
+        tuple(merge.step(place, context) for place in range(len(statement.clauses))),
+        check_expressions(table, context),
+        generated_expressions(table, context),
+    )
+
+
+def merge_parameters(
+    statement: Merge, context: PlannerContext, parameters: Parameters
+) -> tuple[SqlType, ...]:
+    """The types of the statement's parameters."""
+    table = find_table(context, statement.table, purpose="merge into")
+    source = RowSource(context, parameters, None)
+    return source.bind(*_Merge(table, statement).query()).parameters
+
+
+class _Merge:
+    """What the clauses do, and the query that tells of each row which it is."""
+
+    def __init__(self, table: Table, statement: Merge) -> None:
+        self._table = table
+        self._statement = statement
+        self._alias = statement.alias or table.name
+        self._changes: dict[int, RowChange] = {}
+        self._inserted: dict[int, dict[ColumnId, exp.Expr]] = {}
+        for place, clause in enumerate(statement.clauses):
+            if clause.action is MergeAction.UPDATE:
+                self._changes[place] = RowChange(table, clause.assignments, whole=True)
+            elif clause.action is MergeAction.INSERT:
+                self._inserted[place] = _inserted_values(table, clause)
+
+    def query(self) -> tuple[exp.Select, list[SqlType]]:
+        """The row source, with the types its columns are to have."""
+        table = self._table
+        numbers = [exp.Literal.number(place) for place in range(len(self._statement.clauses))]
+        old = [own_column(table, column, self._alias) for column in routing_columns(table)]
+        new = [self._new_value(column) for column in table.visible_columns]
+        expressions: list[exp.Expr] = [self._case(numbers), *old, *new]
+        tree = self._joined()
+        tree.set("expressions", [exp.alias_(e, f"v{n}") for n, e in enumerate(expressions)])
+        types = [table.column(column).type for column in routing_columns(table)]
+        types += [column.type for column in table.visible_columns]
+        return tree, [INT4, *types]
+
+    def _new_value(self, column: Column) -> exp.Expr:
+        return self._case(
+            [self._value(place, column) for place in range(len(self._statement.clauses))]
+        )
+
+    def _value(self, place: int, column: Column) -> exp.Expr:
+        """The column's value in a row of the clause."""
+        if place in self._inserted:
+            given = self._inserted[place].get(column.id)
+            return given or parse_expression(f"CAST(NULL AS {column.type})").copy()
+        change = self._changes.get(place)
+        value = change.values.get(column.id) if change is not None else None
+        return value or own_column(self._table, column.id, self._alias)
+
+    def _case(self, values: Sequence[exp.Expr]) -> exp.Expr:
+        """The value of the clause that applies; NULL where none does."""
+        ifs = [
+            exp.If(this=self._applies(clause), true=exp.Paren(this=value.copy()))
+            for clause, value in zip(self._statement.clauses, values, strict=True)
+        ]
+        return exp.Case(ifs=ifs)
+
+    def _applies(self, clause: MergeClause) -> exp.Expr:
+        target = column_reference(self._table.column(self._table.key[0]).name, self._alias)
+        has_target: exp.Expr = exp.Not(this=exp.Is(this=target, expression=exp.Null()))
+        present = column_reference(_PRESENT, self._source_name)
+        has_source: exp.Expr = exp.Not(this=exp.Is(this=present, expression=exp.Null()))
+        if clause.state is MergeState.NO_TARGET:
+            has_target = exp.Not(this=exp.Paren(this=has_target))
+        elif clause.state is MergeState.NO_SOURCE:
+            has_source = exp.Not(this=exp.Paren(this=has_source))
+        parts = [has_target, has_source]
+        if clause.condition is not None:
+            parts.append(clause.condition.copy())
+        return exp.and_(*(exp.Paren(this=part) for part in parts), copy=False)
+
+    @property
+    def _source_name(self) -> str:
+        name = self._statement.source.args["from_"].this.alias_or_name
+        if not name:
+            raise SyntaxError_("subquery in FROM must have an alias")
+        return str(name)
+
+    def _joined(self) -> exp.Select:
+        """Source and target; the source with a column that says that there is a row."""
+        tree = self._statement.source.copy()
+        source, on = tree.args["from_"].this, tree.args["where"].this
+        if tree.args.get("joins"):
+            raise FeatureNotSupported("the source of MERGE must be one table or subquery")
+        name = exp.to_identifier(self._source_name, quoted=True)
+        present = exp.alias_(exp.true(), _PRESENT, quoted=True)
+        marked = exp.Select(expressions=[exp.Star(), present], from_=exp.From(this=source))
+        states = {clause.state for clause in self._statement.clauses}
+        kind = _JOINS[MergeState.NO_TARGET in states, MergeState.NO_SOURCE in states]
+        join = exp.Join(
+            this=exp.Subquery(this=marked, alias=exp.TableAlias(this=name)),
+            on=exp.Paren(this=on),
+            side=None if kind == "inner" else kind.upper(),
+        )
+        tree.set("from_", exp.From(this=table_reference(self._table, self._statement.alias)))
+        tree.set("joins", [join])
+        tree.set("where", None)
+        return tree
+
+    def step(self, place: int, context: PlannerContext) -> MergeStep:
+        """What the executor does with a row of the clause."""
+        clause = self._statement.clauses[place]
+        change = self._changes.get(place)
+        if change is not None:
+            return MergeStep(clause.action, change.groups, change.moves)
+        if clause.action is MergeAction.INSERT:
+            given = tuple(self._inserted[place])
+            defaults = default_columns(self._table, given, context)
+            return MergeStep(clause.action, given=given, defaults=defaults)
+        return MergeStep(clause.action)
+
+
+def _inserted_values(table: Table, clause: MergeClause) -> dict[ColumnId, exp.Expr]:
+    """The values that an INSERT clause gives; the other columns take their defaults."""
+    if clause.values is None:
+        return {}
+    rows = value_rows(clause.values)
+    if rows is None or len(rows) != 1:
+        raise SyntaxError_("INSERT of MERGE takes one row of VALUES", position=clause.position)
+    (row,) = rows
+    named = target_columns(table, clause.columns)
+    targets = matched_columns(named, len(row), clause.columns is None)
+    return dict(_given(zip(targets, row, strict=True), clause))
+
+
+def _given(
+    pairs: Iterable[tuple[Column, exp.Expr]], clause: MergeClause
+) -> list[tuple[ColumnId, exp.Expr]]:
+    found = []
+    for column, value in pairs:
+        if not is_default(value):
+            if column.identity is not None and clause.overriding == "user":
+                continue
+            check_insertable(column, clause.overriding)
+            found.append((column.id, value))
+        elif column.default is not None and not is_volatile(default_tree(column)):
+            found.append((column.id, default_tree(column)))
+    return found
