@@ -1,8 +1,8 @@
 """Checksums over the rows of a replica, to be compared with those of the others (rule G6).
 
 A fragment's checksum is the number of its rows and the sum of a hash of each: independent of
-the order in which rows lie, computed by DuckDB as one aggregate (33 million rows a second on one
-core). It is taken of the rows *at a timestamp*, as every reader of that replica would see them:
+the order in which rows lie, computed by DuckDB as one aggregate (33 million rows a second on two
+cores). It is taken of the rows *at a timestamp*, as every reader of that replica would see them:
 the replica follows the log as far as the leader says first (rule R3), so replicas asked at
 different moments, at whatever log index each is by then, must give the same. Of a table in both
 stores both are summed up; where they differ the replica is damaged, whatever others say.
