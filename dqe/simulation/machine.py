@@ -322,6 +322,21 @@ class SimulatedMachine:
             self.disk.close_all()
         life.duckdb.crash()
         self.shelf.crash()
+        self._let_go_of_row_stores()
+
+    def _let_go_of_row_stores(self) -> None:
+        """The next life opens copies: what the one that ended has open is not in its way.
+
+        SQLite keeps all that was committed, as it does when a process is killed.
+        """
+        directory = self.directory / "tablets"
+        for path in sorted(directory.iterdir()) if directory.exists() else ():
+            if path.name.endswith("-shm"):
+                path.unlink()
+            elif path.stat().st_size > 0:
+                copy = path.with_name(path.name + ".copy")
+                shutil.copyfile(path, copy)
+                copy.replace(path)
 
     def judge(self) -> None:
         """Nothing fails unheard in a node, and no crash damages its data."""

@@ -15,9 +15,9 @@ machine after the other, with one thread each.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,8 @@ from storage.duckdb_node import SETTINGS, DuckDbNode, Setup, quote_name
 MEMORY_LIMIT = "256MiB"
 # How often a commit is one that a crash may go back to.
 IMAGE_AT_COMMIT = 0.1
+# What each node defines anew, on an instance that is older than it.
+NODE_FUNCTIONS = ("pg_nextval", "pg_currval", "pg_lastval", "pg_setval")
 # Every transaction of a store says how far it is, in this statement.
 _POSITION = re.compile(r'INSERT INTO "(t\d+)"\.tablet')
 _CHECKPOINT = re.compile(r'CHECKPOINT "(t\d+)"')
@@ -150,17 +152,17 @@ class SimulatedDuckDb(DuckDbNode):
         self._shelf = shelf
         self._connection = shelf.connection
         self._paths: dict[str, Path] = {}
-        self._cursors: dict[int, Any] = {}
-        self._opened = 0
+        self._cursors: list[Any] = []
         self.dead = False
 
     def cursor(self) -> Any:
         self.check_alive()
-        self._opened += 1
-        number = self._opened
         cursor = self._connection.cursor()
-        self._cursors[number] = cursor
-        return SimulatedCursor(self, cursor, lambda: self._cursors.pop(number, None))
+        self._cursors.append(cursor)
+        return cursor
+
+    def store_cursor(self) -> Any:
+        return SimulatedCursor(self, self.cursor())
 
     def attach(self, name: str, path: Path) -> None:
         self.check_alive()
@@ -180,8 +182,8 @@ class SimulatedDuckDb(DuckDbNode):
         if self.dead:
             return
         self.dead = True
-        for cursor in self._cursors.values():
-            cursor.close()
+        for cursor in self._cursors:
+            _close(cursor)
         self._cursors.clear()
         for name in self._paths:
             self._connection.execute(f"DETACH {quote_name(name)}")
@@ -215,13 +217,20 @@ class SimulatedDuckDb(DuckDbNode):
             raise duckdb.IOException("could not write: no space left on device")
 
 
-class SimulatedCursor:
-    """A DuckDB cursor that sees checkpoints and commits pass by."""
+def _close(cursor: Any) -> None:
+    """Ends a cursor, and with it the functions that its node defined through it."""
+    for name in NODE_FUNCTIONS:
+        with contextlib.suppress(duckdb.Error):
+            cursor.remove_function(name)
+    cursor.close()
 
-    def __init__(self, node: SimulatedDuckDb, cursor: Any, on_close: Callable[[], object]) -> None:
+
+class SimulatedCursor:
+    """A store's cursor that sees checkpoints and commits pass by."""
+
+    def __init__(self, node: SimulatedDuckDb, cursor: Any) -> None:
         self._node = node
         self._cursor = cursor
-        self._on_close = on_close
         self._written: str | None = None
 
     def execute(self, statement: str, *parameters: Any) -> SimulatedCursor:
@@ -245,7 +254,6 @@ class SimulatedCursor:
         return self._node.cursor()
 
     def close(self) -> None:
-        self._on_close()
         self._cursor.close()
 
     def __enter__(self) -> SimulatedCursor:

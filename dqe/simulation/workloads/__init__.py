@@ -1,6 +1,7 @@
 """What clients do to a simulated cluster, and what must then be true.
 
 - `workload`: the face all share: set up, run, check.
+- `shapes`: how their tables are cut and stored.
 - `registers`: reads, writes and compare-and-set of single rows; linearisable.
 - `sets`: unique elements inserted; none that was acknowledged is lost.
 - `counters`: rows counted up; between what was acknowledged and what was asked.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dqe.simulation.client import Client
 from dqe.simulation.errors import Violation
+from dqe.simulation.workloads.shapes import by_hash
 
 ACCOUNTS = 8
 BEGIN = 100
@@ -32,8 +33,8 @@ class Bank:
 
     async def set_up(self, client: Client) -> None:
         await client.until_done(
-            "CREATE TABLE IF NOT EXISTS accounts (id bigint PRIMARY KEY, balance bigint)"
-            " PARTITION BY HASH (id) PARTITIONS 4 WITH (replicas = 3)"
+            "CREATE TABLE IF NOT EXISTS accounts (id bigint PRIMARY KEY, balance bigint) "
+            + by_hash(client.chance, "id", 4)
         )
         rows = ", ".join(f"({account}, {BEGIN})" for account in range(ACCOUNTS))
         await client.until_done(f"INSERT INTO accounts VALUES {rows}")

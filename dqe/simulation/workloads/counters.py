@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dqe.simulation.client import Client
 from dqe.simulation.errors import Violation
+from dqe.simulation.workloads.shapes import by_hash
 
 KEYS = 4
 
@@ -25,8 +26,8 @@ class Counters:
 
     async def set_up(self, client: Client) -> None:
         await client.until_done(
-            "CREATE TABLE IF NOT EXISTS counters (id bigint PRIMARY KEY, n bigint)"
-            " PARTITION BY HASH (id) PARTITIONS 2 WITH (replicas = 3)"
+            "CREATE TABLE IF NOT EXISTS counters (id bigint PRIMARY KEY, n bigint) "
+            + by_hash(client.chance, "id", 2)
         )
         rows = ", ".join(f"({key}, 0)" for key in range(KEYS))
         await client.until_done(f"INSERT INTO counters VALUES {rows}")

@@ -11,6 +11,7 @@ import math
 from dqe.simulation.client import Asked, Client
 from dqe.simulation.errors import Violation
 from dqe.simulation.linearizability import Kind, Operation, linearizable
+from dqe.simulation.workloads.shapes import by_hash
 
 KEYS = 5
 
@@ -28,8 +29,8 @@ class Registers:
 
     async def set_up(self, client: Client) -> None:
         await client.until_done(
-            "CREATE TABLE IF NOT EXISTS registers (id bigint PRIMARY KEY, value bigint)"
-            " PARTITION BY HASH (id) PARTITIONS 3 WITH (replicas = 3)"
+            "CREATE TABLE IF NOT EXISTS registers (id bigint PRIMARY KEY, value bigint) "
+            + by_hash(client.chance, "id", 3)
         )
         rows = ", ".join(f"({key}, 0)" for key in self._history)
         await client.until_done(f"INSERT INTO registers VALUES {rows}")

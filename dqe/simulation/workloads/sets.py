@@ -9,17 +9,12 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 from dqe.simulation.client import Client
 from dqe.simulation.errors import Violation
-
-SHAPES = (
-    "PARTITION BY HASH (id) PARTITIONS 3 WITH (replicas = 3)",
-    "PARTITION BY RANGE (id) (PARTITION low VALUES FROM (MINVALUE) TO (100),"
-    " PARTITION high VALUES FROM (100) TO (MAXVALUE)) WITH (replicas = 3)",
-    "REPLICATED",
-)
+from dqe.simulation.workloads.shapes import by_hash, by_range
 
 
 @dataclass(slots=True)
@@ -45,8 +40,12 @@ class Sets:
     async def set_up(self, client: Client) -> None:
         await client.until_done(
             "CREATE TABLE IF NOT EXISTS elements (id bigint PRIMARY KEY, batch bigint) "
-            + client.chance.choice(SHAPES)
+            + self._shape(client.chance)
         )
+
+    def _shape(self, chance: random.Random) -> str:
+        shapes = (by_hash(chance, "id", 3), by_range(chance, "id", 100), "REPLICATED")
+        return chance.choice(shapes)
 
     async def step(self, client: Client) -> None:
         if client.chance.random() < 0.3:
