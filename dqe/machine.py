@@ -98,7 +98,10 @@ class OsMachine:
         )
 
     def end_process(self, error: BaseException) -> None:
-        reason = error.message if isinstance(error, DqeError) else error
+        if isinstance(error, DqeError):
+            reason = f"{error.message}. {error.detail or ''}"
+        else:
+            reason = f"the write-ahead log failed: {error}"
         logger.critical("this node stops: %s", reason)
         logging.shutdown()
         os._exit(_FAILED_LOG_STATUS)
