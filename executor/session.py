@@ -64,6 +64,7 @@ from executor.transaction_block import TransactionBlock
 from executor.writes import lock_deadline_s
 from planner.context import PlannerContext
 from planner.datum import Datum
+from planner.ddl import DDL_STATEMENTS
 from planner.locking import locks_rows, without_locks
 from planner.parser import parse
 from planner.plan import ResultColumn
@@ -204,7 +205,13 @@ class Session:
         transaction = self.state.block.end()
         if transaction is not None:
             await transaction.roll_back()
+        self.forget_sequences()
         drop_in_background(self.services, self.temporary_schema)
+
+    def forget_sequences(self) -> None:
+        """currval and lastval are not defined any more."""
+        if self.services.sequences is not None:
+            self.services.sequences.forget(f"{self.services.node_id}:{self.temporary_schema}")
 
     # -- statements ---------------------------------------------------------------------
 
@@ -334,6 +341,9 @@ class Session:
         handler = session_statements.HANDLERS.get(type(statement))
         if handler is not None:
             return await handler(self, statement)
+        if isinstance(statement, DDL_STATEMENTS) and not self.state.block.open:
+            # In an implicit transaction a definition commits what was before it, and itself.
+            await self.end_implicit()
         command = change_of(statement)
         if isinstance(statement, Query) and locks_rows(statement.tree):
             command = "SELECT FOR UPDATE"

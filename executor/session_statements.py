@@ -95,6 +95,8 @@ async def discard(session: Session, statement: Discard) -> Result:
         session.state.settings.reset_all()
         session.forget_prepared(None)
         await session.state.cursors.close_all(held=True)
+    if statement.what in ("ALL", "SEQUENCES"):
+        session.forget_sequences()
     if statement.what in ("ALL", "TEMP"):
         await drop_temporary(session.services, session.temporary_schema)
     return Result(f"DISCARD {statement.what}")

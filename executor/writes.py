@@ -317,11 +317,12 @@ async def _delete_rows(
 
 
 async def at_new_snapshot(execution: Execution) -> Execution:
-    """The execution at a snapshot drawn now, with the catalog that belongs to it; the same
-    one in a transaction that keeps its snapshot."""
-    if execution.transaction is not None and execution.transaction.keeps_snapshot:
-        return execution
+    """The execution at a snapshot drawn now, with the catalog that belongs to it; in a
+    transaction that keeps its snapshot, with the newest catalog."""
     services = execution.services
+    if execution.transaction is not None and execution.transaction.keeps_snapshot:
+        context = dataclasses.replace(execution.context, catalog=services.catalog.current)
+        return dataclasses.replace(execution, context=context)
     timestamp, version = await services.timestamps.snapshot()
     catalog = execution.context.catalog
     if version > catalog.version:
@@ -346,4 +347,6 @@ async def run_truncate(execution: Execution, statement: Truncate) -> Result:
                     change = FragmentChange(fragment.id, truncate=True)
                     await opened.stage(fragment.tablet_id, change)
         await opened.commit(execution.timestamp, checks=True)
+    for restart in plan.restarts:
+        await execution.services.catalog.execute(restart)
     return Result("TRUNCATE TABLE")

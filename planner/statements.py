@@ -175,7 +175,10 @@ class Merge(Statement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truncate(Statement):
+    """`restart_identity`: sequences of the tables' columns begin again."""
+
     tables: tuple[ObjectName, ...]
+    restart_identity: bool = False
 
 
 class CopyFormat(StrEnum):

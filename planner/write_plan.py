@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from catalog.commands import AlterSequence
 from catalog.model import ColumnId, Table, TableId, UniqueConstraint
 from planner.plan import QueryPlan, ResultColumn
 from planner.statements import MergeAction
@@ -143,7 +144,10 @@ class DeletePlan:
 
 @dataclass(frozen=True, slots=True)
 class TruncatePlan:
+    """`restarts` set back the sequences of the tables' columns (RESTART IDENTITY)."""
+
     tables: tuple[Table, ...]
+    restarts: tuple[AlterSequence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

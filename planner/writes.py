@@ -19,6 +19,7 @@ from cluster.errors import FeatureNotSupported, SyntaxError_
 from planner.bound import BoundQuery
 from planner.context import PlannerContext
 from planner.ddl_names import find_table
+from planner.ddl_sequences import restarted
 from planner.optimizer import plan_query
 from planner.plan import ResultColumn
 from planner.statements import (
@@ -282,8 +283,14 @@ def _delete_query(
 
 def plan_truncate(statement: Truncate, context: PlannerContext) -> TruncatePlan:
     """The plan of TRUNCATE."""
-    tables = [find_table(context, name, purpose="truncate") for name in statement.tables]
-    return TruncatePlan(tuple({table.id: table for table in tables}.values()))
+    found = [find_table(context, name, purpose="truncate") for name in statement.tables]
+    tables = {table.id: table for table in found}
+    restarts = [
+        restarted(sequence)
+        for sequence in context.catalog.sequences.values()
+        if statement.restart_identity and sequence.owner and sequence.owner[0] in tables
+    ]
+    return TruncatePlan(tuple(tables.values()), tuple(restarts))
 
 
 def plan_copy_from(statement: CopyFrom, context: PlannerContext) -> CopyFromPlan:

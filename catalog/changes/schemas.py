@@ -52,8 +52,10 @@ def drop_schema(draft: Draft, command: commands.DropSchema) -> list[Table] | Non
         return None
     tables = [t for t in draft.tables.values() if t.schema == command.name]
     views = [v for v in draft.views.values() if v.schema == command.name]
-    if (tables or views) and not command.cascade:
+    alone = [s for s in draft.sequences.values() if s.schema == command.name and not s.owner]
+    if (tables or views or alone) and not command.cascade:
         kinds = [f"table {t.name}" for t in tables] + [f"view {v.name}" for v in views]
+        kinds += [f"sequence {s.name}" for s in alone]
         raise DependentObjectsStillExist(
             f"cannot drop schema {command.name} because other objects depend on it",
             detail="\n".join(f"{kind} depends on schema {command.name}" for kind in kinds),

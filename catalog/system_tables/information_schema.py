@@ -15,6 +15,7 @@ from catalog.model import (
 from catalog.system_tables.definition import Row, SystemContext
 from catalog.system_tables.objects import OWNER_NAME, unique_constraints
 from catalog.system_tables.pg_catalog import RowSource
+from catalog.system_tables.sequences import information_origin, information_sequences
 from storage.types import Kind, SqlType
 
 _INTEGER_BITS = {Kind.INT2: 16, Kind.INT4: 32, Kind.INT8: 64}
@@ -76,7 +77,7 @@ def columns(context: SystemContext) -> Iterator[Row]:
         for place, column in enumerate(table.visible_columns, start=1):
             yield {
                 **_column_row(context, table.schema, table.name, column.name, place, column.type),
-                "column_default": column.default,
+                **information_origin(context.catalog, column),
                 "is_nullable": _yes(not column.not_null),
                 "is_updatable": "YES",
             }
@@ -266,6 +267,7 @@ SOURCES: dict[str, RowSource] = {
     "character_sets": character_sets,
     "check_constraints": check_constraints,
     "columns": columns,
+    "sequences": information_sequences,
     "constraint_column_usage": constraint_column_usage,
     "enabled_roles": enabled_roles,
     "information_schema_catalog_name": information_schema_catalog_name,

@@ -200,6 +200,9 @@ def object_texts(catalog: Catalog) -> Iterator[ObjectText]:
         yield ObjectText("regclass", oid, regclass_text(view.schema, view.name))
         query = view.query.rstrip().rstrip(";")
         yield ObjectText("pg_get_viewdef", oid, f" {query};")
+    for sequence in catalog.sequences.values():
+        name = regclass_text(sequence.schema, sequence.name)
+        yield ObjectText("regclass", relation_oid(sequence.id), name)
 
 
 def regclass_text(schema: str, name: str) -> str:

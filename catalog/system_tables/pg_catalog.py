@@ -38,6 +38,13 @@ from catalog.system_tables.objects import (
     storage_options,
     unique_constraints,
 )
+from catalog.system_tables.sequences import (
+    column_origin,
+    default_text,
+    pg_depend,
+    pg_sequence,
+    pg_sequences,
+)
 from storage.types import Kind, SqlType, type_length_bytes, type_modifier, type_oid
 
 COLLATION_DEFAULT = 100
@@ -121,6 +128,12 @@ def pg_class(context: SystemContext) -> Iterator[Row]:
             "relhasrules": True,
             "relreplident": "n",
         }
+    for sequence in catalog.sequences.values():
+        yield {
+            **_class_row(relation_oid(sequence.id), sequence.name, sequence.schema, "S"),
+            "relnatts": 3,
+            "relreplident": "n",
+        }
 
 
 def _class_row(oid: int, name: str, schema: str, kind: str) -> dict[str, object]:
@@ -142,14 +155,15 @@ def pg_attribute(context: SystemContext) -> Iterator[Row]:
     for table in context.catalog.tables.values():
         numbers = attribute_numbers(table)
         for column in table.visible_columns:
-            yield _attribute_row(
+            row = _attribute_row(
                 relation_oid(table.id),
                 column.name,
                 column.type,
                 numbers[column.id],
                 not_null=column.not_null,
-                has_default=column.default is not None,
+                has_default=default_text(context.catalog, column) is not None,
             )
+            yield {**row, **column_origin(column)}
         for unique in unique_constraints(table):
             for place, column_id in enumerate(unique.columns, start=1):
                 column = table.column(column_id)
@@ -196,12 +210,13 @@ def _element(sql_type: SqlType) -> SqlType:
 
 def pg_attrdef(context: SystemContext) -> Iterator[Row]:
     for table, column in _columns(context):
-        if column.default is not None:
+        text = default_text(context.catalog, column)
+        if text is not None:
             yield {
                 "oid": relation_oid(table.id) + int(column.id) + 0x1000_0000,
                 "adrelid": relation_oid(table.id),
                 "adnum": attribute_numbers(table)[column.id],
-                "adbin": column.default,
+                "adbin": text,
             }
 
 
@@ -516,6 +531,7 @@ SOURCES: dict[str, RowSource] = {
     "pg_collation": pg_collation,
     "pg_constraint": pg_constraint,
     "pg_database": pg_database,
+    "pg_depend": pg_depend,
     "pg_description": pg_description,
     "pg_index": pg_index,
     "pg_indexes": pg_indexes,
@@ -523,6 +539,8 @@ SOURCES: dict[str, RowSource] = {
     "pg_namespace": pg_namespace,
     "pg_partitioned_table": pg_partitioned_table,
     "pg_roles": pg_roles,
+    "pg_sequence": pg_sequence,
+    "pg_sequences": pg_sequences,
     "pg_settings": pg_settings,
     "pg_shadow": pg_user,
     "pg_stat_user_tables": pg_stat_user_tables,

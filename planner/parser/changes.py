@@ -207,11 +207,14 @@ def truncate(cursor: Cursor, start: int) -> Statement:
     tables = [_truncated_table(cursor)]
     while cursor.accept(","):
         tables.append(_truncated_table(cursor))
-    # Without sequences and foreign keys none of these changes anything.
-    if cursor.accept_any(("RESTART", "CONTINUE")):
+    word = cursor.accept_any(("RESTART", "CONTINUE"))
+    if word is not None:
         cursor.expect("IDENTITY")
+    # Without foreign keys neither changes anything.
     cursor.accept_any(("CASCADE", "RESTRICT"))
-    return Truncate(**source(cursor, start), tables=tuple(tables))
+    return Truncate(
+        **source(cursor, start), tables=tuple(tables), restart_identity=word == "RESTART"
+    )
 
 
 def _truncated_table(cursor: Cursor) -> ObjectName:
