@@ -23,6 +23,7 @@ from catalog.model import (
     Durability,
     NodeId,
     NodeState,
+    Placement,
     TableId,
     TableStatistics,
     TabletId,
@@ -112,6 +113,13 @@ class SetTableDurability(Command, frozen=True):
 
     table_id: TableId
     durability: Durability
+
+
+class SetTablePlacement(Command, frozen=True):
+    """Where a table's replicas may lie from now on; parts and groups keep their own wishes."""
+
+    table_id: TableId
+    placement: Placement | None
 
 
 class SetTableReplicas(Command, frozen=True):
@@ -330,6 +338,7 @@ AnyCommand = (
     | ConfirmReplicas
     | RecoverTablet
     | SetTableDurability
+    | SetTablePlacement
     | SetTableReplicas
     | CreateSchema
     | DropSchema

@@ -50,6 +50,8 @@ class Repairer:
         self._catalog = catalog
         self._limits = limits or RepairLimits()
         self._heard_s: dict[NodeId, float] = {}
+        # Of the last round's plan, if it was to do nothing.
+        self._at_rest: tuple[Catalog, frozenset[NodeId]] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -71,6 +73,8 @@ class Repairer:
             except DqeError as error:
                 # Not leader any more, or the plan was outrun: the next round looks again.
                 logger.info("repair waits: %s", error)
+            except Exception:  # the driver loop: without it nothing would ever be repaired
+                logger.exception("repair failed")
 
     async def _round(self) -> None:
         catalog = self._catalog.current
@@ -78,8 +82,16 @@ class Repairer:
         silent_s = self._silence(catalog, live)
         changes = node_changes(catalog, silent_s, dead_after_s(catalog.settings))
         # What follows from them is planned from the catalog as it then is.
-        for change in changes or next_changes(catalog, live, self._limits):
+        for change in changes or self._plan(catalog, live):
             await self._execute(change)
+
+    def _plan(self, catalog: Catalog, live: frozenset[NodeId]) -> list[AnyCommand]:
+        """What to do; looked for only when what it follows from has changed."""
+        if self._at_rest is not None and self._at_rest[0] is catalog and self._at_rest[1] == live:
+            return []
+        changes = next_changes(catalog, live, self._limits)
+        self._at_rest = None if changes else (catalog, live)
+        return changes
 
     def _silence(self, catalog: Catalog, live: frozenset[NodeId]) -> dict[NodeId, float]:
         """For how long each node has been silent here, as far as that can be held against it."""

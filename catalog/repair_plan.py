@@ -136,11 +136,13 @@ def _repaired(view: RepairView, tablet: Tablet, limits: RepairLimits) -> MoveRep
         return None
     good = [n for n in tablet.replicas if view.may_keep(tablet, n)]
     bad = [n for n in tablet.replicas if n not in good]
-    spare = [
-        node_id
-        for node_id in view.candidates(tablet, good)
-        if view.receiving[node_id] < limits.receiving_a_node
-    ]
+    spare: list[NodeId] = []
+    if view.is_replicated(tablet) or len(good) < view.wanted_replicas(tablet):
+        spare = [
+            node_id
+            for node_id in view.candidates(tablet, good)
+            if view.receiving[node_id] < limits.receiving_a_node
+        ]
     if view.is_replicated(tablet):
         replicas = _everywhere(tablet, good, bad, spare)
     else:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Set
 from catalog.model import (
     Catalog,
     ColocationId,
-    Durability,
     Node,
     NodeId,
     NodeState,
@@ -21,7 +20,7 @@ from catalog.model import (
     Tablet,
     TabletId,
 )
-from catalog.placement import allows, voters_among
+from catalog.placement import allows, voters_for
 
 DEFAULT_REPLICAS = 3
 
@@ -80,9 +79,7 @@ class RepairView:
 
     def voters_of(self, tablet: Tablet, replicas: int) -> int:
         """How many of that many replicas vote."""
-        if tablet.durability is Durability.ASYNC:
-            return 1
-        return voters_among(replicas) if self.is_replicated(tablet) else replicas
+        return voters_for(replicas, tablet.durability, everywhere=self.is_replicated(tablet))
 
     # Which nodes may.
 

@@ -167,6 +167,7 @@ _CHANGES: dict[type[commands.Command], Callable[..., int | bool | None]] = {
     commands.ConfirmReplicas: replicas.confirm_replicas,
     commands.RecoverTablet: replicas.recover_tablet,
     commands.SetTableDurability: replicas.set_table_durability,
+    commands.SetTablePlacement: replicas.set_table_placement,
     commands.SetTableReplicas: replicas.set_table_replicas,
     commands.CreateSchema: schemas.create_schema,
     commands.DropSchema: _drop_schema,

@@ -22,7 +22,7 @@ from cluster.errors import (
 )
 from planner.binder import bind_query
 from planner.context import PlannerContext
-from planner.ddl_names import creation_schema, find_relation, find_table
+from planner.ddl_names import creation_schema, find_relation, find_table, placement_of
 from planner.ddl_plan import ChangeCatalog, DdlPlan, ForbidNulls, Recut
 from planner.ddl_recut import scheme_with_key
 from planner.ddl_tables import column_definition, columns_read, default_text
@@ -197,14 +197,17 @@ def _drop_constraint(table: Table, action: DropConstraint, context: PlannerConte
 
 def _set_storage(table: Table, action: SetStorage, context: PlannerContext) -> DdlPlan:
     clauses = action.clauses
-    if dataclasses.replace(clauses, replicas=None, durability=None) != StorageClauses():
+    known = dataclasses.replace(clauses, replicas=None, durability=None, placement=None)
+    if known != StorageClauses():
         raise FeatureNotSupported(
-            "ALTER TABLE ... SET (...) changes replicas and durability only",
-            hint="Give a placement when the table is created.",
+            "ALTER TABLE ... SET (...) changes replicas, durability and placement only"
         )
     found: list[commands.Command] = []
     if clauses.replicas is not None:
         found.append(commands.SetTableReplicas(table.id, clauses.replicas))
+    where = placement_of(clauses.placement)
+    if where is not None:
+        found.append(commands.SetTablePlacement(table.id, where))
     if clauses.durability is not None:
         found.append(commands.SetTableDurability(table.id, clauses.durability))
     return _changed(*found)

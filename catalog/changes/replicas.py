@@ -8,7 +8,7 @@ from dataclasses import replace
 from catalog import commands
 from catalog.changes.draft import Draft
 from catalog.model import Node, NodeId, NodeState, PartitionMethod, Table, Tablet, TabletId
-from catalog.placement import allowed_nodes, allows, voters_for
+from catalog.placement import allowed_nodes, allows, merged, voters_for
 from cluster.errors import (
     InvalidParameterValue,
     ObjectNotInPrerequisiteState,
@@ -147,6 +147,32 @@ def set_table_durability(draft: Draft, command: commands.SetTableDurability) -> 
         if tablet.colocation_id == table.colocation_id:
             voters = voters_for(len(tablet.replicas), command.durability, everywhere=everywhere)
             draft.tablets[tablet.id] = replace(tablet, durability=command.durability, voters=voters)
+    return True
+
+
+def set_table_placement(draft: Draft, command: commands.SetTablePlacement) -> bool:
+    """Sets the rule for a table's tablets; the repair loop moves what lies elsewhere.
+
+    22023 where no active nodes are allowed, or too few for its replicas.
+    """
+    table = draft.table(command.table_id)
+    if table.placement == command.placement:
+        return False
+    for part in table.parts:
+        inner = merged(part.placement, command.placement)
+        for group, fragment in zip(table.groups, part.fragments, strict=True):
+            placement = merged(group.placement, inner) if group.placement else inner
+            allowed = allowed_nodes(draft.nodes.values(), placement)
+            if len(allowed) < table.replicas:
+                raise InvalidParameterValue(
+                    f"cannot place {table.replicas} replicas on {len(allowed)} active nodes"
+                )
+            tablet = draft.tablets[fragment.tablet_id]
+            draft.tablets[tablet.id] = replace(tablet, placement=placement)
+    draft.tables[table.id] = replace(table, placement=command.placement)
+    for other in draft.tables.values():
+        if other.id != table.id and other.colocation_id == table.colocation_id:
+            draft.notices.append(f'"{other.name}" moves, too, which shares its tablets')
     return True
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from repair_world import Place, World
 
-from catalog.commands import SetNodeState, SetTableReplicas
-from catalog.model import NodeId, NodeState, PartitionMethod
+from catalog.commands import SetNodeState, SetTablePlacement, SetTableReplicas
+from catalog.model import NodeId, NodeState, PartitionMethod, Placement
 from catalog.placement import allows
 from catalog.repair_plan import next_changes, node_changes
 from cluster.errors import InvalidParameterValue
@@ -143,6 +143,21 @@ def test_decommissioned_node_is_emptied_and_forgotten() -> None:
     assert NodeId(4) not in world.catalog.nodes
     assert held(world)[NodeId(4)] == 0
     assert world.add_node(EU) == 5
+
+
+def test_changed_placement_moves_what_lies_elsewhere() -> None:
+    world = World([EU, US, EU, US, EU])
+    world.table("t", parts=4, replicas=2)
+    table = world.catalog.find_table("t")
+    assert table is not None
+    with pytest.raises(InvalidParameterValue):
+        world.run(SetTablePlacement(table.id, Placement(region="asia")))
+    world.run(SetTablePlacement(table.id, Placement(region="us")))
+    world.settle()
+    for tablet in world.catalog.tablets.values():
+        assert set(tablet.replicas) == {2, 4}
+    with pytest.raises(InvalidParameterValue):
+        world.run(SetTableReplicas(table.id, 3))
 
 
 def test_zones_are_spread() -> None:
