@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from catalog.model import NodeId, Tablet, TabletId
 from cluster.errors import AnswerLost, CannotConnectNow, NotLeader
+from cluster.raft.errors import OUT_OF_STEP_HINT
 from cluster.runtime import Runtime
 
 # Requests that are out are looked at this often.
@@ -62,8 +63,8 @@ _ONLY_HINT = "The node that holds the only replica must be up."
 
 
 def is_leaderless(error: CannotConnectNow) -> bool:
-    """Whether a leader was looked for, for long, already. Holds across nodes, too."""
-    return error.hint in (_MAJORITY_HINT, _ONLY_HINT)
+    """Whether a leader was looked for, for long, already, or cannot serve. Holds across nodes."""
+    return error.hint in (_MAJORITY_HINT, _ONLY_HINT, OUT_OF_STEP_HINT)
 
 
 def leaderless(tablet: Tablet, error: CannotConnectNow) -> CannotConnectNow:

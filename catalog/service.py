@@ -100,9 +100,9 @@ class CatalogService:
     ) -> None:
         """`me` is this node as it is to stand in the catalog; `seeds` are --join addresses."""
         self._runtime = runtime
-        self._rpc = rpc
+        self._rpc = self.rpc = rpc
         self._host = host
-        self._book = book
+        self._book = self.book = book
         rpc.node_at = book.node_at
         self._me = me
         self._cluster_id = cluster_id

@@ -32,7 +32,7 @@ import msgspec
 import pyarrow as pa
 
 from catalog import tablet_requests as requests
-from catalog.leader_search import LeaderSearch, LeaderWatch, leaderless
+from catalog.leader_search import LeaderSearch, LeaderWatch, is_leaderless, leaderless
 from catalog.model import NodeId, Tablet, TabletId
 from catalog.service import CatalogService
 from catalog.tablet_requests import Done, Status
@@ -677,7 +677,7 @@ class TabletClient:
                 now_s = self._runtime.monotonic()
                 failing_since_s = now_s if failing_since_s is None else failing_since_s
                 over = now_s - failing_since_s >= LEADERLESS_S or ends_s - now_s <= RETRY_PAUSE_S
-                if error.outcome is Outcome.UNKNOWN and not again:
+                if is_leaderless(error) or (error.outcome is Outcome.UNKNOWN and not again):
                     raise
                 if over or self._is_dropped(tablet_id):
                     raise leaderless(tablet, error) from error

@@ -30,6 +30,7 @@ from catalog.repair import Repairer
 from catalog.service import CatalogService
 from catalog.tablet_incarnations import begin_incarnation
 from catalog.tablet_members import MemberTender
+from catalog.tablet_watch import TabletWatch
 from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
 from cluster.raft.group import RaftGroup
 from cluster.raft.host import RaftHost
@@ -74,16 +75,19 @@ class TabletManager:
         self._task: asyncio.Task[None] | None = None
         self._tender = MemberTender(runtime, catalog, node_id, self._wake.set)
         self._repairer = Repairer(runtime, catalog)
+        self._watch = TabletWatch(runtime, storage, catalog, node_id, self._groups)
 
     def start(self) -> None:
         """Begins to follow the catalog, and, where this node leads it, to repair the cluster."""
         self._catalog.follow(lambda _: self._wake.set(), self.wait_reconciled)
         self._task = self._runtime.spawn(self._reconcile_forever(), "tablets")
         self._repairer.start()
+        self._watch.start()
 
     def close(self) -> None:
         """Stops following; the tablets stay open until host and storage are closed."""
         self._repairer.close()
+        self._watch.close()
         if self._task is not None:
             self._task.cancel()
 

@@ -14,10 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.runtime import Runtime
-
-_EPOCH_MS = 1_767_225_600_000  # 2026-01-01
-_COUNTER_BITS = 12
-_NODE_BITS = 10
+from storage.transaction_ids import COUNTER_BITS, EPOCH_MS, NODE_BITS, node_bits
 
 
 class UniqueIds:
@@ -25,18 +22,18 @@ class UniqueIds:
 
     def __init__(self, runtime: Runtime, node_id: int) -> None:
         self._runtime = runtime
-        self._node = (node_id % (1 << _NODE_BITS)) << _COUNTER_BITS
+        self._node = node_bits(node_id) << COUNTER_BITS
         self._next = 0  # milliseconds and counter together
 
     def take(self, count: int) -> npt.NDArray[np.int64]:
         """`count` new ids, ascending."""
-        now = max(self._runtime.wall_ms() - _EPOCH_MS, 0) << _COUNTER_BITS
+        now = max(self._runtime.wall_ms() - EPOCH_MS, 0) << COUNTER_BITS
         first = max(self._next, now)
         self._next = first + count
         plain = np.arange(first, first + count, dtype=np.int64)
-        counter = plain & ((1 << _COUNTER_BITS) - 1)
-        milliseconds = plain >> _COUNTER_BITS
-        shifted: npt.NDArray[np.int64] = milliseconds << (_COUNTER_BITS + _NODE_BITS)
+        counter = plain & ((1 << COUNTER_BITS) - 1)
+        milliseconds = plain >> COUNTER_BITS
+        shifted: npt.NDArray[np.int64] = milliseconds << (COUNTER_BITS + NODE_BITS)
         return shifted | self._node | counter
 
     def next(self) -> int:

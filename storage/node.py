@@ -112,6 +112,10 @@ class _NoPeers:
         raise _nobody(tablet_id)
 
 
+def _has_coordinator(transaction_id: TransactionId, spoken_for_s: float) -> bool:
+    return False
+
+
 def _nobody(tablet_id: TabletId) -> CannotConnectNow:
     return CannotConnectNow(f"the leader of tablet {tablet_id} cannot be reached yet")
 
@@ -147,6 +151,9 @@ class NodeStorage:
         self._keeper: asyncio.Task[None] | None = None
         self.duckdb = duckdb
         self.log = log
+        # Set by the upper floors: whether the coordinator of a transaction, which last spoke for
+        # it then, is gone.
+        self.is_orphan: Callable[[TransactionId, float], bool] = _has_coordinator
         # Set by the upper floors before any tablet needs another one.
         self.peers: Peers = _NoPeers()
 
@@ -432,6 +439,7 @@ class NodeStorage:
             await self._runtime.sleep(TICK_S)
             for tablet in list(self._tablets.values()):
                 tablet.tick()
+                tablet.forget_orphans(self.is_orphan)
             self.expire_snapshots(MAX_SNAPSHOT_AGE_S)
             await self._examine_suspects()
             await self.checkpoint_due()

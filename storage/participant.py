@@ -308,6 +308,11 @@ class Participant:
             if t.phase is not Phase.OPEN and t.floor < timestamp
         ]
 
+    def pending_floors(self) -> list[Timestamp]:
+        """Floors of what is pending: it commits above its own (rule C1)."""
+        pending = (t for t in self.transactions.values() if t.phase is not Phase.OPEN)
+        return [t.floor for t in pending]
+
     def prepared(self) -> list[Transaction]:
         """What waits for its home."""
         return [t for t in self.transactions.values() if t.phase is Phase.PREPARED]

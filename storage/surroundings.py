@@ -33,7 +33,7 @@ class ReplicationGroup(Protocol):
         ...
 
     def lease_valid(self) -> bool:
-        """Whether no other replica can have led until now; ask behind the read it covers."""
+        """Whether nobody else can have led until now; ask after what it is to cover."""
         ...
 
     def on_leadership(self, started: Callable[[int], None], stopped: Callable[[], None]) -> None:

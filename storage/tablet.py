@@ -33,6 +33,7 @@ from cluster.errors import (
 )
 from cluster.raft.errors import not_leader
 from cluster.runtime import Runtime
+from storage.closed import Closed, ClosedTimestamps
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
 from storage.conflicts import changed_after, concurrent_update, read_write_conflict
@@ -78,6 +79,7 @@ from storage.lock_driver import WAIT, LockDriver, RowsLocked
 from storage.locks import LockMode
 from storage.participant import (
     ABORTED,
+    LEASE_S,
     LogAbort,
     Outcome,
     Phase,
@@ -141,6 +143,7 @@ class Tablet(TabletReplica):
         self._unique = UniqueChecker(
             runtime, self._applier, lambda: self._schemas, self._load_changes, rows
         )
+        self.closed = ClosedTimestamps()
         self._doubts = Doubts(runtime, self.tablet_id, self, peers)
 
     # Leadership.
@@ -456,11 +459,16 @@ class Tablet(TabletReplica):
         term = self._mark(transaction_id, floor)
         with self._giving_up(transaction_id):
             commit_ts = await draw_timestamp()
+            self._refuse_closed(commit_ts)
 
         def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
             return Write(transaction_id, term, commit_ts, draft.chunks, headers, draft.every_cut)
 
         return _committed(await self._propose_last(transaction_id, make, draft))
+
+    def _refuse_closed(self, commit_ts: Timestamp) -> None:
+        if self.closed.refuses(commit_ts):
+            raise lost_transaction("its timestamp was closed already")
 
     # Transactions: several tablets.
 
@@ -559,6 +567,7 @@ class Tablet(TabletReplica):
             transaction = self._participant.transactions[transaction_id]
             if transaction.phase is not Phase.MARKED:
                 raise lost_transaction("its home was not marked")
+            self._refuse_closed(commit_ts)
             draft = self._drafts.setdefault(transaction_id, Draft())
             others = tuple(t for t in participants if t != self.tablet_id)
             decide = self._decide(transaction_id, transaction.term, commit_ts, others, draft)
@@ -664,18 +673,9 @@ class Tablet(TabletReplica):
         """
         async with deadline(deadline_s, f"tablet {self.tablet_id} could not be read"):
             if not await self._index_led_here(timestamp, deadline_s):
-                index = await self._peers().ask_read_index(self.tablet_id, timestamp, deadline_s)
-                await self.wait_applied(index, deadline_s)
+                await self._follow_to(timestamp, deadline_s)
             return await self._bring_up(fragment_ids, timestamp)
 
-    async def _index_led_here(self, timestamp: Timestamp, deadline_s: float) -> bool:
-        """`read_index`, if this replica leads all the while."""
-        if not (self.is_leader or self._leads_soon()):
-            return False
-        try:
-            await self.read_index(timestamp, deadline_s)
-        except NotLeader:
-            return False
     async def _follow_to(self, timestamp: Timestamp, deadline_s: float) -> None:
         """Applies all commits at or below the timestamp, asking the leader where nothing that
         was closed says how far that is."""
@@ -708,6 +708,14 @@ class Tablet(TabletReplica):
                 logger.info("transaction %d lost its coordinator", transaction.id)
                 self._follow(self._participant.abandon(transaction.id))
 
+    async def _index_led_here(self, timestamp: Timestamp, deadline_s: float) -> bool:
+        """`read_index`, if this replica leads all the while."""
+        if not (self.is_leader or self._leads_soon()):
+            return False
+        try:
+            await self.read_index(timestamp, deadline_s)
+        except NotLeader:
+            return False
         return True
 
     async def read_own(

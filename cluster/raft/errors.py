@@ -5,7 +5,9 @@ from __future__ import annotations
 from cluster.errors import CannotConnectNow, NotLeader
 from cluster.raft.log import GroupId, NodeId
 
-__all__ = ["NotLeader", "not_leader", "out_of_step"]
+__all__ = ["OUT_OF_STEP_HINT", "NotLeader", "not_leader", "out_of_step"]
+
+OUT_OF_STEP_HINT = "Wait until the node is back, or set another durability."
 
 
 def not_leader(group_id: GroupId, node_id: NodeId, leader_id: NodeId | None) -> NotLeader:
@@ -21,5 +23,5 @@ def out_of_step(group_id: GroupId, silent: NodeId) -> CannotConnectNow:
     return CannotConnectNow(
         f"tablet {group_id} takes no writes while its replica on node {silent} does not answer",
         detail="Its table is durable in step with every replica (durability 'sync').",
-        hint="Wait until the node is back, or set another durability.",
+        hint=OUT_OF_STEP_HINT,
     )

@@ -1,0 +1,68 @@
+"""Closed timestamps: up to where a replica may be read without asking anybody (rule R4).
+
+    leader: under a valid lease, close(S) -> (term, log index, closed timestamp) -> followers
+    follower: a read at or below it needs only that index applied
+
+A leader closes a timestamp that the oracle has issued already, cut to the floor of every
+transaction pending here. Whatever is not marked yet draws its commit timestamp later, and so
+above it (rule C1); what is pending commits above its floor; and everything else that committed
+at or below it is applied, so the applied index holds it. With the lease valid *after* that, no
+other leader can have committed anything this one does not know. The statement then is true for
+ever, whoever leads, and may come late, twice or out of order.
+
+Rule C7: what this leader has closed it does not commit at or below. No history breaks that as
+long as the oracle only grows; `refuses` makes sure.
+
+What a follower learns by asking for a read index at S says the same, and is kept the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from storage.fragments import Timestamp
+
+
+class Closed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """All commits at or below `timestamp` lie at or below `index` of the log."""
+
+    term: int
+    index: int
+    timestamp: Timestamp
+
+
+class ClosedTimestamps:
+    """What one replica has closed as leader, and what it has learnt."""
+
+    def __init__(self) -> None:
+        self._own: Timestamp = 0
+        self._newest: Closed | None = None
+
+    @property
+    def timestamp(self) -> Timestamp:
+        """Up to there this replica can be read by itself, once it has caught up; 0 for never."""
+        return 0 if self._newest is None else self._newest.timestamp
+
+    def close(
+        self, issued: Timestamp, floors: Iterable[Timestamp], term: int, applied_index: int
+    ) -> Closed:
+        """The leader's next statement; to be sent only if the lease is valid after this call."""
+        timestamp = min((issued, *floors))
+        self._own = max(self._own, timestamp)
+        return Closed(term, applied_index, timestamp)
+
+    def refuses(self, commit_ts: Timestamp) -> bool:
+        """Whether a commit at that timestamp would come too late (rule C7)."""
+        return commit_ts <= self._own
+
+    def learn(self, closed: Closed) -> None:
+        """Take a leader's statement."""
+        if self._newest is None or closed.timestamp > self._newest.timestamp:
+            self._newest = closed
+
+    def index_for(self, timestamp: Timestamp) -> int | None:
+        """The index to apply before a read at the timestamp; None: the leader must be asked."""
+        newest = self._newest
+        return newest.index if newest is not None and timestamp <= newest.timestamp else None
