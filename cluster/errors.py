@@ -376,6 +376,10 @@ class CantChangeRuntimeParam(DqeError):
     sqlstate = "55P02"
 
 
+class ObjectInUse(DqeError):
+    sqlstate = "55006"
+
+
 class LockNotAvailable(DqeError):
     sqlstate = "55P03"
 

@@ -23,6 +23,7 @@ from catalog.commands import AnyCommand, Command, CommandResult
 from catalog.model import Table, TableId
 from cluster.errors import DqeError, InternalError, NotNullViolation, UniqueViolation
 from executor.execution import Execution, Result
+from executor.session_transaction import SessionTransaction
 from executor.transaction_driver import Changes
 from executor.writes import (
     StatementRows,
@@ -49,7 +50,15 @@ async def run_ddl(execution: Execution, statement: Statement) -> Result:
     plan = plan_ddl(statement, execution.context)
     for notice in plan.notices:
         execution.notice(notice)
-    change = _Change(execution)
+    block = execution.transaction
+    if block is not None:
+        tag = " ".join(statement.text.split()[:2]).upper()
+        catalog = execution.context.catalog
+        plan = block.definitions.admitted(plan, catalog, tag, block.written)
+        if not isinstance(plan, CreateAndFill):
+            # What is cut anew, is so at once.
+            execution = replace(execution, transaction=None)
+    change = _Change(execution, block)
     match plan:
         case ChangeCatalog(listed, tag):
             for command in listed:
@@ -86,8 +95,9 @@ def _function_result(function: str) -> Result:
 class _Change:
     """Commands of one statement, and the version from which they show."""
 
-    def __init__(self, execution: Execution) -> None:
+    def __init__(self, execution: Execution, block: SessionTransaction | None) -> None:
         self.execution = execution
+        self._block = block
         self._version = 0
 
     async def execute(self, command: Command) -> CommandResult:
@@ -97,6 +107,8 @@ class _Change:
         for notice in result.notices:
             self.execution.notice(notice)
         self._version = max(self._version, result.version)
+        if self._block is not None:
+            self._block.definitions.note(command, result, self._block.command)
         return result
 
     async def carry_out(self, command: Command) -> CommandResult:

@@ -30,7 +30,8 @@ from contextlib import ExitStack
 import pyarrow as pa
 
 from catalog.model import Catalog
-from cluster.errors import DqeError
+from cluster.errors import DqeError, Outcome
+from executor.block_definitions import BlockDefinitions
 from executor.services import ExecutorServices
 from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Reads, Transaction
 from planner.plan import QueryPlan
@@ -53,6 +54,7 @@ class SessionTransaction:
         self._snapshot: tuple[Timestamp, Catalog] | None = None
         self._floor: Timestamp = 0
         self._reads = Reads()
+        self.definitions = BlockDefinitions(services)
         self._ended = False
         self.isolation = READ_COMMITTED[0]
         # How long a statement waits for one lock.
@@ -70,6 +72,9 @@ class SessionTransaction:
     async def snapshot(self) -> tuple[Timestamp, Catalog]:
         """Where the next statement reads, and what it is planned with."""
         if self._snapshot is not None:
+            if self.definitions.any:
+                # The transaction's own tables are younger than its snapshot.
+                self._snapshot = self._snapshot[0], self._services.catalog.current
             return self._snapshot
         timestamp, version = await self._services.timestamps.snapshot()
         found = timestamp, await self._services.catalog.wait_version(version)
@@ -111,6 +116,11 @@ class SessionTransaction:
         return self._opened
 
     @property
+    def written(self) -> tuple[TabletId, ...]:
+        """The tablets that got changes."""
+        return () if self._opened is None else self._opened.written
+
+    @property
     def changed(self) -> bool:
         """Whether a statement changed or locked anything."""
         return self._opened is not None
@@ -135,12 +145,14 @@ class SessionTransaction:
     def fail(self, command: int | None) -> None:
         """The statement failed: takes back what came since the savepoint at that command, or
         without one everything. In the background; whatever comes next waits for it."""
-        if self._opened is None or self._undoing is not None:
-            return
-        name = f"undo of transaction {self._opened.id}"
-        self._undoing = self._services.runtime.spawn(self._undo(self._opened, command), name)
+        if self._undoing is None:
+            undo = self._undo(self._opened, command)
+            self._undoing = self._services.runtime.spawn(undo, "undo of a failed statement")
 
-    async def _undo(self, opened: Transaction, command: int | None) -> None:
+    async def _undo(self, opened: Transaction | None, command: int | None) -> None:
+        await self.definitions.undo(command or 0)
+        if opened is None:
+            return
         try:
             if command is not None:
                 await opened.take_back(command)
@@ -158,6 +170,7 @@ class SessionTransaction:
         """Undoes the statements from that number on."""
         await self._undone()
         self.command += 1
+        await self.definitions.undo(command)
         if self._opened is not None:
             await self._opened.take_back(command)
 
@@ -165,6 +178,15 @@ class SessionTransaction:
         """Makes the changes visible, all at once; raises what kept them from it."""
         await self._undone()
         self._end()
+        try:
+            await self._commit_changes()
+        except DqeError as error:
+            if error.outcome is not Outcome.UNKNOWN:
+                await self.definitions.undo()
+            raise
+        await self.definitions.finish()
+
+    async def _commit_changes(self) -> None:
         if self._opened is not None:
             reads = None
             if self.isolation == SERIALIZABLE and self._reads.fragments:
@@ -177,6 +199,7 @@ class SessionTransaction:
         """Ends without effect."""
         await self._undone()
         self._end()
+        await self.definitions.undo()
         if self._opened is not None:
             await self._opened.abort()
 
