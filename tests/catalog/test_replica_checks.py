@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_tablets import Cluster, StoreNode, insertion, run_cluster, write_one
+from tablet_cluster import Cluster, StoreNode, insertion, run_cluster, write_one
 
 from catalog.commands import CreateTable
 from catalog.definition import (
@@ -208,6 +208,7 @@ def test_replica_is_rebuilt_by_snapshot_where_the_log_is_gone(
     run_cluster(tmp_path, scenario)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["missing", "noise"])
 def test_store_lost_over_a_restart_comes_from_the_leader_where_the_log_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
@@ -254,6 +255,7 @@ def test_replica_being_rebuilt_serves_nothing_and_says_why(tmp_path: Path) -> No
     run_cluster(tmp_path, scenario)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [AccessMethod.ROW, AccessMethod.HYBRID])
 def test_row_store_that_differs_is_rebuilt(tmp_path: Path, method: AccessMethod) -> None:
     """Alone it differs from the others; beside a columnar store, from that."""
@@ -294,6 +296,7 @@ def flip_data(node: StoreNode, fragment: Fragment, seed: int) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("noticed_by", ["check", "reader"])
 def test_flipped_byte_in_a_store_is_an_error_and_then_rebuilt(

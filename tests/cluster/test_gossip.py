@@ -149,6 +149,7 @@ def test_a_second_process_of_one_identity_is_noticed() -> None:
     assert not one.take_packets()
 
 
+@pytest.mark.slow
 def test_what_a_node_sends_is_bounded_while_the_cluster_grows() -> None:
     small, large = measure(10, 1), measure(60, 1)
     bounds = GossipSettings()
