@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import duckdb
+
 from cluster.disk import Disk
 from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
 from cluster.raft.log import tablet_of
@@ -53,6 +55,7 @@ from storage.participant import Outcome
 from storage.row_side import RowSide
 from storage.row_store import remove_files, wal_path
 from storage.snapshot import (
+    FragmentView,
     Read,
     StoreSnapshot,
     close_views,
@@ -405,7 +408,7 @@ class NodeStorage:
                     raise fragment_gone(tablet_id, fragment_id)
                 tables[tablet_id, fragment_id] = found[fragment_id]
         changes = await self._own_changes(wanted, own) if own is not None else {}
-        cursor, views = await self._runtime.run_blocking(open_views, self.duckdb, tables, timestamp)
+        cursor, views = await self._opened(tables, timestamp)
         own_rows = {}
         if changes:
             try:
@@ -420,6 +423,14 @@ class NodeStorage:
         )
         self._snapshots[snapshot] = self._runtime.monotonic()
         return snapshot
+
+    async def _opened(
+        self, tables: Mapping[Read, FragmentTables], timestamp: Timestamp
+    ) -> tuple[duckdb.DuckDBPyConnection, dict[Read, FragmentView]]:
+        """`open_views`; what reads nothing gets a connection without waiting for a thread."""
+        if not tables:
+            return self.duckdb.cursor(), {}
+        return await self._runtime.run_blocking(open_views, self.duckdb, tables, timestamp)
 
     async def _own_changes(
         self, wanted: Mapping[TabletId, Sequence[FragmentId]], own: OwnChanges
