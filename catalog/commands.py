@@ -19,6 +19,7 @@ from catalog.definition import (
     UniqueDefinition,
 )
 from catalog.model import (
+    AccessMethod,
     ColumnId,
     Durability,
     NodeId,
@@ -228,6 +229,14 @@ class SetColumnNotNull(Command, frozen=True):
     not_null: bool
 
 
+class SetAccessMethod(Command, frozen=True):
+    """Which stores keep the table's rows; the tablets move them (`storage.moves`). None for the
+    cluster's default."""
+
+    table_id: TableId
+    method: AccessMethod | None
+
+
 class PrepareRecut(Command, frozen=True):
     """Makes new, empty fragments for a table that is to be cut by another scheme.
 
@@ -352,6 +361,7 @@ AnyCommand = (
     | DropColumn
     | SetColumnDefault
     | SetColumnNotNull
+    | SetAccessMethod
     | PrepareRecut
     | FinishRecut
     | AbortRecut

@@ -136,6 +136,7 @@ def _returns_table(command: commands.AnyCommand) -> bool:
         | commands.DropColumn
         | commands.SetColumnDefault
         | commands.SetColumnNotNull
+        | commands.SetAccessMethod
         | commands.PrepareRecut,
     )
 
@@ -184,6 +185,7 @@ _CHANGES: dict[type[commands.Command], Callable[..., int | bool | None]] = {
     commands.DropColumn: columns.drop_column,
     commands.SetColumnDefault: columns.set_column_default,
     commands.SetColumnNotNull: columns.set_column_not_null,
+    commands.SetAccessMethod: columns.set_access_method,
     commands.CreateView: schemas.create_view,
     commands.DropView: schemas.drop_view,
     commands.CreateSequence: sequences.create_sequence,

@@ -40,6 +40,7 @@ from planner.statements import (
     RenameColumn,
     RenameConstraint,
     RenameTable,
+    SetAccessMethod,
     SetDefault,
     SetNotNull,
     SetStorage,
@@ -213,6 +214,10 @@ def _set_storage(table: Table, action: SetStorage, context: PlannerContext) -> D
     return _changed(*found)
 
 
+def _set_access_method(table: Table, action: SetAccessMethod, context: PlannerContext) -> DdlPlan:
+    return _changed(commands.SetAccessMethod(table.id, action.method))
+
+
 def _no_column(table: Table, name: str) -> UndefinedColumn:
     return UndefinedColumn(f'column "{name}" of relation "{table.name}" does not exist')
 
@@ -229,4 +234,5 @@ _ACTIONS: dict[type[AlterAction], Callable[..., DdlPlan]] = {
     AddConstraint: _add_constraint,
     DropConstraint: _drop_constraint,
     SetStorage: _set_storage,
+    SetAccessMethod: _set_access_method,
 }

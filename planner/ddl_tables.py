@@ -23,7 +23,6 @@ from catalog.definition import (
     UniqueDefinition,
 )
 from catalog.model import (
-    AccessMethod,
     Bound,
     BoundKind,
     ColumnId,
@@ -100,8 +99,7 @@ def plan_create_table(statement: CreateTable, context: PlannerContext) -> Change
         statement.clauses.access_method,
     )
     command = commands.CreateTable(definition, statement.if_not_exists)
-    notices = (*statement.notices, *_access_method_notices(statement.clauses))
-    return ChangeCatalog((command,), "CREATE TABLE", notices)
+    return ChangeCatalog((command,), "CREATE TABLE", statement.notices)
 
 
 def plan_create_table_as(statement: CreateTableAs, context: PlannerContext) -> CreateAndFill:
@@ -126,8 +124,7 @@ def plan_create_table_as(statement: CreateTableAs, context: PlannerContext) -> C
     )
     command = commands.CreateTable(definition, statement.if_not_exists)
     source = plan_query(bound, context) if statement.with_data else None
-    notices = (*statement.notices, *_access_method_notices(statement.clauses))
-    return CreateAndFill(command, source, "CREATE TABLE AS", notices)
+    return CreateAndFill(command, source, "CREATE TABLE AS", statement.notices)
 
 
 def _result_type(name: str, found: SqlType) -> SqlType:
@@ -152,15 +149,6 @@ def plan_create_partition(statement: CreatePartition, context: PlannerContext) -
         parent.id, part_definition(statement.part), statement.if_not_exists
     )
     return ChangeCatalog((command,), "CREATE TABLE", statement.notices)
-
-
-def _access_method_notices(clauses: StorageClauses) -> tuple[str, ...]:
-    if clauses.access_method in (AccessMethod.ROW, AccessMethod.HYBRID):
-        return (
-            f'access method "{clauses.access_method}" is kept with the table; its rows are in the'
-            " columnar store until there is a row store",
-        )
-    return ()
 
 
 # ---------------------------------------------------------------------------------------

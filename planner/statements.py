@@ -462,6 +462,13 @@ class SetNotNull:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAccessMethod:
+    """`method` None for DEFAULT."""
+
+    method: AccessMethod | None
+
+
+@dataclass(frozen=True, slots=True)
 class AddConstraint:
     constraint: ConstraintClause
 
@@ -484,6 +491,7 @@ AlterAction = (
     | RenameColumn
     | RenameConstraint
     | SetTableSchema
+    | SetAccessMethod
     | AddColumn
     | DropColumn
     | SetDefault

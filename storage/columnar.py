@@ -281,6 +281,10 @@ class ColumnarStore:
         )
 
     def _write_position(self, position: StorePosition) -> None:
+        if position.applied_index == self.position.applied_index:
+            # A fragment came outside of the log (`storage.moves`); the newest row is one.
+            index = position.applied_index
+            self._execute("DELETE FROM {db}.tablet WHERE applied_index = ?", [index])
         self._execute(
             "INSERT INTO {db}.tablet VALUES (?, ?, ?, ?, ?, ?)",
             [

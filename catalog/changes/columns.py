@@ -13,7 +13,13 @@ from catalog import commands
 from catalog.changes.draft import Draft
 from catalog.changes.schemas import dependent_views, refuse_dependents
 from catalog.changes.scheme import placed_anew
-from catalog.changes.tables import MAX_COLUMNS, check_alterable_key, check_not_recut, new_column
+from catalog.changes.tables import (
+    DEFAULT_ACCESS_METHOD,
+    MAX_COLUMNS,
+    check_alterable_key,
+    check_not_recut,
+    new_column,
+)
 from catalog.model import TEMPORARY_SCHEMA_PREFIX, Column, ColumnGroup, Table, TableId
 from cluster.errors import (
     DuplicateColumn,
@@ -133,6 +139,16 @@ def set_column_not_null(draft: Draft, command: commands.SetColumnNotNull) -> Tab
         raise InvalidTableDefinition(f'column "{column.name}" is in a primary key')
     changed = replace(column, not_null=command.not_null)
     _store(draft, replace(table, columns=_replaced(table, changed)))
+    return table.id
+
+
+def set_access_method(draft: Draft, command: commands.SetAccessMethod) -> TableId | None:
+    """None where the table has that method already."""
+    table = _table_to_alter(draft, command.table_id)
+    method = command.method or DEFAULT_ACCESS_METHOD
+    if table.access_method is method:
+        return None
+    _store(draft, replace(table, access_method=method), stores_change=True)
     return table.id
 
 

@@ -59,11 +59,12 @@ def _clause(cursor: Cursor, clauses: StorageClauses) -> StorageClauses:
     if key == "REPLICATED":
         return dataclasses.replace(clauses, replicated=True)
     if key == "USING":
-        return dataclasses.replace(clauses, access_method=_access_method(cursor))
+        return dataclasses.replace(clauses, access_method=access_method(cursor))
     return table_options(cursor, clauses)
 
 
-def _access_method(cursor: Cursor) -> AccessMethod:
+def access_method(cursor: Cursor) -> AccessMethod:
+    """The name of one."""
     position = cursor.position
     name = cursor.name()
     if name == "heap":  # what clients send that name PostgreSQL's default

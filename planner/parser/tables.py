@@ -17,7 +17,13 @@ from planner.parser.builder import (
     source,
     source_expression,
 )
-from planner.parser.clauses import bound_spec, placement, storage_clauses, table_options
+from planner.parser.clauses import (
+    access_method,
+    bound_spec,
+    placement,
+    storage_clauses,
+    table_options,
+)
 from planner.parser.sequences import sequence_options
 from planner.parser.tokens import Cursor
 from planner.parser.types import type_name
@@ -41,6 +47,7 @@ from planner.statements import (
     RenameConstraint,
     RenameTable,
     SequenceOptions,
+    SetAccessMethod,
     SetDefault,
     SetNotNull,
     SetStorage,
@@ -450,6 +457,8 @@ def _alter_action(cursor: Cursor) -> AlterAction:
     if cursor.accept("SET"):
         if cursor.key == "(":
             return SetStorage(table_options(cursor, StorageClauses()))
+        if cursor.accept("ACCESS", "METHOD"):
+            return SetAccessMethod(None if cursor.accept("DEFAULT") else access_method(cursor))
         _refuse(cursor, "this form of ALTER TABLE ... SET is not supported")
     if not cursor.at_word:
         cursor.fail()

@@ -10,6 +10,7 @@ import pytest
 from catalog_cluster import CatalogCluster
 
 from catalog import commands as c
+from catalog.changes.tables import DEFAULT_ACCESS_METHOD
 from catalog.codec import encode_envelope
 from catalog.commands import Envelope
 from catalog.definition import (
@@ -21,9 +22,11 @@ from catalog.definition import (
     TableDefinition,
     UniqueDefinition,
 )
+from catalog.fragment_schemas import tablet_schemas
 from catalog.model import (
     HIDDEN_ROW_ID_NAME,
     RING_SIZE,
+    AccessMethod,
     Bound,
     BoundKind,
     Durability,
@@ -710,3 +713,18 @@ def test_entry_that_is_no_command_is_skipped_alike() -> None:
         assert machine.state.catalog.cluster_id == "x"
 
     asyncio.run(check())
+
+
+def test_an_access_method_is_for_the_stores_to_follow() -> None:
+    cluster = CatalogCluster(3)
+    table = cluster.table(scheme=hashed(3))
+    epochs = {t: cluster.catalog.tablets[t].epoch for t in tablets_of(table)}
+    assert cluster.run(c.SetAccessMethod(table.id, AccessMethod.ROW)).changed
+    assert cluster.catalog.tables[table.id].access_method is AccessMethod.ROW
+    for tablet_id, epoch in epochs.items():
+        assert cluster.catalog.tablets[tablet_id].epoch == epoch + 1
+        schemas = tablet_schemas(cluster.catalog, tablet_id)
+        assert {s.method for s in schemas} == {AccessMethod.ROW}
+    assert not cluster.run(c.SetAccessMethod(table.id, AccessMethod.ROW)).changed
+    cluster.run(c.SetAccessMethod(table.id, None))
+    assert cluster.catalog.tables[table.id].access_method is DEFAULT_ACCESS_METHOD

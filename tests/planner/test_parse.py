@@ -370,3 +370,18 @@ def test_directions_of_fetch(text: str, direction: str, count: int | None) -> No
     (statement,) = parse(text)
     assert isinstance(statement, s.Fetch)
     assert (statement.direction, statement.count) == (direction, count)
+
+
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ("row", AccessMethod.ROW),
+        ("COLUMNAR", AccessMethod.COLUMNAR),
+        ("heap", AccessMethod.HYBRID),
+        ("DEFAULT", None),
+    ],
+)
+def test_alter_table_set_access_method(text: str, method: AccessMethod | None) -> None:
+    statement = one(f"ALTER TABLE t SET ACCESS METHOD {text}")
+    assert isinstance(statement, s.AlterTable)
+    assert statement.actions == (s.SetAccessMethod(method),)
