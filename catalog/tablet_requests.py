@@ -122,7 +122,9 @@ class Abort(TransactionRequest, frozen=True):
 
 
 class AskStatus(TransactionRequest, frozen=True):
-    pass
+    """`settles`: a transaction that nobody carries out is aborted; else it is not `known`."""
+
+    settles: bool = True
 
 
 class ReadRows(msgspec.Struct, frozen=True):
@@ -167,6 +169,7 @@ class Status(msgspec.Struct, frozen=True):
 
     running: bool
     commit_ts: Timestamp = 0
+    known: bool = True
 
 
 def encode_change(change: FragmentChange) -> tuple[int, bytes]:

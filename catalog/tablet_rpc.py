@@ -228,7 +228,10 @@ class TabletServer:
         return self._done(request)
 
     async def status(self, request: requests.AskStatus, deadline_s: float) -> Status:
-        outcome = await self._storage.tablet(request.tablet_id).status(request.transaction_id)
+        tablet = self._storage.tablet(request.tablet_id)
+        if not request.settles and not await tablet.remembers(request.transaction_id):
+            return Status(running=False, known=False)
+        outcome = await tablet.status(request.transaction_id)
         if outcome is None:
             return Status(running=True)
         return Status(running=False, commit_ts=outcome.commit_ts)
@@ -493,6 +496,22 @@ class TabletClient:
         request = requests.AskStatus(tablet_id, transaction_id, 0)
         status = await self._ask(request, Status, self._server.status, deadline_s, again=True)
         return None if status.running else TransactionOutcome(status.commit_ts)
+
+    async def commit_status(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        settles: bool,
+        deadline_s: float = DEADLINE_S,
+    ) -> str:
+        """The same in words; "unknown" where the tablet does not remember and is not to settle."""
+        request = requests.AskStatus(tablet_id, transaction_id, 0, settles)
+        status = await self._ask(request, Status, self._server.status, deadline_s, again=True)
+        if not status.known:
+            return "unknown"
+        if status.running:
+            return "in progress"
+        return "committed" if status.commit_ts else "aborted"
 
     async def _settled(
         self,

@@ -4,6 +4,8 @@
     dqe.activate_node(node)           takes back drain_node and decommission_node
     dqe.decommission_node(node)       its replicas move away, then it is forgotten
     dqe.set_cluster_setting(name, value)   NULL takes a setting back to its default
+    dqe.transaction_token()           what to ask the next one about this transaction
+    dqe.commit_status(token)          how that transaction ended
     dqe.recover_tablet(tablet, word)  gives up what the lost majority of a tablet may have held
 
 Each asks for something and answers with words; the repair loop then carries it out, and
@@ -32,6 +34,7 @@ from cluster.errors import (
     UndefinedObject,
 )
 from executor.recovery import recover_tablet
+from executor.transaction_tokens import commit_status
 from planner.datum import Datum, datum_text
 from planner.statements import Query
 
@@ -40,9 +43,10 @@ if TYPE_CHECKING:
 
 _SCHEMA = "dqe"
 _WORD = f"{_SCHEMA}."
+_TOKEN = "transaction_token"
 
 Arguments = Sequence[str | None]
-Function = Callable[["ExecutorServices", Arguments], Awaitable[str]]
+Function = Callable[["ExecutorServices", Arguments], Awaitable[str | None]]
 
 
 def calls_cluster_function(statement: Query) -> bool:
@@ -60,14 +64,18 @@ def with_words(statement: Query) -> Query:
 
 
 async def with_answers(
-    statement: Query, values: Sequence[Datum], services: ExecutorServices
+    statement: Query, values: Sequence[Datum], services: ExecutorServices, token: str | None
 ) -> Query:
-    """The query after its calls were carried out, with their answers instead of them."""
+    """The query after its calls were carried out, with their answers instead of them; `token`
+    is that of the transaction it is part of."""
     tree = statement.tree.copy()
     calls = _calls(replace(statement, tree=tree))
     if not isinstance(tree, exp.Select) or tree.args.get("from_") is not None:
         raise _refusal()
     for call in calls:
+        if call.this.name.lower() == _TOKEN:
+            _put(call, token)
+            continue
         function = FUNCTIONS[call.this.name.lower()]
         arguments = [_constant(argument, values) for argument in call.this.expressions]
         _put(call, await function(services, arguments))
@@ -96,8 +104,10 @@ def _calls(statement: Query) -> list[_Call]:
     return found
 
 
-def _put(call: _Call, text: str) -> None:
-    literal = exp.Literal.string(text)
+def _put(call: _Call, text: str | None) -> None:
+    literal: exp.Expr = exp.Literal.string(text or "")
+    if text is None:
+        literal = exp.Cast(this=exp.Null(), to=exp.DataType.build("text"))
     parent = call.item.parent
     if isinstance(parent, exp.Alias):
         call.item.replace(literal)
@@ -206,7 +216,14 @@ async def _recover_tablet(services: ExecutorServices, arguments: Arguments) -> s
     return await recover_tablet(services, _number(tablet, "tablet"), word or "")
 
 
+async def _no_token(services: ExecutorServices, arguments: Arguments) -> str | None:
+    """The session knows it, and answers before this is asked."""
+    return None
+
+
 FUNCTIONS: dict[str, Function] = {
+    _TOKEN: _no_token,
+    "commit_status": commit_status,
     "drain_node": _drain_node,
     "activate_node": _activate_node,
     "decommission_node": _decommission_node,

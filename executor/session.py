@@ -382,7 +382,8 @@ class Session:
         if isinstance(statement, Query) and calls_set_config(statement):
             statement = with_values(statement, values, self._set_config)
         if isinstance(statement, Query) and calls_cluster_function(statement):
-            statement = await with_answers(statement, values, self.services)
+            token = None if transaction is None else transaction.token
+            statement = await with_answers(statement, values, self.services, token)
         if isinstance(statement, Query) and reads_session_tables(statement):
             statement = with_session_tables(statement, self)
         while True:

@@ -34,6 +34,7 @@ from cluster.errors import DqeError, Outcome
 from executor.block_definitions import BlockDefinitions
 from executor.services import ExecutorServices
 from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Reads, Transaction
+from executor.transaction_tokens import TransactionToken
 from planner.plan import QueryPlan
 from storage.fragments import FragmentChange, FragmentId, OwnChanges, TabletId, Timestamp
 from storage.lock_driver import WAIT, RowsLocked
@@ -53,6 +54,7 @@ class SessionTransaction:
         self._holds = ExitStack()
         self._snapshot: tuple[Timestamp, Catalog] | None = None
         self._floor: Timestamp = 0
+        self._begun: Timestamp = 0
         self._reads = Reads()
         self.definitions = BlockDefinitions(services)
         self._ended = False
@@ -77,6 +79,7 @@ class SessionTransaction:
                 self._snapshot = self._snapshot[0], self._services.catalog.current
             return self._snapshot
         timestamp, version = await self._services.timestamps.snapshot()
+        self._begun = self._begun or timestamp
         found = timestamp, await self._services.catalog.wait_version(version)
         if self.keeps_snapshot:
             self._snapshot = found
@@ -114,6 +117,13 @@ class SessionTransaction:
             )
         self._opened.lock_deadline_s = self.lock_deadline_s
         return self._opened
+
+    @property
+    def token(self) -> str | None:
+        """What the transaction can be asked about by, once its home is known."""
+        if self._opened is None or self._opened.home is None:
+            return None
+        return str(TransactionToken(self._opened.id, self._begun, self._opened.home))
 
     @property
     def written(self) -> tuple[TabletId, ...]:

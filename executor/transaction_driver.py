@@ -164,6 +164,23 @@ class TimestampSource(Protocol):
 class Changes(Protocol):
     """What a statement changes rows with: a transaction of its own, or its part of one."""
 
+    async def commit_status(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        settles: bool,
+        deadline_s: float,
+    ) -> str: ...
+
+    async def read_stored(
+        self,
+        tablet_id: TabletId,
+        fragment_id: FragmentId,
+        keys: tuple[StoredKey, ...],
+        timestamp: Timestamp | None = None,
+        own: OwnChanges | None = None,
+    ) -> Sequence[StoredRow | None]: ...
+
     @property
     def id(self) -> TransactionId: ...
 
@@ -388,6 +405,11 @@ class Transaction:
     async def commit(
         self, floor: Timestamp, *, checks: bool, reads: Reads | None = None
     ) -> Timestamp:
+    @property
+    def home(self) -> TabletId | None:
+        """The tablet whose log decides: the first that was written."""
+        return next(iter(self._written), None)
+
         """Commits everywhere or nowhere; the commit timestamp, `floor` if nothing was written.
 
         With `reads`: only if nobody changed them up to the commit timestamp (rule I4).
@@ -405,7 +427,8 @@ class Transaction:
             await self.check(sorted(self._written))
         else:
             await self.lock(self._written, SHARED)
-        tablets = tuple(sorted(self._written))
+        assert self.home is not None
+        tablets = (self.home, *sorted(t for t in self._written if t != self.home))
         self._reads = reads
         answer = await self._end(machine.Commit(tablets, floor, reads is not None))
         self._release([tablet for tablet in self._lanes if tablet not in self._written])

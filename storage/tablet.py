@@ -643,6 +643,12 @@ class Tablet(TabletReplica):
         abort = self._propose(Abort(transaction_id, decided=False))
         return _as_outcome(await run_to_end(self._runtime, abort, "status"))
 
+    async def remembers(self, transaction_id: TransactionId) -> bool:
+        """Whether the transaction runs here, or its outcome is known."""
+        await self._lead()
+        known = self._participant.outcome(transaction_id) is not None
+        return known or transaction_id in self._participant.transactions
+
     async def confirm(self, transaction_id: TransactionId, tablets: Sequence[TabletId]) -> None:
         """These participants have committed; the home may forget them (rule C6)."""
         if transaction_id in self._participant.unconfirmed():
