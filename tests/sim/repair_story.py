@@ -36,8 +36,9 @@ class Story:
 
     async def refusal(self, sql: str) -> str:
         """What the error says with which a statement is refused."""
+        serving = next(machine for machine in self.cluster.machines if machine.is_serving)
         try:
-            await self.client.ask(sql)
+            await self.client.ask(sql, serving)
         except (Refused, Violation) as error:
             return str(error)
         raise AssertionError(f"not refused: {sql}")
