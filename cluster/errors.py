@@ -190,6 +190,10 @@ class InFailedSqlTransaction(DqeError):
     sqlstate = "25P02"
 
 
+class IdleInTransactionSessionTimeout(DqeError):
+    sqlstate = "25P03"
+
+
 class ReadOnlySqlTransaction(DqeError):
     sqlstate = "25006"
 
@@ -394,6 +398,10 @@ class QueryCanceled(DqeError):
 
 class AdminShutdown(DqeError):
     sqlstate = "57P01"
+
+
+class IdleSessionTimeout(DqeError):
+    sqlstate = "57P05"
 
 
 class CannotConnectNow(DqeError):

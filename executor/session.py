@@ -38,6 +38,8 @@ from cluster.errors import (
     CannotConnectNow,
     DqeError,
     InvalidSqlStatementName,
+    IdleInTransactionSessionTimeout,
+    IdleSessionTimeout,
     ObjectNotInPrerequisiteState,
     QueryCanceled,
     SerializationFailure,
@@ -79,6 +81,10 @@ PARSE_INLINE_CHARACTERS = 32_768
 NOTICES_KEPT = 1000
 
 _LEVELS = ("LOG", "NOTICE", "WARNING", "ERROR")
+_IDLE = IdleSessionTimeout("terminating connection due to idle-session timeout")
+_IDLE_IN_TRANSACTION = IdleInTransactionSessionTimeout(
+    "terminating connection due to idle-in-transaction timeout"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,15 @@ class Session:
         self._notices.append(Notice(severity, {"message": message, **fields}))
 
     def fail_transaction(self) -> None:
+    def idle_limit(self) -> tuple[float, DqeError] | None:
+        """How long the client may be idle now, and the error that ends its session then."""
+        name: str = "idle_session_timeout"
+        error: DqeError = _IDLE
+        if self.state.block.open:
+            name, error = "idle_in_transaction_session_timeout", _IDLE_IN_TRANSACTION
+        timeout_ms = milliseconds_of(self.state.settings[name])
+        return (timeout_ms / 1000, error) if timeout_ms else None
+
         """An error was sent to the client: an open block is failed, an implicit one undone."""
         ended = self.state.block.fail()
         if ended is not None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
+from cluster.errors import DqeError
 from planner.plan import ResultColumn
 from planner.statements import Statement
 from storage.types import SqlType
@@ -96,6 +97,10 @@ class Session(Protocol):
 
     def cursor_columns(self, name: str) -> tuple[ResultColumn, ...] | None:
         """The columns of a cursor of DECLARE; None when there is none of that name."""
+        ...
+
+    def idle_limit(self) -> tuple[float, DqeError] | None:
+        """How long the client may be idle now, and the error that ends the session then."""
         ...
 
     def take_notices(self) -> list[tuple[str, Mapping[str, str | int]]]: ...

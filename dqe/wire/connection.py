@@ -8,6 +8,7 @@ Output is flushed at Sync, Flush and the end of a Query, and whenever much has g
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,6 +18,8 @@ import pyarrow as pa
 from cluster.errors import (
     AdminShutdown,
     DqeError,
+    IdleInTransactionSessionTimeout,
+    IdleSessionTimeout,
     InternalError,
     ProtocolViolation,
     QueryCanceled,
@@ -54,6 +57,7 @@ class Connection:
         self._session = session
         self._store = PortalStore()
         self._skip_to_sync = False
+        self._idle = False
         session.forget_protocol_prepared = self._forget_statement
         session.protocol_prepared = self._prepared_statements
 
@@ -72,16 +76,33 @@ class Connection:
         """Until the client leaves or the stream is broken."""
         self._ready()
         try:
-            while (message := await self._transport.next_message()) is not None:
+            while (message := await self._next_message()) is not None:
                 if message.type == ord("X"):
                     break
+                self._idle = False
                 await self._handle(message)
         except ClientGone:
             pass
-        except ProtocolViolation as error:
+        except (
+            ProtocolViolation,
+            IdleInTransactionSessionTimeout,
+            IdleSessionTimeout,
+        ) as error:
             self._transport.write(messages.error_response(error, "FATAL"))
         finally:
             self._transport.close()
+
+    async def _next_message(self) -> FrontendMessage | None:
+        """The client's next message; where it may not be idle for ever, within its time."""
+        limit = self._session.idle_limit() if self._idle else None
+        if limit is None:
+            return await self._transport.next_message()
+        seconds, error = limit
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._transport.next_message()
+        except TimeoutError:
+            raise error from None
 
     def stop(self) -> None:
         """Tells the client that the node goes down, and hangs up."""
@@ -377,6 +398,7 @@ class Connection:
 
     def _ready(self) -> None:
         self._write_asides()
+        self._idle = True
         self._transport.write(messages.ready_for_query(self._session.transaction_status))
         self._transport.flush()
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from cluster.errors import (
     BadCopyFileFormat,
+    DqeError,
     QueryCanceled,
     SerializationFailure,
     SyntaxError_,
@@ -128,6 +129,7 @@ class ScriptedSession:
         # What `execute` was told of statements to come, None at the end of a message.
         self.more: list[bool | None] = []
         self.refuse_commit = False
+        self.idle: tuple[float, DqeError] | None = None
 
     async def parse(self, sql: str) -> list[Statement]:
         pieces = [p for p in sql.split(";") if p.strip()]
@@ -198,6 +200,9 @@ class ScriptedSession:
 
     def fail_transaction(self) -> None:
         pass
+
+    def idle_limit(self) -> tuple[float, DqeError] | None:
+        return self.idle
 
     async def end_implicit(self) -> None:
         self.more.append(None)

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripted_session import ScriptedSession
 
+from cluster.errors import IdleInTransactionSessionTimeout
 from cluster.runtime import ProductionRuntime
 from dqe.wire.server import WireServer, startup_settings
 
@@ -332,5 +333,18 @@ def test_a_message_is_one_transaction_and_a_lone_statement_its_own() -> None:
             await connection.execute("a; b")
         assert await connection.fetchval("select 1") == 1
         await connection.close()
+
+    serve(work)
+
+
+def test_a_client_that_idles_too_long_is_told_and_left() -> None:
+    async def work(port: int, sessions: list[ScriptedSession]) -> None:
+        connection = await connect(port)
+        (session,) = sessions
+        session.idle = (0.05, IdleInTransactionSessionTimeout("too long"))
+        assert await connection.fetchval("select 1") == 1
+        while not session.closed:
+            await asyncio.sleep(0.01)
+        assert connection.is_closed()
 
     serve(work)
