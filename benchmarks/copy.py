@@ -3,7 +3,8 @@
     python -m benchmarks.copy [--scale 1] [--nodes 3] [--no-postgres]
 
 csv and text come from the client over one connection, Parquet from a file on the server. The
-tables have no primary key on either side, as in the usual comparison.
+tables have no primary key on either side, as in the usual comparison. dqe loads into tablets
+of one replica, as the peers do, and once more into tablets of three.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import duckdb
 import psycopg
 
 from benchmarks import peers, report
+from benchmarks.tpch_data import with_replicas
 from dqe.local_cluster import LocalCluster
 from dqe.tpch import create_table, generate
 
 _NO_KEYS = {"customer_key": "", "orders_key": "", "lineitem_key": ""}
 _CHUNK_BYTES = 1 << 20
+_REPLICAS = (1, 3)
 _CUT = "PARTITION BY HASH (l_orderkey) PARTITIONS 6 USING columnar"
 
 
@@ -64,17 +67,28 @@ def main() -> int:
             LocalCluster(arguments.nodes, directory / "cluster") as cluster,
             psycopg.connect(cluster.url, autocommit=True) as connection,
         ):
-            rates["dqe"] = _client_rates(connection, _CUT, csv, text)
-            statement = f"COPY lineitem FROM '{parquet}' (FORMAT parquet)".encode()
-            rates["dqe"]["parquet"] = _rate(
-                connection, _CUT, lambda: connection.execute(statement) and None
-            )
+            for replicas in _REPLICAS:
+                rates[_ours(replicas)] = _our_rates(connection, replicas, csv, text, parquet)
         rates["DuckDB"] = _duckdb_rates(csv, parquet)
         if not arguments.no_postgres:
             with peers.postgres() as connection:
                 rates["PostgreSQL"] = _client_rates(connection, "", csv, text)
     _show(rates, arguments)
     return 0
+
+
+def _ours(replicas: int) -> str:
+    return f"dqe, replicas: {replicas}"
+
+
+def _our_rates(
+    connection: psycopg.Connection[Any], replicas: int, csv: Path, text: Path, parquet: Path
+) -> dict[str, float]:
+    clauses = with_replicas(_CUT, replicas)
+    rates = _client_rates(connection, clauses, csv, text)
+    statement = f"COPY lineitem FROM '{parquet}' (FORMAT parquet)".encode()
+    rates["parquet"] = _rate(connection, clauses, lambda: connection.execute(statement) and None)
+    return rates
 
 
 def _client_rates(
@@ -113,12 +127,14 @@ def _duckdb_rates(csv: Path, parquet: Path) -> dict[str, float]:
 
 def _show(rates: dict[str, dict[str, float]], arguments: argparse.Namespace) -> None:
     rows = []
-    for kind in ("csv", "text", "parquet"):
-        ours = rates["dqe"][kind]
-        others = [rates.get(peer, {}).get(kind) for peer in ("PostgreSQL", "DuckDB")]
-        cells = [f"{other:,.0f}" if other else "-" for other in others]
-        ratios = [f"{ours / other:.2f}" if other else "-" for other in others]
-        rows.append([kind, f"{ours:,.0f}", cells[0], ratios[0], cells[1], ratios[1]])
+    for replicas in _REPLICAS:
+        for kind in ("csv", "text", "parquet"):
+            ours = rates[_ours(replicas)][kind]
+            others = [rates.get(peer, {}).get(kind) for peer in ("PostgreSQL", "DuckDB")]
+            cells = [f"{other:,.0f}" if other else "-" for other in others]
+            ratios = [f"{ours / other:.2f}" if other else "-" for other in others]
+            name = f"{kind}, replicas: {replicas}"
+            rows.append([name, f"{ours:,.0f}", cells[0], ratios[0], cells[1], ratios[1]])
     header = ["format", "dqe rows/s", "PostgreSQL rows/s", "ratio", "DuckDB rows/s", "ratio"]
     report.print_table(f"COPY of lineitem, scale {arguments.scale:g}", header, rows)
     print(f"written to {report.write_json('copy', {'scale': arguments.scale, 'rates': rates})}")

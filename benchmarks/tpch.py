@@ -1,7 +1,7 @@
 """TPC-H's 22 queries on a local cluster, beside one DuckDB process and one PostgreSQL 18.
 
     python -m benchmarks.tpch [--scale 1] [--nodes 3] [--fragmentation hash] [--runs 3]
-                              [--no-postgres] [--queries 1,6]
+                              [--replicas 1] [--no-postgres] [--queries 1,6]
 
 Every query runs once uncounted and then `--runs` times; the medians are compared. All answers
 are compared with DuckDB's first. PostgreSQL gets its primary keys, ANALYZE, and a limit of
@@ -30,10 +30,15 @@ from dqe.tpch import TABLES, generate
 Rows = list[tuple[Any, ...]]
 
 
-def load(connection: psycopg.Connection[Any], files: dict[str, Path], fragmentation: str) -> None:
+def load(
+    connection: psycopg.Connection[Any],
+    files: dict[str, Path],
+    fragmentation: str,
+    replicas: int | None = None,
+) -> None:
     """Makes the tables in dqe and copies the Parquet files in."""
     for table in TABLES:
-        connection.execute(create_table(table, fragmentation).encode())
+        connection.execute(create_table(table, fragmentation, replicas).encode())
         connection.execute(f"COPY {table} FROM '{files[table]}' (FORMAT parquet)".encode())
     connection.execute(b"ANALYZE")
 
@@ -89,7 +94,7 @@ def main() -> int:
             LocalCluster(arguments.nodes, Path(scratch) / "cluster") as cluster,
             psycopg.connect(cluster.url, autocommit=True) as connection,
         ):
-            load(connection, files, arguments.fragmentation)
+            load(connection, files, arguments.fragmentation, arguments.replicas)
             wrong = _check(connection, engine, numbers)
             times = {n: _times(connection, engine, n, arguments.runs) for n in numbers}
         postgres_times = {}
@@ -105,6 +110,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--fragmentation", choices=sorted(FRAGMENTATIONS), default="hash")
+    parser.add_argument("--replicas", type=int, default=1, help="of every tablet")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="of the DuckDB beside")
     parser.add_argument("--no-postgres", action="store_true")
@@ -194,7 +200,10 @@ def _show(
             f"{faster:.1f}" if faster else "-",
         ]
     )
-    title = f"TPC-H scale {arguments.scale:g}, {arguments.nodes} nodes, {arguments.fragmentation}"
+    title = (
+        f"TPC-H scale {arguments.scale:g}, {arguments.nodes} nodes, {arguments.fragmentation}, "
+        f"replicas: {arguments.replicas}"
+    )
     header = ["query", "dqe ms", "DuckDB ms", "dqe/DuckDB", "PostgreSQL ms", "PostgreSQL/dqe"]
     report.print_table(title, header, rows)
     path = report.write_json(
@@ -203,6 +212,7 @@ def _show(
             "scale": arguments.scale,
             "nodes": arguments.nodes,
             "fragmentation": arguments.fragmentation,
+            "replicas": arguments.replicas,
             "dqe_s": {n: t[0] for n, t in times.items()},
             "duckdb_s": {n: t[1] for n, t in times.items()},
             "postgres_s": postgres_times,

@@ -78,10 +78,20 @@ FRAGMENTATIONS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
 }
 
 
-def create_table(table: str, fragmentation: str | None) -> str:
-    """CREATE TABLE for dqe under a fragmentation, or for any PostgreSQL (None)."""
+def create_table(table: str, fragmentation: str | None, replicas: int | None = None) -> str:
+    """CREATE TABLE for dqe under a fragmentation, or for any PostgreSQL (None).
+
+    `replicas` None leaves their number to the database.
+    """
     clauses, keys = FRAGMENTATIONS[fragmentation] if fragmentation else ({}, PLAIN_KEYS)
-    return create_table_with(table, clauses.get(table, ""), keys)
+    return create_table_with(table, with_replicas(clauses.get(table, ""), replicas), keys)
+
+
+def with_replicas(clauses: str, replicas: int | None) -> str:
+    """The clauses with a number of replicas, where they do not say by themselves what it is."""
+    if replicas is None or "REPLICATED" in clauses or "COLOCATE" in clauses:
+        return clauses
+    return f"{clauses} WITH (replicas = {replicas})"
 
 
 def query(number: int) -> str:
