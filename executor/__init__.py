@@ -2,7 +2,8 @@
 
 In the order in which control flows through them:
 
-- `session` (a client's face), `settings` and `setting_kinds`, `transaction_block`, `statements`
+- `session` (a client's face), `settings` and `setting_kinds`, `transaction_block`,
+  `session_transaction` and `block_definitions` (what is behind a block), `statements`
   (what each kind of statement does), `session_statements`, `set_config`, `session_tables`,
   `cursors`, `temporary` (the end of temporary tables), `execution` (what a statement runs with),
   `services` (what all of this stands on)
@@ -13,5 +14,6 @@ In the order in which control flows through them:
   `stage_threads`, `cancellation`
 - `stage_task` (one stage on one node), `stage_sql`, `duckdb_calls`, `system_scan`
 - `outbox` and `partition` (where rows go), `exchange` (who must wait), `inbox`, `spill`
-- `writes`, `copy`, `ddl`, `transaction` (changes), `formatting` (values as text)
+- `writes`, `copy`, `ddl`, `row_locking` and `locking` (locked rows in newest versions),
+  `transaction` and `transaction_driver` (the end), `transaction_tokens` (changes), `formatting` (values as text)
 """
