@@ -52,7 +52,7 @@ from storage.fragments import FragmentChange, OwnChanges, Timestamp, Transaction
 from storage.lock_driver import RowsLocked
 from storage.node import NodeStorage
 from storage.participant import Outcome as TransactionOutcome
-from storage.row_tables import Plain, RowTables, StoredKey
+from storage.row_tables import Plain, RowTables, StoredKey, StoredRow
 
 RETRY_PAUSE_S = 0.05
 DEADLINE_S = 30.0
@@ -573,19 +573,39 @@ class TabletClient:
         for place, key in enumerate(keys):
             with suppress(ValueError):  # no row can have it
                 encoded[place] = tables.encode_key(key)
-        request = requests.ReadRows(
+        stored = await self.read_stored(
             tablet_id,
             tables.schema.fragment_id,
             tuple(encoded.values()),
+            timestamp,
+            own,
+            deadline_s,
+        )
+        found = dict(zip(encoded, stored, strict=True))
+        rows = [found.get(place) for place in range(len(keys))]
+        return [None if row is None else tables.decode_row(row) for row in rows]
+
+    async def read_stored(
+        self,
+        tablet_id: int,
+        fragment_id: int,
+        keys: tuple[StoredKey, ...],
+        timestamp: Timestamp | None = None,
+        own: OwnChanges | None = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> Sequence[StoredRow | None]:
+        """`read_rows` with keys and rows as SQLite has them."""
+        request = requests.ReadRows(
+            tablet_id,
+            fragment_id,
+            keys,
             timestamp,
             own.transaction_id if own is not None else 0,
             own.command if own is not None else 0,
         )
         here = self._server.read_rows
         reply = await self._ask(request, requests.Rows, here, deadline_s, again=True)
-        found = dict(zip(encoded, reply.rows, strict=True))
-        rows = [found.get(place) for place in range(len(keys))]
-        return [None if row is None else tables.decode_row(row) for row in rows]
+        return reply.rows
 
     async def ask_read_index(self, tablet_id: int, timestamp: Timestamp, deadline_s: float) -> int:
         """How far a replica must follow to serve a read at the timestamp (rule R3)."""

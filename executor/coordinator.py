@@ -38,6 +38,7 @@ from executor.messages import (
     task_of,
 )
 from executor.plan_cache import PlanCache
+from executor.point_queries import PointQueries
 from executor.results import ResultShape
 from executor.stage_runner import (
     NodeQuery,
@@ -317,6 +318,7 @@ class Coordinator:
         self._runner = runner
         self.load_watch = LoadWatch(runner.services, self)
         self.plans = PlanCache()
+        self.points = PointQueries(runner.services)
 
     async def run_query(
         self,

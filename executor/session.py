@@ -33,13 +33,14 @@ from typing import TypeVar
 import pyarrow as pa
 from sqlglot import exp
 
+from catalog.model import Catalog
 from cluster.errors import (
     ActiveSqlTransaction,
     CannotConnectNow,
     DqeError,
-    InvalidSqlStatementName,
     IdleInTransactionSessionTimeout,
     IdleSessionTimeout,
+    InvalidSqlStatementName,
     ObjectNotInPrerequisiteState,
     QueryCanceled,
     SerializationFailure,
@@ -80,11 +81,11 @@ PARSE_INLINE_CHARACTERS = 32_768
 # Notices a client does not take are dropped, the oldest first.
 NOTICES_KEPT = 1000
 
-_LEVELS = ("LOG", "NOTICE", "WARNING", "ERROR")
 _IDLE = IdleSessionTimeout("terminating connection due to idle-session timeout")
 _IDLE_IN_TRANSACTION = IdleInTransactionSessionTimeout(
     "terminating connection due to idle-in-transaction timeout"
 )
+_LEVELS = ("LOG", "NOTICE", "WARNING", "ERROR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,6 @@ class Session:
         """Tells the client something beside the answers."""
         self._notices.append(Notice(severity, {"message": message, **fields}))
 
-    def fail_transaction(self) -> None:
     def idle_limit(self) -> tuple[float, DqeError] | None:
         """How long the client may be idle now, and the error that ends its session then."""
         name: str = "idle_session_timeout"
@@ -199,6 +199,7 @@ class Session:
         timeout_ms = milliseconds_of(self.state.settings[name])
         return (timeout_ms / 1000, error) if timeout_ms else None
 
+    def fail_transaction(self) -> None:
         """An error was sent to the client: an open block is failed, an implicit one undone."""
         ended = self.state.block.fail()
         if ended is not None:
@@ -386,6 +387,10 @@ class Session:
         """Runs a statement that needs a snapshot and the catalog."""
         if self.state.block.transaction is not None:
             self.state.block.transaction.begin_command()
+        if isinstance(statement, Query):
+            found = await self._point_query(statement, types, values)
+            if found is not None:
+                return found
         execution = await self._execution(self._limit, types, values)
         transaction = self.state.block.transaction
         retries = StatementRetries(
@@ -411,6 +416,16 @@ class Session:
             unmoved = execution.context.catalog.version == version
             if isinstance(failed, ObjectNotInPrerequisiteState) and unmoved:
                 raise failed
+
+    async def _point_query(
+        self, statement: Query, types: tuple[SqlType, ...], values: Sequence[Datum]
+    ) -> Result | None:
+        """The answer of a query for one row by its key, which needs no plan and no snapshot."""
+        transaction = self.state.block.transaction
+        if transaction is not None:
+            transaction.isolation = self.state.settings["transaction_isolation"]
+        context = self._context(self.services.catalog.current, self.state.settings)
+        return await self.coordinator.points.answer(statement, types, values, context, transaction)
 
     def _set_config(self, name: str, value: str, local: bool) -> str:
         if local and not self.state.block.begun:
@@ -451,26 +466,28 @@ class Session:
             transaction.isolation = self.state.settings["transaction_isolation"]
             transaction.lock_deadline_s = lock_deadline_s(self.state.settings)
             timestamp, catalog = await transaction.snapshot()
-        now = self.services.runtime.now()
-        context = PlannerContext(
-            catalog=catalog,
-            node_id=self.services.node_id,
-            now=self.state.block.started or now,
-            statement_now=now,
-            settings=dict(self.state.settings),
-            session=self._facts,
-            live_nodes=self.services.catalog.liveness.live_nodes(),
-        )
         return Execution(
             services=self.services,
             coordinator=self.coordinator,
-            context=context,
+            context=self._context(catalog, dict(self.state.settings)),
             timestamp=timestamp,
             parameter_types=types,
             values=values,
             notices=self._notices,
             deadline_s=self._remaining_s(limit),
             transaction=transaction,
+        )
+
+    def _context(self, catalog: Catalog, settings: Mapping[str, str]) -> PlannerContext:
+        now = self.services.runtime.now()
+        return PlannerContext(
+            catalog=catalog,
+            node_id=self.services.node_id,
+            now=self.state.block.started or now,
+            statement_now=now,
+            settings=settings,
+            session=self._facts,
+            live_nodes=self.services.catalog.liveness.live_nodes(),
         )
 
     # -- prepared statements ------------------------------------------------------------

@@ -26,9 +26,17 @@ import pyarrow as pa
 from cluster.errors import DqeError, InternalError, QueryCanceled, StatementCompletionUnknown
 from cluster.runtime import Runtime
 from executor import transaction as machine
-from storage.fragments import FragmentChange, FragmentId, TabletId, Timestamp, TransactionId
+from storage.fragments import (
+    FragmentChange,
+    FragmentId,
+    OwnChanges,
+    TabletId,
+    Timestamp,
+    TransactionId,
+)
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
+from storage.row_tables import StoredKey, StoredRow
 
 logger = logging.getLogger(__name__)
 
@@ -156,14 +164,6 @@ class TabletAccess(Protocol):
         self, tablet_id: TabletId, transaction_id: TransactionId, deadline_s: float
     ) -> None: ...
 
-
-class TimestampSource(Protocol):
-    async def commit_timestamp(self, deadline_s: float = ...) -> Timestamp: ...
-
-
-class Changes(Protocol):
-    """What a statement changes rows with: a transaction of its own, or its part of one."""
-
     async def commit_status(
         self,
         tablet_id: TabletId,
@@ -180,6 +180,14 @@ class Changes(Protocol):
         timestamp: Timestamp | None = None,
         own: OwnChanges | None = None,
     ) -> Sequence[StoredRow | None]: ...
+
+
+class TimestampSource(Protocol):
+    async def commit_timestamp(self, deadline_s: float = ...) -> Timestamp: ...
+
+
+class Changes(Protocol):
+    """What a statement changes rows with: a transaction of its own, or its part of one."""
 
     @property
     def id(self) -> TransactionId: ...
@@ -398,6 +406,11 @@ class Transaction:
         return bool(self._written)
 
     @property
+    def home(self) -> TabletId | None:
+        """The tablet whose log decides: the first that was written."""
+        return next(iter(self._written), None)
+
+    @property
     def written(self) -> tuple[TabletId, ...]:
         """The tablets that got changes."""
         return tuple(sorted(self._written))
@@ -405,11 +418,6 @@ class Transaction:
     async def commit(
         self, floor: Timestamp, *, checks: bool, reads: Reads | None = None
     ) -> Timestamp:
-    @property
-    def home(self) -> TabletId | None:
-        """The tablet whose log decides: the first that was written."""
-        return next(iter(self._written), None)
-
         """Commits everywhere or nowhere; the commit timestamp, `floor` if nothing was written.
 
         With `reads`: only if nobody changed them up to the commit timestamp (rule I4).

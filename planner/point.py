@@ -1,0 +1,231 @@
+"""Queries for one row by its key, told apart before anything is bound or optimised.
+
+    SELECT column, ... FROM table WHERE key column = constant or $n AND ...
+
+A query of just this shape needs no stages: its one row is read where it lies. Everything that
+is not plainly of the shape gives None and goes the usual way, with the same answer; so there
+are no errors here, and nothing is rewritten.
+
+Left out: keys of types whose equality is not that of their plain values (char(n), floats,
+json, intervals), and columns from more than one column group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from catalog.datums import datum_of
+from catalog.model import AccessMethod, Column, ColumnId, Table
+from cluster.errors import DqeError
+from planner.context import PlannerContext
+from planner.datum import Datum, datum_text
+from planner.ddl_names import find_relation
+from planner.plan import ResultColumn
+from planner.statements import ObjectName
+from storage.types import Kind, SqlType
+
+_INTEGERS = frozenset({Kind.INT2, Kind.INT4, Kind.INT8})
+_TEXTS = frozenset({Kind.TEXT, Kind.VARCHAR})
+# Types whose values a key may be compared with as they stand.
+_KEY_KINDS = _INTEGERS | _TEXTS | {Kind.UUID}
+_CLAUSES = frozenset({"expressions", "from_", "where", "kind"})
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """`$number`, counted from 1."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class PointRead:
+    """One row of a table by its key. `key` has a value for each key column: its text, or the
+    parameter that will have it. `wanted` are the columns of the answer, all in the column group
+    at the place `group`."""
+
+    table: Table
+    group: int
+    key: tuple[str | Parameter, ...]
+    wanted: tuple[ColumnId, ...]
+    columns: tuple[ResultColumn, ...]
+
+    def key_values(self, values: Sequence[Datum]) -> list[object] | None:
+        """The plain key for these parameter values; None where no such row can be, or only
+        the usual way can tell."""
+        found: list[object] = []
+        for column_id, source in zip(self.table.key, self.key, strict=True):
+            value = values[source.number - 1] if isinstance(source, Parameter) else source
+            plain = _plain(self.table.column(column_id).type, value)
+            if plain is None:
+                return None
+            found.append(plain)
+        return found
+
+
+def point_read(
+    tree: exp.Expr, context: PlannerContext, parameters: Sequence[SqlType | None] = ()
+) -> PointRead | None:
+    """The query as a read of one row by key; None where it is not just that."""
+    if not isinstance(tree, exp.Select) or any(
+        v for k, v in tree.args.items() if k not in _CLAUSES
+    ):
+        return None
+    relation = _only_relation(tree)
+    where = tree.args.get("where")
+    if relation is None or where is None:
+        return None
+    table = _table_of(relation, context)
+    if table is None:
+        return None
+    reader = _Reader(table, relation.alias_or_name, parameters)
+    key = reader.key_of(where.this)
+    output = reader.output(tree.expressions) if key is not None else None
+    if key is None or output is None:
+        return None
+    group = _group_with(table, [column.id for column, _ in output])
+    if group is None:
+        return None
+    columns = tuple(ResultColumn(name, column.type, (name,)) for column, name in output)
+    return PointRead(table, group, key, tuple(column.id for column, _ in output), columns)
+
+
+def _only_relation(tree: exp.Select) -> exp.Table | None:
+    source = tree.args.get("from_")
+    relation = source.this if source is not None else None
+    if not isinstance(relation, exp.Table) or not isinstance(relation.this, exp.Identifier):
+        return None
+    alias = relation.args.get("alias")
+    if alias is not None and alias.columns:
+        return None
+    known = {"this", "db", "alias"}
+    return None if any(v for k, v in relation.args.items() if k not in known) else relation
+
+
+def _table_of(relation: exp.Table, context: PlannerContext) -> Table | None:
+    schema = relation.args.get("db")
+    name = ObjectName(_name(relation.this), None if schema is None else _name(schema))
+    table = find_relation(context, name)
+    if not isinstance(table, Table) or table.access_method is AccessMethod.COLUMNAR:
+        return None
+    if table.hidden_row_id or table.id in context.catalog.recuts:
+        return None
+    kinds = {table.column(column_id).type.kind for column_id in table.key}
+    return table if kinds <= _KEY_KINDS else None
+
+
+def _name(identifier: exp.Identifier) -> str:
+    """As PostgreSQL folds it."""
+    return str(identifier.this) if identifier.args.get("quoted") else str(identifier.this).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """The parts of one query over one table."""
+
+    table: Table
+    alias: str
+    parameters: Sequence[SqlType | None]
+
+    def column(self, node: exp.Expr) -> Column | None:
+        if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier):
+            return None
+        qualifier = node.args.get("table")
+        if node.args.get("db") or (qualifier is not None and _name(qualifier) != self.alias):
+            return None
+        return self.table.column_named(_name(node.this))
+
+    def key_of(self, condition: exp.Expr) -> tuple[str | Parameter, ...] | None:
+        found: dict[ColumnId, str | Parameter] = {}
+        for part in _conjuncts(condition):
+            if not isinstance(part, exp.EQ):
+                return None
+            column, other = self.column(part.this), part.expression
+            if column is None:
+                column, other = self.column(part.expression), part.this
+            source = None if column is None else self.source(column.type, other)
+            if column is None or source is None or column.id in found:
+                return None
+            found[column.id] = source
+        if found.keys() != set(self.table.key):
+            return None
+        return tuple(found[column_id] for column_id in self.table.key)
+
+    def source(self, wanted: SqlType, node: exp.Expr) -> str | Parameter | None:
+        """A constant or parameter that compares with the column as a value of its type."""
+        if isinstance(node, exp.Parameter) and isinstance(node.this, exp.Literal):
+            number = int(node.this.this)
+            given = self.parameters[number - 1] if number <= len(self.parameters) else None
+            return Parameter(number) if given is None or _comparable(wanted, given) else None
+        if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal):
+            return self._number(wanted, node.this, "-")
+        if not isinstance(node, exp.Literal):
+            return None
+        if not node.is_string:
+            return self._number(wanted, node, "")
+        text = str(node.this)
+        return text if _plain(wanted, text) is not None else None
+
+    @staticmethod
+    def _number(wanted: SqlType, node: exp.Literal, sign: str) -> str | None:
+        text = sign + str(node.this)
+        fits = wanted.kind in _INTEGERS and not node.is_string
+        return text if fits and _plain(wanted, text) is not None else None
+
+    def output(self, items: Sequence[exp.Expr]) -> list[tuple[Column, str]] | None:
+        found: list[tuple[Column, str]] = []
+        for item in items:
+            if type(item) is exp.Star and not any(item.args.values()):
+                found += [(column, column.name) for column in self.table.visible_columns]
+                continue
+            inner = item.this if isinstance(item, exp.Alias) else item
+            column = self.column(inner)
+            if column is None:
+                return None
+            name = _name(item.args["alias"]) if isinstance(item, exp.Alias) else column.name
+            found.append((column, name))
+        return found
+
+
+def _conjuncts(condition: exp.Expr) -> Iterator[exp.Expr]:
+    while isinstance(condition, exp.Paren):
+        condition = condition.this
+    if isinstance(condition, exp.And):
+        yield from _conjuncts(condition.this)
+        yield from _conjuncts(condition.expression)
+    else:
+        yield condition
+
+
+def _comparable(wanted: SqlType, given: SqlType) -> bool:
+    for family in (_INTEGERS, _TEXTS):
+        if wanted.kind in family:
+            return given.kind in family
+    return wanted.kind is given.kind
+
+
+def _plain(wanted: SqlType, value: Datum) -> object | None:
+    """The value as a key of that type has it; None where it is no such value."""
+    text = datum_text(value)
+    if text is None or wanted.kind in _TEXTS:
+        return text
+    if wanted.kind in _INTEGERS:
+        digits = text[1:] if text[:1] == "-" else text
+        if not (digits.isascii() and digits.isdigit()):
+            return None
+    try:
+        return datum_of(wanted, text)
+    except (DqeError, ValueError):
+        return None
+
+
+def _group_with(table: Table, wanted: Sequence[ColumnId]) -> int | None:
+    """The column group that has all of them; the anchor where the key alone is wanted."""
+    own = set(wanted) - set(table.key)
+    for place, group in enumerate(table.groups):
+        if own <= set(group.columns):
+            return place
+    return None
