@@ -21,6 +21,10 @@ class Probe(Enum):
     SEGMENT_REMOVED = "a segment of the log was removed"
     LOG_FAILED = "the log failed and ended its node"
 
+    # Gossip.
+    NODE_HELD_DOWN = "a node was held for down"
+    SUSPECT_OBJECTED = "a suspect objected in time"
+
     # Replication.
     LEADER_DEPOSED = "a leader gave way"
     OUTCOME_UNKNOWN = "a proposal's fate was not known in time"

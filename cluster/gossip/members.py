@@ -19,6 +19,7 @@ from enum import Enum
 
 from cluster.gossip.messages import Delta, Entry, Known, Verdict, entry_bytes
 from cluster.gossip.settings import GossipSettings
+from cluster.probes import Probe, reached
 
 # Values under keys that begin so are not pushed: they travel when digests are compared.
 QUIET = "~"
@@ -187,6 +188,8 @@ class Members:
         """Verdicts against the member, and its own word against them."""
         accused = _GRAVITY[member.status] > 0
         if accused and (reborn or member.newest > member.accused):
+            if member.status is Status.SUSPECT and not reborn:
+                reached(Probe.SUSPECT_OBJECTED)
             member.status, member.since_s = Status.ALIVE, now_s
         status = _OF_VERDICT.get(delta.verdict)
         if status is None or delta.accused < member.newest:
@@ -199,6 +202,8 @@ class Members:
             return False
         if _GRAVITY[member.status] == 0:
             member.since_s = now_s
+        if status is Status.DOWN:
+            reached(Probe.NODE_HELD_DOWN)
         member.status, member.accused = status, version
         return True
 
