@@ -2,9 +2,13 @@
 
 - **DISTINCT ON.** A join above it hands its keys down as a filter (join_filter_pushdown), past
   the choice of each group's first row, so that other rows come first. A LIMIT stops the filter.
-- **LIMIT over an outer join.** Statistics that show one side of the join to be empty are taken
-  to say that nothing comes out, and the LIMIT is left away as one that keeps everything. One
-  with an OFFSET stays.
+- **Outer joins with nothing.** Statistics that show one side of the join to be empty are taken
+  to say that nothing comes out: a LIMIT above is left away as one that keeps everything (one
+  with an OFFSET stays), a count is known to be 0. Of how many rows a cross product with UNNEST
+  has DuckDB knows nothing.
+- **Outer joins without a match.** `LEFT JOIN y ... WHERE y.key IS NULL` becomes an anti join,
+  without y's other columns, which a condition above may name; then the query fails. COALESCE
+  around the test hides it (`stages_sql`).
 - **Correlated `(a, b) IN (query)`** is not implemented; two EXISTS say the same.
 
 `tests/planner/test_duckdb_faults.py` fails when a version of DuckDB has mended one of them.
@@ -19,6 +23,8 @@ from sqlglot import exp
 from planner.algebra_scalars import copy_tree
 
 NO_LIMIT = 2**63 - 1
+# One row of which DuckDB does not know that it is one.
+UNKNOWN_ROWS = '(SELECT UNNEST([0]) AS "~row")'
 
 
 def runnable(tree: exp.Expr) -> exp.Expr:
@@ -28,6 +34,9 @@ def runnable(tree: exp.Expr) -> exp.Expr:
     for query in tree.find_all(exp.Query):
         if query.args.get("limit") and not query.args.get("offset"):
             query.set("offset", exp.Offset(expression=exp.Literal.number(0)))
+    for join in list(tree.find_all(exp.Join)):
+        if join.side in ("LEFT", "FULL", "RIGHT"):
+            _hide_size(join)
     for node in reversed(list(tree.find_all(exp.In))):  # the inner ones first
         if isinstance(_bare(node.this), exp.Tuple) and _is_correlated(node):
             node.replace(_membership(node))
@@ -39,6 +48,32 @@ def _stop_filters(select: exp.Select) -> None:
     on = distinct.args.get("on") if distinct is not None else None
     if on is not None and not select.args.get("limit"):
         select.set("limit", exp.Limit(expression=exp.Literal.number(NO_LIMIT)))
+
+
+def _hide_size(join: exp.Join) -> None:
+    """The same rows joined, without DuckDB knowing how many they are."""
+    rows = join.this
+    alias = rows.alias if isinstance(rows, exp.Table | exp.Subquery) else ""
+    if not alias:
+        return
+    one = exp.Subquery(
+        this=exp.Select(expressions=[_unnested_row()]),
+        alias=exp.TableAlias(this=_quoted("~rows")),
+    )
+    star = exp.Column(this=exp.Star(), table=_quoted(alias))
+    select = exp.Select(
+        expressions=[star], from_=exp.From(this=rows), joins=[exp.Join(this=one, kind="CROSS")]
+    )
+    join.set("this", exp.Subquery(this=select, alias=exp.TableAlias(this=_quoted(alias))))
+
+
+def _unnested_row() -> exp.Expr:
+    call = exp.Anonymous(this="UNNEST", expressions=[exp.Array(expressions=[_zero()])])
+    return exp.alias_(call, "~row", quoted=True)
+
+
+def _zero() -> exp.Expr:
+    return exp.Literal.number(0)
 
 
 def _bare(node: exp.Expr) -> exp.Expr:

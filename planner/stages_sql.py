@@ -42,7 +42,7 @@ from planner.algebra import (
 from planner.algebra_scalars import copy_tree, plain_column
 from planner.bound import BoundRelation
 from planner.dialect import duckdb_sql
-from planner.duckdb_faults import NO_LIMIT, runnable
+from planner.duckdb_faults import NO_LIMIT, UNKNOWN_ROWS, runnable
 
 _JOINS = {
     JoinKind.INNER: "JOIN",
@@ -150,7 +150,12 @@ class StageText:
 
     def _filter(self, node: Filter) -> _Block:
         block = self._open_block(node.child)
-        block.where += [_condition(c) for c in node.conditions]
+        hidden = _hidden_nulls(node.child)
+        for condition in node.conditions:
+            text = _condition(condition)
+            # See planner.duckdb_faults: outer joins without a match.
+            tested = isinstance(condition.node, exp.Is) and condition.columns <= hidden
+            block.where.append(f"COALESCE({text}, FALSE)" if tested else text)
         return block
 
     def _project(self, node: Project) -> _Block:
@@ -172,6 +177,9 @@ class StageText:
         # DuckDB keeps this beside a join and never joins by it.
         texts[len(texts) - weak :] = [f"COALESCE({t}, FALSE)" for t in texts[len(texts) - weak :]]
         on = " AND ".join(texts) or "TRUE"
+        if node.kind in (JoinKind.LEFT, JoinKind.FULL):
+            names = ", ".join(quoted(c.name) for c in node.right.columns) or "1"
+            right = f"(SELECT {names} FROM {right} CROSS JOIN {UNKNOWN_ROWS})"
         return _Block(f"{source} {_JOINS[node.kind]} {right} ON {on}")
 
     @staticmethod
@@ -310,6 +318,18 @@ def _named(name: str, sql: str) -> str:
 
 def _text(scalar: Scalar) -> str:
     return duckdb_sql(scalar.node)
+
+
+def _hidden_nulls(node: Node) -> frozenset[str]:
+    """Columns that an outer join below may make NULL beside others that are still needed."""
+    if isinstance(node, Filter | Project):
+        return _hidden_nulls(node.child)
+    if not isinstance(node, Join):
+        return frozenset()
+    found = _hidden_nulls(node.left) | _hidden_nulls(node.right)
+    if node.kind in (JoinKind.LEFT, JoinKind.FULL) and len(node.right.columns) > 1:
+        found |= frozenset(c.name for c in node.right.columns)
+    return found
 
 
 def _condition(scalar: Scalar) -> str:

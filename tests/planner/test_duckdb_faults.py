@@ -77,3 +77,25 @@ def test_a_limit_over_a_join_with_nothing(connection: duckdb.DuckDBPyConnection,
     sql = f"select t.a from t {join} join (select * from t where a = 100) s on t.a = s.a limit 3"
     assert len(connection.execute(sql).fetchall()) == 20
     assert len(connection.execute(respelled(sql)).fetchall()) == 3
+
+
+def test_a_count_over_a_join_with_nothing(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("create table t as select i a, i b from range(20) r(i)")
+    sql = (
+        "select count(*) from t x left join t y on x.a = y.a and y.b = -2 "
+        "having count(*) > 2 and sum(x.b) > 3"
+    )
+    assert connection.execute(sql).fetchall() == []
+    assert connection.execute(respelled(sql)).fetchall() == [(20,)]
+
+
+def test_a_join_without_a_match_that_is_read(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("create table t as select i a, i b from range(20) r(i)")
+    sql = (
+        "select x.b from t x left join t y on x.a = y.a join t z on z.a = x.a "
+        "where {} and (y.b = 3 or z.b > 7)"
+    )
+    with pytest.raises(duckdb.InternalException):
+        connection.execute(sql.format("y.a is null"))
+    found = connection.execute(sql.format("coalesce(y.a is null, false)")).fetchall()
+    assert found == []

@@ -176,3 +176,16 @@ def test_equalities_that_share_a_column_all_hold_in_any_join_order(cluster: Plan
         " join (select k, x as g from u where x > 30) c on a.k = c.k and b.g = c.g",
     ):
         assert cluster.ask(sql) == cluster.answer(sql), sql
+
+
+def test_what_an_outer_join_leaves_out_can_be_asked_for(cluster: PlanCluster) -> None:
+    for sql in (
+        "select a.k from t a left join t b on a.k = b.k + 20 join u c on c.k = a.k"
+        " where b.k is null and (b.g = 3 or c.x > 4) order by 1",
+        "select a.k from u a left join u b on a.x = b.k full join t c on a.k = c.k"
+        " where c.k is null and (c.g = 3 or coalesce(b.x, c.k, 0) > 4) order by 1",
+        "select count(*) from t a left join t b on a.k = b.k and b.g = 77 having sum(a.k) > 3",
+        "select a.k from t a left join (select * from t where g = 77) b on a.k = b.k limit 3",
+    ):
+        found, expected = cluster.ask(sql), cluster.answer(sql)
+        assert len(found) == 3 if "limit" in sql else found == expected, sql
