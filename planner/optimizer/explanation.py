@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlglot import exp
 
+from catalog.model import Durability
 from planner.algebra import (
     Aggregate,
     AggregateStep,
@@ -241,6 +242,8 @@ def _scan_properties(node: TableScan) -> Properties:
         properties["Fragments"] = (
             f"{text} ({kept_out} kept out: {node.kept_out})" if kept_out else text
         )
+    if table.durability is not Durability.QUORUM:
+        properties["Durability"] = table.durability.value
     if len(table.groups) > 1:
         read = [g.group.name for g in node.groups]
         left_out = [g.name for g in table.groups if g.name not in read]

@@ -33,6 +33,7 @@ TABLES = """
         partition y2024 values from ('2024-01-01') to ('2025-01-01'),
         partition later values from ('2025-01-01') to (maxvalue));
     create table country (code text primary key, name text) replicated;
+    create table ledger (id bigint primary key, sum int) with (durability = 'sync');
 """
 # Table -> rows and distinct values a column.
 STATISTICS: dict[str, tuple[int, dict[str, int]]] = {
