@@ -128,6 +128,16 @@ def preferred_leader(
     return None
 
 
+def is_reached(current: Configuration, tablet: Tablet) -> bool:
+    """Whether the group is as the catalog wishes, and the catalog knows."""
+    return (
+        tablet.is_settled
+        and set(current.voters) == set(wanted_voters(tablet))
+        and set(current.members) == set(tablet.replicas)
+        and current.sync is (tablet.durability is Durability.SYNC)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Confirmed:
     """What the group has reached of what the catalog asked."""

@@ -22,12 +22,14 @@ from catalog.repair_members import (
     Confirmed,
     HandOver,
     confirmed,
+    is_reached,
     next_step,
     preferred_leader,
 )
 from catalog.service import CatalogService
 from cluster.errors import DqeError
 from cluster.raft.group import RaftGroup
+from cluster.raft.log import Configuration
 from cluster.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -56,16 +58,23 @@ class MemberTender:
         self._under_way: dict[TabletId, asyncio.Task[None]] = {}
         # The hand-over wished for, and from when on it may be made.
         self._wishes: dict[TabletId, tuple[NodeId, float]] = {}
+        # Groups that are as wished, whoever answers: thousands are looked at twice a second.
+        self._at_rest: dict[TabletId, tuple[Tablet, Configuration]] = {}
 
     def tend(self, tablet: Tablet, group: RaftGroup) -> None:
         """Starts the next step of a group that is led here, if there is one."""
         # One that leads and cannot serve may be waiting for just this change (`sync`).
         if not group.leads or tablet.id in self._under_way:
             return
+        rest = self._at_rest.get(tablet.id)
+        if rest is not None and rest[0] is tablet and rest[1] is group.configuration:
+            return
         step = self._next(tablet, group)
         if step is not None:
             name = f"members of tablet {tablet.id}"
             self._under_way[tablet.id] = self._runtime.spawn(self._make(step, tablet, group), name)
+        elif is_reached(group.configuration, tablet) and tablet.replicas[0] == self._node_id:
+            self._at_rest[tablet.id] = (tablet, group.configuration)
 
     def _next(self, tablet: Tablet, group: RaftGroup) -> Step | None:
         live = frozenset(self._catalog.liveness.live_nodes())

@@ -13,6 +13,7 @@ from catalog.repair_members import (
     Confirmed,
     HandOver,
     confirmed,
+    is_reached,
     next_step,
     preferred_leader,
 )
@@ -88,6 +89,18 @@ def test_confirmed_once_the_new_vote_and_the_old_do_not() -> None:
     assert confirmed(Configuration.of([1, 2, 3], [4]), record) is None
     assert confirmed(Configuration.of([1, 2, 3, 4]), record) == Confirmed((NodeId(4),), ())
     assert confirmed(Configuration.of([1, 2, 4]), record) == Confirmed((NodeId(4),), (NodeId(3),))
+
+
+def test_nothing_is_to_be_done_where_all_is_reached() -> None:
+    record = tablet([2, 1, 3, 4], voters=3)
+    current = Configuration.of([1, 2, 3], [4])
+    assert is_reached(current, record)
+    for live in (EVERYONE, frozenset({NodeId(2)})):
+        assert next_step(current, record, NodeId(2), live, everybody_caught_up) is None
+        assert preferred_leader(current, record, NodeId(2), live, everybody_caught_up) is None
+    assert not is_reached(Configuration.of([1, 2, 3, 4]), record)
+    assert not is_reached(current, tablet([2, 1, 3, 4], voters=3, leaving=(NodeId(5),)))
+    assert not is_reached(current.with_sync(True), record)
 
 
 def test_leader_stays_unless_another_is_named_before_it() -> None:
