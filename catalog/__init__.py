@@ -26,6 +26,7 @@ On a node:
     liveness            who answers and how each node fares, by gossip
     joining             how an empty node becomes a member
     membership          who votes on the catalog
+    sequence_service    numbers of sequences, on the catalog's leader
     service             the local copy, changing it, waiting for it
     oracle              timestamps, sans-IO; oracle_service drives it on the leader
     timestamp_client    how a node asks for them
