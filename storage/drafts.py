@@ -34,6 +34,8 @@ from storage.entries import (
     encode_entry,
 )
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema
+from storage.key_overlay import Key
+from storage.row_keys import row_keys
 from storage.types import Kind
 
 JSON_KINDS = frozenset({Kind.JSON, Kind.JSONB})
@@ -53,6 +55,15 @@ class _Start:
     command: int
     chunk: int
     change: int
+
+
+@dataclass(slots=True)
+class _KeyIndex:
+    """Which of a draft's changes of one fragment have which keys, as far as was looked."""
+
+    looked_at: int = 0
+    places: dict[Key, list[int]] = field(default_factory=dict)
+    truncated: bool = False
 
 
 @dataclass(slots=True)
@@ -76,6 +87,7 @@ class Draft:
     unchecked: list[FragmentChange] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
     _starts: list[_Start] = field(default_factory=list)
+    _indexes: dict[FragmentId, _KeyIndex] = field(default_factory=dict)
 
     def add(self, change: FragmentChange, command: int = 0) -> None:
         """Keeps the change behind all earlier ones; commands come in ascending order."""
@@ -119,10 +131,37 @@ class Draft:
         else:
             self.cuts.append(Cut(start.chunk, start.change, self.chunks - 1))
         del self.changes[kept:]
+        self._indexes.clear()
         self.size_bytes = sum(change.size_bytes for change in self.changes)
         self._starts = [s for s in self._starts if s.command < command]
         self.checked()  # a statement's rows are, by its end
         self.inserts_into = {f: c for f, c in self.inserts_into.items() if c < command}
+
+    def touching(
+        self, schema: FragmentSchema, new: Sequence[FragmentChange]
+    ) -> list[FragmentChange]:
+        """Of the changes of the fragment, in their order, the `new` ones and all that share a
+        key with one that is among them. So checking the keys of each of many statements does
+        not mean looking at all of them each time."""
+        index = self._indexes.setdefault(schema.fragment_id, _KeyIndex())
+        for place in range(index.looked_at, len(self.changes)):
+            change = self.changes[place]
+            if change.fragment_id == schema.fragment_id:
+                index.truncated |= change.truncate
+                for key in _keys_of(schema, change):
+                    index.places.setdefault(key, []).append(place)
+        index.looked_at = len(self.changes)
+        if index.truncated:
+            return [c for c in self.changes if c.fragment_id == schema.fragment_id]
+        found: set[int] = set()
+        todo = {key for change in new for key in _keys_of(schema, change)}
+        seen: set[Key] = set()
+        while todo:
+            seen |= todo
+            places = {place for key in todo for place in index.places[key]} - found
+            found |= places
+            todo = {k for place in places for k in _keys_of(schema, self.changes[place])} - seen
+        return [self.changes[place] for place in sorted(found)]
 
     def _start_of(self, command: int) -> _Start | None:
         """Where the changes of this command and later ones begin."""
@@ -130,8 +169,14 @@ class Draft:
 
     def take(self) -> list[FragmentChange]:
         """The changes; the draft has none then."""
+        self._indexes.clear()
         changes, self.changes, self.size_bytes = self.changes, [], 0
         return changes
+
+
+def _keys_of(schema: FragmentSchema, change: FragmentChange) -> list[Key]:
+    batches = [b for b in (change.delete_keys, change.insert_rows) if b is not None]
+    return [key for batch in batches for key in row_keys(schema, batch, schema.key)]
 
 
 def encode_with_changes(make: MakeEntry, changes: Sequence[FragmentChange]) -> bytes:

@@ -87,6 +87,7 @@ from storage.participant import (
 )
 from storage.replica import TabletReplica
 from storage.row_checks import Finder, any_changed_after
+from storage.row_keys import has_keys
 from storage.row_reads import pending_on, read_now
 from storage.row_side import RowSide
 from storage.row_tables import Plain, RowTables, StoredKey, StoredRow
@@ -915,12 +916,26 @@ class Tablet(TabletReplica):
                 )
         self._refuse_gone(draft)
         chunks = self._participant.transactions[transaction_id].chunks
+        changes = draft.changes
+        if not chunks and not many:
+            checked = list(dict.fromkeys(change.fragment_id for change in draft.unchecked))
+            checked = [f for f in checked if self._unique.checks(f)]
+            changes = [c for f in checked for c in self._to_check(draft, f)]
         try:
-            await self._unique.check(chunks, draft.changes, checked, draft.cuts)
+            await self._unique.check(chunks, changes, checked, draft.cuts)
         except Exception:
             self._refuse_gone(draft)
             raise
         draft.checked()
+
+    def _to_check(self, draft: Draft, fragment_id: FragmentId) -> list[FragmentChange]:
+        """What tells whether the draft's unchecked rows of a fragment conflict."""
+        schema = self._schemas[fragment_id]
+        of_fragment = [c for c in draft.unchecked if c.fragment_id == fragment_id]
+        by_key = all(set(unique.columns) == set(schema.key) for unique in schema.unique)
+        if by_key and has_keys(schema, schema.key):
+            return draft.touching(schema, of_fragment)
+        return [c for c in draft.changes if c.fragment_id == fragment_id]
 
     def _refuse_gone(self, draft: Draft) -> None:
         """Raises when a table was cut anew or dropped, which waits for nobody, meanwhile."""

@@ -184,3 +184,42 @@ def _change(dice: random.Random, rows: dict[int, str]) -> FragmentChange:
         return delete(key)
     rows[key] += "+"
     return update((key, rows[key]))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_keys_are_checked_statement_by_statement_as_all_at_once(tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+
+    async def main(runtime: ProductionRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        opened = await bench.open()
+        rows = {1: "old", 2: "old"}
+        await bench.write(opened, insert(*rows.items()))
+        mine = bench.begin()
+        for command in range(1, 40):
+            change = dice.choice([insert, update, delete])
+            keys = dice.sample(range(6), dice.randrange(1, 3))
+            if change is insert:
+                await opened.stage(mine, insert(*((key, "new") for key in keys)), command)
+                if any(key in rows for key in keys):
+                    with pytest.raises(UniqueViolation):
+                        await opened.check(mine)
+                    await opened.take_back(mine, command)
+                    continue
+                rows |= dict.fromkeys(keys, "new")
+            else:
+                known = [key for key in keys if key in rows]
+                if not known:
+                    continue
+                if change is delete:
+                    await opened.stage(mine, delete(*known), command)
+                    rows = {key: v for key, v in rows.items() if key not in known}
+                else:
+                    await opened.stage(mine, update(*((key, "up") for key in known)), command)
+                    rows |= dict.fromkeys(known, "up")
+            await opened.check(mine)
+        await opened.write(mine, bench.oracle.now(), bench.oracle.draw)
+        assert await bench.read(opened) == sorted(rows.items())
+        await bench.close()
+
+    run(main)
