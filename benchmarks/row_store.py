@@ -196,7 +196,7 @@ def _in_cluster(
 ) -> dict[str, Any]:
     rates: dict[str, float] = {}
     times: dict[str, dict[str, float]] = {}
-    for method in AccessMethod:
+    for method in (AccessMethod.COLUMNAR, AccessMethod.HYBRID, AccessMethod.ROW):
         with (
             LocalCluster(arguments.nodes, directory / str(method)) as cluster,
             psycopg.connect(cluster.url, autocommit=True) as connection,

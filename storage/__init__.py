@@ -10,6 +10,7 @@ In the order control flows through them, from the node to the bytes:
     drafts          changes before the log has them
     doubts          asks for outcomes when a coordinator is gone
     unique_checker  unique constraints at the commit
+    row_reads       rows by key, at a timestamp or now
     replica         every replica's part: follow the log, checkpoint, move to another node
     participant     who is under way and who ended how; pure
     lock_driver     takes locks, waits for them, says which rows changed meanwhile
@@ -22,9 +23,19 @@ In the order control flows through them, from the node to the bytes:
     staging         entries of transactions without outcome, in memory or on disk
     key_overlay     unique keys in what the store does not hold yet
     uniqueness      checks of unique constraints
-    applier         brings the store up to the log
+    opening         opens a tablet's stores, or builds one from the other
+    moves           fragments that change their stores
+    applier         brings a store up to the log
+    operations      what a log entry means for a store
     columnar        a tablet's DuckDB file
     columnar_apply  many transactions' changes in a few statements
+    row_side        the row store beside it, where a fragment needs one
+    row_store       a tablet's SQLite file
+    row_apply       changes, in SQLite
+    row_scan        whole fragments of it as Arrow
+    row_checks      unique constraints and changed rows, by lookups
+    row_tables      one fragment's tables and statements in SQLite
+    row_values      values of SQL types in SQLite, in their order
     transfer        a store as bytes and back
     own_changes     what a transaction's statements see of its uncommitted changes
     snapshot        reading stores at one timestamp
