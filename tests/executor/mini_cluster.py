@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from catalog.bounds import route_batch
 from catalog.commands import AddNode, AnyCommand, CommandResult, CreateCluster, Envelope
+from catalog.liveness import NodeLoad, ReplicaTroubles
 from catalog.model import (
     Catalog,
     Fragment,
@@ -131,6 +132,18 @@ class FakeLiveness:
 
     def tablet_bytes(self, node_id: NodeId) -> dict[TabletId, int]:
         return {}
+
+    def leader_of(self, tablet_id: int) -> NodeId | None:
+        return None
+
+    def troubles_of(self, node_id: int) -> ReplicaTroubles:
+        return ReplicaTroubles()
+
+    def silent_s(self, node_id: int) -> float:
+        return 0.0
+
+    def load_of(self, node_id: int) -> NodeLoad:
+        return NodeLoad()
 
 
 class FakeCatalog:

@@ -67,7 +67,7 @@ def test_values_are_kept_in_canonical_form(
         ("client_encoding", "LATIN1", FeatureNotSupported),
         ("client_encoding", "klingon", InvalidParameterValue),
         ("standard_conforming_strings", "off", FeatureNotSupported),
-        ("idle_session_timeout", "5s", FeatureNotSupported),
+        ("idle_session_timeout", "-5s", InvalidParameterValue),
         ("IntervalStyle", "sql_standard", FeatureNotSupported),
         ("IntervalStyle", "roman", InvalidParameterValue),
         ("extra_float_digits", "0", FeatureNotSupported),
