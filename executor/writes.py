@@ -245,7 +245,8 @@ async def _update_rows(
     )
     async for batch in locker.batches():
         old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
-        new = named_batch(new_columns, batch.columns[len(old_columns) :], batch.num_rows)
+        width = len(old_columns) + len(new_columns)
+        new = named_batch(new_columns, batch.columns[len(old_columns) : width], batch.num_rows)
         if plan.generated:
             new = await execution.services.runtime.run_blocking(
                 with_generated, new, table, plan.generated, rows.evaluator
@@ -255,7 +256,7 @@ async def _update_rows(
             await writer.move(old, new)
         else:
             await writer.update(old, new, plan.groups)
-        await rows.keep_returned(new)
+        await rows.keep_returned(with_others(new, batch.columns[width:]))
     await writer.finish()
     return writer.rows
 
@@ -279,6 +280,13 @@ def named_batch(columns: Sequence[Column], arrays: Sequence[pa.Array], rows: int
     """What a row source gave for the columns, in their types."""
     conforming = [conformed(a, c) for a, c in zip(arrays, columns, strict=True)]
     return row_batch(columns, conforming, rows)
+
+
+def with_others(rows: pa.RecordBatch, arrays: Sequence[pa.Array]) -> pa.RecordBatch:
+    """The rows with the columns of other relations that RETURNING may read."""
+    for place, array in enumerate(arrays):
+        rows = rows.append_column(f"@other:{place}", array)
+    return rows
 
 
 async def run_delete(execution: Execution, statement: Delete) -> Result:
@@ -310,8 +318,9 @@ async def _delete_rows(
     async for batch in RowLocker(execution, opened, plan.source, locked).batches():
         old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
         await writer.delete(old)
-        row = named_batch(row_columns, batch.columns[len(old_columns) :], batch.num_rows)
-        await rows.keep_returned(row)
+        width = len(old_columns) + len(row_columns)
+        row = named_batch(row_columns, batch.columns[len(old_columns) : width], batch.num_rows)
+        await rows.keep_returned(with_others(row, batch.columns[width:]))
     await writer.finish()
     return writer.rows
 

@@ -20,6 +20,7 @@ from planner.plan import QueryPlan
 from planner.statements import Assignment, is_default
 from planner.write_plan import Returning, UpdatePlan
 from planner.write_rows import (
+    OtherRelation,
     check_expressions,
     column_named,
     column_reference,
@@ -50,6 +51,34 @@ class RowSource:
             values=self.values,
             expected=expected,
         )
+
+
+def others_of(skeleton: exp.Select, source: RowSource) -> tuple[OtherRelation, ...]:
+    """The relations of FROM or USING, with all of their columns."""
+    first = skeleton.args.get("from_")
+    if first is None:
+        return ()
+    relations = [first.this, *(join.this for join in skeleton.args.get("joins") or [])]
+    found: list[OtherRelation] = []
+    place = 0
+    for relation in relations:
+        name = relation.alias_or_name
+        tree = skeleton.copy()
+        tree.set("where", None)
+        star = exp.Column(this=exp.Star(), table=exp.to_identifier(name, quoted=True))
+        tree.set("expressions", [star])
+        columns = []
+        for column in source.bind(tree, None).columns:
+            columns.append((column.name, column.type, f"@other:{place}"))
+            place += 1
+        found.append((name, tuple(columns)))
+    return tuple(found)
+
+
+def other_columns(others: Sequence[OtherRelation]) -> tuple[list[exp.Expr], list[SqlType]]:
+    """References to the columns of these relations, and their types."""
+    columns = [(name, c, t) for name, columns in others for c, t, _ in columns]
+    return [column_reference(c, name) for name, c, _ in columns], [t for _, _, t in columns]
 
 
 class RowChange:

@@ -103,6 +103,8 @@ class UpdatePlan:
     returning: Returning | None
     # Those of the generated columns that read what is assigned.
     generated: tuple[RowExpression, ...] = ()
+    # How many columns of other relations the source yields last, for RETURNING.
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ class DeletePlan:
     old: tuple[ColumnId, ...]
     row: tuple[ColumnId, ...]
     returning: Returning | None
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from sqlglot import exp
 from catalog.model import Column, ColumnId, Table
 from catalog.system_tables.objects import relation_oid
 from cluster.errors import DuplicateColumn, GeneratedAlways, UndefinedColumn
-from planner.binder import bind_query, bind_scalar
+from planner.binder import bind_over_row, bind_query, bind_scalar
 from planner.context import PlannerContext
 from planner.ddl_tables import columns_read
 from planner.dialect import duckdb_sql
@@ -23,7 +23,7 @@ from planner.write_plan import (
     RowExpression,
     row_label,
 )
-from storage.types import TEXT
+from storage.types import TEXT, SqlType
 
 # Functions whose value differs from row to row.
 _VOLATILE = frozenset(
@@ -197,27 +197,39 @@ def cast_from_text(column: Column, context: PlannerContext) -> RowExpression:
     return RowExpression(column.name, duckdb_sql(bound))
 
 
-def plan_returning(
-    items: Sequence[exp.Expr], table: Table, alias: str | None, context: PlannerContext
-) -> Returning | None:
-    """RETURNING's list over the table's own row; None without one.
+# A relation beside the target: its name, and its columns with their labels in a row.
+OtherRelation = tuple[str, tuple[tuple[str, SqlType, str], ...]]
 
-    Names and types are those of the same list in a SELECT from the table.
+
+def plan_returning(
+    items: Sequence[exp.Expr],
+    table: Table,
+    alias: str | None,
+    context: PlannerContext,
+    skeleton: exp.Select | None = None,
+    others: Sequence[OtherRelation] = (),
+) -> Returning | None:
+    """RETURNING's list over the table's own row and those of the relations that the statement's
+    `skeleton` joins it with; None without one.
+
+    Names and types are those of the same list in a SELECT from all of them.
     """
     if not items:
         return None
-    relation = table_reference(table, alias)
-    expanded = _expanded(items, table, alias or table.name)
-    query = exp.Select(
-        expressions=[item.copy() for item in expanded], from_=exp.From(this=relation)
-    )
+    own = tuple((c.name, c.type, row_label(c.name)) for c in table.visible_columns)
+    relations = [(alias or table.name, own), *others]
+    expanded = _expanded(items, relations)
+    query = exp.Select() if skeleton is None else skeleton.copy()
+    beside = query.args.get("from_")
+    if beside is not None:
+        query.set("joins", [exp.Join(this=beside.this), *(query.args.get("joins") or [])])
+    query.set("from_", exp.From(this=table_reference(table, alias)))
+    query.set("where", None)
+    query.set("expressions", [item.copy() for item in expanded])
     bound = bind_query(query, context)
-    columns = [(c.name, c.type) for c in table.visible_columns]
     expressions = []
     for item, result in zip(expanded, bound.columns, strict=True):
-        tree = item.unalias().copy()
-        columns_read(tree, alias or table.name)
-        value = bind_scalar(tree, columns, context, label=row_label, for_client=True)
+        value = bind_over_row(item.unalias().copy(), relations, context)
         divides = result.operation is HostOperation.NUMERIC_DIVIDE
         parts = division_operands(value) if divides else (value,)
         expressions += [
@@ -227,17 +239,20 @@ def plan_returning(
     return Returning(bound.columns, tuple(expressions))
 
 
-def _expanded(items: Sequence[exp.Expr], table: Table, alias: str) -> list[exp.Expr]:
+def _expanded(items: Sequence[exp.Expr], relations: Sequence[OtherRelation]) -> list[exp.Expr]:
     """The list with stars written out."""
     expanded: list[exp.Expr] = []
     for item in items:
-        is_star = isinstance(item, exp.Star) or (
-            isinstance(item, exp.Column) and isinstance(item.this, exp.Star) and item.table == alias
-        )
-        if is_star:
-            expanded.extend(column_reference(c.name) for c in table.visible_columns)
+        if isinstance(item, exp.Star):
+            wanted = [name for name, _ in relations]
+        elif isinstance(item, exp.Column) and isinstance(item.this, exp.Star):
+            wanted = [name for name, _ in relations if name == item.table]
         else:
             expanded.append(item)
+            continue
+        for relation, columns in relations:
+            if relation in wanted:
+                expanded += [column_reference(name, relation) for name, _, _ in columns]
     return expanded
 
 

@@ -5,12 +5,14 @@ subqueries in it are planned like any other. Defaults and assignment casts are a
 binder (`expected`): a literal takes the type of the column it goes to, as in PostgreSQL.
 
 What ON CONFLICT does is planned once it is known which rows it is about (`write_conflict`).
-RETURNING sees the columns of the target table, not those of FROM or USING.
+RETURNING is evaluated over rows at hand: the target's, and those of FROM or USING, which the
+query yields beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlglot import exp
 
@@ -37,6 +39,8 @@ from planner.write_assignments import (
     RowChange,
     RowSource,
     Values,
+    other_columns,
+    others_of,
     own_column,
     routing_columns,
 )
@@ -44,6 +48,7 @@ from planner.write_conflict import arbiters_of, conflict_parameters
 from planner.write_merge import merge_parameters
 from planner.write_plan import CopyFromPlan, DeletePlan, InsertPlan, TruncatePlan, UpdatePlan
 from planner.write_rows import (
+    OtherRelation,
     cast_from_text,
     check_expressions,
     check_insertable,
@@ -204,18 +209,29 @@ def plan_update(
     source = RowSource(context, parameters, values)
     table = find_table(context, statement.table, purpose="update")
     change = RowChange(table, statement.assignments, whole=bool(statement.returning))
-    bound = source.bind(*_update_query(change, statement))
-    returning = plan_returning(statement.returning, table, statement.alias, context)
-    return change.plan(plan_query(bound, context), returning, context)
+    others = others_of(statement.source, source) if statement.returning else ()
+    bound = source.bind(*_update_query(change, statement, others))
+    returning = plan_returning(
+        statement.returning, table, statement.alias, context, statement.source, others
+    )
+    planned = change.plan(plan_query(bound, context), returning, context)
+    return replace(planned, others=_width_of(others))
 
 
-def _update_query(change: RowChange, statement: Update) -> tuple[exp.Select, list[SqlType]]:
+def _width_of(others: Sequence[OtherRelation]) -> int:
+    return sum(len(columns) for _, columns in others)
+
+
+def _update_query(
+    change: RowChange, statement: Update, others: Sequence[OtherRelation] = ()
+) -> tuple[exp.Select, list[SqlType]]:
     """The row source, with the types its columns are to have."""
     alias = statement.alias or change.table.name
-    expressions = change.expressions(alias)
+    beside, types = other_columns(others)
+    expressions = [*change.expressions(alias), *beside]
     key_width = len(change.table.key)
     tree = _row_query(statement.source, change.table, statement.alias, expressions, key_width)
-    return tree, change.types
+    return tree, [*change.types, *types]
 
 
 def _row_query(
@@ -257,18 +273,22 @@ def plan_delete(
 ) -> DeletePlan:
     """The plan of DELETE."""
     source = RowSource(context, parameters, values)
-    table, old, row, tree = _delete_query(statement, context)
+    others = others_of(statement.source, source) if statement.returning else ()
+    table, old, row, tree = _delete_query(statement, context, others)
     return DeletePlan(
         table,
         plan_query(source.bind(tree, None), context),
         old,
         row,
-        plan_returning(statement.returning, table, statement.alias, context),
+        plan_returning(
+            statement.returning, table, statement.alias, context, statement.source, others
+        ),
+        _width_of(others),
     )
 
 
 def _delete_query(
-    statement: Delete, context: PlannerContext
+    statement: Delete, context: PlannerContext, others: Sequence[OtherRelation] = ()
 ) -> tuple[Table, tuple[ColumnId, ...], tuple[ColumnId, ...], exp.Select]:
     table = find_table(context, statement.table, purpose="delete from")
     old = routing_columns(table)
@@ -276,7 +296,8 @@ def _delete_query(
     if statement.returning:
         row = tuple(column.id for column in table.visible_columns)
     alias = statement.alias or table.name
-    expressions = [own_column(table, column, alias) for column in (*old, *row)]
+    expressions: list[exp.Expr] = [own_column(table, c, alias) for c in (*old, *row)]
+    expressions += other_columns(others)[0]
     tree = _row_query(statement.source, table, statement.alias, expressions, len(table.key))
     return table, old, row, tree
 
@@ -348,5 +369,12 @@ def describe_write(
     else:
         table, _, _, tree = _delete_query(statement, context)
         bound = source.bind(tree, None)
-    returning = plan_returning(statement.returning, table, statement.alias, context)
+    skeleton: exp.Select | None = None
+    others: tuple[OtherRelation, ...] = ()
+    if not isinstance(statement, Insert):
+        skeleton = statement.source
+        others = others_of(skeleton, source) if statement.returning else ()
+    returning = plan_returning(
+        statement.returning, table, statement.alias, context, skeleton, others
+    )
     return types or bound.parameters, returning.columns if returning else None

@@ -86,4 +86,24 @@ def bind_scalar(
     )
 
 
-__all__ = ["bind_query", "bind_scalar"]
+def bind_over_row(
+    expression: exp.Expr,
+    relations: Sequence[tuple[str, Sequence[tuple[str, SqlType, str]]]],
+    context: PlannerContext,
+) -> exp.Expr:
+    """An expression over one row made of several relations', in the form that clients see.
+
+    A relation is its name and its columns, each with the label under which it comes out.
+    """
+    statement = Statement(context, (), None)
+    sources = [
+        Source(name, "", tuple(ScopeColumn(c, t, "", label) for c, t, label in columns))
+        for name, columns in relations
+    ]
+    visible = [column for source in sources for column in source.columns]
+    scope = Scope(Namespace(sources, visible))
+    binder = ExpressionBinder(statement, scope, Clause.CHECK, None)
+    return shown(binder.bind(expression), statement.casts)
+
+
+__all__ = ["bind_over_row", "bind_query", "bind_scalar"]
