@@ -24,6 +24,7 @@ The state machine (pure):
 On a node:
     addresses           where the others are, over restarts
     liveness            who answers and how each node fares, by gossip
+    log_witness         remembers how far the logs of the others are
     joining             how an empty node becomes a member
     membership          who votes on the catalog
     sequence_service    numbers of sequences, on the catalog's leader
@@ -32,6 +33,8 @@ On a node:
     timestamp_client    how a node asks for them
     repair              the loop that has replicas rebuilt, moved, evened out
     tablets             local tablets kept as the catalog says; tablet_members their groups
+    replica_checks      replicas compared, wrong ones rebuilt; replica_verdicts says which
+                        (pure), replica_results is what is shown of it
     tablet_requests, tablet_rpc     tablets wherever they are led
 
 What users see of it:

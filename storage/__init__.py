@@ -37,6 +37,8 @@ In the order control flows through them, from the node to the bytes:
     row_tables      one fragment's tables and statements in SQLite
     row_values      values of SQL types in SQLite, in their order
     transfer        a store as bytes and back
+    damage          what DuckDB says of a damaged file, and files to be looked at
+    checksum        the rows of a replica summed up
     own_changes     what a transaction's statements see of its uncommitted changes
     snapshot        reading stores at one timestamp
     duckdb_node     the node's one DuckDB instance

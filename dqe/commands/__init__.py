@@ -1,1 +1,1 @@
-"""The commands of `dqe`, one a module: `start`, `local`, `demo`, `sql`, `status`."""
+"""The commands of `dqe`, one a module each."""
