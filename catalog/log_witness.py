@@ -27,7 +27,7 @@ from collections.abc import Callable
 import msgspec
 
 from catalog.addresses import AddressBook
-from cluster.errors import DqeError, ObjectNotInPrerequisiteState
+from cluster.errors import DqeError, ObjectNotInPrerequisiteState, UndefinedFunction
 from cluster.raft.state_machine import SnapshotStore
 from cluster.rpc import CallContext, RpcNode
 from cluster.runtime import Runtime
@@ -40,6 +40,7 @@ OLDER_METHOD = "log.is_older"
 TELL_S = 2.0
 KEEP_S = 10.0
 ASK_TIMEOUT_S = 2.0
+ASK_AGAIN_S = 0.1
 
 
 class LogPosition(msgspec.Struct, frozen=True, array_like=True):
@@ -124,17 +125,24 @@ class LogWitness:
                 self._check(*told)
 
     async def _ask(self, node_id: int) -> tuple[int, LogPosition] | None:
-        try:
-            reply = await self._rpc.call(
-                self._book.address_of(node_id) or "",
-                ASK_METHOD,
-                AskRemembered(self._node_id),
-                LogPosition,
-                deadline_s=ASK_TIMEOUT_S,
-            )
-        except DqeError:
-            return None  # down, or starting itself
-        return node_id, reply.header
+        ends_s = self._runtime.monotonic() + ASK_TIMEOUT_S
+        while True:
+            try:
+                reply = await self._rpc.call(
+                    self._book.address_of(node_id) or "",
+                    ASK_METHOD,
+                    AskRemembered(self._node_id),
+                    LogPosition,
+                    deadline_s=max(ends_s - self._runtime.monotonic(), ASK_AGAIN_S),
+                )
+                return node_id, reply.header
+            except UndefinedFunction:
+                # It listens and is being put together itself: the cluster comes up as a whole.
+                if self._runtime.monotonic() >= ends_s:
+                    return None
+                await self._runtime.sleep(ASK_AGAIN_S)
+            except DqeError:
+                return None
 
     def _check(self, witness: int, remembered: LogPosition) -> None:
         own = self._own()

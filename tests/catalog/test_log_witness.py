@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from catalog_nodes import KeptInMemory
 
 from catalog.addresses import AddressBook, Announcement
-from catalog.log_witness import KEEP_S, LogPosition, LogWitness
+from catalog.log_witness import ASK_METHOD, KEEP_S, AskRemembered, LogPosition, LogWitness
 from cluster.errors import DqeError, ObjectNotInPrerequisiteState
 from cluster.rpc import RpcNode
 from cluster.simulation.loop import run_simulation
@@ -147,5 +148,30 @@ def test_lies_about_this_node_are_not_believed() -> None:
         second.witness.heard(1, LogPosition(11, 499))  # an old word, come late
         await second.runtime.sleep(1)
         assert not first.stopped_by
+
+    run(scenario)
+
+
+def test_a_witness_that_is_starting_itself_is_waited_for() -> None:
+    async def scenario(world: World) -> None:
+        listening = RpcNode(
+            SimulatedRuntime(1, "early"),
+            world.network.transport("n2"),
+            cluster_id=lambda: "c",
+            node_id=lambda: 2,
+        )
+        await listening.start("n2:1")
+        first = await world.start(1)
+        verifying = asyncio.ensure_future(first.witness.verify())
+        await first.runtime.sleep(0.5)
+        assert not verifying.done()
+
+        async def remember(*_: object) -> LogPosition:
+            return LogPosition(11, 700)
+
+        listening.handle(ASK_METHOD, AskRemembered, remember)
+        with pytest.raises(ObjectNotInPrerequisiteState, match="older copy"):
+            await verifying
+        await listening.close()
 
     run(scenario)
