@@ -1,4 +1,5 @@
-"""Runs SELECT ... FOR UPDATE / NO KEY UPDATE / SHARE / KEY SHARE, with NOWAIT or SKIP LOCKED.
+"""Runs SELECT ... FOR UPDATE / NO KEY UPDATE / SHARE / KEY SHARE, with NOWAIT or SKIP LOCKED, and
+LOCK TABLE.
 
 Rows are locked as they come, in their newest versions (`executor.row_locking`), and no more of
 them than LIMIT and OFFSET ask for; with SKIP LOCKED the next rows take the place of those that
@@ -12,13 +13,19 @@ from collections.abc import AsyncIterator, Sequence
 
 import pyarrow as pa
 
-from cluster.errors import InvalidRowCountInLimitClause, ProgramLimitExceeded
+from cluster.errors import (
+    InvalidRowCountInLimitClause,
+    LockNotAvailable,
+    ProgramLimitExceeded,
+)
 from executor.execution import Execution, Result
 from executor.row_locking import LockedRows, RowLocker
 from executor.writes import RETURNED_BYTES, rows_of, transaction
+from executor.writes_stage import tablets_of
+from planner.ddl_names import find_table
 from planner.locking import LockingPlan, plan_locking
 from planner.plan import ResultColumn
-from planner.statements import Query
+from planner.statements import LockTable, Query
 from storage.locks import LockMode
 
 
@@ -41,6 +48,22 @@ async def run_locking(execution: Execution, statement: Query) -> Result:
             await opened.abort()
     count = sum(batch.num_rows for batch in batches)
     return Result(f"SELECT {count}", columns, _each(batches))
+
+
+async def run_lock_table(execution: Execution, statement: LockTable) -> Result:
+    """LOCK TABLE: whole tablets, so that tables which share them are locked with it."""
+    tables = [find_table(execution.context, name, purpose="lock") for name in statement.tables]
+    async with transaction(execution) as opened:
+        for table in tables:
+            try:
+                await opened.lock(tablets_of(table), statement.mode, wait=not statement.nowait)
+            except LockNotAvailable as error:
+                if not statement.nowait:
+                    raise
+                raise LockNotAvailable(
+                    f'could not obtain lock on relation "{table.name}"'
+                ) from error
+    return Result("LOCK TABLE")
 
 
 async def _limits(execution: Execution, plan: LockingPlan) -> tuple[int | None, int]:

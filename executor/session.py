@@ -71,7 +71,7 @@ from planner.ddl import DDL_STATEMENTS
 from planner.locking import locks_rows, without_locks
 from planner.parser import parse
 from planner.plan import ResultColumn
-from planner.statements import Declare, Execute, Explain, Query, Statement, Vacuum
+from planner.statements import Declare, Execute, Explain, LockTable, Query, Statement, Vacuum
 from storage.types import TEXT, SqlType
 
 T = TypeVar("T")
@@ -357,6 +357,8 @@ class Session:
         handler = session_statements.HANDLERS.get(type(statement))
         if handler is not None:
             return await handler(self, statement)
+        if isinstance(statement, LockTable) and not self.state.block.begun:
+            self.state.block.check_open("LOCK TABLE")
         if isinstance(statement, DDL_STATEMENTS) and not self.state.block.open:
             # In an implicit transaction a definition commits what was before it, and itself.
             await self.end_implicit()

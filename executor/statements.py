@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from cluster.errors import FeatureNotSupported
-from executor import analyze, copy, ddl, explaining, queries, writes, writes_conflict, writes_merge
+from executor import (
+    analyze,
+    copy,
+    ddl,
+    explaining,
+    locking,
+    queries,
+    writes,
+    writes_conflict,
+    writes_merge,
+)
 from executor.execution import Execution, Result
 from planner.binder import bind_query
 from planner.ddl import DDL_STATEMENTS
@@ -23,6 +33,7 @@ from planner.statements import (
     Delete,
     Explain,
     Insert,
+    LockTable,
     Merge,
     Query,
     Statement,
@@ -42,6 +53,7 @@ _HANDLERS: dict[type[Statement], Handler] = {
     Delete: writes.run_delete,
     Merge: writes_merge.run_merge,
     Truncate: writes.run_truncate,
+    LockTable: locking.run_lock_table,
     CopyFrom: copy.run_copy_from,
     CopyTo: copy.run_copy_to,
     Explain: explaining.run_explain,

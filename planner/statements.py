@@ -665,6 +665,15 @@ class SetTransaction(Statement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockTable(Statement):
+    """LOCK TABLE; `mode` is one of PostgreSQL's eight, in small letters."""
+
+    tables: tuple[ObjectName, ...]
+    mode: str
+    nowait: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Commit(Statement):
     chain: bool = False
 

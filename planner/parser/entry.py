@@ -232,6 +232,7 @@ _READERS: dict[str, Callable[[Cursor, int], Statement]] = {
     "END": session.commit,
     "ROLLBACK": session.rollback,
     "ABORT": session.rollback,
+    "LOCK": session.lock,
     "SAVEPOINT": session.savepoint,
     "RELEASE": session.release,
     "PREPARE": _prepare,
@@ -245,6 +246,6 @@ _READERS: dict[str, Callable[[Cursor, int], Statement]] = {
 
 # Statements that PostgreSQL has and dqe has not.
 _REFUSED = words(
-    """CALL CHECKPOINT CLUSTER COMMENT DO GRANT IMPORT LISTEN LOAD LOCK NOTIFY REASSIGN
+    """CALL CHECKPOINT CLUSTER COMMENT DO GRANT IMPORT LISTEN LOAD NOTIFY REASSIGN
     REFRESH REINDEX REVOKE SECURITY"""
 )

@@ -26,6 +26,7 @@ from planner.statements import (
     Execute,
     Fetch,
     FetchDirection,
+    LockTable,
     ObjectName,
     Query,
     ReleaseSavepoint,
@@ -166,6 +167,42 @@ def unlisten(cursor: Cursor, start: int) -> Statement:
 
 # ---------------------------------------------------------------------------------------
 # Transactions
+
+
+_LOCK_MODES = (
+    ("ACCESS", "SHARE"),
+    ("ACCESS", "EXCLUSIVE"),
+    ("ROW", "SHARE"),
+    ("ROW", "EXCLUSIVE"),
+    ("SHARE", "UPDATE", "EXCLUSIVE"),
+    ("SHARE", "ROW", "EXCLUSIVE"),
+    ("SHARE",),
+    ("EXCLUSIVE",),
+)
+
+
+def lock(cursor: Cursor, start: int) -> Statement:
+    """LOCK [TABLE] [ONLY] t [*], ... [IN mode MODE] [NOWAIT]."""
+    cursor.expect("LOCK")
+    cursor.accept("TABLE")
+    tables = [_locked_table(cursor)]
+    while cursor.accept(","):
+        tables.append(_locked_table(cursor))
+    mode = "access exclusive"
+    if cursor.accept("IN"):
+        found = next((words for words in _LOCK_MODES if cursor.accept(*words)), None)
+        cursor.expect("MODE")
+        assert found is not None
+        mode = " ".join(found).lower()
+    nowait = cursor.accept("NOWAIT")
+    return LockTable(tables=tuple(tables), mode=mode, nowait=nowait, **source(cursor, start))
+
+
+def _locked_table(cursor: Cursor) -> ObjectName:
+    cursor.accept("ONLY")
+    name = object_name(cursor)
+    cursor.accept("*")
+    return name
 
 
 def begin(cursor: Cursor, start: int) -> Statement:

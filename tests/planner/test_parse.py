@@ -139,7 +139,6 @@ def test_queries_of_many_forms(sql: str) -> None:
     "sql",
     [
         "listen x",
-        "lock table t",
         "create index i on t (a)",
         "create table t (a int references u)",
         "copy t from program 'ls'",

@@ -10,6 +10,7 @@ from worlds import World, in_world
 from cluster.errors import (
     FeatureNotSupported,
     LockNotAvailable,
+    NoActiveSqlTransaction,
     ReadOnlySqlTransaction,
     SerializationFailure,
 )
@@ -126,5 +127,25 @@ def test_going_back_gives_locks_back(tmp_path: Path, level: str) -> None:
         assert await two.ask("select id from q where id = 2 for update nowait") == [("2",)]
         await two.refused("select id from q where id = 1 for update nowait", LockNotAvailable)
         await one.ask("commit")
+
+    in_world(tmp_path, test)
+
+
+def test_tables_are_locked_as_asked(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        await queue(world)
+        one, two = await world.clients(2)
+        await one.refused("lock table q", NoActiveSqlTransaction)
+        await one.ask("begin; lock table only q in share mode")
+        assert one.tag == "LOCK TABLE"
+        assert await two.ask("select count(*) from q") == [("5",)]
+        await two.ask("begin; lock q in share mode; savepoint s")
+        error = await two.refused("lock table q in row exclusive mode nowait", LockNotAvailable)
+        assert error.message == 'could not obtain lock on relation "q"'
+        await two.ask("rollback")
+        changing = two.later("update q set v = 0 where id = 1")
+        await world.waits(changing)
+        await one.ask("commit")
+        await changing
 
     in_world(tmp_path, test)
