@@ -34,6 +34,7 @@ from executor.services import ExecutorServices
 from executor.session_transaction import SERIALIZABLE, SessionTransaction
 from planner.context import PlannerContext
 from planner.datum import Datum
+from planner.plan import ResultColumn
 from planner.point import PointRead, point_read
 from planner.statements import Query
 from storage.fragments import OwnChanges, Timestamp
@@ -97,7 +98,17 @@ class PointQueries:
             return None
         return _result(known, known.read, row)
 
-    def _known(self, tree: exp.Expr, types: tuple[SqlType, ...], context: PlannerContext) -> _Known:
+    def described(
+        self, statement: Query, types: tuple[SqlType | None, ...], context: PlannerContext
+    ) -> tuple[tuple[SqlType, ...], tuple[ResultColumn, ...]] | None:
+        """Parameter types and columns of such a query; None for any other."""
+        read = self._known(statement.tree, types, context).read
+        parameters = None if read is None else read.parameter_types(types)
+        return None if read is None or parameters is None else (parameters, read.columns)
+
+    def _known(
+        self, tree: exp.Expr, types: tuple[SqlType | None, ...], context: PlannerContext
+    ) -> _Known:
         if context.catalog is not self._catalog:
             self._catalog = context.catalog
             self._kept.clear()
@@ -140,7 +151,9 @@ class PointQueries:
         return tuple(row[place] for place in places)
 
 
-def _looked_at(tree: exp.Expr, types: tuple[SqlType, ...], context: PlannerContext) -> _Known:
+def _looked_at(
+    tree: exp.Expr, types: tuple[SqlType | None, ...], context: PlannerContext
+) -> _Known:
     read = point_read(tree, context, types)
     if read is None:
         return _Known(tree, None)

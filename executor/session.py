@@ -250,6 +250,11 @@ class Session:
         if type(statement) in session_statements.HANDLERS:
             columns = session_statements.describe(self, statement)
             return Prepared(statement, tuple(given or TEXT for given in types), columns, now)
+        if isinstance(statement, Query):
+            context = self._context(self.services.catalog.current, self.state.settings)
+            found = self.coordinator.points.described(statement, types, context)
+            if found is not None:
+                return Prepared(statement, found[0], found[1], now)
         limit = _Limit(self._deadline_s())
         execution = await self._limited(
             limit, lambda: self._execution(limit, types, (), describes=True)
@@ -352,13 +357,13 @@ class Session:
             types = prepared.parameters
         if isinstance(statement, Vacuum):
             self._check_no_block("VACUUM")
+        if isinstance(statement, LockTable) and not self.state.block.begun:
+            self.state.block.check_open("LOCK TABLE")
         if isinstance(statement, Declare):
             return await session_statements.declare(self, statement, types, values)
         handler = session_statements.HANDLERS.get(type(statement))
         if handler is not None:
             return await handler(self, statement)
-        if isinstance(statement, LockTable) and not self.state.block.begun:
-            self.state.block.check_open("LOCK TABLE")
         if isinstance(statement, DDL_STATEMENTS) and not self.state.block.open:
             # In an implicit transaction a definition commits what was before it, and itself.
             await self.end_implicit()

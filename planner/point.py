@@ -25,7 +25,7 @@ from planner.datum import Datum, datum_text
 from planner.ddl_names import find_relation
 from planner.plan import ResultColumn
 from planner.statements import ObjectName
-from storage.types import Kind, SqlType
+from storage.types import TEXT, Kind, SqlType
 
 _INTEGERS = frozenset({Kind.INT2, Kind.INT4, Kind.INT8})
 _TEXTS = frozenset({Kind.TEXT, Kind.VARCHAR})
@@ -64,6 +64,19 @@ class PointRead:
                 return None
             found.append(plain)
         return found
+
+    def parameter_types(self, given: Sequence[SqlType | None]) -> tuple[SqlType, ...] | None:
+        """The types of `$1`, `$2`, ...; those not given are as the key's columns compare. None
+        where one of them is not in the query."""
+        found: dict[int, SqlType] = {}
+        for column_id, source in zip(self.table.key, self.key, strict=True):
+            if isinstance(source, Parameter):
+                own = self.table.column(column_id).type
+                found[source.number] = TEXT if own.kind in _TEXTS else own
+        count = max(len(given), *found, 0) if found else len(given)
+        types = [given[n - 1] if n <= len(given) else None for n in range(1, count + 1)]
+        whole = [known or found.get(n) for n, known in enumerate(types, start=1)]
+        return tuple(t for t in whole if t is not None) if None not in whole else None
 
 
 def point_read(

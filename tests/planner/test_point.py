@@ -115,3 +115,16 @@ def test_key_values_are_plain_values_or_left_to_the_usual_way(cluster: PlanClust
     assert read.key_values(["1.5", "x"]) is None
     assert read.key_values([str(2**63), "x"]) is None
     assert read.key_values(["१", "x"]) is None  # a digit, but not one of PostgreSQL's
+
+
+def test_parameters_have_the_types_of_the_key(cluster: PlanCluster) -> None:
+    read = read_of(cluster, "select c from two where b = $2 and a = $1")
+    assert read is not None
+    int8, int4, text = SqlType(Kind.INT8), SqlType(Kind.INT4), SqlType(Kind.TEXT)
+    assert read.parameter_types(()) == (int8, text)
+    assert read.parameter_types((int4,)) == (int4, text)
+    assert read.parameter_types((None, text, int4)) == (int8, text, int4)
+    assert read.parameter_types((None, None, None)) is None
+    skips = read_of(cluster, "select v from t where k = $2")
+    assert skips is not None
+    assert skips.parameter_types(()) is None
