@@ -107,6 +107,15 @@ class RowChange:
         return found + [self.values.get(c) or own_column(table, c, alias) for c in self.new]
 
     @property
+    def names(self) -> list[str]:
+        """What EXPLAIN calls the expressions: new values go by their columns."""
+        named = {c: self.table.column(c).name for c in self.new}
+        folded = [name.lower() for name in named.values()]
+        unclear = {c for c, name in named.items() if folded.count(name.lower()) > 1}
+        new = [f"v~{c}" if c in unclear else name for c, name in named.items()]
+        return [f"old~{c}" for c in self.old] + new
+
+    @property
     def types(self) -> list[SqlType]:
         """Those that the expressions are assigned to."""
         return [self.table.column(column).type for column in (*self.old, *self.new)]

@@ -231,6 +231,8 @@ def _update_query(
     expressions = [*change.expressions(alias), *beside]
     key_width = len(change.table.key)
     tree = _row_query(statement.source, change.table, statement.alias, expressions, key_width)
+    for item, name in zip(tree.expressions, change.names, strict=False):
+        item.set("alias", exp.to_identifier(name, quoted=True))
     return tree, [*change.types, *types]
 
 
