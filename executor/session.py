@@ -64,7 +64,7 @@ from executor.settings import DATABASE, SERVER_VERSION, SessionSettings
 from executor.statements import change_of, describe_planned, run_statement
 from executor.temporary import drop_in_background, new_schema_name
 from executor.transaction_block import TransactionBlock
-from executor.writes import lock_deadline_s
+from executor.writes import lock_deadline_s, max_bytes
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.ddl import DDL_STATEMENTS
@@ -472,6 +472,7 @@ class Session:
         else:
             transaction.isolation = self.state.settings["transaction_isolation"]
             transaction.lock_deadline_s = lock_deadline_s(self.state.settings)
+            transaction.max_bytes = max_bytes(self.state.settings)
             timestamp, catalog = await transaction.snapshot()
         return Execution(
             services=self.services,

@@ -61,6 +61,8 @@ class SessionTransaction:
         self.isolation = READ_COMMITTED[0]
         # How long a statement waits for one lock.
         self.lock_deadline_s = LOCK_DEADLINE_S
+        # How much it may change altogether; None without a limit.
+        self.max_bytes: int | None = None
         # The statement under way; the first is number 1.
         self.command = 0
 
@@ -116,6 +118,7 @@ class SessionTransaction:
                 services.runtime, services.tablets, services.timestamps, services.ids.next()
             )
         self._opened.lock_deadline_s = self.lock_deadline_s
+        self._opened.max_bytes = self.max_bytes
         return self._opened
 
     @property

@@ -100,6 +100,11 @@ def milliseconds_of(value: str) -> int:
     return _number("", value, 0, _INT_MAX, _MS_UNITS)
 
 
+def bytes_of(value: str) -> int:
+    """The bytes of a text that `kilobytes` made."""
+    return 1024 * _number("", value, 0, _INT_MAX, _KB_UNITS)
+
+
 def _number(name: str, value: str, low: int, high: int, units: Sequence[tuple[str, int]]) -> int:
     match = _NUMBER.fullmatch(value)
     factors = dict(units)

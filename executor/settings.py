@@ -154,6 +154,12 @@ DEFINITIONS: dict[str, Definition] = {
             kinds.milliseconds,
             "How long to wait for a lock.",
         ),
+        Definition(
+            "dqe.max_transaction_bytes",
+            "16GB",
+            kinds.kilobytes,
+            "The most that one transaction may change.",
+        ),
         Definition("row_security", "on", kinds.boolean, "Applies row security; there is none."),
         Definition(
             "search_path",

@@ -23,7 +23,13 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from cluster.errors import DqeError, InternalError, QueryCanceled, StatementCompletionUnknown
+from cluster.errors import (
+    DqeError,
+    InternalError,
+    ProgramLimitExceeded,
+    QueryCanceled,
+    StatementCompletionUnknown,
+)
 from cluster.runtime import Runtime
 from executor import transaction as machine
 from storage.fragments import (
@@ -242,6 +248,7 @@ class Transaction:
         transaction_id: TransactionId,
         in_flight_bytes: int = IN_FLIGHT_BYTES,
         lock_deadline_s: float = LOCK_DEADLINE_S,
+        max_bytes: int | None = None,
     ) -> None:
         self._runtime = runtime
         self._tablets = tablets
@@ -250,6 +257,9 @@ class Transaction:
         self._in_flight_bytes = in_flight_bytes
         # How long to wait for one lock.
         self.lock_deadline_s = lock_deadline_s
+        # How much may be staged altogether.
+        self.max_bytes = max_bytes
+        self._staged_bytes = 0
         self._machine = machine.TransactionMachine()
         # The table modes held at each tablet, with the commands that took them.
         self._locked: dict[TabletId, dict[str, int]] = {}
@@ -332,7 +342,14 @@ class Transaction:
 
     async def stage(self, tablet_id: TabletId, change: FragmentChange, command: int = 0) -> None:
         """Sends a change of a command on its way; waits while too much is. Raises what went
-        wrong before."""
+        wrong before, and 54000 for a transaction that grows too large."""
+        self._staged_bytes += change.size_bytes
+        if self.max_bytes is not None and self._staged_bytes > self.max_bytes:
+            raise ProgramLimitExceeded(
+                "the transaction is too large",
+                detail=f"It changes more than {self.max_bytes} bytes.",
+                hint="Change less at once, or raise dqe.max_transaction_bytes.",
+            )
         while self._bytes >= self._in_flight_bytes and self._error is None:
             self._room.clear()
             await self._room.wait()

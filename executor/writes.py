@@ -21,7 +21,7 @@ from executor.coordinator import QueryRun
 from executor.execution import Execution, Result
 from executor.results import ResultShape
 from executor.row_locking import LockedRows, RowLocker
-from executor.setting_kinds import milliseconds_of
+from executor.setting_kinds import bytes_of, milliseconds_of
 from executor.transaction_driver import LOCK_DEADLINE_S, Changes, Transaction
 from executor.writes_defaults import DefaultValues, with_generated
 from executor.writes_rows import RowChecker, RowEvaluator, conformed, row_batch
@@ -55,6 +55,7 @@ async def transaction(execution: Execution) -> AsyncIterator[Changes]:
         services.timestamps,
         services.ids.next(),
         lock_deadline_s=lock_deadline_s(execution.context.settings),
+        max_bytes=max_bytes(execution.context.settings),
     )
     try:
         yield opened
@@ -70,6 +71,12 @@ def lock_deadline_s(settings: Mapping[str, str]) -> float:
     """How long a statement with these settings waits for a lock."""
     timeout_ms = milliseconds_of(settings.get("lock_timeout", "0"))
     return timeout_ms / 1000 if timeout_ms else LOCK_DEADLINE_S
+
+
+def max_bytes(settings: Mapping[str, str]) -> int | None:
+    """How much a transaction with these settings may change; None without a limit."""
+    text = settings.get("dqe.max_transaction_bytes")
+    return None if text is None else bytes_of(text)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from cluster.errors import (
     DivisionByZero,
     InFailedSqlTransaction,
     InvalidSavepointSpecification,
+    ProgramLimitExceeded,
     SerializationFailure,
     UniqueViolation,
 )
@@ -119,5 +120,25 @@ def test_snapshots_of_the_levels(tmp_path: Path) -> None:
         await one.ask("begin isolation level repeatable read; select 1; commit and chain")
         assert await one.ask("show transaction_isolation") == [("repeatable read",)]
         await one.ask("commit")
+
+    in_world(tmp_path, test)
+
+
+def test_a_transaction_that_grows_too_large_is_refused(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        (one,) = await world.clients(1)
+        await one.ask("create table t (id int primary key, v text)")
+        await one.ask("set dqe.max_transaction_bytes = '64kB'")
+        large = "insert into t select i, repeat('x', 1000) from generate_series(1, 100) i"
+        error = await one.refused(large, ProgramLimitExceeded)
+        assert error.hint == "Change less at once, or raise dqe.max_transaction_bytes."
+        await one.ask("begin")
+        for i in range(6):
+            await one.ask(f"insert into t select {i}, repeat('x', 10000)")
+        await one.refused("insert into t select 9, repeat('x', 10000)", ProgramLimitExceeded)
+        await one.ask("rollback")
+        await one.ask("reset dqe.max_transaction_bytes")
+        await one.ask(large)
+        assert await one.ask("select count(*) from t") == [("100",)]
 
     in_world(tmp_path, test)
