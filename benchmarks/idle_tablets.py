@@ -19,7 +19,7 @@ import psycopg
 from dqe.local_cluster import LocalCluster
 
 PARTS_A_TABLE = 50
-SETTLE_S = 15.0
+SETTLE_S = 90.0  # checkpoints of what was just made
 WINDOW_S = 30.0
 
 
