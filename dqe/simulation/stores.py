@@ -30,7 +30,7 @@ from storage.duckdb_node import SETTINGS, DuckDbNode, Setup, quote_name
 
 MEMORY_LIMIT = "256MiB"
 # How often a commit is one that a crash may go back to.
-IMAGE_AT_COMMIT = 0.1
+IMAGE_AT_COMMIT = 0.3
 # What each node defines anew, on an instance that is older than it.
 NODE_FUNCTIONS = ("pg_nextval", "pg_currval", "pg_lastval", "pg_setval")
 # Every transaction of a store says how far it is, in this statement.

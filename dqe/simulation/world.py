@@ -97,7 +97,7 @@ _BUSY = World(
     network=NetworkFaults(),
     faults=(),
     fault_every_s=2.0,
-    log=WalSettings(segment_bytes=32 << 10, inline_sync_s=0.0, idle_s=0.1),
+    log=WalSettings(segment_bytes=4 << 10, inline_sync_s=0.0, idle_s=0.1),
     checkpoint_age_s=1.0,
     compact_at_entries=4,
     retained_entries=16,
