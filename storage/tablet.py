@@ -306,9 +306,10 @@ class Tablet(TabletReplica):
                 raise draft.error
 
     async def take_back(self, transaction_id: TransactionId, command: int) -> None:
-        """Forgets the transaction's changes of this command and later ones."""
+        """Forgets the transaction's changes of this command and later ones, and gives their
+        locks up. Also a word for the lease, and for a transaction that has not begun here."""
         await self._lead()
-        with self._speaking(transaction_id, known=True):
+        with self._speaking(transaction_id):
             draft = self._drafts.get(transaction_id)
             if draft is not None:
                 draft.take_back(command)

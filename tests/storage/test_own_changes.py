@@ -123,6 +123,9 @@ def test_a_lapsed_transaction_does_not_read_as_if_it_had_changed_nothing(tmp_pat
         opened.tick()
         with pytest.raises(SerializationFailure):
             await opened.own_changes(mine, [12], 2)
+        with pytest.raises(SerializationFailure):
+            await opened.take_back(mine, 1)
+        await opened.take_back(bench.begin(), 1)  # has not begun here, and lost nothing
         await bench.close()
 
     run(main)
