@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from storage_doubles import Twin, delete, fragment, insert, keys, rows, update
 
-from cluster.errors import DataCorrupted
+from cluster.errors import DataCorrupted, IoError
 from storage import types
 from storage.fragments import (
     END_OF_TIME,
@@ -30,7 +30,7 @@ from storage.fragments import (
 )
 from storage.moves import begin_with
 from storage.operations import AlterOperation, CommitOperation, HorizonOperation, Operation
-from storage.row_store import RowStore
+from storage.row_store import RowStore, wal_path
 from storage.types import Kind, SqlType
 
 
@@ -376,6 +376,28 @@ def test_a_reader_on_the_loop_is_told_before_it_is_true(
     monkeypatch.setattr(store, "_write_position", look)
     store.apply([CommitOperation(20, [update((1, "b"))]), HorizonOperation(9)], 4)
     assert seen == [(20, 9, [(1, "a")])]
+
+
+def test_a_sync_that_failed_is_never_tried_again(
+    store: RowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system dropped once it will not write by being asked again (rule L1)."""
+    store.checkpoint(b"first", 1)
+    synced: list[Path] = []
+
+    def refuse(path: Path) -> None:
+        synced.append(path)
+        raise OSError("no")
+
+    monkeypatch.setattr("storage.row_store._sync_path", refuse)
+    store.apply([CommitOperation(10, [insert((1, "a"))])], 2)
+    with pytest.raises(IoError):
+        store.checkpoint(b"second", 2)
+    assert synced == [wal_path(store.path)]
+    monkeypatch.undo()
+    with pytest.raises(IoError):
+        store.checkpoint(b"third", 2)
+    assert (store.image_index, store.image) == (1, b"first")
 
 
 def test_a_file_that_is_none_is_corrupt(tmp_path: Path) -> None:
