@@ -103,7 +103,7 @@ def refuse_drain(catalog: Catalog, live: Set[NodeId], node_id: NodeId) -> None:
             raise ObjectNotInPrerequisiteState(
                 f"node {node_id} cannot be drained: {_named(catalog, tablet)} has no other"
                 " voting replica that answers",
-                detail=f"Tablet {tablet.id} has {tablet.voters} voting replicas.",
+                detail=f"Tablet {tablet.id} has replicas on nodes {_listed(tablet.replicas)}.",
                 hint="Give the table more replicas, or decommission the node.",
             )
 

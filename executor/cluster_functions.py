@@ -73,6 +73,8 @@ async def with_answers(
     if not isinstance(tree, exp.Select) or tree.args.get("from_") is not None:
         raise _refusal()
     for call in calls:
+        _check_place(call)
+    for call in calls:
         if call.this.name.lower() == _TOKEN:
             _put(call, token)
             continue
@@ -102,6 +104,15 @@ def _calls(statement: Query) -> list[_Call]:
         ):
             found.append(_Call(item, function))
     return found
+
+
+def _check_place(call: _Call) -> None:
+    """Refuses a call that is no item of the select list, before anything is carried out."""
+    item: exp.Expr = call.item
+    if isinstance(item.parent, exp.Alias):
+        item = item.parent
+    if not isinstance(item.parent, exp.Select) or item.arg_key != "expressions":
+        raise _refusal()
 
 
 def _put(call: _Call, text: str | None) -> None:
