@@ -75,6 +75,12 @@ def _common_table(cursor: Cursor) -> None:
     cursor.accept("NOT")
     cursor.accept("MATERIALIZED")
     cursor.expect("(")
+    if cursor.key in ("INSERT", "UPDATE", "DELETE", "MERGE"):
+        raise FeatureNotSupported(
+            "data-modifying statements in WITH are not supported",
+            hint="Run them as statements of their own, in one transaction.",
+            position=cursor.position,
+        )
     query(cursor)
     cursor.expect(")")
 

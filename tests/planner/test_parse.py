@@ -139,6 +139,9 @@ def test_queries_of_many_forms(sql: str) -> None:
     "sql",
     [
         "listen x",
+        "with x as (insert into t values (1) returning *) select * from x",
+        "merge into t using s on true when matched then delete returning *",
+        "create table t (a int, b int generated always as (a) virtual)",
         "create index i on t (a)",
         "create table t (a int references u)",
         "copy t from program 'ls'",
