@@ -57,7 +57,6 @@ class SessionTransaction:
         self._begun: Timestamp = 0
         self._reads = Reads()
         self.definitions = BlockDefinitions(services)
-        self._ended = False
         self.isolation = READ_COMMITTED[0]
         # How long a statement waits for one lock.
         self.lock_deadline_s = LOCK_DEADLINE_S
@@ -217,7 +216,6 @@ class SessionTransaction:
             await self._opened.abort()
 
     def _end(self) -> None:
-        self._ended = True
         self._holds.close()
 
 

@@ -103,10 +103,6 @@ class TransactionBlock:
 
     # -- savepoints ---------------------------------------------------------------------
 
-    @property
-    def in_savepoint(self) -> bool:
-        return bool(self._savepoints)
-
     def save(self, name: str) -> None:
         assert self.transaction is not None
         self._savepoints.append(_Savepoint(name, self.transaction.command + 1))
