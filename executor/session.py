@@ -65,6 +65,7 @@ from executor.statements import change_of, describe_planned, run_statement
 from executor.temporary import drop_in_background, new_schema_name
 from executor.transaction_block import TransactionBlock
 from executor.writes import lock_deadline_s, max_bytes
+from planner.binder.sequence_calls import SESSION_TOKEN
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.ddl import DDL_STATEMENTS
@@ -137,12 +138,15 @@ class Session:
         self.services = services
         self.coordinator = coordinator
         self.state = SessionState(SessionSettings(user, startup or {}))
+        schema = new_schema_name(services)
         self._facts = {
             "user": user,
             "database": database,
             "backend_pid": str(process_id),
             "server_version": SERVER_VERSION,
-            "temporary_schema": new_schema_name(services),
+            "temporary_schema": schema,
+            # Who remembers what currval says: no plan with it is another session's.
+            SESSION_TOKEN: f"{services.node_id}:{schema}",
         }
         self._notices: list[Notice] = []
         # Replaced by a server that keeps prepared statements of its own.
@@ -227,7 +231,7 @@ class Session:
     def forget_sequences(self) -> None:
         """currval and lastval are not defined any more."""
         if self.services.sequences is not None:
-            self.services.sequences.forget(f"{self.services.node_id}:{self.temporary_schema}")
+            self.services.sequences.forget(self._facts[SESSION_TOKEN])
 
     # -- statements ---------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ from cluster.errors import FeatureNotSupported, UndefinedFunction, UndefinedTabl
 from planner.context import PlannerContext
 from planner.semantics import build
 from planner.semantics.system import relation_oid
-from planner.temporary import temporary_schema
 from planner.types import Coercion
 from storage.types import BOOL, FLOAT8, INT8, TEXT
 
@@ -27,9 +26,13 @@ if TYPE_CHECKING:
 Special = Callable[["ExpressionBinder", exp.Anonymous], exp.Expr]
 
 
+# The fact about the session that names it in the cluster: `<node>:<what only it has there>`.
+SESSION_TOKEN = "sequences"
+
+
 def session_token(context: PlannerContext) -> str:
-    """Names the session in the cluster: its node, and what on the node only it has."""
-    return f"{context.node_id}:{temporary_schema(context)}"
+    """Which session remembers what currval and lastval say."""
+    return context.session.get(SESSION_TOKEN, f"{context.node_id}:")
 
 
 def _call(name: str, arguments: list[exp.Expr]) -> exp.Expr:
