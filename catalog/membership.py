@@ -6,7 +6,7 @@ one goes; where nobody can take its place it stays, and votes again when it come
 that is being decommissioned loses its vote and follows until it is forgotten. A leader on a
 node that is being emptied hands over. One change at a time, each committed before the next is
 thought of; the next one is computed from the configuration as it then is, so a new leader just
-goes on.
+goes on. A node that was forgotten goes on following for `LINGER_S`, so that it hears of it.
 
 `next_step` is the whole policy, pure.
 """
@@ -31,14 +31,22 @@ logger = logging.getLogger(__name__)
 
 TEND_S = 0.3
 CHANGE_TIMEOUT_S = 5.0
+LINGER_S = 2.0
 
 _VOTING_STATES = (NodeState.ACTIVE, NodeState.DRAINING)
 
 
 def next_step(
-    current: Configuration, nodes: Sequence[Node], live: Set[int], leader: int
+    current: Configuration,
+    nodes: Sequence[Node],
+    live: Set[int],
+    leader: int,
+    lingering: Set[int] = frozenset(),
 ) -> Step | None:
-    """The next step towards the members wanted, or None when there is none to make."""
+    """The next step towards the members wanted, or None when there is none to make.
+
+    `lingering` are learners that are not let go yet.
+    """
     members = {int(node.id) for node in nodes if node.state is not NodeState.DEAD}
     for node_id in sorted(members):
         if node_id not in current.members:
@@ -47,7 +55,7 @@ def next_step(
     if step is not None:
         return step
     for node_id in current.learners:
-        if node_id not in members:
+        if node_id not in members and node_id not in lingering:
             return Change(current.without(node_id))
     return None
 
@@ -88,9 +96,14 @@ def _next_of_voters(
 def _successor(
     voters: Sequence[int], states: dict[int, NodeState], live: Set[int], leader: int
 ) -> HandOver | None:
-    for node_id in voters:
-        if node_id != leader and node_id in live and states[node_id] is NodeState.ACTIVE:
-            return HandOver(NodeId(node_id))
+    """An active voter that answers; a draining one only where the leader has to go."""
+    wanted = [NodeState.ACTIVE]
+    if states.get(leader) is NodeState.DECOMMISSIONING:
+        wanted.append(NodeState.DRAINING)
+    for state in wanted:
+        for node_id in voters:
+            if node_id != leader and node_id in live and states[node_id] is state:
+                return HandOver(NodeId(node_id))
     return None
 
 
@@ -105,6 +118,8 @@ class Membership:
         self._machine = machine
         self._liveness = liveness
         self._task: asyncio.Task[None] | None = None
+        # Since when each forgotten node that still follows has been seen to.
+        self._forgotten_s: dict[int, float] = {}
 
     def start(self) -> None:
         self._task = self._runtime.spawn(self._tend(), "catalog members")
@@ -137,4 +152,12 @@ class Membership:
             return None
         live = {int(node_id) for node_id in self._liveness.live_nodes()}
         nodes = list(catalog.nodes.values())
-        return next_step(self._group.configuration, nodes, live, self._group.node_id)
+        current = self._group.configuration
+        return next_step(current, nodes, live, self._group.node_id, self._lingering(catalog))
+
+    def _lingering(self, catalog: Catalog) -> Set[int]:
+        """Forgotten nodes that may not have heard of it yet."""
+        now_s = self._runtime.monotonic()
+        follow = [n for n in self._group.configuration.learners if NodeId(n) not in catalog.nodes]
+        self._forgotten_s = {n: self._forgotten_s.get(n, now_s) for n in follow}
+        return {n for n, since_s in self._forgotten_s.items() if now_s - since_s < LINGER_S}

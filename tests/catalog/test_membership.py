@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.membership import next_step
@@ -80,11 +80,19 @@ def test_decommissioned_leader_hands_over_and_then_only_follows() -> None:
     assert forgotten == Configuration.of([2, 3, 4])
 
 
+def test_forgotten_node_follows_until_it_has_heard_of_it() -> None:
+    current = Configuration.of([1, 2, 3], [4])
+    assert next_step(current, nodes(*[ACTIVE] * 3), {1, 2, 3}, 1, {4}) is None
+    end, _ = follow(current, nodes(*[ACTIVE] * 3), {1, 2, 3})
+    assert end == Configuration.of([1, 2, 3])
+
+
 def test_draining_leader_hands_over_and_votes_on() -> None:
     end, leader = follow(Configuration.of([1, 2, 3]), nodes(DRAINING, ACTIVE, ACTIVE), {1, 2, 3})
     assert (end, leader) == (Configuration.of([1, 2, 3]), 2)
 
 
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_any_cluster_ends_with_the_voters_it_can_have(data: st.DataObject) -> None:
     states = data.draw(st.lists(st.sampled_from(list(NodeState)), min_size=1, max_size=10))
