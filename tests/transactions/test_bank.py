@@ -12,6 +12,8 @@ from worlds import Client, World, in_world
 
 from cluster.errors import DeadlockDetected, SerializationFailure
 
+pytestmark = pytest.mark.slow
+
 ACCOUNTS, EACH = 12, 100
 TRANSFERS_EACH = 8
 

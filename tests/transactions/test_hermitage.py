@@ -16,6 +16,8 @@ from worlds import Client, World, in_world
 
 from cluster.errors import SerializationFailure
 
+pytestmark = pytest.mark.slow
+
 RC, RR, SER = "read committed", "repeatable read", "serializable"
 LEVELS = (RC, RR, SER)
 
