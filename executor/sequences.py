@@ -5,8 +5,7 @@ of a stage, it asks the node's loop and waits. The session it belongs to comes a
 with its node's number; on another node the call goes back there, so that currval() and
 lastval() know of it.
 
-Left out: a call where rows are at hand on the loop itself (CHECK, RETURNING of few rows) is
-refused, because there nothing may wait.
+Invariant: nothing that may call one is evaluated on the loop's own thread.
 """
 
 from __future__ import annotations
@@ -238,7 +237,7 @@ class Sequences:
         """The coroutine's result, on a thread other than the loop's; errors as our macros
         raise them."""
         if threading.get_ident() == self._loop_thread:
-            raise ValueError("[0A000] sequence functions cannot be called here")
+            raise ValueError("[XX000] a sequence function was called where nothing may wait")
         try:
             return asyncio.run_coroutine_threadsafe(start(), self._loop).result()
         except DqeError as error:

@@ -103,7 +103,10 @@ class StatementRows:
         """Evaluates RETURNING over whole rows."""
         if self._returning is None or not batch.num_rows:
             return
-        found = await offloaded(self._runtime, batch.num_rows, self._evaluate, batch)
+        if self._returning.waits:
+            found = await self._runtime.run_blocking(self._evaluate, batch)
+        else:
+            found = await offloaded(self._runtime, batch.num_rows, self._evaluate, batch)
         self._returned.append(found)
         self._returned_bytes += found.nbytes
         if self._returned_bytes > RETURNED_BYTES:

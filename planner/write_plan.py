@@ -49,10 +49,14 @@ class DefaultColumns:
 
 @dataclass(frozen=True, slots=True)
 class Returning:
-    """RETURNING over whole rows of the table; `expressions` are the operands of `columns`."""
+    """RETURNING over whole rows of the table; `expressions` are the operands of `columns`.
+
+    `waits`: one of them may wait for the catalog (nextval), and needs a thread for it.
+    """
 
     columns: tuple[ResultColumn, ...]
     expressions: tuple[RowExpression, ...]
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,15 +228,17 @@ def plan_returning(
     query.set("expressions", [item.copy() for item in expanded])
     bound = bind_query(query, context)
     expressions = []
+    waits = False
     for item, result in zip(expanded, bound.columns, strict=True):
         value = bind_over_row(item.unalias().copy(), relations, context)
+        waits = waits or any(n._meta and n._meta.get("volatile") for n in value.walk())
         divides = result.operation is HostOperation.NUMERIC_DIVIDE
         parts = division_operands(value) if divides else (value,)
         expressions += [
             RowExpression(name, duckdb_sql(part))
             for name, part in zip(result.operands, parts, strict=True)
         ]
-    return Returning(bound.columns, tuple(expressions))
+    return Returning(bound.columns, tuple(expressions), waits)
 
 
 def _expanded(items: Sequence[exp.Expr], relations: Sequence[OtherRelation]) -> list[exp.Expr]:
