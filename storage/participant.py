@@ -221,7 +221,9 @@ class Participant:
         if transaction_id in self._given_up:
             raise lost_transaction("its lease on the tablet has lapsed")
         transaction = self.transactions.get(transaction_id)
-        assert self.term is not None, "only a leader serves transactions"
+        if self.term is None:
+            # It led when it was asked, and waited for something since.
+            raise lost_transaction("the tablet has another leader than it began with")
         if transaction is None:
             transaction = Transaction(transaction_id, self.term)
             self.transactions[transaction_id] = transaction

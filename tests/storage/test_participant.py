@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -225,3 +226,13 @@ def test_a_new_leader_holds_the_locks_of_what_is_prepared() -> None:
     assert replica.pending_below(5) == []
     _, instructions = replica.apply(Commit(1, 7), 2)
     assert p.Granted(waiting) in instructions
+
+
+def test_who_leads_no_more_takes_no_word_for_a_transaction() -> None:
+    """A call that waited for a lock may go on behind the end of its leader's term."""
+    participant = p.Participant()
+    participant.begin_term(1)
+    participant.touch(5, 0.0)
+    participant.end_term()
+    with pytest.raises(SerializationFailure, match="could not serialize"):
+        participant.touch(5, 1.0)
