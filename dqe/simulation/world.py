@@ -97,7 +97,7 @@ _BUSY = World(
     network=NetworkFaults(),
     faults=(),
     fault_every_s=2.0,
-    log=WalSettings(segment_bytes=4 << 10, inline_sync_s=0.0, idle_s=0.1),
+    log=WalSettings(segment_bytes=32 << 10, inline_sync_s=0.0, idle_s=0.1),
     checkpoint_age_s=1.0,
     compact_at_entries=4,
     retained_entries=16,
@@ -110,7 +110,7 @@ WORLDS = {
     # What was acknowledged must lie on disks, not in memories.
     "power cuts": replace(_BUSY, faults=("power cut for all",), fault_every_s=3.0),
     # Logs end in the middle of a record.
-    "torn tails": replace(_BUSY, faults=("crash in a sync", "power cut for all")),
+    "torn tails": replace(_BUSY, faults=("crash in a sync",), fault_every_s=1.5),
     # Leaders are deposed without knowing it.
     "cut off": replace(
         _BUSY, faults=("cut links", "cut links", "isolate the oracle"), fault_every_s=5.0
