@@ -75,6 +75,8 @@ class StageTask:
             cursor = snapshot.cursor
             with ExitStack() as stack:
                 stack.enter_context(self._cancellation.waking(cursor.interrupt))
+                # They belong to the connection, and go before it and after what reads them.
+                stack.callback(self._sources.clear)
                 self._cancellation.check()
                 self._apply_settings(cursor)
                 self._register(cursor)
