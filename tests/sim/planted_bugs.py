@@ -126,7 +126,7 @@ CLUSTER_BUGS: Sequence[Planted] = (
     Planted(forgotten_fsync, "power cuts", "sets"),
     Planted(torn_tail_accepted, "torn tails", "sets"),
     Planted(stale_lease_read, "cut off", "registers", nodes=5, is_rare=True),
-    Planted(acknowledged_before_a_quorum, "cut off", "sets"),
+    Planted(acknowledged_before_a_quorum, "cut off", "sets", is_rare=True),
     Planted(compacted_past_the_store, "power cuts", "sets"),
     Planted(snapshot_without_applied_index, "left behind", "counters", is_rare=True),
 )
