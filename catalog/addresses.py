@@ -40,6 +40,9 @@ class AddressBook:
         if kept is not None:
             self._known = msgspec.msgpack.decode(kept[1], type=Announcements)
         self._saved = self._known
+        # Of nodes that the catalog has forgotten, for as long as this process lives: the last
+        # word to them is that they are.
+        self._forgotten: Announcements = {}
         self._indexed: Announcements = {}
         self._by_address: dict[str, int] = {}
 
@@ -50,7 +53,7 @@ class AddressBook:
     def address_of(self, node_id: int) -> str | None:
         """Where that node was last; None when it was never heard of, or another node is there
         now: what is meant for one must not come to the other."""
-        known = self._known.get(node_id)
+        known = self._known.get(node_id) or self._forgotten.get(node_id)
         if known is None or self.node_at(known.address) != node_id:
             return None
         return known.address
@@ -60,7 +63,8 @@ class AddressBook:
         if self._indexed is not self._known:
             self._indexed = self._known
             newest_last = sorted(self._known.items(), key=lambda item: item[1].started_ms)
-            self._by_address = {known.address: node_id for node_id, known in newest_last}
+            everybody = (*self._forgotten.items(), *newest_last)
+            self._by_address = {known.address: node_id for node_id, known in everybody}
         return self._by_address.get(address, 0)
 
     def learn(self, announcements: Mapping[int, Announcement]) -> None:
@@ -74,10 +78,11 @@ class AddressBook:
             self._known = {**self._known, **newer}
 
     def learn_catalog(self, catalog: Catalog) -> None:
-        """Takes the catalog's addresses of nodes that did not announce themselves, and drops
-        those of nodes that it has forgotten."""
+        """Takes the catalog's addresses of nodes that did not announce themselves. Those of
+        nodes that it has forgotten are told to nobody and not kept."""
         gone = [n for n in self._known if n not in catalog.nodes and n < catalog.next_node_id]
         if gone:
+            self._forgotten = {**self._forgotten, **{n: self._known[n] for n in gone}}
             self._known = {n: known for n, known in self._known.items() if n not in gone}
         self.learn({n.id: Announcement(n.rpc_address) for n in catalog.nodes.values()})
 

@@ -55,7 +55,13 @@ def test_book_survives_and_forgets_what_the_catalog_has_forgotten() -> None:
     nodes = {NodeId(1): Node(NodeId(1), "old", "pg")}
     again.learn_catalog(replace(Catalog(), nodes=nodes, next_node_id=3))
     # Node 3 may be newer than this copy of the catalog.
-    assert [again.address_of(n) for n in (1, 2, 3)] == ["p1", None, "p3"]
+    assert sorted(again.announcements) == [1, 3]
+    # Who is forgotten has yet to be told so, until somebody else is found there.
+    assert [again.address_of(n) for n in (1, 2, 3)] == ["p1", "p2", "p3"]
+    again.learn({4: Announcement("p2", 2)})
+    assert [again.address_of(n) for n in (2, 4)] == [None, "p2"]
+    asyncio.run(again.keep())
+    assert [AddressBook(store).address_of(n) for n in (1, 2, 3)] == ["p1", None, "p3"]
 
 
 def test_nodes_that_swap_their_addresses_find_each_other() -> None:

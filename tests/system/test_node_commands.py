@@ -172,3 +172,4 @@ def test_nodes_are_drained_and_decommissioned_and_refusals_say_why(
         assert "no member of the cluster any more" in capsys.readouterr().out
         assert ask(session, "SELECT node_id FROM dqe.nodes ORDER BY 1") == [(1,), (2,)]
         assert ask(session, "SELECT count(*) FROM t") == [(1000,)]
+        until(lambda: nodes.forgotten == [3], "the node knows")

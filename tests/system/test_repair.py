@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from dqe.commands import check, node
+from dqe.configuration import FORGOTTEN_STATUS
 from dqe.local_cluster import LocalCluster, NodeProcess
 
 pytestmark = pytest.mark.cluster
@@ -121,7 +122,8 @@ def test_nodes_die_join_and_are_taken_out_under_load(cluster: LocalCluster) -> N
         assert load_of(first, leaving_id)[1] == 0
         assert node.decommission(leaving_id, first.url) == 0
         until(lambda: is_whole(first), "nothing lacks a replica")
-        cluster.hold(leaving)
+        assert leaving.process is not None
+        assert leaving.process.wait(PATIENCE_S) == FORGOTTEN_STATUS
         # Three nodes are left, and three replicas wanted.
         assert node.decommission(new_id, first.url) == 1
     assert load.written > 0
