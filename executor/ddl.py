@@ -13,7 +13,7 @@ transaction, and drops it again if that fails.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pyarrow as pa
@@ -21,7 +21,13 @@ import pyarrow as pa
 from catalog import commands
 from catalog.commands import AnyCommand, Command, CommandResult
 from catalog.model import Table, TableId
-from cluster.errors import DqeError, InternalError, NotNullViolation, UniqueViolation
+from cluster.errors import (
+    DeadlockDetected,
+    DqeError,
+    InternalError,
+    NotNullViolation,
+    UniqueViolation,
+)
 from executor.execution import Execution, Result
 from executor.session_transaction import SessionTransaction
 from executor.transaction_driver import Changes
@@ -43,6 +49,9 @@ from planner.statements import Distribute, Statement
 from planner.write_plan import InsertPlan
 from planner.write_rows import all_rows, default_columns
 from storage.types import VOID
+
+# How often a definition tries to lock a table that its writers lock too.
+LOCK_ATTEMPTS = 20
 
 
 async def run_ddl(execution: Execution, statement: Statement) -> Result:
@@ -132,7 +141,27 @@ class _Change:
 
 @asynccontextmanager
 async def _writers_kept_out(execution: Execution, table: Table) -> AsyncIterator[Changes]:
-    """Locks the table's tablets for the block."""
+    """Locks the table's tablets for the block.
+
+    Writers lock theirs in the order of their rows, so the two may meet in a deadlock; whoever
+    has only begun to lock loses nothing by trying again.
+    """
+    async with AsyncExitStack() as stack:
+        attempts = 1 if execution.transaction is not None else LOCK_ATTEMPTS
+        while True:
+            attempts -= 1
+            try:
+                locks = await stack.enter_async_context(_locked(execution, table))
+            except DeadlockDetected:
+                if not attempts:
+                    raise
+            else:
+                break
+        yield locks
+
+
+@asynccontextmanager
+async def _locked(execution: Execution, table: Table) -> AsyncIterator[Changes]:
     async with transaction(execution) as locks:
         await locks.lock(tablets_of(table))
         yield locks

@@ -8,8 +8,9 @@ them can be run again as if nothing had been, and their clients never learn of i
   decided (`Outcome.DID_NOT_HAPPEN`, or 57P03, which never comes from a decision: a lost answer
   to that is 40003), or it only reads.
 
-It runs again at a new snapshot, planned anew. A conflict with another transaction (40001) is no
-error either for a statement that commits by itself: PostgreSQL would have waited and gone on.
+It runs again at a new snapshot, planned anew. A conflict with another transaction (40001, 40P01)
+is no error either for a statement that commits by itself: PostgreSQL would have waited and gone
+on, or, of two that lock one table tablet by tablet, would not have let them meet.
 
 Bounds: `FAILOVER_S` from the first failure, `CONFLICTS` conflicts. What has lost its majority
 has been waited for already (`catalog.leader_search`) and is not tried again.
@@ -20,12 +21,13 @@ from __future__ import annotations
 from catalog.leader_search import is_leaderless
 from cluster.errors import (
     CannotConnectNow,
+    DeadlockDetected,
     DqeError,
     ObjectNotInPrerequisiteState,
     SerializationFailure,
 )
 from cluster.runtime import Runtime
-from planner.statements import Delete, Insert, Query, Statement, Update
+from planner.statements import Delete, Insert, Query, Statement, Truncate, Update
 
 FAILOVER_S = 5.0
 CONFLICTS = 10
@@ -40,7 +42,7 @@ class StatementRetries:
     def __init__(self, runtime: Runtime, statement: Statement, *, alone: bool, holds: bool) -> None:
         self._runtime = runtime
         reads = isinstance(statement, Query)
-        self._writes_alone = alone and isinstance(statement, Insert | Update | Delete)
+        self._writes_alone = alone and isinstance(statement, Insert | Update | Delete | Truncate)
         self._repeatable = self._writes_alone or (reads and not holds)
         self._first_s: float | None = None
         self._conflicts = 0
@@ -60,7 +62,7 @@ class StatementRetries:
     def _is_passing(self, error: DqeError) -> bool:
         if isinstance(error, ObjectNotInPrerequisiteState):
             return True
-        if isinstance(error, SerializationFailure):
+        if isinstance(error, SerializationFailure | DeadlockDetected):
             self._conflicts += 1
             return self._writes_alone and self._conflicts <= CONFLICTS
         if not isinstance(error, CannotConnectNow) or is_leaderless(error):

@@ -37,6 +37,7 @@ from catalog.model import Catalog
 from cluster.errors import (
     ActiveSqlTransaction,
     CannotConnectNow,
+    DeadlockDetected,
     DqeError,
     IdleInTransactionSessionTimeout,
     IdleSessionTimeout,
@@ -420,7 +421,12 @@ class Session:
         while True:
             try:
                 return await self._run_held(execution, statement)
-            except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure) as error:
+            except (
+                CannotConnectNow,
+                DeadlockDetected,
+                ObjectNotInPrerequisiteState,
+                SerializationFailure,
+            ) as error:
                 failed, version = error, execution.context.catalog.version
             await retries.after(failed)
             execution = await self._execution(self._limit, types, values)
