@@ -111,7 +111,10 @@ def test_wiped_node_comes_back_as_a_new_one(cluster: LocalCluster) -> None:
     cluster.release(node)
     until(lambda: "node 4: PostgreSQL" in node.log_tail(400), "it did not join anew")
     nodes = "SELECT node_id FROM dqe.nodes WHERE live ORDER BY 1"
-    assert ask_until(cluster.nodes[0], nodes) == [(1,), (2,), (4,)]
+    until(
+        lambda: ask_until(cluster.nodes[0], nodes) == [(1,), (2,), (4,)],
+        "the old node is not noticed to be gone, or the new one to be there",
+    )
     assert ask_until(node, "SELECT count(*), sum(v) FROM c") == [(2000, 10)]
 
 
