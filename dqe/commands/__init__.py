@@ -1,1 +1,1 @@
-"""The commands of `dqe`, one a module each."""
+"""The commands of `dqe`, one a module each; `terminal` and `stop_signal` are what they share."""

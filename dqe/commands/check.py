@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dqe.commands.status import wide_console
-from dqe.dbapi import connect, default_url
+from dqe.commands.terminal import connect_or_say, wide_console
 
 _QUERY = (
     "SELECT tablet_id, node_id, verdict, rows, digest, detail, rebuilt"
@@ -26,10 +25,8 @@ _QUERY = (
 
 def run(url: str | None) -> int:
     """Prints what is not equal, and a summary; the exit status."""
-    try:
-        connection = connect(url, autocommit=True)
-    except psycopg.OperationalError as error:
-        print(f"dqe: cannot connect to {url or default_url()}: {error}", file=sys.stderr)
+    connection = connect_or_say(url)
+    if connection is None:
         return 2
     try:
         with connection:

@@ -21,8 +21,9 @@ from rich.text import Text
 
 from dqe.commands.local import Stopped
 from dqe.commands.sql import show_result
-from dqe.commands.status import show_picture, wide_console
+from dqe.commands.status import show_picture
 from dqe.commands.stop_signal import StopSignal
+from dqe.commands.terminal import wide_console
 from dqe.local_cluster import LocalCluster, LocalClusterError
 from dqe.tpch import PLAIN_KEYS, TABLES, create_table, generate
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from dqe.commands.status import size_text, wide_console
-from dqe.dbapi import connect, default_url
+from dqe.commands.status import size_text
+from dqe.commands.terminal import connect_or_say, print_table, told, wide_console
 
 _LOOK_S = 0.5
 
@@ -62,7 +59,7 @@ def status(url: str | None) -> int:
         return 2
     console = wide_console()
     with connection:
-        _show(
+        print_table(
             console,
             "Nodes",
             ("node", "is", "state", "region", "zone", "replicas", "leads", "size"),
@@ -74,7 +71,7 @@ def status(url: str | None) -> int:
         ).fetchall()
         if troubles:
             header = ("tablet", "of table", "trouble", "replicas", "detail")
-            _show(console, "To be repaired", header, troubles)
+            print_table(console, "To be repaired", header, troubles)
         else:
             console.print("Every tablet has all its replicas.")
     return 0
@@ -152,31 +149,3 @@ def _wait(
             print(f"node {node_id}: {now}", flush=True)
             before = now
         time.sleep(_LOOK_S)
-
-
-def connect_or_say(url: str | None) -> psycopg.Connection[Any] | None:
-    """A connection, or None after saying why there is none."""
-    try:
-        return connect(url, autocommit=True)
-    except psycopg.OperationalError as error:
-        print(f"dqe: cannot connect to {url or default_url()}: {error}", file=sys.stderr)
-        return None
-
-
-def told(error: psycopg.Error) -> str:
-    """The server's message with its detail and hint."""
-    diagnosis = error.diag
-    lines = [diagnosis.message_primary or str(error)]
-    lines += [f"DETAIL: {diagnosis.message_detail}"] if diagnosis.message_detail else []
-    lines += [f"HINT: {diagnosis.message_hint}"] if diagnosis.message_hint else []
-    return "\n".join(lines)
-
-
-def _show(console: Console, title: str, header: Sequence[str], rows: Sequence[Row]) -> None:
-    table = Table(title=title, show_edge=False, header_style="bold")
-    for name in header:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*[Text("" if value is None else str(value)) for value in row])
-    console.print(table)
-    console.print()

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from dqe.commands.node import connect_or_say, told
+from dqe.commands.terminal import connect_or_say, told
 from executor.recovery import WORD
 
 

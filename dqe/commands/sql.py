@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dqe.dbapi import connect, default_url
+from dqe.commands.terminal import connect_or_say
 
 _HELP = """Statements end with a semicolon. \\q ends, \\? shows this.
 For more (\\d, \\copy, ...) use psql: any version from 15 on works."""
@@ -19,10 +19,8 @@ For more (\\d, \\copy, ...) use psql: any version from 15 on works."""
 def run(url: str | None, command: str | None) -> int:
     """One command (-c), standard input, or a conversation; the exit status."""
     console = Console()
-    try:
-        connection = connect(url, autocommit=True)
-    except psycopg.OperationalError as error:
-        print(f"dqe: cannot connect to {url or default_url()}: {error}", file=sys.stderr)
+    connection = connect_or_say(url)
+    if connection is None:
         return 2
     with connection:
         connection.add_notice_handler(_show_notice)

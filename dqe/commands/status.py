@@ -5,8 +5,6 @@ All of it comes from the schema `dqe`, by plain SQL through any node.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -14,20 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dqe.dbapi import connect, default_url
+from dqe.commands.terminal import connect_or_say, print_table, wide_console
 
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 # More tablets than this are summed up by node instead of listed.
 _LISTED_TABLETS = 60
-_PIPE_COLUMNS = 160
 
 
 def run(url: str | None) -> int:
     """Prints the status as one node sees it; the exit status."""
-    try:
-        connection = connect(url, autocommit=True)
-    except psycopg.OperationalError as error:
-        print(f"dqe: cannot connect to {url or default_url()}: {error}", file=sys.stderr)
+    connection = connect_or_say(url)
+    if connection is None:
         return 2
     console = wide_console()
     with connection:
@@ -37,12 +32,6 @@ def run(url: str | None) -> int:
         show_replicas(connection, console)
         show_picture(connection, console)
     return 0
-
-
-def wide_console() -> Console:
-    """As wide as the terminal; into a file or pipe wide enough to wrap nothing."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_PIPE_COLUMNS)
 
 
 def show_nodes(connection: psycopg.Connection[Any], console: Console) -> None:
@@ -57,7 +46,7 @@ def show_nodes(connection: psycopg.Connection[Any], console: Console) -> None:
         (row[0], liveness_text(row[1], row[2]), *row[3:-2], size_text(row[-2]), size_text(row[-1]))
         for row in rows
     ]
-    _print(console, "Nodes", header, shown)
+    print_table(console, "Nodes", header, shown)
 
 
 def show_tables(connection: psycopg.Connection[Any], console: Console) -> None:
@@ -79,7 +68,7 @@ def show_tables(connection: psycopg.Connection[Any], console: Console) -> None:
         "co-location",
         "rows",
     ]
-    _print(console, "Tables", header, [(*row[:-1], rows_text(row[-1])) for row in rows])
+    print_table(console, "Tables", header, [(*row[:-1], rows_text(row[-1])) for row in rows])
 
 
 def show_tablets(connection: psycopg.Connection[Any], console: Console) -> None:
@@ -95,7 +84,7 @@ def show_tablets(connection: psycopg.Connection[Any], console: Console) -> None:
         (r[0], r[1], ", ".join(map(str, r[2])), r[3], r[4], r[5], size_text(r[6])) for r in rows
     ]
     header = ["tablet", "leader", "replicas on", "voters", "fragments", "durability", "size"]
-    _print(console, "Tablets", header, shown)
+    print_table(console, "Tablets", header, shown)
 
 
 def show_replicas(connection: psycopg.Connection[Any], console: Console) -> None:
@@ -106,7 +95,7 @@ def show_replicas(connection: psycopg.Connection[Any], console: Console) -> None
     ).fetchall()
     if rows:
         header = ["tablet", "node", "is", "state", "entries behind", "detail"]
-        _print(console, "Replicas that are not well", header, rows[:_LISTED_TABLETS])
+        print_table(console, "Replicas that are not well", header, rows[:_LISTED_TABLETS])
         if len(rows) > _LISTED_TABLETS:
             console.print(f"and {len(rows) - _LISTED_TABLETS} more (SELECT * FROM dqe.replicas)")
 
@@ -159,15 +148,3 @@ def size_text(size_bytes: int | None) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} {_SIZE_UNITS[-1]}"
-
-
-def _print(
-    console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> None:
-    table = Table(title=title, show_edge=False, header_style="bold")
-    for name in header:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*[Text("" if value is None else str(value)) for value in row])
-    console.print(table)
-    console.print()

@@ -1,0 +1,53 @@
+"""What the commands share that talk to a cluster and print on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dqe.dbapi import connect, default_url
+
+_PIPE_COLUMNS = 160
+
+
+def connect_or_say(url: str | None) -> psycopg.Connection[Any] | None:
+    """A connection, or None after saying why there is none."""
+    try:
+        return connect(url, autocommit=True)
+    except psycopg.OperationalError as error:
+        print(f"dqe: cannot connect to {url or default_url()}: {error}", file=sys.stderr)
+        return None
+
+
+def told(error: psycopg.Error) -> str:
+    """The server's message with its detail and hint."""
+    diagnosis = error.diag
+    lines = [diagnosis.message_primary or str(error)]
+    lines += [f"DETAIL: {diagnosis.message_detail}"] if diagnosis.message_detail else []
+    lines += [f"HINT: {diagnosis.message_hint}"] if diagnosis.message_hint else []
+    return "\n".join(lines)
+
+
+def wide_console() -> Console:
+    """As wide as the terminal; into a file or pipe wide enough to wrap nothing."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_COLUMNS)
+
+
+def print_table(
+    console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """A titled table and an empty line; NULL is nothing."""
+    table = Table(title=title, show_edge=False, header_style="bold")
+    for name in header:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*[Text("" if value is None else str(value)) for value in row])
+    console.print(table)
+    console.print()
