@@ -10,8 +10,9 @@ over the rows as they are written.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -28,10 +29,12 @@ from executor.writes_rows import RowChecker, RowEvaluator, conformed, row_batch
 from executor.writes_stage import TableWriter, offloaded, tablets_of
 from planner.plan import QueryPlan
 from planner.statements import Delete, Insert, Truncate, Update
-from planner.write_plan import DeletePlan, InsertPlan, Returning, UpdatePlan
+from planner.write_plan import DeletePlan, InsertPlan, Returning, RowExpression, UpdatePlan
 from planner.writes import plan_delete, plan_insert, plan_truncate, plan_update
 from storage.fragments import FragmentChange
 from storage.locks import LockMode
+
+PlanT = TypeVar("PlanT", UpdatePlan, DeletePlan)
 
 # RETURNING's rows wait here until the transaction has committed.
 RETURNED_BYTES = 256 * 1024 * 1024
@@ -187,17 +190,27 @@ async def completed_batches(
     evaluator: RowEvaluator,
 ) -> AsyncIterator[pa.RecordBatch]:
     """The source's rows with all of their columns."""
-    runtime = execution.services.runtime
     defaults = DefaultValues(execution, plan.table, plan.defaults)
     async for batch in batches:
         given = dict(zip(plan.columns, batch.columns, strict=True))
         given |= await defaults.values(batch.num_rows)
         whole = completed(plan.table, given, batch.num_rows)
-        if plan.generated:
-            whole = await runtime.run_blocking(
-                with_generated, whole, plan.table, plan.generated, evaluator
-            )
-        yield whole
+        yield await generated_anew(execution, whole, plan.table, plan.generated, evaluator)
+
+
+async def generated_anew(
+    execution: Execution,
+    rows: pa.RecordBatch,
+    table: Table,
+    expressions: Sequence[RowExpression],
+    evaluator: RowEvaluator,
+) -> pa.RecordBatch:
+    """The rows with their generated columns, on a thread where there are any."""
+    if not expressions:
+        return rows
+    return await execution.services.runtime.run_blocking(
+        with_generated, rows, table, expressions, evaluator
+    )
 
 
 def completed(table: Table, given: dict[ColumnId, pa.Array], rows: int) -> pa.RecordBatch:
@@ -226,19 +239,28 @@ def has_unique(table: Table) -> bool:
 
 async def run_update(execution: Execution, statement: Update) -> Result:
     """UPDATE; the tag is `UPDATE n`."""
-
     plan = plan_update(
         statement,
         execution.context,
         parameters=execution.parameter_types,
         values=execution.values,
     )
+    return await _run_change(execution, plan, _update_rows, "UPDATE")
+
+
+async def _run_change(
+    execution: Execution,
+    plan: PlanT,
+    change_rows: Callable[[Execution, Changes, PlanT, StatementRows], Awaitable[int]],
+    command: str,
+) -> Result:
+    """Changes the rows that the plan finds, and answers with how many and with RETURNING."""
     rows = StatementRows(execution, plan.returning)
     try:
         async with transaction(execution) as opened:
-            count = await _update_rows(execution, opened, plan, rows)
+            count = await change_rows(execution, opened, plan, rows)
             await opened.commit(execution.timestamp, checks=True)
-        return rows.result(f"UPDATE {count}")
+        return rows.result(f"{command} {count}")
     finally:
         rows.close()
 
@@ -257,10 +279,7 @@ async def _update_rows(
         old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
         width = len(old_columns) + len(new_columns)
         new = named_batch(new_columns, batch.columns[len(old_columns) : width], batch.num_rows)
-        if plan.generated:
-            new = await execution.services.runtime.run_blocking(
-                with_generated, new, table, plan.generated, rows.evaluator
-            )
+        new = await generated_anew(execution, new, table, plan.generated, rows.evaluator)
         await check_rows(execution, checker, new)
         if plan.moves:
             await writer.move(old, new)
@@ -301,21 +320,13 @@ def with_others(rows: pa.RecordBatch, arrays: Sequence[pa.Array]) -> pa.RecordBa
 
 async def run_delete(execution: Execution, statement: Delete) -> Result:
     """DELETE; the tag is `DELETE n`."""
-
     plan = plan_delete(
         statement,
         execution.context,
         parameters=execution.parameter_types,
         values=execution.values,
     )
-    rows = StatementRows(execution, plan.returning)
-    try:
-        async with transaction(execution) as opened:
-            count = await _delete_rows(execution, opened, plan, rows)
-            await opened.commit(execution.timestamp, checks=True)
-        return rows.result(f"DELETE {count}")
-    finally:
-        rows.close()
+    return await _run_change(execution, plan, _delete_rows, "DELETE")
 
 
 async def _delete_rows(

@@ -38,11 +38,11 @@ from executor.writes import (
     check_rows,
     columns_of,
     completed_batches,
+    generated_anew,
     named_batch,
     rows_of,
     transaction,
 )
-from executor.writes_defaults import with_generated
 from executor.writes_rows import BATCH_SQL, RowChecker, row_batch, true_rows
 from executor.writes_stage import TableWriter, tablets_of
 from planner.parser.expressions import quote_name
@@ -280,8 +280,8 @@ class _Upsert:
         old, new = found.old.filter(applied), found.new.filter(applied)
         update = self._update
         assert update is not None
-        new = await self._execution.services.runtime.run_blocking(
-            with_generated, new, self._plan.table, update.generated, self._rows.evaluator
+        new = await generated_anew(
+            self._execution, new, self._plan.table, update.generated, self._rows.evaluator
         )
         checker = RowChecker(self._plan.table, update.checks, self._rows.evaluator)
         await check_rows(self._execution, checker, new)

@@ -18,11 +18,12 @@ from executor.writes import (
     check_rows,
     columns_of,
     completed,
+    generated_anew,
     named_batch,
     rows_of,
     transaction,
 )
-from executor.writes_defaults import DefaultValues, with_generated
+from executor.writes_defaults import DefaultValues
 from executor.writes_rows import BATCH_SQL, RowChecker
 from executor.writes_stage import TableWriter, tablets_of
 from planner.ddl_names import find_table
@@ -111,10 +112,9 @@ class _Merger:
 
     async def _checked(self, new: pa.RecordBatch) -> pa.RecordBatch:
         plan = self._plan
-        if plan.generated:
-            new = await self._execution.services.runtime.run_blocking(
-                with_generated, new, plan.table, plan.generated, self._rows.evaluator
-            )
+        new = await generated_anew(
+            self._execution, new, plan.table, plan.generated, self._rows.evaluator
+        )
         await check_rows(self._execution, self._checker, new)
         return new
 
