@@ -25,8 +25,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -45,6 +44,7 @@ from cluster.errors import (
     SerializationFailure,
     StatementCompletionUnknown,
 )
+from cluster.probes import Probe, reached
 from cluster.rpc import CallContext, RpcNode
 from cluster.runtime import Runtime
 from storage.deadlocks import WaitEdge
@@ -52,7 +52,7 @@ from storage.fragments import FragmentChange, OwnChanges, Timestamp, Transaction
 from storage.lock_driver import RowsLocked
 from storage.node import NodeStorage
 from storage.participant import Outcome as TransactionOutcome
-from storage.row_tables import Plain, RowTables, StoredKey, StoredRow
+from storage.row_tables import StoredKey, StoredRow
 
 RETRY_PAUSE_S = 0.05
 DEADLINE_S = 30.0
@@ -256,6 +256,7 @@ class TabletServer:
 
     def _check_term(self, request: requests.TransactionRequest) -> None:
         if request.term not in (0, self._term(TabletId(request.tablet_id))):
+            reached(Probe.LEADER_CHANGED_IN_TRANSACTION)
             raise SerializationFailure(
                 "could not serialize access because a tablet changed its leader",
                 detail=f"Tablet {request.tablet_id} has another leader than the transaction"
@@ -543,6 +544,7 @@ class TabletClient:
             if outcome is not None and outcome.committed:
                 return outcome.commit_ts
             if outcome is not None:
+                reached(Probe.LEADER_CHANGED_IN_TRANSACTION)
                 raise SerializationFailure(
                     "could not serialize access because a tablet changed its leader",
                     detail=lost.message,
@@ -555,36 +557,6 @@ class TabletClient:
 
     # --- Reads, and what tablets ask each other (`storage.tablet.Peers`) -----------------------
 
-    async def read_rows(
-        self,
-        tablet_id: int,
-        tables: RowTables,
-        keys: Sequence[Sequence[Any]],
-        timestamp: Timestamp | None = None,
-        own: OwnChanges | None = None,
-        deadline_s: float = DEADLINE_S,
-    ) -> list[Plain | None]:
-        """Rows of a fragment by key, as `storage.row_reads` says, from the tablet's leader.
-
-        `tables` is made once from the fragment's definition (`RowTables(fragment_schema(...))`).
-        55000 where the tablet has the fragment no more, or not in a row store.
-        """
-        encoded: dict[int, StoredKey] = {}
-        for place, key in enumerate(keys):
-            with suppress(ValueError):  # no row can have it
-                encoded[place] = tables.encode_key(key)
-        stored = await self.read_stored(
-            tablet_id,
-            tables.schema.fragment_id,
-            tuple(encoded.values()),
-            timestamp,
-            own,
-            deadline_s,
-        )
-        found = dict(zip(encoded, stored, strict=True))
-        rows = [found.get(place) for place in range(len(keys))]
-        return [None if row is None else tables.decode_row(row) for row in rows]
-
     async def read_stored(
         self,
         tablet_id: int,
@@ -594,7 +566,12 @@ class TabletClient:
         own: OwnChanges | None = None,
         deadline_s: float = DEADLINE_S,
     ) -> Sequence[StoredRow | None]:
-        """`read_rows` with keys and rows as SQLite has them."""
+        """Rows of a fragment by key, as `storage.row_reads` says, from the tablet's leader.
+
+        Keys and rows are as SQLite has them (`storage.row_tables.RowTables` of the fragment's
+        definition); None for a key without a row. 55000 where the tablet has the fragment no
+        more, or not in a row store.
+        """
         request = requests.ReadRows(
             tablet_id,
             fragment_id,

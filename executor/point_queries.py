@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,11 +49,23 @@ class _Known:
     """A query that was looked at; `read` is None where it goes the usual way."""
 
     tree: exp.Expr
-    read: PointRead | None
-    key_places: tuple[int, ...] = ()
-    names: tuple[str, ...] = ()
-    padded: tuple[int | None, ...] = ()
-    tables: dict[int, RowTables] = field(default_factory=dict)  # by part
+    read: _Read | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """How one is done. `tables` are those of the first part; keys and rows of all parts have
+    one form."""
+
+    point: PointRead
+    tables: RowTables
+    # The partition columns among the key's.
+    key_places: tuple[int, ...]
+    # The wanted columns among those of the fragment, and their names.
+    places: tuple[int, ...]
+    names: tuple[str, ...]
+    # The lengths of those that are char(n).
+    padded: tuple[int | None, ...]
 
 
 class PointQueries:
@@ -76,11 +88,9 @@ class PointQueries:
 
         `context` holds the node's newest catalog.
         """
-        known = self._known(statement.tree, types, context)
-        if known.read is None:
-            return None
-        key = known.read.key_values(values)
-        if key is None:
+        read = self._known(statement.tree, types, context).read
+        key = None if read is None else read.point.key_values(values)
+        if read is None or key is None:
             return None
         timestamp: Timestamp | None = None
         own: OwnChanges | None = None
@@ -93,18 +103,18 @@ class PointQueries:
                     return None
             own = transaction.own_changes()
         try:
-            row = await self._row(known, known.read, key, timestamp, own)
+            row = await self._row(read, key, timestamp, own)
         except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure):
             return None
-        return _result(known, known.read, row)
+        return _result(read, row)
 
     def described(
         self, statement: Query, types: tuple[SqlType | None, ...], context: PlannerContext
     ) -> tuple[tuple[SqlType, ...], tuple[ResultColumn, ...]] | None:
         """Parameter types and columns of such a query; None for any other."""
         read = self._known(statement.tree, types, context).read
-        parameters = None if read is None else read.parameter_types(types)
-        return None if read is None or parameters is None else (parameters, read.columns)
+        parameters = None if read is None else read.point.parameter_types(types)
+        return None if read is None or parameters is None else (parameters, read.point.columns)
 
     def _known(
         self, tree: exp.Expr, types: tuple[SqlType | None, ...], context: PlannerContext
@@ -123,23 +133,20 @@ class PointQueries:
 
     async def _row(
         self,
-        known: _Known,
-        read: PointRead,
+        read: _Read,
         key: list[object],
         timestamp: Timestamp | None,
         own: OwnChanges | None,
     ) -> StoredRow | None:
-        ordinal = ordinal_for(read.table, [key[place] for place in known.key_places])
+        table = read.point.table
+        ordinal = ordinal_for(table, [key[place] for place in read.key_places])
         if ordinal == NO_PART:
             return None
-        fragment = read.table.parts[ordinal].fragments[read.group]
-        tables = known.tables.get(ordinal)
-        if tables is None:
-            tables = known.tables[ordinal] = RowTables(fragment_schema(read.table, fragment))
+        fragment = table.parts[ordinal].fragments[read.point.group]
         if own is not None and fragment.tablet_id not in own.tablets:
             own = None
         try:
-            stored = tables.encode_key(key)
+            stored = read.tables.encode_key(key)
         except ValueError:  # no row can have it
             return None
         (row,) = await self._services.tablets.read_stored(
@@ -147,32 +154,40 @@ class PointQueries:
         )
         if row is None:
             return None
-        places = [tables.names.index(name) for name in known.names]
-        return tuple(row[place] for place in places)
+        return tuple(row[place] for place in read.places)
 
 
 def _looked_at(
     tree: exp.Expr, types: tuple[SqlType | None, ...], context: PlannerContext
 ) -> _Known:
-    read = point_read(tree, context, types)
-    if read is None:
+    point = point_read(tree, context, types)
+    if point is None:
         return _Known(tree, None)
-    places = tuple(read.table.key.index(column) for column in read.table.partition_columns)
-    wanted = [read.table.column(column_id) for column_id in read.wanted]
-    padded = tuple(c.type.length if c.type.kind is Kind.BPCHAR else None for c in wanted)
-    return _Known(tree, read, places, tuple(store_name(c.id) for c in wanted), padded)
+    table = point.table
+    tables = RowTables(fragment_schema(table, table.parts[0].fragments[point.group]))
+    wanted = [table.column(column_id) for column_id in point.wanted]
+    names = tuple(store_name(column.id) for column in wanted)
+    read = _Read(
+        point,
+        tables,
+        key_places=tuple(table.key.index(column) for column in table.partition_columns),
+        places=tuple(tables.names.index(name) for name in names),
+        names=names,
+        padded=tuple(c.type.length if c.type.kind is Kind.BPCHAR else None for c in wanted),
+    )
+    return _Known(tree, read)
 
 
-def _result(known: _Known, read: PointRead, row: StoredRow | None) -> Result:
+def _result(read: _Read, row: StoredRow | None) -> Result:
+    columns = read.point.columns
     if row is None:
-        return Result("SELECT 0", read.columns, _rows(None))
-    tables = next(iter(known.tables.values()))
-    batch = tables.to_batch([row], known.names)
-    for place, length in enumerate(known.padded):
+        return Result("SELECT 0", columns, _rows(None))
+    batch = read.tables.to_batch([row], read.names)
+    for place, length in enumerate(read.padded):
         if length is not None:
             column = pc.utf8_rpad(batch.column(place), length)
             batch = batch.set_column(place, batch.schema.names[place], column)
-    return Result("SELECT 1", read.columns, _rows(batch))
+    return Result("SELECT 1", columns, _rows(batch))
 
 
 async def _rows(batch: pa.RecordBatch | None) -> AsyncIterator[pa.RecordBatch]:

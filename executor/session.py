@@ -36,15 +36,12 @@ from sqlglot import exp
 from catalog.model import Catalog
 from cluster.errors import (
     ActiveSqlTransaction,
-    CannotConnectNow,
-    DeadlockDetected,
     DqeError,
     IdleInTransactionSessionTimeout,
     IdleSessionTimeout,
     InvalidSqlStatementName,
     ObjectNotInPrerequisiteState,
     QueryCanceled,
-    SerializationFailure,
     SyntaxError_,
 )
 from executor import session_statements
@@ -421,12 +418,7 @@ class Session:
         while True:
             try:
                 return await self._run_held(execution, statement)
-            except (
-                CannotConnectNow,
-                DeadlockDetected,
-                ObjectNotInPrerequisiteState,
-                SerializationFailure,
-            ) as error:
+            except DqeError as error:
                 failed, version = error, execution.context.catalog.version
             await retries.after(failed)
             execution = await self._execution(self._limit, types, values)

@@ -16,7 +16,7 @@ the lease is checked: had another leader been elected before, it might have comm
 one does not know (G1). Where the lease is not sure a round to the followers is made and the rows
 are read again.
 
-Over RPC (`catalog.tablet_rpc.TabletClient.read_rows`) keys and rows travel as SQLite has them.
+Over RPC (`catalog.tablet_rpc.TabletClient.read_stored`) keys and rows travel as SQLite has them.
 """
 
 from __future__ import annotations

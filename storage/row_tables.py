@@ -185,11 +185,6 @@ class RowTables:
         pairs = zip(self._key_encodings, key, strict=True)
         return tuple(encoding.encode(value) for encoding, value in pairs)
 
-    def encode_row(self, row: Sequence[Any]) -> StoredRow:
-        """A row of plain values as SQLite has it."""
-        pairs = zip(self.encodings, row, strict=True)
-        return tuple(None if value is None else e.encode(value) for e, value in pairs)
-
     def decode_row(self, stored: Sequence[Any]) -> Plain:
         """The plain values of a row's columns."""
         row = list(stored[: len(self.names)])

@@ -354,13 +354,6 @@ class SimulatedMachine:
             found.append(Violation(f"{self.name} found its data damaged: {life.start_error}"))
         self.around.violations += found
 
-    def wipe(self) -> None:
-        """Everything on its disk is gone; only while it is down."""
-        assert self.life is None
-        self.disk = SimulatedDisk(random.Random(f"{self.around.seed}/{self.name}/{self._lives}"))
-        self.shelf.clear()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
     def pause(self) -> None:
         """SIGSTOP."""
         if self.life is not None:
