@@ -5,7 +5,10 @@ In the order control flows through them, from the node to the bytes:
     node            the data directory and all in it; snapshots over several tablets
     identity        whose directory it is, and that it is in use
     kept_file       a small state kept whole
-    tablet          the leader's part of a tablet: locks, changes, commit, reads
+    tablet          a tablet: definitions, reads at a timestamp
+    tablet_commits  how transactions end at its leader
+    tablet_changes  what open ones do there: locks and drafts
+    tablet_leader   whether this replica leads, and what it logs then
     surroundings    the faces of what a tablet needs: its Raft group, other tablets
     drafts          changes before the log has them
     doubts          asks for outcomes when a coordinator is gone

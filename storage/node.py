@@ -67,7 +67,8 @@ from storage.snapshot import (
 )
 from storage.staging import MemoryBudget, Staging
 from storage.surroundings import Peers
-from storage.tablet import DEADLINE_S, Tablet
+from storage.tablet import Tablet
+from storage.tablet_leader import DEADLINE_S
 from storage.wal import WalSettings, WriteAheadLog, stop_process
 
 logger = logging.getLogger(__name__)

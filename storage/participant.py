@@ -19,7 +19,7 @@ Invariants, with the rule that asks for them:
 - a committed decision stays until every participant has confirmed, and every outcome for
   `OUTCOME_RETENTION_MS` of oracle time (C6), so all replicas forget alike.
 
-The driver is `storage.tablet`; chunks are opaque here.
+The drivers are `storage.tablet_leader` and those built on it; chunks are opaque here.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from storage_doubles import Bench, delete, insert, run, update
 
 from cluster.errors import SerializationFailure, UniqueViolation
 from cluster.runtime import ProductionRuntime
-from storage import drafts, tablet
+from storage import drafts, tablet_changes
 from storage.fragments import FragmentChange
 from storage.snapshot import open_views, register_changes, relation_sql
 from storage.tablet import Tablet
@@ -136,7 +136,7 @@ def test_any_commands_and_savepoints_leave_what_a_plain_list_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Random changes and goings back, over chunks so small that most are logged, then a crash."""
-    monkeypatch.setattr(tablet, "CHUNK_BYTES", 60)
+    monkeypatch.setattr(tablet_changes, "CHUNK_BYTES", 60)
     monkeypatch.setattr(drafts, "CHUNK_BYTES", 60)
     dice = random.Random(seed)
 

@@ -1,0 +1,302 @@
+"""What open transactions do at a tablet's leader: they lock, and change rows in a draft.
+
+The leader keeps for each transaction a *draft*: changes that are not logged yet. Small ones
+stay in the draft and go into the one entry that commits or prepares them, so a one-row INSERT
+is one log entry and one sync; large ones are logged as `ingest` chunks while they come in.
+
+Every public coroutine renews the transaction's lease, and holds it while it runs. Errors: 57P03
+when this node does not lead the tablet (`NotLeader`), 40001 when the transaction is lost, 23505,
+55P03 when a lock is not had in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from cluster.errors import DqeError
+from storage.conflicts import changed_after, concurrent_update
+from storage.drafts import (
+    Draft,
+    check_json,
+    encode_with_changes,
+    has_json,
+    in_shape,
+    pieces,
+)
+from storage.entries import CHUNK_BYTES, ChangeHeader, Cut, Ingest, TabletEntry
+from storage.fragments import (
+    FragmentChange,
+    FragmentId,
+    FragmentSchema,
+    Timestamp,
+    TransactionId,
+)
+from storage.lock_driver import WAIT, RowsLocked
+from storage.locks import LockMode
+from storage.participant import ABORTED, lost_transaction
+from storage.row_checks import Finder, any_changed_after
+from storage.row_keys import has_keys
+from storage.snapshot import fragment_gone
+from storage.staging import StagedEntry
+from storage.tablet_leader import DEADLINE_S, TabletLeader
+from storage.unique_checker import MANY_ROWS
+
+# Chunks of one transaction on their way into the log; more are waited for.
+CHUNKS_IN_FLIGHT = 4
+# Larger changes are checked on a thread; a smaller one costs less than the way there.
+INLINE_BYTES = 64 * 1024
+
+
+class TabletChanges(TabletLeader):
+    """See the module."""
+
+    # Locks.
+
+    async def lock(
+        self,
+        transaction_id: TransactionId,
+        mode: LockMode | str = LockMode.EXCLUSIVE,
+        deadline_s: float = DEADLINE_S,
+        command: int = 0,
+        wait: bool = True,
+    ) -> None:
+        """Locks the whole tablet until the transaction's outcome. 55P03 when not in time."""
+        await self._lead(deadline_s)
+        with self._speaking(transaction_id):
+            await self._locks.take(
+                transaction_id, LockMode(mode), deadline_s, command=command, wait=wait
+            )
+
+    async def lock_rows(
+        self,
+        transaction_id: TransactionId,
+        fragment_id: FragmentId,
+        keys: pa.RecordBatch,
+        mode: LockMode | str,
+        base: Timestamp,
+        command: int = 0,
+        policy: str = WAIT,
+        deadline_s: float = DEADLINE_S,
+    ) -> RowsLocked:
+        """Locks rows of a fragment by key, whether they are there or not; which of them others
+        changed after `base`."""
+        await self._lead(deadline_s)
+        schema = self._schemas.get(fragment_id)
+        if schema is None:
+            raise fragment_gone(self.tablet_id, fragment_id)
+        with self._speaking(transaction_id):
+            return await self._locks.take_rows(
+                transaction_id, schema, keys, LockMode(mode), base, command, policy, deadline_s
+            )
+
+    # Changes.
+
+    async def stage(
+        self, transaction_id: TransactionId, change: FragmentChange, command: int = 0
+    ) -> None:
+        """Adds a change of a command to the transaction; others see it after its outcome.
+
+        Changes apply in the order in which they are staged. Returns when the change is kept,
+        in memory or on its way into the log; an error of the log comes with a later call.
+        """
+        await self._lead()
+        schema = self._schemas.get(change.fragment_id)
+        if schema is None:
+            raise fragment_gone(self.tablet_id, change.fragment_id)
+        with self._speaking(transaction_id):
+            if change.is_empty:
+                return  # a word of the coordinator, for the lease
+            if change.size_bytes > INLINE_BYTES:
+                change = await self._runtime.run_blocking(in_shape, change, schema)
+            else:
+                change = in_shape(change, schema)
+            if change.insert_rows is not None and has_json(schema):
+                await self._runtime.run_blocking(self._check_json, change.insert_rows, schema)
+            draft = self._drafts.setdefault(transaction_id, Draft())
+            for piece in pieces(change):
+                if draft.size_bytes and draft.size_bytes + piece.size_bytes > CHUNK_BYTES:
+                    await self._log_chunk(transaction_id, draft)
+                draft.add(piece, command)
+            if draft.error is not None:
+                raise draft.error
+
+    async def take_back(self, transaction_id: TransactionId, command: int) -> None:
+        """Forgets the transaction's changes of this command and later ones, and gives their
+        locks up. Also a word for the lease, and for a transaction that has not begun here."""
+        await self._lead()
+        with self._speaking(transaction_id):
+            draft = self._drafts.get(transaction_id)
+            if draft is not None:
+                draft.take_back(command)
+            self._follow(self._participant.take_back_locks(transaction_id, command))
+
+    async def check(
+        self,
+        transaction_id: TransactionId,
+        base: Timestamp = 0,
+        command: int = 0,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """Checks the transaction's rows against unique constraints, under the lock that keeps
+        what was found so until its outcome. The transaction goes on after a violation.
+
+        With `base`: 40001 where others changed one of these rows after that timestamp (I3).
+        """
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            draft = self._drafts.setdefault(transaction_id, Draft())
+            await self._logged(draft)
+            await self._check_unique(transaction_id, draft, command, deadline_s)
+            if base:
+                await self._check_versions(transaction_id, draft, base)
+
+    async def _check_versions(
+        self, transaction_id: TransactionId, draft: Draft, base: Timestamp
+    ) -> None:
+        chunks = self._participant.transactions[transaction_id].chunks
+        ordered = sorted(chunks, key=lambda entry: entry.sequence)
+        changes, cuts = list(draft.changes), draft.every_cut
+
+        def find() -> bool:
+            store = self._applier.store
+            with store.cursor() as cursor:
+                every = [*self._load_changes(ordered, cuts), *changes]
+                return changed_after(cursor, store, every, base)
+
+        if await self._changed_rows(ordered, cuts, changes, base) or await self._applier.run(find):
+            raise concurrent_update()
+
+    async def _changed_rows(
+        self,
+        chunks: Sequence[StagedEntry],
+        cuts: Sequence[Cut],
+        changes: Sequence[FragmentChange],
+        base: Timestamp,
+    ) -> bool:
+        """The same of fragments that only the row store has."""
+        touched = {f for entry in chunks for f in entry.fragments}
+        touched |= {change.fragment_id for change in changes}
+        fragment_ids = sorted(f for f in touched if self._only_in_rows(f))
+        if not fragment_ids:
+            return False
+
+        def find(finder: Finder) -> bool:
+            every = [*self._load_changes(chunks, cuts), *changes]
+            return any(
+                any_changed_after(finder, f, [c for c in every if c.fragment_id == f], base)
+                for f in fragment_ids
+            )
+
+        return await self._rows.look_up(fragment_ids, MANY_ROWS, find)
+
+    async def own_changes(
+        self, transaction_id: TransactionId, fragment_ids: Sequence[FragmentId], command: int
+    ) -> list[FragmentChange]:
+        """What the transaction's earlier commands did to these fragments (rule R5)."""
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            draft = self._drafts.get(transaction_id)
+            if draft is None:
+                return []
+            await self._logged(draft)
+            cuts = draft.cuts_before(command)
+            chunks = self._participant.transactions[transaction_id].chunks
+            changes = [
+                change
+                for place, change in enumerate(draft.changes)
+                if all(cut.keeps(draft.chunks, place) for cut in cuts)
+            ]
+            if chunks:
+                chunks = sorted(chunks, key=lambda entry: entry.sequence)
+                logged = await self._runtime.run_blocking(self._load_changes, chunks, cuts)
+                changes = [*logged, *changes]
+        wanted = frozenset(fragment_ids)
+        return [change for change in changes if change.fragment_id in wanted]
+
+    def _check_json(self, rows: pa.RecordBatch, schema: FragmentSchema) -> None:
+        with self._applier.store.cursor() as cursor:
+            check_json(cursor, rows, schema)
+
+    async def _log_chunk(self, transaction_id: TransactionId, draft: Draft) -> None:
+        sequence, changes = draft.chunks, draft.take()
+        draft.chunks += 1
+        term = self._participant.transactions[transaction_id].term
+        while len(draft.in_flight) >= CHUNKS_IN_FLIGHT:
+            await draft.in_flight.pop(0)
+        chunk = self._propose_chunk(transaction_id, term, sequence, changes, draft)
+        name = f"chunk {sequence} of {transaction_id} on tablet {self.tablet_id}"
+        draft.in_flight.append(self._runtime.spawn(chunk, name))
+
+    async def _propose_chunk(
+        self,
+        transaction_id: TransactionId,
+        term: int,
+        sequence: int,
+        changes: Sequence[FragmentChange],
+        draft: Draft,
+    ) -> None:
+        def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
+            return Ingest(transaction_id, term, sequence, headers)
+
+        try:
+            data = await self._runtime.run_blocking(encode_with_changes, make, changes)
+            result = await self._propose_encoded(data)
+        except DqeError as error:
+            draft.error = draft.error or error
+            return
+        if result == ABORTED and draft.error is None:
+            draft.error = lost_transaction("its chunks came to another leader's log")
+
+    # Unique constraints.
+
+    async def _logged(self, draft: Draft) -> None:
+        """Returns when no chunk of the draft is on its way; raises what went wrong with one."""
+        while draft.in_flight:
+            await draft.in_flight.pop(0)
+        if draft.error is not None:
+            raise draft.error
+
+    async def _check_unique(
+        self, transaction_id: TransactionId, draft: Draft, command: int, deadline_s: float
+    ) -> None:
+        checked = [f for f in draft.inserts_into if self._unique.checks(f)]
+        if not checked or not draft.unchecked_rows:
+            return
+        many = not draft.unchecked
+        for fragment_id in checked:
+            schema = self._schemas.get(fragment_id)
+            new = [change for change in draft.unchecked if change.fragment_id == fragment_id]
+            if schema is not None and (new or many):
+                await self._locks.take_new_keys(
+                    transaction_id, schema, new, many, command, deadline_s
+                )
+        self._refuse_gone(draft)
+        chunks = self._participant.transactions[transaction_id].chunks
+        changes = draft.changes
+        if not chunks and not many:
+            checked = list(dict.fromkeys(change.fragment_id for change in draft.unchecked))
+            checked = [f for f in checked if self._unique.checks(f)]
+            changes = [c for f in checked for c in self._to_check(draft, f)]
+        try:
+            await self._unique.check(chunks, changes, checked, draft.cuts)
+        except Exception:
+            self._refuse_gone(draft)
+            raise
+        draft.checked()
+
+    def _to_check(self, draft: Draft, fragment_id: FragmentId) -> list[FragmentChange]:
+        """What tells whether the draft's unchecked rows of a fragment conflict."""
+        schema = self._schemas[fragment_id]
+        of_fragment = [c for c in draft.unchecked if c.fragment_id == fragment_id]
+        by_key = all(set(unique.columns) == set(schema.key) for unique in schema.unique)
+        if by_key and has_keys(schema, schema.key):
+            return draft.touching(schema, of_fragment)
+        return [c for c in draft.changes if c.fragment_id == fragment_id]
+
+    def _refuse_gone(self, draft: Draft) -> None:
+        """Raises when a table was cut anew or dropped, which waits for nobody, meanwhile."""
+        for fragment_id in draft.inserts_into:
+            if fragment_id not in self._schemas:
+                raise fragment_gone(self.tablet_id, fragment_id)

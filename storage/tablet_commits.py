@@ -1,0 +1,358 @@
+"""How transactions end at a tablet's leader: by the log.
+
+On this tablet alone (rule C3): validate unique keys under the lock, mark it, draw C, log
+`write`. With others (C4): `prepare` here, or `mark_home` and `decide` at its home, `commit` here.
+Whatever is cancelled or fails half-way is settled by the log: a mark stays until an entry, the
+end of the lease or of the leader's term says how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from cluster.errors import CannotConnectNow, DqeError, StatementCompletionUnknown
+from cluster.raft.errors import not_leader
+from cluster.runtime import Runtime
+from storage.columnar import ColumnarStore
+from storage.conflicts import read_write_conflict
+from storage.doubts import Doubts
+from storage.drafts import Draft, encode_with_changes
+from storage.entries import (
+    Abort,
+    ChangeHeader,
+    Commit,
+    Confirm,
+    Decision,
+    Prepare,
+    TabletEntry,
+    Write,
+)
+from storage.fragments import FragmentId, TabletId, Timestamp, TransactionId
+from storage.participant import LogAbort, Outcome, Phase, lost_transaction
+from storage.row_side import RowSide
+from storage.staging import Staging
+from storage.surroundings import Peers
+from storage.tablet_changes import TabletChanges
+from storage.tablet_leader import DEADLINE_S
+from storage.tasks import deadline, run_to_end
+
+# Locks taken at the commit belong to no statement that could be undone.
+LAST_COMMAND = 2**62
+
+
+class TabletCommits(TabletChanges):
+    """See the module."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        store: ColumnarStore,
+        staging: Staging,
+        node_id: int,
+        peers: Callable[[], Peers],
+        rows: RowSide,
+    ) -> None:
+        super().__init__(runtime, store, staging, node_id, peers, rows)
+        self._doubts = Doubts(runtime, self.tablet_id, self, peers)
+
+    def _stopped(self) -> None:
+        super()._stopped()
+        self._doubts.clear()
+
+    def tick(self) -> None:
+        """Called about every second: lapsed leases, and transactions in doubt."""
+        super().tick()
+        if self.is_leader:
+            self._doubts.settle_due(self._participant, self._runtime.monotonic())
+
+    # One tablet.
+
+    async def write(
+        self,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        draw_timestamp: Callable[[], Awaitable[Timestamp]],
+    ) -> Timestamp:
+        """Commits a transaction that changes this tablet alone; its commit timestamp.
+
+        `floor` is an oracle timestamp seen before the call. 40003 when the answer was lost.
+        """
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            draft = await self._validated(transaction_id)
+            commit = self._write(transaction_id, floor, draft, draw_timestamp)
+            name = f"write {transaction_id} on tablet {self.tablet_id}"
+            return await run_to_end(self._runtime, commit, name)
+
+    async def _write(
+        self,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        draft: Draft,
+        draw_timestamp: Callable[[], Awaitable[Timestamp]],
+    ) -> Timestamp:
+        term = self._mark(transaction_id, floor)
+        with self._giving_up(transaction_id):
+            commit_ts = await draw_timestamp()
+            self._refuse_closed(commit_ts)
+
+        def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
+            return Write(transaction_id, term, commit_ts, draft.chunks, headers, draft.every_cut)
+
+        return _committed(await self._propose_last(transaction_id, make, draft))
+
+    def _refuse_closed(self, commit_ts: Timestamp) -> None:
+        if self.closed.refuses(commit_ts):
+            raise lost_transaction("its timestamp was closed already")
+
+    # Several tablets.
+
+    async def prepare(
+        self,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        home_tablet: TabletId,
+        validates: bool = False,
+    ) -> None:
+        """Promises, in the log, to do what the home decides."""
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            if self._participant.transactions[transaction_id].phase is Phase.PREPARED:
+                return
+            draft = await self._validated(transaction_id)
+            prepare = self._prepare(transaction_id, floor, home_tablet, draft, validates)
+            name = f"prepare {transaction_id} on tablet {self.tablet_id}"
+            await run_to_end(self._runtime, prepare, name)
+
+    async def _prepare(
+        self,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        home_tablet: TabletId,
+        draft: Draft,
+        validates: bool,
+    ) -> None:
+        term = self._mark(transaction_id, floor, validates)
+        exclusive, locked = self._locks.image(transaction_id)
+
+        def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
+            return Prepare(
+                transaction_id,
+                term,
+                floor,
+                home_tablet,
+                exclusive,
+                draft.chunks,
+                headers,
+                draft.every_cut,
+                locked,
+            )
+
+        result = await self._propose_last(transaction_id, make, draft)
+        if isinstance(result, Outcome) and not result.committed:
+            raise lost_transaction("it was aborted before it was prepared")
+
+    async def mark_home(
+        self, transaction_id: TransactionId, floor: Timestamp, validates: bool = False
+    ) -> None:
+        """Validates and marks the transaction where its decision will be logged."""
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            await self._validated(transaction_id)
+            self._mark(transaction_id, floor, validates)
+
+    async def validate(
+        self,
+        transaction_id: TransactionId,
+        fragment_ids: Sequence[FragmentId],
+        base: Timestamp,
+        commit_ts: Timestamp,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """40001 where others have committed to the fragments after `base`, or may yet do so at
+        or below the commit timestamp that the transaction has drawn (rule I4).
+
+        Who is marked after this look draws a later timestamp. Those marked before are waited
+        for; but of two that validate the younger ends instead, so nobody waits in a circle.
+        """
+        group = await self._lead(deadline_s)
+        await group.read_barrier(deadline_s=deadline_s)
+        async with deadline(deadline_s, f"tablet {self.tablet_id} has transactions in doubt"):
+            for other in self._participant.pending_below(commit_ts):
+                pending = self._participant.transactions.get(other)
+                if other == transaction_id or pending is None:
+                    continue
+                if pending.validates and other < transaction_id:
+                    raise read_write_conflict()
+                await self._end_waiter(other)
+        if not self.is_leader:
+            raise not_leader(self.tablet_id, self._node_id, group.leader_id)
+        if any(self._locks.newest(f) > base for f in fragment_ids):
+            raise read_write_conflict()
+
+    async def decide(
+        self,
+        transaction_id: TransactionId,
+        commit_ts: Timestamp,
+        participants: Sequence[TabletId],
+    ) -> Timestamp:
+        """Commits the transaction everywhere: once this is logged, it has happened."""
+        await self._lead()
+        with self._speaking(transaction_id, known=True):
+            transaction = self._participant.transactions[transaction_id]
+            if transaction.phase is not Phase.MARKED:
+                raise lost_transaction("its home was not marked")
+            self._refuse_closed(commit_ts)
+            draft = self._drafts.setdefault(transaction_id, Draft())
+            others = tuple(t for t in participants if t != self.tablet_id)
+            decide = self._decide(transaction_id, transaction.term, commit_ts, others, draft)
+            name = f"decide {transaction_id} on tablet {self.tablet_id}"
+            return await run_to_end(self._runtime, decide, name)
+
+    async def _decide(
+        self,
+        transaction_id: TransactionId,
+        term: int,
+        commit_ts: Timestamp,
+        participants: tuple[TabletId, ...],
+        draft: Draft,
+    ) -> Timestamp:
+        def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
+            return Decision(
+                transaction_id,
+                term,
+                commit_ts,
+                participants,
+                draft.chunks,
+                headers,
+                draft.every_cut,
+            )
+
+        return _committed(await self._propose_last(transaction_id, make, draft))
+
+    async def commit(self, transaction_id: TransactionId, commit_ts: Timestamp) -> None:
+        """Does what the home decided with what is prepared here. May be called again."""
+        await self._lead()
+        outcome = self._participant.outcome(transaction_id)
+        if outcome is None:
+            logged = self._propose(Commit(transaction_id, commit_ts))
+            outcome = _as_outcome(await run_to_end(self._runtime, logged, "commit"))
+        if outcome.commit_ts != commit_ts:
+            raise lost_transaction("it ended otherwise here")
+
+    async def abort(self, transaction_id: TransactionId) -> None:
+        """Ends the transaction without effect.
+
+        For a coordinator that has not asked the home to decide, or was told that the home
+        aborted. A transaction that ended already, either way, is left as it is.
+        """
+        await self._lead()
+        draft = self._drafts.pop(transaction_id, None)
+        if draft is not None and draft.in_flight:
+            # Chunks on their way would come to the log behind the end of their transaction.
+            await asyncio.wait(draft.in_flight)
+        for instruction in self._participant.abandon(transaction_id):
+            if isinstance(instruction, LogAbort):
+                abort = self._propose(Abort(transaction_id, instruction.decided))
+                await run_to_end(self._runtime, abort, "abort")
+            else:
+                self._follow([instruction])
+
+    async def log_decided_abort(self, transaction_id: TransactionId) -> None:
+        """Ends what is prepared here, since its home said that it aborted."""
+        await self._propose(Abort(transaction_id, decided=True))
+
+    async def release(self, transaction_id: TransactionId) -> None:
+        """The same as `abort`, for a transaction that only locked."""
+        await self.abort(transaction_id)
+
+    async def status(self, transaction_id: TransactionId) -> Outcome | None:
+        """How the transaction ended, None while it runs (rule C5).
+
+        One that nobody speaks for is aborted in the log before it is said to be.
+        """
+        await self._lead()
+        outcome = self._participant.outcome(transaction_id)
+        if outcome is not None or transaction_id in self._participant.transactions:
+            return outcome
+        abort = self._propose(Abort(transaction_id, decided=False))
+        return _as_outcome(await run_to_end(self._runtime, abort, "status"))
+
+    async def remembers(self, transaction_id: TransactionId) -> bool:
+        """Whether the transaction runs here, or its outcome is known."""
+        await self._lead()
+        known = self._participant.outcome(transaction_id) is not None
+        return known or transaction_id in self._participant.transactions
+
+    async def confirm(self, transaction_id: TransactionId, tablets: Sequence[TabletId]) -> None:
+        """These participants have committed; the home may forget them (rule C6)."""
+        if transaction_id in self._participant.unconfirmed():
+            await self._propose(Confirm(transaction_id, tuple(tablets)))
+
+    def doubt_stays(self, transaction_id: TransactionId, error: DqeError) -> None:
+        """Reads that wait for the transaction fail: its home cannot be asked now."""
+        for waiter in self._end_waiters.pop(transaction_id, []):
+            if not waiter.done():
+                reason = CannotConnectNow(
+                    f"tablet {self.tablet_id} has a transaction in doubt: {error.message}",
+                    detail=error.detail,
+                )
+                waiter.set_exception(reason)
+                waiter.exception()  # seen: a reader that failed already does not ask
+
+    # Steps that several of these share.
+
+    def _mark(
+        self, transaction_id: TransactionId, floor: Timestamp, validates: bool = False
+    ) -> int:
+        now = self._runtime.monotonic()
+        return self._participant.mark(transaction_id, floor, now, validates).term
+
+    async def _validated(self, transaction_id: TransactionId) -> Draft:
+        """The draft, once its chunks are logged and its rows keep the unique constraints.
+
+        A transaction that cannot commit ends here, so that others need not wait for its lease.
+        """
+        with self._giving_up(transaction_id):
+            return await self._validate(transaction_id)
+
+    async def _validate(self, transaction_id: TransactionId) -> Draft:
+        draft = self._drafts.setdefault(transaction_id, Draft())
+        await self._logged(draft)
+        await self._check_unique(transaction_id, draft, LAST_COMMAND, DEADLINE_S)
+        self._refuse_gone(draft)
+        # Other calls may have run meanwhile.
+        self._participant.known(transaction_id, self._runtime.monotonic())
+        return draft
+
+    async def _propose_last(
+        self,
+        transaction_id: TransactionId,
+        make: Callable[[tuple[ChangeHeader, ...]], TabletEntry],
+        draft: Draft,
+    ) -> object:
+        """Logs the entry that settles the transaction, with what is left in its draft."""
+        self._drafts.pop(transaction_id, None)
+        data = encode_with_changes(make, draft.changes)
+        try:
+            return await self._propose_encoded(data)
+        except StatementCompletionUnknown:
+            raise  # the mark stays until the log says how it ended
+        except DqeError:
+            self._follow(self._participant.abandon(transaction_id))
+            raise
+
+
+def _as_outcome(result: object) -> Outcome:
+    if isinstance(result, Outcome):
+        return result
+    assert isinstance(result, DqeError) or result is None, result
+    raise result if isinstance(result, DqeError) else lost_transaction("it is still prepared")
+
+
+def _committed(result: object) -> Timestamp:
+    outcome = _as_outcome(result)
+    if not outcome.committed:
+        raise lost_transaction("another outcome was logged before")
+    return outcome.commit_ts
