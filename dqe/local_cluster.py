@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from dqe.configuration import DATABASE, FORGOTTEN_STATUS, default_memory_limit_m
 
 HOST = "127.0.0.1"
 RESTART_AFTER_S = 1.0
+WATCH_EVERY_S = 0.1
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 JOIN_TIMEOUT_S = 10.0
@@ -59,6 +61,11 @@ class NodeProcess:
     @property
     def url(self) -> str:
         return f"postgresql://dqe@{HOST}:{self.pg_port}/{DATABASE}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has a process; that may not answer yet."""
+        return self.process is not None and self.process.poll() is None
 
     def log_tail(self, lines: int = 12) -> str:
         if not self.log_path.exists():
@@ -181,6 +188,23 @@ class LocalCluster:
                     self._note_death(node)
                 elif now - node.died_at >= RESTART_AFTER_S:
                     self._spawn(node)
+
+    @contextlib.contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """Calls `watch` from a thread of its own until the block ends."""
+        stop = threading.Event()
+
+        def keep() -> None:
+            while not stop.wait(WATCH_EVERY_S):
+                self.watch()
+
+        keeper = threading.Thread(target=keep, name="dqe keeper")
+        keeper.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            keeper.join()
 
     def _note_death(self, node: NodeProcess) -> None:
         if self._was_ready:
