@@ -15,6 +15,7 @@ In the order in which control flows through them:
 - `stage_task` (one stage on one node), `stage_sql`, `duckdb_calls`, `system_scan`
 - `outbox` and `partition` (where rows go), `exchange` (who must wait), `inbox`, `spill`
 - `writes`, `copy`, `ddl`, `row_locking` and `locking` (locked rows in newest versions),
-  `transaction` and `transaction_driver` (the end), `transaction_tokens` (changes),
+  `transaction_driver` (a transaction at its coordinator), `transaction_end` and `transaction` (how
+  it ends), `transaction_faces`, `transaction_tokens`,
   `formatting` (values as text)
 """

@@ -20,7 +20,7 @@ from catalog.model import ColumnId
 from cluster.errors import DqeError, QueryCanceled
 from executor.copy_rows import BLOCK_BYTES, ReadBatch
 from executor.execution import Execution
-from executor.transaction_driver import Changes
+from executor.transaction_faces import Changes
 from executor.writes import completed, has_unique
 from executor.writes_defaults import DefaultValues, with_generated
 from executor.writes_rows import RowChecker, RowEvaluator, true_rows

@@ -30,7 +30,7 @@ from cluster.errors import (
 )
 from executor.execution import Execution, Result
 from executor.session_transaction import SessionTransaction
-from executor.transaction_driver import Changes
+from executor.transaction_faces import Changes
 from executor.writes import (
     StatementRows,
     at_new_snapshot,

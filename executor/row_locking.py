@@ -33,7 +33,7 @@ from catalog.model import ColumnId, Table
 from cluster.errors import SerializationFailure
 from executor.execution import Execution
 from executor.messages import RefreshedRows
-from executor.transaction_driver import Changes
+from executor.transaction_faces import Changes
 from executor.writes_rows import conformed
 from executor.writes_stage import fragment_of
 from planner.plan import QueryPlan

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cluster.rpc import RpcNode
     from cluster.runtime import Runtime
     from executor.sequences import Sequences
-    from executor.transaction_driver import TabletAccess
+    from executor.transaction_faces import TabletAccess
     from executor.writes_ids import UniqueIds
     from storage.node import NodeStorage
 

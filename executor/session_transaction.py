@@ -33,7 +33,8 @@ from catalog.model import Catalog
 from cluster.errors import DqeError, Outcome
 from executor.block_definitions import BlockDefinitions
 from executor.services import ExecutorServices
-from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Reads, Transaction
+from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Transaction
+from executor.transaction_faces import Reads
 from executor.transaction_tokens import TransactionToken
 from planner.plan import QueryPlan
 from storage.fragments import FragmentChange, FragmentId, OwnChanges, TabletId, Timestamp

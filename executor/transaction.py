@@ -20,7 +20,7 @@ What is known when something fails:
 Invariants: no timestamp is asked for before every participant has marked; nothing is asked to
 abort after a decision was sent, unless the home itself refused it; one answer is given.
 
-The driver is `executor.transaction_driver`.
+The driver is `executor.transaction_end`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ from executor.execution import Execution, Result
 from executor.results import ResultShape
 from executor.row_locking import LockedRows, RowLocker
 from executor.setting_kinds import bytes_of, milliseconds_of
-from executor.transaction_driver import LOCK_DEADLINE_S, Changes, Transaction
+from executor.transaction_driver import LOCK_DEADLINE_S, Transaction
+from executor.transaction_faces import Changes
 from executor.writes_defaults import DefaultValues, with_generated
 from executor.writes_rows import RowChecker, RowEvaluator, conformed, row_batch
 from executor.writes_stage import TableWriter, offloaded, tablets_of

@@ -31,7 +31,7 @@ from cluster.errors import (
 from executor import writes
 from executor.execution import Execution, Result
 from executor.given_rows import given
-from executor.transaction_driver import Changes
+from executor.transaction_faces import Changes
 from executor.writes import (
     StatementRows,
     at_new_snapshot,

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cluster.errors import CardinalityViolation, SerializationFailure
 from executor.execution import Execution, Result
-from executor.transaction_driver import Changes
+from executor.transaction_faces import Changes
 from executor.writes import (
     StatementRows,
     at_new_snapshot,

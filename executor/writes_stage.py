@@ -21,7 +21,7 @@ from catalog.bounds import route
 from catalog.model import Column, ColumnId, Fragment, Part, Table
 from cluster.errors import ProgramLimitExceeded
 from cluster.runtime import Runtime
-from executor.transaction_driver import Changes
+from executor.transaction_faces import Changes
 from executor.writes_ids import UniqueIds
 from storage.fragments import FragmentChange
 

@@ -1,0 +1,184 @@
+"""Carries out what `TransactionMachine` says: the end of one transaction.
+
+Once the end has begun it is carried through whether or not the statement is still wanted: its
+result is the transaction's, not the statement's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Sequence
+
+from cluster.errors import DqeError, InternalError, StatementCompletionUnknown
+from cluster.runtime import Runtime
+from executor import transaction as machine
+from executor.transaction_faces import Reads, TabletAccess, TimestampSource
+from storage.fragments import TabletId, Timestamp, TransactionId
+
+logger = logging.getLogger(__name__)
+
+COMMIT_DEADLINE_S = 30.0
+
+
+class TransactionEnd:
+    """How one transaction ends: `run` it once."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        tablets: TabletAccess,
+        timestamps: TimestampSource,
+        transaction_id: TransactionId,
+    ) -> None:
+        self._runtime = runtime
+        self._tablets = tablets
+        self._timestamps = timestamps
+        self.id = transaction_id
+        self._machine = machine.TransactionMachine()
+        self._reads: Reads | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, either way."""
+        return self._machine.ended
+
+    async def commit(
+        self, tablets: Sequence[TabletId], floor: Timestamp, reads: Reads | None
+    ) -> Timestamp:
+        """Commits what was changed on the tablets, the first of which is the home; raises what
+        kept it from committing."""
+        self._reads = reads
+        answer = await self._run(machine.Commit(tuple(tablets), floor, reads is not None))
+        if answer.error is not None:
+            raise answer.error
+        assert answer.timestamp is not None
+        return answer.timestamp
+
+    async def abort(self, tablets: Sequence[TabletId], error: DqeError) -> None:
+        """Ends it without effect."""
+        await self._run(machine.Abort(tuple(tablets), error))
+
+    def release(self, tablets: Sequence[TabletId]) -> None:
+        """Tells tablets where it only locked that it is over."""
+        for tablet_id in tablets:
+            self._in_background(machine.SendAbort(tablet_id))
+
+    async def _run(self, event: machine.Event) -> machine.Answer:
+        """Runs the end to its answer, whatever becomes of the statement meanwhile."""
+        task = self._runtime.spawn(self._drive(event), f"end of transaction {self.id}")
+        cancelled = False
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled and task.result().error is not None:
+            raise asyncio.CancelledError
+        return task.result()
+
+    async def _drive(self, event: machine.Event) -> machine.Answer:
+        events: asyncio.Queue[machine.Event] = asyncio.Queue()
+        answer = None
+        todo = deque(self._machine.step(event))
+        while answer is None:
+            if not todo:
+                todo.extend(self._machine.step(await events.get()))
+                continue
+            instruction = todo.popleft()
+            if isinstance(instruction, machine.Answer):
+                answer = instruction
+            elif isinstance(instruction, machine.SendCommit | machine.SendAbort):
+                self._in_background(instruction)
+            else:
+                self._runtime.spawn(
+                    self._perform(instruction, events), f"commit of transaction {self.id}"
+                )
+        for instruction in todo:
+            self._in_background(instruction)
+        return answer
+
+    async def _perform(
+        self, instruction: machine.Instruction, events: asyncio.Queue[machine.Event]
+    ) -> None:
+        tablet = getattr(instruction, "tablet", None)
+        try:
+            events.put_nowait(await self._ask(instruction))
+        except DqeError as error:
+            events.put_nowait(machine.Failed(tablet, error))
+        except Exception as error:  # the driver loop: the end waits for every answer
+            logger.exception("a step of transaction %d failed", self.id)
+            events.put_nowait(machine.Failed(tablet, _unforeseen(instruction, error)))
+
+    async def _ask(self, instruction: machine.Instruction) -> machine.Event:
+        deadline_s = COMMIT_DEADLINE_S
+        match instruction:
+            case machine.SendWrite(tablet, floor):
+                written = await self._tablets.write(tablet, self.id, floor, deadline_s)
+                return machine.Decided(written)
+            case machine.SendPrepare(tablet, floor, home):
+                validates = self._reads is not None
+                await self._tablets.prepare(tablet, self.id, floor, home, deadline_s, validates)
+                return machine.Marked(tablet)
+            case machine.SendMarkHome(tablet, floor):
+                validates = self._reads is not None
+                await self._tablets.mark_home(tablet, self.id, floor, deadline_s, validates)
+                return machine.Marked(tablet)
+            case machine.ValidateReads(timestamp):
+                await self._validate(timestamp)
+                return machine.Validated()
+            case machine.DrawTimestamp():
+                return machine.Drawn(await self._timestamps.commit_timestamp())
+            case machine.SendDecide(tablet, timestamp, participants):
+                decided = await self._tablets.decide(
+                    tablet, self.id, timestamp, participants, deadline_s
+                )
+                return machine.Decided(decided)
+        raise InternalError(f"no event answers {instruction}")
+
+    async def _validate(self, timestamp: Timestamp) -> None:
+        assert self._reads is not None
+        base = self._reads.base
+        found = await asyncio.gather(
+            *(
+                self._tablets.validate(
+                    tablet_id, self.id, tuple(fragments), base, timestamp, COMMIT_DEADLINE_S
+                )
+                for tablet_id, fragments in self._reads.fragments.items()
+            ),
+            return_exceptions=True,
+        )
+        for error in found:
+            if error is not None:
+                raise error
+
+    def _in_background(self, instruction: machine.Instruction) -> None:
+        name = f"outcome of transaction {self.id}"
+        match instruction:
+            case machine.SendCommit(tablet, timestamp):
+                done = self._tablets.commit(tablet, self.id, timestamp, COMMIT_DEADLINE_S)
+                self._runtime.spawn(_best_effort(done), name)
+            case machine.SendAbort(tablet):
+                done = self._tablets.abort(tablet, self.id, COMMIT_DEADLINE_S)
+                self._runtime.spawn(_best_effort(done), name)
+            case _:
+                raise InternalError(f"{instruction} cannot wait behind the answer")
+
+
+def _unforeseen(instruction: machine.Instruction, error: Exception) -> DqeError:
+    """An error that no step should raise; whether a decision was logged cannot be told."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(instruction, machine.SendWrite | machine.SendDecide):
+        return StatementCompletionUnknown(
+            "it is not known whether the transaction was committed", detail=text
+        )
+    return InternalError(text)
+
+
+async def _best_effort(message: Awaitable[None]) -> None:
+    """A tablet that does not hear the outcome finds it out: by its lease, or from the home."""
+    try:
+        await message
+    except DqeError:
+        return

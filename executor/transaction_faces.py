@@ -1,0 +1,191 @@
+"""The faces around a transaction: what it stands on, and what a statement sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from cluster.errors import DqeError
+from storage.fragments import (
+    FragmentChange,
+    FragmentId,
+    OwnChanges,
+    TabletId,
+    Timestamp,
+    TransactionId,
+)
+from storage.lock_driver import RowsLocked
+from storage.locks import LockMode
+from storage.row_tables import StoredKey, StoredRow
+
+
+class TabletAccess(Protocol):
+    """Tablets wherever they are led; the methods are those of `storage.tablet.Tablet`."""
+
+    async def lock(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        mode: str,
+        deadline_s: float,
+        command: int = 0,
+        wait: bool = True,
+    ) -> None: ...
+
+    async def lock_rows(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        fragment_id: FragmentId,
+        keys: pa.RecordBatch,
+        mode: str,
+        base: Timestamp,
+        command: int,
+        policy: str,
+        deadline_s: float,
+    ) -> RowsLocked: ...
+
+    async def stage(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        change: FragmentChange,
+        deadline_s: float,
+        command: int = 0,
+    ) -> None: ...
+
+    async def take_back(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        command: int,
+        deadline_s: float,
+    ) -> None: ...
+
+    async def check(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        base: Timestamp,
+        command: int,
+        deadline_s: float,
+    ) -> None: ...
+
+    async def write(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        deadline_s: float,
+    ) -> Timestamp: ...
+
+    async def prepare(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        home_tablet: TabletId,
+        deadline_s: float,
+        validates: bool = False,
+    ) -> None: ...
+
+    async def mark_home(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        deadline_s: float,
+        validates: bool = False,
+    ) -> None: ...
+
+    async def validate(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        fragment_ids: Sequence[FragmentId],
+        base: Timestamp,
+        commit_ts: Timestamp,
+        deadline_s: float,
+    ) -> None: ...
+
+    async def decide(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        commit_ts: Timestamp,
+        participants: Sequence[TabletId],
+        deadline_s: float,
+    ) -> Timestamp: ...
+
+    async def commit(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        commit_ts: Timestamp,
+        deadline_s: float,
+    ) -> None: ...
+
+    async def abort(
+        self, tablet_id: TabletId, transaction_id: TransactionId, deadline_s: float
+    ) -> None: ...
+
+    async def commit_status(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        settles: bool,
+        deadline_s: float,
+    ) -> str: ...
+
+    async def read_stored(
+        self,
+        tablet_id: TabletId,
+        fragment_id: FragmentId,
+        keys: tuple[StoredKey, ...],
+        timestamp: Timestamp | None = None,
+        own: OwnChanges | None = None,
+    ) -> Sequence[StoredRow | None]: ...
+
+
+class TimestampSource(Protocol):
+    async def commit_timestamp(self, deadline_s: float = ...) -> Timestamp: ...
+
+
+class Changes(Protocol):
+    """What a statement changes rows with: a transaction of its own, or its part of one."""
+
+    @property
+    def id(self) -> TransactionId: ...
+
+    async def lock(
+        self, tablets: Iterable[TabletId], mode: str = ..., *, wait: bool = ...
+    ) -> None: ...
+
+    async def lock_rows(
+        self,
+        tablet_id: TabletId,
+        fragment_id: FragmentId,
+        keys: pa.RecordBatch,
+        mode: LockMode,
+        base: Timestamp,
+        policy: str = ...,
+    ) -> RowsLocked: ...
+
+    async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    async def commit(self, floor: Timestamp, *, checks: bool) -> Timestamp: ...
+
+    async def abort(self, error: DqeError | None = None) -> None: ...
+
+
+@dataclass(slots=True)
+class Reads:
+    """What a SERIALIZABLE transaction read at its snapshot `base`: fragments by tablet."""
+
+    base: Timestamp = 0
+    fragments: dict[TabletId, dict[FragmentId, None]] = field(default_factory=dict)
