@@ -75,6 +75,7 @@ class Client:
                     self._session = await self._connect()
                 return await work(self._session)
         except TimeoutError as error:
+            self._drop()
             raise StatementHangs(f"no answer for {ANSWER_TIMEOUT_S:.0f} s") from error
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
             self._drop()
