@@ -12,6 +12,8 @@ import msgspec
 
 from catalog.definition import (
     ColumnDefinition,
+    ForeignKeyDefinition,
+    IndexDefinition,
     PartDefinition,
     SchemeDefinition,
     SequenceDefinition,
@@ -319,6 +321,47 @@ class AdvanceSequence(Command, frozen=True):
     next_number: int
 
 
+class AddForeignKey(Command, frozen=True):
+    """The executor has checked the rows of both tables before, and keeps writers out."""
+
+    table_id: TableId
+    definition: ForeignKeyDefinition
+
+
+class DropForeignKey(Command, frozen=True):
+    table_id: TableId
+    name: str
+
+
+class CreateIndex(Command, frozen=True):
+    """An index that is kept from now on. A unique one is not `ready` before `FinishIndex`."""
+
+    table_id: TableId
+    definition: IndexDefinition
+    if_not_exists: bool = False
+
+
+class FinishIndex(Command, frozen=True):
+    """The executor has found that no rows contradict the unique index."""
+
+    table_id: TableId
+    index_id: TableId
+
+
+class DropIndex(Command, frozen=True):
+    """Drops all of `names` (schema, name) or none."""
+
+    names: tuple[tuple[str, str], ...]
+    if_exists: bool = False
+    cascade: bool = False
+
+
+class RenameIndex(Command, frozen=True):
+    schema: str
+    name: str
+    new_name: str
+
+
 class SetStatistics(Command, frozen=True):
     table_id: TableId
     statistics: TableStatistics
@@ -375,6 +418,12 @@ AnyCommand = (
     | AlterSequence
     | RenameSequence
     | AdvanceSequence
+    | AddForeignKey
+    | DropForeignKey
+    | CreateIndex
+    | FinishIndex
+    | DropIndex
+    | RenameIndex
 )
 
 

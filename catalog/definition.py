@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catalog.model import AccessMethod, Bound, Durability, PartitionMethod, Placement
+from catalog.model import (
+    AccessMethod,
+    Bound,
+    Durability,
+    PartitionMethod,
+    Placement,
+    ReferentialAction,
+)
 from storage.types import SqlType
 
 
@@ -55,6 +62,37 @@ class CheckDefinition:
     expression: str
     name: str | None = None
     columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKeyDefinition:
+    """A foreign key; see `catalog.model.ForeignKey`. Without target columns the primary key of
+    the target (schema, name) is meant; without a name it gets PostgreSQL's."""
+
+    columns: tuple[str, ...]
+    target: tuple[str, str]
+    target_columns: tuple[str, ...] = ()
+    name: str | None = None
+    on_delete: ReferentialAction = ReferentialAction.NO_ACTION
+    on_update: ReferentialAction = ReferentialAction.NO_ACTION
+    match_full: bool = False
+    set_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexColumnDefinition:
+    name: str
+    descending: bool = False
+    nulls_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDefinition:
+    """CREATE INDEX; without a name it gets PostgreSQL's."""
+
+    columns: tuple[IndexColumnDefinition, ...]
+    unique: bool = False
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +157,4 @@ class TableDefinition:
     checks: tuple[CheckDefinition, ...] = ()
     scheme: SchemeDefinition = SchemeDefinition()
     access_method: AccessMethod | None = None
+    foreign_keys: tuple[ForeignKeyDefinition, ...] = ()

@@ -8,7 +8,7 @@ group alone.
 from __future__ import annotations
 
 from catalog.model import Catalog, ColumnGroup, ColumnId, Fragment, Table, TabletId
-from storage.fragments import FragmentSchema, StoreColumn, UniqueKey
+from storage.fragments import FragmentSchema, StoreColumn, StoreIndex, UniqueKey
 
 ANCHOR_GROUP = 0
 
@@ -28,14 +28,22 @@ def fragment_schema(table: Table, fragment: Fragment) -> FragmentSchema:
         _unique_keys(table, group),
         table.name,
         table.access_method,
+        _indexes(table, group),
     )
 
 
 def _unique_keys(table: Table, group: ColumnGroup) -> tuple[UniqueKey, ...]:
     if group.id != ANCHOR_GROUP:
         return ()
-    constraints = [c for c in (table.primary_key, *table.unique) if c is not None]
-    return tuple(UniqueKey(c.name, _store_names(c.columns)) for c in constraints)
+    return tuple(UniqueKey(c.name, _store_names(c.columns)) for c in table.unique_keys)
+
+
+def _indexes(table: Table, group: ColumnGroup) -> tuple[StoreIndex, ...]:
+    return tuple(
+        StoreIndex(index.name, _store_names(index.column_ids))
+        for index in table.indexes
+        if table.group_of(index) == group.id
+    )
 
 
 def _store_names(columns: tuple[ColumnId, ...]) -> tuple[str, ...]:

@@ -149,6 +149,65 @@ class CheckConstraint:
     expression: str
 
 
+class ReferentialAction(StrEnum):
+    """What becomes of referencing rows when the row they refer to goes or changes its key."""
+
+    NO_ACTION = "no action"
+    RESTRICT = "restrict"
+    CASCADE = "cascade"
+    SET_NULL = "set null"
+    SET_DEFAULT = "set default"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """The values of `columns` are those of some row in `target_columns` of the table `target`.
+
+    The target columns are those of a key of the target, in any order; the target lies where the
+    referencing rows lie, or on every node. With `match_full` either all values are NULL or none;
+    without, one NULL makes a row refer to nothing. `set_columns` are those that ON DELETE SET
+    NULL or SET DEFAULT sets, if not all.
+    """
+
+    name: str
+    columns: tuple[ColumnId, ...]
+    target: TableId
+    target_columns: tuple[ColumnId, ...]
+    on_delete: ReferentialAction = ReferentialAction.NO_ACTION
+    on_update: ReferentialAction = ReferentialAction.NO_ACTION
+    match_full: bool = False
+    set_columns: tuple[ColumnId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexColumn:
+    """A column of an index. NULLs come last where it ascends, unless said otherwise."""
+
+    column: ColumnId
+    descending: bool = False
+    nulls_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A secondary index, kept by the row store; a unique one is checked wherever rows are kept.
+
+    One that is not `ready` is kept and checked for all that is written, but rows from before
+    may still contradict it: nothing may be concluded from it yet.
+    """
+
+    id: TableId
+    name: str
+    columns: tuple[IndexColumn, ...]
+    unique: bool = False
+    ready: bool = True
+
+    @property
+    def column_ids(self) -> tuple[ColumnId, ...]:
+        """The columns in order."""
+        return tuple(each.column for each in self.columns)
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnGroup:
     """A vertical part. `columns` leaves out the key columns, which every group repeats.
@@ -214,6 +273,10 @@ class Table:
     schema_version: int = 1
     # Nobody asked for `replicas`: they become three when there are nodes for that.
     default_replicas: bool = False
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    # The tables whose foreign keys refer to this one, itself among them.
+    referenced_by: tuple[TableId, ...] = ()
+    indexes: tuple[Index, ...] = ()
 
     def column(self, column_id: ColumnId) -> Column:
         """The column with that id; KeyError when there is none."""
@@ -235,6 +298,26 @@ class Table:
         if not self.hidden_row_id:
             return self.columns
         return tuple(c for c in self.columns if c.id not in self.key)
+
+    @property
+    def unique_keys(self) -> tuple[UniqueConstraint, ...]:
+        """All that keeps its rows apart: the primary key first, unique indexes last."""
+        keys = (self.primary_key,) if self.primary_key is not None else ()
+        indexes = (UniqueConstraint(i.name, i.column_ids) for i in self.indexes if i.unique)
+        return (*keys, *self.unique, *indexes)
+
+    def group_of(self, index: Index) -> int | None:
+        """The column group that keeps the index: the first that has all of its columns."""
+        own = set(index.column_ids) - set(self.key)
+        for group in self.groups:
+            if own <= set(group.columns):
+                return group.id
+        return None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether foreign keys tie its rows to others: each change of them is checked there."""
+        return bool(self.foreign_keys or self.referenced_by)
 
     def group_columns(self, group_id: int) -> tuple[Column, ...]:
         """What a fragment of that group stores: the key first, then the group's own."""

@@ -21,7 +21,16 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from catalog import commands
-from catalog.changes import columns, nodes, replicas, schemas, sequences, tables
+from catalog.changes import (
+    columns,
+    foreign_keys,
+    indexes,
+    nodes,
+    replicas,
+    schemas,
+    sequences,
+    tables,
+)
 from catalog.changes.draft import Draft
 from catalog.codec import Outcome, decode_envelope, outcome_of
 from catalog.commands import CommandResult, Envelope
@@ -137,7 +146,8 @@ def _returns_table(command: commands.AnyCommand) -> bool:
         | commands.SetColumnDefault
         | commands.SetColumnNotNull
         | commands.SetAccessMethod
-        | commands.PrepareRecut,
+        | commands.PrepareRecut
+        | commands.CreateIndex,
     )
 
 
@@ -192,6 +202,12 @@ _CHANGES: dict[type[commands.Command], Callable[..., int | bool | None]] = {
     commands.AlterSequence: sequences.alter_sequence,
     commands.RenameSequence: sequences.rename_sequence,
     commands.DropSequence: sequences.drop_sequence,
+    commands.AddForeignKey: foreign_keys.add_foreign_key,
+    commands.DropForeignKey: foreign_keys.drop_foreign_key,
+    commands.CreateIndex: indexes.create_index,
+    commands.FinishIndex: indexes.finish_index,
+    commands.DropIndex: indexes.drop_index,
+    commands.RenameIndex: indexes.rename_index,
     commands.SetStatistics: nodes.set_statistics,
     commands.SetClusterSetting: nodes.set_cluster_setting,
 }

@@ -71,6 +71,8 @@ def error_from_fields(fields: Mapping[str, str | int]) -> DqeError:
     optional = {name: fields[name] for name in _OPTIONAL_FIELDS if name in fields}
     if _LEADER_FIELD in fields and sqlstate == NotLeader.sqlstate:
         return NotLeader(message, leader_id=int(fields[_LEADER_FIELD]) or None, **optional)
+    if _LEADER_CHANGED_FIELD in fields and sqlstate == LeaderChanged.sqlstate:
+        return LeaderChanged(message, **optional)  # type: ignore[arg-type]
     error_class = _CLASSES.get(sqlstate)
     if error_class is None:
         return OtherError(sqlstate, message, **optional)
@@ -161,6 +163,10 @@ class CharacterNotInRepertoire(DqeError):
 
 
 # Class 23: constraints.
+class RestrictViolation(DqeError):
+    sqlstate = "23001"
+
+
 class NotNullViolation(DqeError):
     sqlstate = "23502"
 
@@ -225,6 +231,20 @@ class InvalidSchemaName(DqeError):
 # Class 40: transactions.
 class SerializationFailure(DqeError):
     sqlstate = "40001"
+
+
+class LeaderChanged(SerializationFailure):
+    """A tablet's leader knows nothing of what the transaction holds there: it began at another.
+
+    Nothing was done. A coordinator that remembers what it holds may begin again at this leader.
+    It crosses nodes.
+    """
+
+    def to_fields(self) -> dict[str, str | int]:
+        return {**super().to_fields(), _LEADER_CHANGED_FIELD: 1}
+
+
+_LEADER_CHANGED_FIELD = "leader_changed"
 
 
 class StatementCompletionUnknown(DqeError):
@@ -337,6 +357,10 @@ class DuplicatePreparedStatement(DqeError):
 
 class InvalidColumnReference(DqeError):
     sqlstate = "42P10"
+
+
+class InvalidForeignKey(DqeError):
+    sqlstate = "42830"
 
 
 class GeneratedAlways(DqeError):

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 from catalog import commands
 from catalog.changes.draft import Draft
+from catalog.changes.foreign_keys import dependence, keys_on_columns
+from catalog.changes.indexes import without_column
 from catalog.changes.schemas import dependent_views, refuse_dependents
 from catalog.changes.scheme import placed_anew
 from catalog.changes.tables import (
@@ -110,6 +112,12 @@ def drop_column(draft: Draft, command: commands.DropColumn) -> TableId | None:
     views = dependent_views(draft, [table.id])
     if views:
         refuse_dependents(draft, [("column", f"{column.name} of table {table.name}")], views)
+    keys = keys_on_columns(draft, table, [column.id])
+    what = f"column {column.name} of table {table.name}"
+    lines = [dependence(owner, key, what) for owner, key in keys if column.id in key.target_columns]
+    if lines:
+        refuse_dependents(draft, [("column", f"{column.name} of table {table.name}")], [], lines)
+    lost = [key for owner, key in keys if owner.id == table.id]
     groups = tuple(
         replace(group, columns=tuple(c for c in group.columns if c != column.id))
         for group in table.groups
@@ -120,6 +128,8 @@ def drop_column(draft: Draft, command: commands.DropColumn) -> TableId | None:
         groups=groups,
         unique=tuple(u for u in table.unique if column.id not in u.columns),
         checks=tuple(c for c in table.checks if c.name not in command.drop_checks),
+        foreign_keys=tuple(key for key in table.foreign_keys if key not in lost),
+        indexes=without_column(table, column.id),
     )
     draft.recuts[table.id] = placed_anew(draft, shrunk)
     return table.id

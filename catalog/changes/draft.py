@@ -111,8 +111,21 @@ class Draft:
             raise InvalidSchemaName(f'schema "{schema}" does not exist')
 
     def check_name_free(self, schema: str, name: str) -> None:
-        if self.relation(schema, name) is not None or self.sequence(schema, name) is not None:
+        if self.is_taken(schema, name):
             raise DuplicateTable(f'relation "{name}" already exists')
+
+    def is_taken(self, schema: str, name: str) -> bool:
+        """Whether a table, view, sequence or index has that name."""
+        return (
+            self.relation(schema, name) is not None
+            or self.sequence(schema, name) is not None
+            or any(
+                index.name == name
+                for table in self.tables.values()
+                if table.schema == schema
+                for index in table.indexes
+            )
+        )
 
     # --- Tablets -----------------------------------------------------------------------------
 

@@ -157,13 +157,17 @@ def drop_views(draft: Draft, views: Iterable[View]) -> None:
 
 
 def refuse_dependents(
-    draft: Draft, dropped: Sequence[tuple[str, str]], views: Sequence[View]
+    draft: Draft,
+    dropped: Sequence[tuple[str, str]],
+    views: Sequence[View],
+    others: Sequence[str] = (),
 ) -> None:
-    """Raises 2BP01 naming what depends on the things to be dropped (kind, name)."""
+    """Raises 2BP01 naming what depends on the things to be dropped (kind, name); `others` are
+    lines beside those for views."""
     kind, name = dropped[0]
     what = f"{kind} {name}" if len(dropped) == 1 else "desired object(s)"
     raise DependentObjectsStillExist(
         f"cannot drop {what} because other objects depend on it",
-        detail="\n".join(f"view {view.name} depends on {what}" for view in views),
+        detail="\n".join([*others, *(f"view {view.name} depends on {what}" for view in views)]),
         hint="Use DROP ... CASCADE to drop the dependent objects too.",
     )

@@ -156,7 +156,7 @@ def _default_key(shell: Table) -> ColumnId | None:
 
 
 def _key_constraints(table: Table) -> list[UniqueConstraint]:
-    return [c for c in (table.primary_key, *table.unique) if c is not None]
+    return list(table.unique_keys)
 
 
 def _partition_columns(

@@ -7,6 +7,14 @@ from dataclasses import replace
 
 from catalog import commands
 from catalog.changes.draft import Draft
+from catalog.changes.foreign_keys import (
+    add_foreign_keys,
+    check_still_near,
+    dependence,
+    drop_with_notice,
+    forget_references,
+    keys_from_outside,
+)
 from catalog.changes.schemas import dependent_views, drop_views, refuse_dependents
 from catalog.changes.scheme import NO_COLOCATION, Cut, cut_table, place_parts
 from catalog.changes.sequences import drop_owned, with_sequences
@@ -56,6 +64,7 @@ def create_table(draft: Draft, command: commands.CreateTable) -> TableId | None:
     shell = with_sequences(draft, _shell(draft, definition), definition.columns)
     table = cut_table(draft, shell, definition.scheme)
     draft.tables[table.id] = table
+    add_foreign_keys(draft, table, definition.foreign_keys)
     return table.id
 
 
@@ -200,14 +209,19 @@ def drop_table(draft: Draft, command: commands.DropTable) -> bool:
 def remove_tables(draft: Draft, tables: Sequence[Table], *, cascade: bool) -> None:
     """Takes tables out, with the views over them or (2BP01) not at all."""
     views = dependent_views(draft, [table.id for table in tables])
-    if views and not cascade:
-        refuse_dependents(draft, [("table", table.name) for table in tables], views)
+    keys = keys_from_outside(draft, {table.id for table in tables})
+    if (views or keys) and not cascade:
+        names = {table.id: table.name for table in tables}
+        lines = [dependence(owner, key, f"table {names[key.target]}") for owner, key in keys]
+        refuse_dependents(draft, [("table", table.name) for table in tables], views, lines)
     drop_views(draft, views)
+    drop_with_notice(draft, keys)
     draft.touch_tablets(*tables)
     for table in tables:
         draft.tables.pop(table.id, None)
         draft.statistics.pop(table.id, None)
         draft.recuts.pop(table.id, None)
+    forget_references(draft)
     drop_owned(draft, [table.id for table in tables])
     draft.drop_empty_tablets()
 
@@ -288,6 +302,7 @@ def prepare_recut(draft: Draft, command: commands.PrepareRecut) -> TableId:
     if command.primary_key is not None:
         shell = _with_primary_key(table, command.primary_key)
     draft.recuts[table.id] = cut_table(draft, shell, command.scheme)
+    check_still_near(draft, draft.recuts[table.id])
     return table.id
 
 
@@ -328,6 +343,7 @@ def finish_recut(draft: Draft, command: commands.FinishRecut) -> bool:
         raise SerializationFailure(f'table "{table.name}" changed while it was cut anew')
     draft.touch_tablets(table, recut)
     _alter(draft, recut)
+    forget_references(draft)
     statistics = draft.statistics.get(table.id)
     if statistics is not None:
         kept = {column.id for column in recut.columns}

@@ -8,12 +8,18 @@ from catalog.changes.draft import SYSTEM_SCHEMAS
 from catalog.model import (
     TEMPORARY_SCHEMA_PREFIX,
     CheckConstraint,
-    Column,
+    ForeignKey,
     Table,
     UniqueConstraint,
 )
 from catalog.system_tables.definition import Row, SystemContext
-from catalog.system_tables.objects import OWNER_NAME, unique_constraints
+from catalog.system_tables.keys import (
+    columns_of_key,
+    each_foreign_key,
+    place_in_target,
+    referential_constraints,
+)
+from catalog.system_tables.objects import OWNER_NAME, Constraint, unique_constraints
 from catalog.system_tables.pg_catalog import RowSource
 from catalog.system_tables.sequences import information_origin, information_sequences
 from storage.types import Kind, SqlType
@@ -147,18 +153,15 @@ def _type_columns(sql_type: SqlType) -> dict[str, object]:
     return found
 
 
-def _constraints(
-    context: SystemContext,
-) -> Iterator[tuple[Table, UniqueConstraint | CheckConstraint]]:
+def _constraints(context: SystemContext) -> Iterator[tuple[Table, Constraint]]:
     for table in context.catalog.tables.values():
-        for unique in unique_constraints(table):
-            yield table, unique
-        for check in table.checks:
-            yield table, check
+        own: list[Constraint] = [*unique_constraints(table), *table.checks, *table.foreign_keys]
+        for constraint in own:
+            yield table, constraint
 
 
 def _constraint_names(
-    context: SystemContext, table: Table, constraint: UniqueConstraint | CheckConstraint
+    context: SystemContext, table: Table, constraint: Constraint
 ) -> dict[str, object]:
     return {
         "constraint_catalog": context.database,
@@ -180,6 +183,8 @@ def table_constraints(context: SystemContext) -> Iterator[Row]:
         kind = "UNIQUE"
         if isinstance(constraint, CheckConstraint):
             kind = "CHECK"
+        elif isinstance(constraint, ForeignKey):
+            kind = "FOREIGN KEY"
         elif constraint is table.primary_key:
             kind = "PRIMARY KEY"
         yield {
@@ -202,33 +207,41 @@ def check_constraints(context: SystemContext) -> Iterator[Row]:
             }
 
 
-def _key_columns(
-    context: SystemContext,
-) -> Iterator[tuple[Table, UniqueConstraint, int, Column]]:
-    for table, constraint in _constraints(context):
-        if isinstance(constraint, UniqueConstraint):
-            for place, column_id in enumerate(constraint.columns, start=1):
-                yield table, constraint, place, table.column(column_id)
-
-
 def key_column_usage(context: SystemContext) -> Iterator[Row]:
-    for table, constraint, place, column in _key_columns(context):
-        yield {
-            **_constraint_names(context, table, constraint),
-            **_table_names(context, table),
-            "column_name": column.name,
-            "ordinal_position": place,
-            "position_in_unique_constraint": None,
-        }
+    for table, constraint in _constraints(context):
+        if isinstance(constraint, CheckConstraint):
+            continue
+        for place, name in columns_of_key(table, constraint):
+            elsewhere = None
+            if isinstance(constraint, ForeignKey):
+                target = context.catalog.tables[constraint.target]
+                elsewhere = place_in_target(target, constraint, place)
+            yield {
+                **_constraint_names(context, table, constraint),
+                **_table_names(context, table),
+                "column_name": name,
+                "ordinal_position": place,
+                "position_in_unique_constraint": elsewhere,
+            }
 
 
 def constraint_column_usage(context: SystemContext) -> Iterator[Row]:
-    for table, constraint, _, column in _key_columns(context):
-        yield {
-            **_constraint_names(context, table, constraint),
-            **_table_names(context, table),
-            "column_name": column.name,
-        }
+    """Of a foreign key the columns that it refers to."""
+    for table, constraint in _constraints(context):
+        if isinstance(constraint, UniqueConstraint):
+            for _, name in columns_of_key(table, constraint):
+                yield {
+                    **_constraint_names(context, table, constraint),
+                    **_table_names(context, table),
+                    "column_name": name,
+                }
+    for table, key, target in each_foreign_key(context.catalog):
+        for column_id in key.target_columns:
+            yield {
+                **_constraint_names(context, table, key),
+                **_table_names(context, target),
+                "column_name": target.column(column_id).name,
+            }
 
 
 def table_privileges(context: SystemContext) -> Iterator[Row]:
@@ -272,6 +285,7 @@ SOURCES: dict[str, RowSource] = {
     "enabled_roles": enabled_roles,
     "information_schema_catalog_name": information_schema_catalog_name,
     "key_column_usage": key_column_usage,
+    "referential_constraints": referential_constraints,
     "role_table_grants": table_privileges,
     "schemata": schemata,
     "table_constraints": table_constraints,

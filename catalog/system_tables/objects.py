@@ -16,7 +16,10 @@ from catalog.model import (
     Catalog,
     CheckConstraint,
     Durability,
+    ForeignKey,
+    IndexColumn,
     PartitionMethod,
+    ReferentialAction,
     Table,
     TableId,
     UniqueConstraint,
@@ -39,6 +42,9 @@ PUBLIC_OID = 2200
 INFORMATION_SCHEMA_OID = 13000
 DQE_SCHEMA_OID = 13001
 COLUMNAR_METHODS = {"heap": 2, "btree": 403, "columnar": 13010, "row": 13011, "hybrid": 13012}
+COLLATION_DEFAULT = 100
+COLLATION_C = 950
+_COLLATABLE = {Kind.TEXT, Kind.VARCHAR, Kind.BPCHAR}
 
 _SCHEMAS = {
     "pg_catalog": PG_CATALOG_OID,
@@ -67,7 +73,10 @@ def index_oid(table: Table, constraint: UniqueConstraint) -> int:
     return _by_name(_INDEX_RANGE, f"{table.id}/{constraint.name}")
 
 
-def constraint_oid(table: Table, constraint: UniqueConstraint | CheckConstraint) -> int:
+Constraint = UniqueConstraint | CheckConstraint | ForeignKey
+
+
+def constraint_oid(table: Table, constraint: Constraint) -> int:
     """The OID of a constraint."""
     return _by_name(_CONSTRAINT_RANGE, f"{table.id}/{constraint.name}")
 
@@ -76,11 +85,52 @@ def _by_name(start: int, name: str) -> int:
     return start + zlib.crc32(name.encode()) % _RANGE_SIZE
 
 
+def collation_of(sql_type: SqlType) -> int:
+    """The collation a column of the type has."""
+    if sql_type.kind is Kind.NAME:
+        return COLLATION_C
+    return COLLATION_DEFAULT if sql_type.kind in _COLLATABLE else 0
+
+
 def unique_constraints(table: Table) -> Iterator[UniqueConstraint]:
     """The primary key, then the others."""
     if table.primary_key is not None:
         yield table.primary_key
     yield from table.unique
+
+
+@dataclass(frozen=True, slots=True)
+class ShownIndex:
+    """An index as PostgreSQL has one: of CREATE INDEX, or behind a constraint."""
+
+    oid: int
+    name: str
+    columns: tuple[IndexColumn, ...]
+    unique: bool
+    primary: bool = False
+    ready: bool = True
+    constraint: UniqueConstraint | None = None
+
+
+def shown_indexes(table: Table) -> Iterator[ShownIndex]:
+    """All of a table, those of its constraints first."""
+    for unique in unique_constraints(table):
+        columns = tuple(IndexColumn(column) for column in unique.columns)
+        primary = unique is table.primary_key
+        oid = index_oid(table, unique)
+        yield ShownIndex(oid, unique.name, columns, True, primary, constraint=unique)
+    for index in table.indexes:
+        oid = relation_oid(index.id)
+        yield ShownIndex(oid, index.name, index.columns, index.unique, ready=index.ready)
+
+
+def foreign_key_index(target: Table, key: ForeignKey) -> ShownIndex | None:
+    """The unique index that makes the columns which the key refers to a key."""
+    for index in shown_indexes(target):
+        columns = {each.column for each in index.columns}
+        if index.unique and columns == set(key.target_columns):
+            return index
+    return None
 
 
 def attribute_numbers(table: Table) -> dict[int, int]:
@@ -102,6 +152,21 @@ def column_list(table: Table, columns: tuple[int, ...]) -> str:
     return ", ".join(quoted(by_id[int(column_id)]) for column_id in columns)
 
 
+def foreign_key_definition(catalog: Catalog, table: Table, key: ForeignKey) -> str:
+    """As `pg_get_constraintdef`."""
+    target = catalog.tables[key.target]
+    text = (
+        f"FOREIGN KEY ({column_list(table, key.columns)}) REFERENCES"
+        f" {regclass_text(target.schema, target.name)}({column_list(target, key.target_columns)})"
+    )
+    if key.match_full:
+        text += " MATCH FULL"
+    for event, action in (("UPDATE", key.on_update), ("DELETE", key.on_delete)):
+        if action is not ReferentialAction.NO_ACTION:
+            text += f" ON {event} {action.upper()}"
+    return text + (f" ({column_list(table, key.set_columns)})" if key.set_columns else "")
+
+
 def constraint_definition(table: Table, constraint: UniqueConstraint | CheckConstraint) -> str:
     """As `pg_get_constraintdef`."""
     if isinstance(constraint, CheckConstraint):
@@ -110,11 +175,19 @@ def constraint_definition(table: Table, constraint: UniqueConstraint | CheckCons
     return f"{kind} ({column_list(table, constraint.columns)})"
 
 
-def index_definition(table: Table, constraint: UniqueConstraint) -> str:
+def index_definition(table: Table, index: ShownIndex) -> str:
     """As `pg_get_indexdef`."""
     relation = f"{quoted(table.schema)}.{quoted(table.name)}"
-    columns = column_list(table, constraint.columns)
-    return f"CREATE UNIQUE INDEX {quoted(constraint.name)} ON {relation} USING btree ({columns})"
+    columns = ", ".join(_indexed(table, each) for each in index.columns)
+    kind = "UNIQUE INDEX" if index.unique else "INDEX"
+    return f"CREATE {kind} {quoted(index.name)} ON {relation} USING btree ({columns})"
+
+
+def _indexed(table: Table, each: IndexColumn) -> str:
+    text = quoted(table.column(each.column).name)
+    if each.descending:
+        return text + (" DESC" if each.nulls_first else " DESC NULLS LAST")
+    return text + (" NULLS FIRST" if each.nulls_first else "")
 
 
 def partition_key_definition(table: Table) -> str | None:
@@ -186,12 +259,15 @@ def object_texts(catalog: Catalog) -> Iterator[ObjectText]:
         oid = relation_oid(table.id)
         yield ObjectText("regclass", oid, regclass_text(table.schema, table.name))
         yield ObjectText("pg_get_partkeydef", oid, partition_key_definition(table))
+        for index in shown_indexes(table):
+            yield ObjectText("regclass", index.oid, regclass_text(table.schema, index.name))
+            yield ObjectText("pg_get_indexdef", index.oid, index_definition(table, index))
         for unique in unique_constraints(table):
-            index = index_oid(table, unique)
             definition = constraint_definition(table, unique)
-            yield ObjectText("regclass", index, regclass_text(table.schema, unique.name))
-            yield ObjectText("pg_get_indexdef", index, index_definition(table, unique))
             yield ObjectText("pg_get_constraintdef", constraint_oid(table, unique), definition)
+        for key in table.foreign_keys:
+            definition = foreign_key_definition(catalog, table, key)
+            yield ObjectText("pg_get_constraintdef", constraint_oid(table, key), definition)
         for check in table.checks:
             text = constraint_definition(table, check)
             yield ObjectText("pg_get_constraintdef", constraint_oid(table, check), text)

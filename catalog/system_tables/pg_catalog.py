@@ -19,7 +19,10 @@ from catalog.model import (
     View,
 )
 from catalog.system_tables.definition import Row, SystemContext
+from catalog.system_tables.keys import foreign_key_rows, pg_index, pg_indexes
 from catalog.system_tables.objects import (
+    COLLATION_C,
+    COLLATION_DEFAULT,
     COLUMNAR_METHODS,
     DATABASE_OID,
     DQE_SCHEMA_OID,
@@ -29,12 +32,13 @@ from catalog.system_tables.objects import (
     PG_CATALOG_OID,
     all_types,
     attribute_numbers,
+    collation_of,
     constraint_oid,
-    index_definition,
     index_oid,
     object_texts,
     relation_oid,
     schema_oid,
+    shown_indexes,
     storage_options,
     unique_constraints,
 )
@@ -47,8 +51,6 @@ from catalog.system_tables.sequences import (
 )
 from storage.types import Kind, SqlType, type_length_bytes, type_modifier, type_oid
 
-COLLATION_DEFAULT = 100
-COLLATION_C = 950
 UTF8 = 6
 UNKNOWN_ROWS = -1.0
 
@@ -82,20 +84,12 @@ _TYPE_TRAITS: dict[Kind, tuple[str, bool, str, str]] = {
     Kind.ARRAY: ("A", False, "i", "x"),
 }
 _OTHER_TRAITS = ("U", False, "i", "x")
-_COLLATABLE = {Kind.TEXT, Kind.VARCHAR, Kind.BPCHAR}
 _PSEUDO = {Kind.RECORD, Kind.VOID, Kind.UNKNOWN}
 
 
 def traits(sql_type: SqlType) -> tuple[str, bool, str, str]:
     """Category, preferred, alignment and storage of a type."""
     return _TYPE_TRAITS.get(sql_type.kind, _OTHER_TRAITS)
-
-
-def collation_of(sql_type: SqlType) -> int:
-    """The collation a column of the type has."""
-    if sql_type.kind is Kind.NAME:
-        return COLLATION_C
-    return COLLATION_DEFAULT if sql_type.kind in _COLLATABLE else 0
 
 
 # --- Relations -----------------------------------------------------------------------------
@@ -110,15 +104,16 @@ def pg_class(context: SystemContext) -> Iterator[Row]:
             "relam": COLUMNAR_METHODS[table.access_method],
             "relnatts": len(table.visible_columns),
             "reltuples": float(statistics.rows) if statistics else UNKNOWN_ROWS,
-            "relhasindex": any(True for _ in unique_constraints(table)),
+            "relhasindex": any(True for _ in shown_indexes(table)),
+            "relhastriggers": table.is_bound,
             "relchecks": len(table.checks),
             "reloptions": storage_options(table) or None,
         }
-        for unique in unique_constraints(table):
+        for index in shown_indexes(table):
             yield {
-                **_class_row(index_oid(table, unique), unique.name, table.schema, "i"),
+                **_class_row(index.oid, index.name, table.schema, "i"),
                 "relam": COLUMNAR_METHODS["btree"],
-                "relnatts": len(unique.columns),
+                "relnatts": len(index.columns),
                 "relreplident": "n",
             }
     for view in catalog.views.values():
@@ -164,10 +159,10 @@ def pg_attribute(context: SystemContext) -> Iterator[Row]:
                 has_default=default_text(context.catalog, column) is not None,
             )
             yield {**row, **column_origin(column)}
-        for unique in unique_constraints(table):
-            for place, column_id in enumerate(unique.columns, start=1):
-                column = table.column(column_id)
-                yield _attribute_row(index_oid(table, unique), column.name, column.type, place)
+        for index in shown_indexes(table):
+            for place, each in enumerate(index.columns, start=1):
+                column = table.column(each.column)
+                yield _attribute_row(index.oid, column.name, column.type, place)
     for view in context.catalog.views.values():
         for place, (name, sql_type) in enumerate(view.columns, start=1):
             yield _attribute_row(relation_oid(view.id), name, sql_type, place)
@@ -226,30 +221,6 @@ def _columns(context: SystemContext) -> Iterator[tuple[Table, Column]]:
             yield table, column
 
 
-def pg_index(context: SystemContext) -> Iterator[Row]:
-    for table in context.catalog.tables.values():
-        numbers = attribute_numbers(table)
-        for unique in unique_constraints(table):
-            count = len(unique.columns)
-            types = [table.column(column_id).type for column_id in unique.columns]
-            yield {
-                "indexrelid": index_oid(table, unique),
-                "indrelid": relation_oid(table.id),
-                "indnatts": count,
-                "indnkeyatts": count,
-                "indisunique": True,
-                "indisprimary": unique is table.primary_key,
-                "indimmediate": True,
-                "indisvalid": True,
-                "indisready": True,
-                "indislive": True,
-                "indkey": [numbers[column_id] for column_id in unique.columns],
-                "indcollation": [collation_of(sql_type) for sql_type in types],
-                "indclass": [0] * count,
-                "indoption": [0] * count,
-            }
-
-
 def pg_constraint(context: SystemContext) -> Iterator[Row]:
     for table in context.catalog.tables.values():
         numbers = attribute_numbers(table)
@@ -279,6 +250,7 @@ def pg_constraint(context: SystemContext) -> Iterator[Row]:
                 "connoinherit": False,
                 "conbin": check.expression,
             }
+    yield from foreign_key_rows(context)
 
 
 def pg_partitioned_table(context: SystemContext) -> Iterator[Row]:
@@ -444,7 +416,7 @@ def pg_tables(context: SystemContext) -> Iterator[Row]:
             "schemaname": table.schema,
             "tablename": table.name,
             "tableowner": OWNER_NAME,
-            "hasindexes": any(True for _ in unique_constraints(table)),
+            "hasindexes": any(True for _ in shown_indexes(table)),
         }
 
 
@@ -460,17 +432,6 @@ def pg_views(context: SystemContext) -> Iterator[Row]:
 
 def _view_text(view: View) -> str:
     return f" {view.query.rstrip().rstrip(';')};"
-
-
-def pg_indexes(context: SystemContext) -> Iterator[Row]:
-    for table in context.catalog.tables.values():
-        for unique in unique_constraints(table):
-            yield {
-                "schemaname": table.schema,
-                "tablename": table.name,
-                "indexname": unique.name,
-                "indexdef": index_definition(table, unique),
-            }
 
 
 def pg_stat_user_tables(context: SystemContext) -> Iterator[Row]:

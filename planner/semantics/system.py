@@ -275,9 +275,9 @@ def relation_oid(written: str, environment: Environment) -> int | None:
         if found is not None:
             return objects.relation_oid(found.id)
         for each in catalog.tables.values():
-            for unique in objects.unique_constraints(each):
-                if each.schema == schema and unique.name == name:
-                    return objects.index_oid(each, unique)
+            for index in objects.shown_indexes(each):
+                if each.schema == schema and index.name == name:
+                    return index.oid
     return None
 
 
