@@ -1,0 +1,107 @@
+"""ALTER TABLE: an action each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from catalog.model import AccessMethod
+from planner.statements.common import ObjectName, SourceExpression, Statement
+from planner.statements.tables import ColumnClause, ConstraintClause, StorageClauses
+
+
+@dataclass(frozen=True, slots=True)
+class RenameTable:
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenameColumn:
+    column: str
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenameConstraint:
+    constraint: str
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetTableSchema:
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddColumn:
+    column: ColumnClause
+    constraints: tuple[ConstraintClause, ...]
+    if_not_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DropColumn:
+    column: str
+    if_exists: bool
+    cascade: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetDefault:
+    """`default` None drops it."""
+
+    column: str
+    default: SourceExpression | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetNotNull:
+    column: str
+    not_null: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetAccessMethod:
+    """`method` None for DEFAULT."""
+
+    method: AccessMethod | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddConstraint:
+    constraint: ConstraintClause
+
+
+@dataclass(frozen=True, slots=True)
+class DropConstraint:
+    constraint: str
+    if_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetStorage:
+    """SET (replicas = ..., durability = ...)."""
+
+    clauses: StorageClauses
+
+
+AlterAction = (
+    RenameTable
+    | RenameColumn
+    | RenameConstraint
+    | SetTableSchema
+    | SetAccessMethod
+    | AddColumn
+    | DropColumn
+    | SetDefault
+    | SetNotNull
+    | AddConstraint
+    | DropConstraint
+    | SetStorage
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterTable(Statement):
+    table: ObjectName
+    if_exists: bool
+    actions: tuple[AlterAction, ...]
