@@ -32,10 +32,12 @@ class Probe(Enum):
     RESTARTED_BEHIND_LOG = "a replica restarted behind its own log"
     SNAPSHOT_MADE = "a snapshot was made for another replica"
     SNAPSHOT_INSTALLED = "a snapshot was installed"
+    SNAPSHOT_INSTALLED_LATE = "a snapshot was installed once there was room for it"
     LEASE_LOST = "the oracle took a number and had lost its lease"
 
     # Transactions over several tablets.
     LEADER_CHANGED_IN_TRANSACTION = "a transaction ended because a tablet changed its leader"
+    LEADER_FOLLOWED_IN_TRANSACTION = "an open transaction came along to a tablet's new leader"
     HOME_ASKED = "a participant in doubt asked the home"
     HOME_SAID_COMMITTED = "the home said: committed"
     HOME_SAID_ABORTED = "the home said: aborted"

@@ -88,6 +88,7 @@ class StoreApplier(Generic[S]):
         self._seen_index = store.position.applied_index
         self._turn = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due_s = 0.0
         self._closed = False
         # Called, on the loop, when DuckDB says that the file is damaged.
         self.on_damage: Callable[[], None] = _nothing
@@ -185,10 +186,18 @@ class StoreApplier(Generic[S]):
 
     async def _replace(self, function: Callable[[], None]) -> None:
         async with self._turn:
-            await self._blocking(function)
-            self._queue = []
-            self._queue_bytes = self._queue_memory_bytes = self.unsaved_bytes = 0
-            self._seen_index = self._store.position.applied_index
+            before = self._store.position
+            try:
+                await self._blocking(function)
+            finally:
+                # Also where what failed came behind the new contents, as on a full disk.
+                if self._store.position is not before:
+                    self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._queue = []
+        self._queue_bytes = self._queue_memory_bytes = self.unsaved_bytes = 0
+        self._seen_index = self._store.position.applied_index
 
     async def _checkpoint(self, image: Callable[[], bytes]) -> None:
         async with self._turn:
@@ -286,10 +295,13 @@ class StoreApplier(Generic[S]):
             self._start_background(APPLY_AGE_S)
 
     def _start_background(self, delay_s: float) -> None:
+        # The handle itself may not know: uvloop's has no `when` where the delay is 0.
+        due_s = asyncio.get_running_loop().time() + delay_s
         if self._timer is not None:
-            if self._timer.when() <= asyncio.get_running_loop().time() + delay_s:
+            if self._timer_due_s <= due_s:
                 return
             self._timer.cancel()
+        self._timer_due_s = due_s
         self._timer = self._runtime.call_later(delay_s, self._wake)
 
     def _wake(self) -> None:

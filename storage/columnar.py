@@ -207,6 +207,7 @@ class ColumnarStore:
         except BaseException:
             self._fragments, self._recency, self._since = before
             self._readable = dict(before[0])
+            self._show_state()
             raise
         self._readable = dict(self._fragments)
         self.position, self.image_index = position, 0

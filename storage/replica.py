@@ -28,11 +28,13 @@ the image until their transaction ends.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import msgspec
 
+from cluster.errors import IoError
 from cluster.probes import Probe, reached
 from cluster.raft.log import Entry, EntryKind
 from cluster.raft.snapshot_data import FileSink, FileSnapshot, SnapshotData
@@ -95,6 +97,12 @@ from storage.transfer import (
     write_contents,
 )
 
+logger = logging.getLogger(__name__)
+
+# Tries to take a snapshot in where the disk has no room for it, and the time between two.
+INSTALL_TRIES = 30
+INSTALL_AGAIN_S = 2.0
+
 
 class CarriedEntry(msgspec.Struct, frozen=True, array_like=True):
     """An entry of a transaction without outcome, kept outside the log."""
@@ -131,6 +139,9 @@ class TabletReplica:
         self._lock_waiters: dict[int, asyncio.Future[bool]] = {}
         self._end_waiters: dict[TransactionId, list[asyncio.Future[None]]] = {}
         self._index_waiters: list[tuple[int, asyncio.Future[None]]] = []
+        # A snapshot is replacing everything. It waits for a checkpoint under way.
+        self._installing = False
+        self._checkpointing = asyncio.Lock()
         images = [(store.image_index, store.image)]
         if rows.store is not None:
             images.append((rows.store.image_index, rows.store.image))
@@ -217,19 +228,40 @@ class TabletReplica:
         assert isinstance(data, FileSnapshot)
         reached(Probe.SNAPSHOT_INSTALLED)
         received = await self._runtime.run_blocking(ReceivedContents, data.path)
+        # Until all is as it should be the stores and the participant are of different moments:
+        # nothing of that may become durable.
+        self._installing = True
         try:
-            await self._replace_stores(received, index)
+            async with self._checkpointing:
+                await self._replace_stores_at_last(received, index)
         finally:
             received.close()
             data.close()
         self._staging.close()
         image = received.contents.image
         self._load_image(image, index)
+        self._installing = False
         self._carried_index = index
         self._durable_index = self._applied_index = index
         self._wake_index_waiters()
         for transaction_id in [*self._end_waiters]:
             self._end(transaction_id, None)
+
+    async def _replace_stores_at_last(self, received: ReceivedContents, index: int) -> None:
+        """Replaces them as soon as there is room: the log has gone on, so nothing else will do.
+
+        Where there is none for a minute the replica stops, until its node starts again.
+        """
+        for _ in range(INSTALL_TRIES - 1):
+            try:
+                await self._replace_stores(received, index)
+            except IoError as error:
+                reached(Probe.SNAPSHOT_INSTALLED_LATE)
+                logger.error("tablet %s: %s", self.tablet_id, error.message)
+            else:
+                return
+            await self._runtime.sleep(INSTALL_AGAIN_S)
+        await self._replace_stores(received, index)
 
     async def _replace_stores(self, received: ReceivedContents, index: int) -> None:
         fragments = received.contents.fragments
@@ -489,6 +521,13 @@ class TabletReplica:
 
     async def checkpoint(self) -> None:
         """Makes everything applied durable; the log may be cut up to `durable_index` after."""
+        if self._installing:
+            return
+        async with self._checkpointing:
+            if not self._installing:
+                await self._checkpoint()
+
+    async def _checkpoint(self) -> None:
         durable: list[int] = []
 
         def freeze() -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 from storage_doubles import (
@@ -32,7 +33,8 @@ from cluster.errors import (
 )
 from cluster.raft.snapshot_data import FileSnapshot, SnapshotData
 from cluster.runtime import ProductionRuntime
-from storage import key_overlay, participant, types
+from storage import key_overlay, participant, replica, types
+from storage.columnar import ColumnarStore
 from storage.fragments import AccessMethod, FragmentChange, FragmentSchema, StoreColumn, UniqueKey
 from storage.locks import LockMode
 from storage.tablet import Tablet
@@ -610,6 +612,51 @@ def test_a_write_in_the_log_of_another_term_does_nothing(tmp_path: Path) -> None
         bench.groups[7].stop()
         await bench.groups[7].start()
         assert await bench.read(tablet) == []
+        await bench.close()
+
+    run(main)
+
+
+def test_a_snapshot_is_taken_in_once_there_is_room_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are in the store when the disk turns out to be full, the rest of it is not."""
+    full = [True]
+    original = ColumnarStore.checkpoint
+    monkeypatch.setattr(replica, "INSTALL_AGAIN_S", 0.01)
+    monkeypatch.setattr(replica, "INSTALL_TRIES", 10_000)
+
+    def checkpoint(store: ColumnarStore, image: bytes, image_index: int) -> None:
+        if full[0]:
+            raise duckdb.IOException("no space left on device")
+        original(store, image, image_index)
+
+    async def main(runtime: ProductionRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablet = await bench.open(7, fragment(unique=False))
+        await bench.write(tablet, insert((1, "a")))
+        index, data = await tablet.open_snapshot()
+        other = Bench(runtime, tmp_path / "other")
+        other.oracle = bench.oracle
+        copy = await other.open(7, alter=False)
+        other.groups[7].stop()
+        received = await moved(data, copy)
+        monkeypatch.setattr(ColumnarStore, "checkpoint", checkpoint)
+        installing = asyncio.ensure_future(copy.install_snapshot(index, received))
+        while copy._applier.store.position.applied_index < index:
+            await asyncio.sleep(0)
+        # What comes between finds nothing to apply, and makes nothing durable.
+        await copy._applier.run(lambda: None)
+        await copy.checkpoint()
+        assert copy.durable_index < index
+        full[0] = False
+        await installing
+        assert copy.durable_index == copy.applied_index == index
+        other.logs[7][:] = bench.logs[7]
+        await other.crash()
+        copy = await other.open(7, alter=False)
+        assert await other.read(copy) == [(1, "a")]
+        await other.close()
         await bench.close()
 
     run(main)
