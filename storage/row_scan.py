@@ -11,6 +11,7 @@ Only the columns asked for are read and turned into Arrow, about a microsecond a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -92,7 +93,7 @@ class RowScan:
 
     def _batches(self, tables: RowTables, sql: str, names: Sequence[str]) -> Batches:
         cursor = self._connection.execute(sql)
-        while rows := [row for row, _ in zip(cursor, range(SCAN_BATCH_ROWS), strict=False)]:
+        while rows := list(islice(cursor, SCAN_BATCH_ROWS)):
             yield tables.to_batch(rows, names)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from storage_doubles import Twin, delete, fragment, insert, keys, rows, update
 
 from cluster.errors import DataCorrupted, IoError
-from storage import types
+from storage import row_scan, types
 from storage.fragments import (
     END_OF_TIME,
     AccessMethod,
@@ -227,6 +227,22 @@ def test_a_scan_never_changes(store: RowStore) -> None:
     assert scan.position.applied_index == 2
     scan.close()
     assert read(store, 11) == [(1, "A")]
+
+
+def test_a_scan_leaves_no_row_between_its_batches(
+    store: RowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.apply([CommitOperation(10, [insert(*((i, "a") for i in range(10)))], 2)], 2)
+    monkeypatch.setattr(row_scan, "SCAN_BATCH_ROWS", 3)
+    scan = store.snapshot()
+    batches = list(scan.rows(12, ["c1"]))
+    scan.close()
+    assert [batch.column(0).to_pylist() for batch in batches] == [
+        [0, 1, 2],
+        [3, 4, 5],
+        [6, 7, 8],
+        [9],
+    ]
 
 
 def test_a_source_fixes_what_it_gives(store: RowStore) -> None:
