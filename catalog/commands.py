@@ -380,6 +380,12 @@ class RaiseCeiling(Command, frozen=True):
     ceiling: int
 
 
+class AdvanceHorizon(Command, frozen=True):
+    """Nobody may read below `horizon` any more (rule L7); lower ones change nothing."""
+
+    horizon: int
+
+
 AnyCommand = (
     CreateCluster
     | AddNode
@@ -413,6 +419,7 @@ AnyCommand = (
     | SetStatistics
     | SetClusterSetting
     | RaiseCeiling
+    | AdvanceHorizon
     | CreateSequence
     | DropSequence
     | AlterSequence
@@ -431,11 +438,13 @@ class Envelope(msgspec.Struct, frozen=True):
     """A command with the id under which it is applied once, however often it is proposed.
 
     `avoided` are nodes that did not answer its proposer: new replicas go elsewhere if they can.
+    `issued` is a timestamp that the oracle had handed out when it was proposed, 0 for none.
     """
 
     command_id: str
     command: AnyCommand
     avoided: tuple[NodeId, ...] = ()
+    issued: int = 0
 
 
 class CommandResult(msgspec.Struct, frozen=True):

@@ -450,6 +450,8 @@ class Catalog:
     # Above the id of every node there ever was; those that were forgotten do not come again.
     next_node_id: int = 1
     sequences: dict[TableId, Sequence] = field(default_factory=dict)
+    # Tables that cannot be read at timestamps before these (`changes.readable`).
+    readable_from: dict[TableId, int] = field(default_factory=dict)
 
     def find_table(self, name: str, schema: str | None = None) -> Table | None:
         """The table of that name; without a schema, in `public`."""

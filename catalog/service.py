@@ -29,9 +29,13 @@ from catalog.codec import Outcome, decode_envelope, encode_envelope, outcome_of
 from catalog.commands import (
     AddNode,
     AnyCommand,
+    AttachPart,
     CommandResult,
     CreateCluster,
+    CreateTable,
+    DetachPart,
     Envelope,
+    FinishRecut,
     SetNodeAddresses,
 )
 from catalog.joining import METHOD as JOIN_METHOD
@@ -65,6 +69,9 @@ ATTEMPT_TIMEOUT_S = 3.0
 UNREACHABLE_S = 1.0
 RETRY_PAUSE_S = 0.05
 DEFAULT_DEADLINE_S = 30.0
+
+# What makes fragments, or gives a table others.
+_DEFINING = (CreateTable, FinishRecut, AttachPart, DetachPart)
 
 # Called with a version and the seconds left; returns when something that follows the catalog
 # has caught up with that version.
@@ -202,6 +209,11 @@ class CatalogService:
         return self._machine.state.catalog
 
     @property
+    def horizon(self) -> int:
+        """The timestamp below which nobody may read, as far as this node's copy knows."""
+        return self._machine.state.horizon
+
+    @property
     def group(self) -> RaftGroup:
         assert self._group is not None, "the catalog is used before it was started"
         return self._group
@@ -262,7 +274,10 @@ class CatalogService:
         Raises the command's DqeError; CannotConnectNow when it surely was not applied by the
         deadline, StatementCompletionUnknown when that is not sure.
         """
-        envelope = Envelope(self._runtime.uuid().hex, command, self._unreachable())
+        issued = 0
+        if isinstance(command, _DEFINING):
+            issued, _ = await self.timestamps.snapshot(deadline_s)
+        envelope = Envelope(self._runtime.uuid().hex, command, self._unreachable(), issued)
         return await self._execute_envelope(envelope, deadline_s)
 
     def _unreachable(self) -> tuple[NodeId, ...]:

@@ -5,9 +5,10 @@ state: no clock, no chance, no iteration over sets. So every node's copy at one 
 same, byte for byte (tests/catalog/test_state.py compares them).
 
 Beside the catalog the state holds what must survive with it but is no part of a version: the
-timestamp ceiling (T1), and the outcomes of the last commands by id, so that a proposer who
-lost its answer proposes again and gets the first outcome. A retry that comes more than
-`REMEMBERED_COMMANDS` commands late would be applied twice; proposers give up long before.
+timestamp ceiling (T1), the horizon of history (L7), and the outcomes of the last commands by id,
+so that a proposer who lost its answer proposes again and gets the first outcome. A retry that
+comes more than `REMEMBERED_COMMANDS` commands late would be applied twice; proposers give up long
+before.
 
 A command that fails changes nothing but that memory. Every version is an immutable value;
 readers keep the one they started with.
@@ -16,7 +17,7 @@ readers keep the one they started with.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -32,6 +33,7 @@ from catalog.changes import (
     tables,
 )
 from catalog.changes.draft import Draft
+from catalog.changes.readable import with_readable
 from catalog.codec import Outcome, decode_envelope, outcome_of
 from catalog.commands import CommandResult, Envelope
 from catalog.model import Catalog, NodeId, TableId
@@ -52,6 +54,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
     outcomes: list[tuple[str, Outcome]]
     # Of each sequence: its epoch, and the number from which on nothing is spoken for.
     positions: dict[TableId, tuple[int, int]] = {}
+    horizon: int = 0
 
 
 class CatalogState:
@@ -60,6 +63,7 @@ class CatalogState:
     def __init__(self, catalog: Catalog | None = None) -> None:
         self.catalog = catalog or Catalog()
         self.timestamp_ceiling = 0
+        self.horizon = 0
         self.positions: dict[TableId, tuple[int, int]] = {}
         # In the order of application, the oldest first.
         self._outcomes: dict[str, Outcome] = {}
@@ -70,29 +74,32 @@ class CatalogState:
             # Every few seconds, and no harm in applying one twice: not remembered.
             self.timestamp_ceiling = max(self.timestamp_ceiling, envelope.command.ceiling)
             return CommandResult(self.catalog.version)
+        if isinstance(envelope.command, commands.AdvanceHorizon):
+            self.horizon = max(self.horizon, envelope.command.horizon)
+            return CommandResult(self.catalog.version)
         if isinstance(envelope.command, commands.AdvanceSequence):
             self._advance(envelope.command)
             return CommandResult(self.catalog.version)
         known = self._outcomes.get(envelope.command_id)
         if known is None:
-            known = outcome_of(self._apply(envelope.command, envelope.avoided))
+            known = outcome_of(self._apply(envelope))
             self._remember(envelope.command_id, known)
         try:
             return known.unwrap()
         except DqeError as error:
             return error
 
-    def _apply(
-        self, command: commands.AnyCommand, avoided: Collection[NodeId]
-    ) -> CommandResult | DqeError:
-        draft = Draft(self.catalog, avoided)
+    def _apply(self, envelope: Envelope) -> CommandResult | DqeError:
+        command = envelope.command
+        draft = Draft(self.catalog, envelope.avoided)
         try:
             done = _CHANGES[type(command)](draft, command)
         except DqeError as error:
             return error
         if done is None or done is False:
             return CommandResult(self.catalog.version, False, tuple(draft.notices))
-        self.catalog = draft.finish()
+        ceiling = self.timestamp_ceiling
+        self.catalog = with_readable(self.catalog, draft.finish(), envelope.issued, ceiling)
         return CommandResult(
             self.catalog.version,
             notices=tuple(draft.notices),
@@ -122,7 +129,7 @@ class CatalogState:
         known = self.catalog.sequences
         positions = {i: p for i, p in self.positions.items() if i in known}
         return msgspec.msgpack.encode(
-            _Snapshot(self.catalog, self.timestamp_ceiling, outcomes, positions)
+            _Snapshot(self.catalog, self.timestamp_ceiling, outcomes, positions, self.horizon)
         )
 
     def replace_by(self, data: bytes | memoryview) -> None:
@@ -130,6 +137,7 @@ class CatalogState:
         snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
         self.catalog = snapshot.catalog
         self.timestamp_ceiling = snapshot.timestamp_ceiling
+        self.horizon = snapshot.horizon
         self._outcomes = dict(snapshot.outcomes)
         self.positions = dict(snapshot.positions)
 

@@ -24,6 +24,7 @@ from typing import Protocol
 
 import msgspec
 
+from catalog.oracle import milliseconds_of
 from cluster.errors import CannotConnectNow, DqeError
 from cluster.runtime import Runtime
 
@@ -82,6 +83,8 @@ class TimestampClient:
         self._gathering = _Batch()
         self._in_flight = 0
         self._held: Counter[int] = Counter()
+        self._newest = 0
+        self._newest_s = 0.0
 
     async def snapshot(self, deadline_s: float = DEADLINE_S) -> tuple[int, int]:
         """A snapshot timestamp and the catalog version to plan with, at least.
@@ -105,6 +108,18 @@ class TimestampClient:
             self._held[timestamp] -= 1
             if not self._held[timestamp]:
                 del self._held[timestamp]
+
+    @property
+    def newest(self) -> int:
+        """The highest number this node was given: whatever is not above it was issued (T4)."""
+        return self._newest
+
+    async def now_ms(self) -> int:
+        """The oracle's time in milliseconds, or a little less; it is asked only the first time."""
+        if not self._newest:
+            await self.snapshot()
+        passed_s = self._runtime.monotonic() - self._newest_s
+        return milliseconds_of(self._newest) + int(passed_s * 1000)
 
     @property
     def oldest_snapshot(self) -> int:
@@ -133,6 +148,10 @@ class TimestampClient:
             self._in_flight += 1
             self._runtime.spawn(self._ask(batch), "timestamps")
 
+    def _note(self, number: int) -> None:
+        if number > self._newest:
+            self._newest, self._newest_s = number, self._runtime.monotonic()
+
     async def _ask(self, batch: _Batch) -> None:
         try:
             while batch.waiters:
@@ -142,6 +161,7 @@ class TimestampClient:
                 except CannotConnectNow:
                     await self._runtime.sleep(RETRY_PAUSE_S)
                     continue
+                self._note(taken.first + batch.count - 1)
                 _deliver(batch, taken)
         except DqeError as error:
             for waiter in batch.waiters:

@@ -21,7 +21,7 @@ from catalog.definition import (
     TableDefinition,
     UniqueDefinition,
 )
-from catalog.model import Catalog, NodeId, Table
+from catalog.model import Bound, BoundKind, Catalog, NodeId, Table
 from catalog.state import CatalogState
 from cluster.errors import DqeError
 from storage.types import INT8, SqlType
@@ -34,6 +34,7 @@ class CatalogCluster:
         self.state = CatalogState()
         self._commands = 0
         self.avoided: tuple[NodeId, ...] = ()
+        self.issued = 0
         self.run(CreateCluster("cluster-1", "host1:1", "host1:2", region="eu"))
         for number in range(2, nodes + 1):
             region = "eu" if number % 2 else "us"
@@ -45,7 +46,8 @@ class CatalogCluster:
 
     def run(self, command: AnyCommand) -> CommandResult:
         self._commands += 1
-        outcome = self.state.apply_envelope(Envelope(f"c{self._commands}", command, self.avoided))
+        envelope = Envelope(f"c{self._commands}", command, self.avoided, self.issued)
+        outcome = self.state.apply_envelope(envelope)
         if isinstance(outcome, DqeError):
             raise outcome
         return outcome
@@ -84,3 +86,10 @@ class CatalogCluster:
         for part in parts:
             self.run(AttachPart(table.id, part))
         return self.catalog.tables[table.id]
+
+
+def range_part(name: str, low: int, high: int) -> PartDefinition:
+    def at(number: int) -> tuple[Bound]:
+        return (Bound(BoundKind.VALUE, str(number)),)
+
+    return PartDefinition(name, low=at(low), high=at(high))

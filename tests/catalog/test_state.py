@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from catalog_cluster import CatalogCluster
+from catalog_cluster import CatalogCluster, range_part
 
 from catalog import commands as c
 from catalog.changes.tables import DEFAULT_ACCESS_METHOD
@@ -27,8 +27,6 @@ from catalog.model import (
     HIDDEN_ROW_ID_NAME,
     RING_SIZE,
     AccessMethod,
-    Bound,
-    BoundKind,
     Durability,
     NodeId,
     NodeState,
@@ -504,13 +502,6 @@ def test_table_moves_to_another_schema() -> None:
 
 
 # --- Parts ---------------------------------------------------------------------------------
-
-
-def range_part(name: str, low: int, high: int) -> PartDefinition:
-    def at(number: int) -> tuple[Bound]:
-        return (Bound(BoundKind.VALUE, str(number)),)
-
-    return PartDefinition(name, low=at(low), high=at(high))
 
 
 def test_parts_are_attached_and_detached() -> None:
