@@ -44,6 +44,8 @@ class Probe(Enum):
     PARTICIPANTS_TOLD_AGAIN = "a home told its participants again"
     READ_WAITED = "a read waited for a transaction that might commit below it"
 
+    FATE_TOLD = "a client was told what became of its transaction"
+
     # Stores.
     CHECKPOINT_IN_TRANSACTION = "a checkpoint was made with transactions under way"
     REPLAYED_UNRESOLVED = "an entry before the checkpoint was replayed for its transaction"

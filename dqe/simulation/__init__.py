@@ -10,6 +10,7 @@ run         one simulation: set up, faults and clients, calm, checks
   client    one client: an answer, a refusal, or nobody knows
   workloads what clients do, and what must then be true
     linearizability   the checker of registers
+    dependencies      the checker of lists
   checks    progress, equal replicas, equal catalogs
   trace     everything that happened, as one number
 """

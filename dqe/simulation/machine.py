@@ -187,7 +187,8 @@ class Life:
         self._waiting.count += 1
         number = self._waiting.count
         self._waiting.futures[number] = future
-        self.runtime.spawn(self._serve(future, sessions, sql), "client's statement")
+        serve = self._serve(future, sessions, sql)
+        sessions.serving = self.runtime.spawn(serve, "client's statement")
         try:
             return await future
         finally:
@@ -206,14 +207,17 @@ class Life:
     async def _session_of(self, sessions: Sessions) -> Session:
         if sessions.life is not self or sessions.session is None:
             assert self.port is not None
+            if sessions.life is not None:
+                sessions.life.hang_up(sessions)
             sessions.session = await self.port.open_session(1, "dqe", {})
             sessions.life = self
         return sessions.session
 
     async def _execute(self, session: Session, sql: str) -> Answer:
         answer = Answer("", [])
-        for statement in await session.parse(sql):
-            result = await session.execute(statement)
+        statements = await session.parse(sql)
+        for place, statement in enumerate(statements, 1):
+            result = await session.execute(statement, more=place < len(statements))
             try:
                 rows = [
                     row
@@ -223,14 +227,17 @@ class Life:
             finally:
                 await result.close()
             answer = Answer(result.tag, rows)
+        await session.end_implicit()
         return answer
 
     def hang_up(self, sessions: Sessions) -> None:
-        """The client gives up waiting and is gone."""
-        session, sessions.session, sessions.life = sessions.session, None, None
+        """The client is gone, whether or not it waits for an answer."""
+        session, serving = sessions.session, sessions.serving
+        sessions.session = sessions.life = sessions.serving = None
         if session is not None and not self.host.dead:
             loop = asyncio.get_running_loop()
             loop.call_soon(session.cancel, context=self.host.context)
+            self.runtime.spawn(_close(session, serving), "end of a client's session")
 
     def _lose_clients(self) -> None:
         waiting, self._waiting.futures = self._waiting.futures, {}
@@ -245,6 +252,13 @@ class Sessions:
 
     life: Life | None = None
     session: Session | None = None
+    serving: asyncio.Task[None] | None = None
+
+
+async def _close(session: Session, serving: asyncio.Task[None] | None) -> None:
+    if serving is not None:
+        await asyncio.wait([serving])
+    await session.close()
 
 
 class SimulatedMachine:

@@ -38,8 +38,10 @@ from dqe.simulation.stores import Instances
 from dqe.simulation.trace import Trace
 from dqe.simulation.workloads.bank import Bank
 from dqe.simulation.workloads.counters import Counters
+from dqe.simulation.workloads.lists import Lists
 from dqe.simulation.workloads.registers import Registers
 from dqe.simulation.workloads.sets import Sets
+from dqe.simulation.workloads.transfers import Transfers
 from dqe.simulation.workloads.workload import Workload
 from dqe.simulation.world import World
 
@@ -48,6 +50,8 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "sets": Sets,
     "counters": Counters,
     "bank": Bank,
+    "transfers": Transfers,
+    "lists": Lists,
 }
 CLIENTS = 6
 COLLECT_EVERY_S = 10.0

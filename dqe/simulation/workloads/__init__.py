@@ -6,4 +6,6 @@
 - `sets`: unique elements inserted; none that was acknowledged is lost.
 - `counters`: rows counted up; between what was acknowledged and what was asked.
 - `bank`: transfers between rows on several tablets; the sum never changes.
+- `transfers`: the same in transactions of several statements, at every isolation level.
+- `lists`: transactions that read and append to lists; no circles of dependencies.
 """

@@ -55,10 +55,14 @@ class Bank:
             f" WHERE id IN ({', '.join(map(str, accounts))})"
         )
         moves = tuple(moved.get(account, 0) for account in range(ACCOUNTS))
-        if asked.answer is not None:
+        self.note(moves, committed=asked.answer is not None, refused=asked.refused)
+
+    def note(self, moves: Moves, *, committed: bool, refused: bool) -> None:
+        """What became of a transfer."""
+        if committed:
             self._transfers += 1
             self._balances = _after(self._balances, moves)
-        elif not asked.refused:
+        elif not refused:
             self._unknown.append(moves)
 
     async def look(self, client: Client) -> None:
