@@ -132,6 +132,8 @@ class StoreApplier(Generic[S]):
 
     def needed_by(self, fragments: Iterable[FragmentId], timestamp: Timestamp) -> bool:
         """Whether a read of these fragments at the timestamp must see the queue applied."""
+        if not self._queue:
+            return False
         wanted = frozenset(fragments)
         return any(
             queued.fragments is None

@@ -158,6 +158,22 @@ class Tablet(TabletCommits):
                         return found
                     await group.read_barrier(deadline_s=deadline_s)
 
+    def read_stored_now(
+        self, fragment_id: FragmentId, keys: Sequence[StoredKey]
+    ) -> list[StoredRow | None] | None:
+        """`read_stored` of the newest rows (rule R2) without waiting for anything; None where
+        something has to be waited for, or another replica leads."""
+        group = self._group
+        if group is None or not self.is_leader:
+            return None
+        tables = self._row_tables(fragment_id)
+        if pending_on(self._participant, tables, keys, None):
+            return None
+        if not self._rows.is_current((fragment_id,), END_OF_TIME):
+            return None
+        found = read_now(self._rows, tables, keys, None, ())
+        return found if group.lease_valid() else None
+
     def _row_tables(self, fragment_id: FragmentId) -> RowTables:
         store = self._rows.store
         schema = self._schemas.get(fragment_id)
