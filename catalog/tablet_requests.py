@@ -31,11 +31,13 @@ class TransactionRequest(msgspec.Struct, frozen=True):
 
 
 class Lock(TransactionRequest, frozen=True):
-    """Locks the tablet in a table mode, for a command; `wait` or 55P03 at once."""
+    """Locks the tablet in a table mode, for a command; `wait` or 55P03 at once. With a `base`
+    no commit there may be above it; the answer's number is the newest one's timestamp."""
 
     mode: str
     command: int = 0
     wait: bool = True
+    base: Timestamp | None = None
 
 
 class LockRows(TransactionRequest, frozen=True):
@@ -49,26 +51,31 @@ class LockRows(TransactionRequest, frozen=True):
 
 
 class RowsAnswer(msgspec.Struct, frozen=True):
-    """The rows are locked: places of those changed after the base, and of those left out."""
+    """The rows are locked; see `storage.lock_driver.RowsLocked`."""
 
     term: int
     changed: tuple[int, ...] = ()
     skipped: tuple[int, ...] = ()
+    as_of: Timestamp = 0
 
 
 class Stage(TransactionRequest, frozen=True):
-    """`delete_bytes` of the body are the keys to delete, the rest the rows to insert."""
+    """`delete_bytes` of the body are the keys to delete, the rest the rows to insert. The
+    coordinator numbers changes, so that one that comes late or twice is refused."""
 
     fragment_id: FragmentId
     truncate: bool
     delete_bytes: int
     command: int = 0
+    number: int = 0
 
 
 class TakeBack(TransactionRequest, frozen=True):
-    """Forgets the changes of this command and later ones."""
+    """Forgets the changes of this command and later ones, and refuses those up to `number` that
+    have not come yet."""
 
     command: int
+    number: int = 0
 
 
 class Check(TransactionRequest, frozen=True):

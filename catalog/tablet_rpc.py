@@ -5,10 +5,10 @@
 
 Which requests may be sent again after an answer was lost:
 
-    lock, lock_rows         yes, while the transaction holds nothing else there
-    take_back, check,       yes
+    lock, lock_rows,        yes
+      take_back, check,
       ask_own_changes
-    stage, prepare,         no: the error goes up, the coordinator aborts, nothing was decided
+    stage, prepare,         no: the error goes up to the coordinator, nothing was decided
       mark_home
     write, decide           no, but the tablet is asked how the transaction ended (rule C5);
                             40003 only when nobody can say by the deadline
@@ -52,6 +52,7 @@ from storage.fragments import FragmentChange, OwnChanges, Timestamp, Transaction
 from storage.lock_driver import RowsLocked
 from storage.node import NodeStorage
 from storage.participant import Outcome as TransactionOutcome
+from storage.participant import leader_changed
 from storage.row_tables import StoredKey, StoredRow
 
 RETRY_PAUSE_S = 0.05
@@ -107,10 +108,15 @@ class TabletServer:
     async def lock(self, request: requests.Lock, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
-        await tablet.lock(
-            request.transaction_id, request.mode, deadline_s, request.command, request.wait
+        newest = await tablet.lock(
+            request.transaction_id,
+            request.mode,
+            deadline_s,
+            request.command,
+            request.wait,
+            request.base,
         )
-        return self._done(request)
+        return self._done(request, newest)
 
     async def _serve_waits(
         self, context: CallContext, request: requests.AskWaits, body: bytes | memoryview
@@ -140,7 +146,7 @@ class TabletServer:
             deadline_s,
         )
         term = self._term(TabletId(request.tablet_id))
-        return requests.RowsAnswer(term, locked.changed, locked.skipped)
+        return requests.RowsAnswer(term, locked.changed, locked.skipped, locked.as_of)
 
     async def _serve_stage(
         self, context: CallContext, request: requests.Stage, body: bytes | memoryview
@@ -150,13 +156,13 @@ class TabletServer:
     async def stage(self, request: requests.Stage, change: FragmentChange) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
-        await tablet.stage(request.transaction_id, change, request.command)
+        await tablet.stage(request.transaction_id, change, request.command, request.number)
         return self._done(request)
 
     async def take_back(self, request: requests.TakeBack, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
-        await tablet.take_back(request.transaction_id, request.command)
+        await tablet.take_back(request.transaction_id, request.command, request.number)
         return self._done(request)
 
     async def check(self, request: requests.Check, deadline_s: float) -> Done:
@@ -257,12 +263,7 @@ class TabletServer:
     def _check_term(self, request: requests.TransactionRequest) -> None:
         if request.term not in (0, self._term(TabletId(request.tablet_id))):
             reached(Probe.LEADER_CHANGED_IN_TRANSACTION)
-            raise SerializationFailure(
-                "could not serialize access because a tablet changed its leader",
-                detail=f"Tablet {request.tablet_id} has another leader than the transaction"
-                " began with.",
-                hint="The transaction might succeed if retried.",
-            )
+            raise leader_changed()
 
     def _done(self, request: requests.TransactionRequest, value: int = 0) -> Done:
         return Done(self._term(TabletId(request.tablet_id)), value)
@@ -317,14 +318,15 @@ class TabletClient:
         deadline_s: float = DEADLINE_S,
         command: int = 0,
         wait: bool = True,
-    ) -> None:
-        """Locks the tablet for the transaction; also renews its lease."""
+        base: Timestamp | None = None,
+    ) -> Timestamp:
+        """Locks the tablet for the transaction; the newest commit's timestamp there, 40001 where
+        that is above a `base`."""
         term = self._term(transaction_id, tablet_id)
-        request = requests.Lock(tablet_id, transaction_id, term, mode, command, wait)
-        self._begun(
-            request,
-            await self._ask(request, Done, self._server.lock, deadline_s, again=term == 0),
-        )
+        request = requests.Lock(tablet_id, transaction_id, term, mode, command, wait, base)
+        done = await self._ask(request, Done, self._server.lock, deadline_s, again=True)
+        self._begun(request, done)
+        return done.value
 
     async def lock_rows(
         self,
@@ -348,10 +350,10 @@ class TabletClient:
             return await self._server.lock_rows(request, keys, deadline_s)
 
         answer = await self._ask(
-            request, requests.RowsAnswer, here, deadline_s, again=term == 0, keys=keys
+            request, requests.RowsAnswer, here, deadline_s, again=True, keys=keys
         )
         self._begun(request, Done(answer.term))
-        return RowsLocked(answer.changed, answer.skipped)
+        return RowsLocked(answer.changed, answer.skipped, answer.as_of)
 
     async def stage(
         self,
@@ -360,6 +362,7 @@ class TabletClient:
         change: FragmentChange,
         deadline_s: float = DEADLINE_S,
         command: int = 0,
+        number: int = 0,
     ) -> None:
         """Adds a change of a command to the transaction, behind those staged before."""
         request = requests.Stage(
@@ -370,6 +373,7 @@ class TabletClient:
             change.truncate,
             0,
             command,
+            number,
         )
 
         async def here(_: requests.Stage, deadline_s: float) -> Done:
@@ -383,11 +387,33 @@ class TabletClient:
         transaction_id: TransactionId,
         command: int,
         deadline_s: float = DEADLINE_S,
+        number: int = 0,
     ) -> None:
-        """Forgets the transaction's changes of this command and later ones."""
+        """Forgets the transaction's changes of this command and later ones; refuses those up to
+        `number` that have not come yet."""
         term = self._term(transaction_id, tablet_id)
-        request = requests.TakeBack(tablet_id, transaction_id, term, command)
+        request = requests.TakeBack(tablet_id, transaction_id, term, command, number)
         await self._ask(request, Done, self._server.take_back, deadline_s, again=True)
+
+    async def begin_again(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        number: int,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """The transaction, which began at another leader, begins at this one, with nothing."""
+        self._terms.pop((transaction_id, TabletId(tablet_id)), None)
+        request = requests.TakeBack(tablet_id, transaction_id, 0, 0, number)
+        done = await self._ask(request, Done, self._server.take_back, deadline_s, again=True)
+        self._begun(request, done)
+
+    def is_led_on(self, tablet_id: int, transaction_id: TransactionId) -> bool:
+        """Whether the leader that the transaction began with still leads, by all that this node
+        knows: a hint."""
+        term = self._term(transaction_id, tablet_id)
+        group = self._tablets.group(TabletId(tablet_id))
+        return not term or group is None or not group.leader_id or group.term == term
 
     async def check(
         self,

@@ -8,9 +8,13 @@ them can be run again as if nothing had been, and their clients never learn of i
   decided (`Outcome.DID_NOT_HAPPEN`, or 57P03, which never comes from a decision: a lost answer
   to that is 40003), or it only reads.
 
-It runs again at a new snapshot, planned anew. A conflict with another transaction (40001, 40P01)
-is no error either for a statement that commits by itself: PostgreSQL would have waited and gone
-on, or, of two that lock one table tablet by tablet, would not have let them meet.
+- in a block it is undone first, at all tablets, and what the block holds comes along to new leaders
+  (`executor.transaction_places`).
+
+It runs again, planned anew, at a new snapshot unless its transaction keeps one. A conflict with
+another transaction (40001, 40P01) is no error either for a statement that commits by itself:
+PostgreSQL would have waited and gone on, or, of two that lock one table tablet by tablet, would
+not have let them meet.
 
 Bounds: `FAILOVER_S` from the first failure, `CONFLICTS` conflicts. What has lost its majority
 has been waited for already (`catalog.leader_search`) and is not tried again.
@@ -23,6 +27,7 @@ from cluster.errors import (
     CannotConnectNow,
     DeadlockDetected,
     DqeError,
+    LeaderChanged,
     ObjectNotInPrerequisiteState,
     SerializationFailure,
 )
@@ -36,14 +41,14 @@ LONGEST_PAUSE_S = 0.3
 
 
 class StatementRetries:
-    """One statement's. `alone`: it commits by itself; `holds`: its transaction has changed or
-    locked something that would not be there for another run."""
+    """One statement's. `alone`: it commits by itself, else its caller undoes it before it runs
+    again."""
 
-    def __init__(self, runtime: Runtime, statement: Statement, *, alone: bool, holds: bool) -> None:
+    def __init__(self, runtime: Runtime, statement: Statement, *, alone: bool) -> None:
         self._runtime = runtime
-        reads = isinstance(statement, Query)
         self._writes_alone = alone and isinstance(statement, Insert | Update | Delete | Truncate)
-        self._repeatable = self._writes_alone or (reads and not holds)
+        in_block = not alone and isinstance(statement, Insert | Update | Delete)
+        self._repeatable = self._writes_alone or in_block or isinstance(statement, Query)
         self._first_s: float | None = None
         self._conflicts = 0
         self._pause_s = PAUSE_S
@@ -62,11 +67,16 @@ class StatementRetries:
     def _is_passing(self, error: DqeError) -> bool:
         if isinstance(error, ObjectNotInPrerequisiteState):
             return True
+        if isinstance(error, LeaderChanged):
+            return self._is_within_failover()
         if isinstance(error, SerializationFailure | DeadlockDetected):
             self._conflicts += 1
             return self._writes_alone and self._conflicts <= CONFLICTS
         if not isinstance(error, CannotConnectNow) or is_leaderless(error):
             return False
+        return self._is_within_failover()
+
+    def _is_within_failover(self) -> bool:
         now_s = self._runtime.monotonic()
         self._first_s = now_s if self._first_s is None else self._first_s
         return now_s - self._first_s < FAILOVER_S

@@ -402,12 +402,7 @@ class Session:
                 return found
         execution = await self._execution(self._limit, types, values)
         transaction = self.state.block.transaction
-        retries = StatementRetries(
-            self.services.runtime,
-            statement,
-            alone=transaction is None,
-            holds=transaction is not None and transaction.changed,
-        )
+        retries = StatementRetries(self.services.runtime, statement, alone=transaction is None)
         if isinstance(statement, Query) and calls_set_config(statement):
             statement = with_values(statement, values, self._set_config)
         if isinstance(statement, Query) and calls_cluster_function(statement):
@@ -421,6 +416,8 @@ class Session:
             except DqeError as error:
                 failed, version = error, execution.context.catalog.version
             await retries.after(failed)
+            if transaction is not None:
+                await transaction.undo_statement()
             execution = await self._execution(self._limit, types, values)
             unmoved = execution.context.catalog.version == version
             if isinstance(failed, ObjectNotInPrerequisiteState) and unmoved:

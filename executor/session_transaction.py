@@ -133,11 +133,6 @@ class SessionTransaction:
         """The tablets that got changes."""
         return () if self._opened is None else self._opened.written
 
-    @property
-    def changed(self) -> bool:
-        """Whether a statement changed or locked anything."""
-        return self._opened is not None
-
     def note_reads(self, plan: QueryPlan) -> None:
         """The statement reads what the plan scans; counts where the end validates reads."""
         if self.isolation != SERIALIZABLE:
@@ -178,6 +173,11 @@ class SessionTransaction:
         undoing, self._undoing = self._undoing, None
         if undoing is not None:
             await asyncio.wait([undoing])
+
+    async def undo_statement(self) -> None:
+        """Undoes what the statement under way has done, so that it can run again."""
+        if self._opened is not None:
+            await self._opened.take_back(self.command)
 
     async def take_back(self, command: int) -> None:
         """Undoes the statements from that number on."""

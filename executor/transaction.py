@@ -14,6 +14,8 @@ reads are validated at the timestamp drawn (I4).
 
 What is known when something fails:
 - before the decision is sent, the transaction aborts: it did not happen;
+- a home that has changed its leader before it decided knows of no mark: it is marked again and
+  another timestamp drawn (C9), a few times;
 - once the decision (or the one write) is on its way and its answer is lost, the outcome is
   unknown, and the client is told so (40003); nobody aborts then, the home's log decides.
 
@@ -29,10 +31,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cluster.errors import DqeError, Outcome, StatementCompletionUnknown
+from cluster.errors import DqeError, LeaderChanged, Outcome, StatementCompletionUnknown
 
 TabletId = int
 Timestamp = int
+
+# A home that changes its leader more often than this while it decides is given up.
+MARKED_AGAIN = 3
 
 
 class State(StrEnum):
@@ -186,7 +191,9 @@ class TransactionMachine:
         self._tablets: tuple[TabletId, ...] = ()
         self._unmarked: set[TabletId] = set()
         self._validates = False
+        self._floor: Timestamp = 0
         self._timestamp: Timestamp = 0
+        self._marked_again = 0
 
     @property
     def ended(self) -> bool:
@@ -220,6 +227,7 @@ class TransactionMachine:
         assert self.state is State.OPEN
         assert event.tablets, "a transaction that wrote nothing has nothing to commit"
         self._tablets = event.tablets
+        self._floor = event.floor
         self._validates = event.validates
         if len(event.tablets) == 1 and not event.validates:
             self.state = State.WRITING
@@ -276,10 +284,20 @@ class TransactionMachine:
         deciding = self.state in (State.WRITING, State.DECIDING)
         if deciding and event.tablet != self._home:
             return []  # a participant's late trouble: the decision is with the home
+        if self.state is State.DECIDING and isinstance(event.error, LeaderChanged):
+            self._marked_again += 1
+            if self._marked_again <= MARKED_AGAIN:
+                return self._mark_again()
         if deciding and event.error.outcome is Outcome.UNKNOWN:
             return self._lost(event.error)
         self.state = State.ABORTED
         return [*_aborts(self._tablets), Answer(None, event.error)]
+
+    def _mark_again(self) -> list[Instruction]:
+        """The home's mark was lost before anything was decided; the prepares stand."""
+        self.state = State.MARKING
+        self._unmarked = {self._home}
+        return [SendMarkHome(self._home, self._floor)]
 
     def _lost(self, error: DqeError) -> list[Instruction]:
         """The decision may have been made: nobody may abort, and the client is told so."""

@@ -2,8 +2,9 @@
 
 While a transaction is open its coordinator renews the leases it holds on tablets; when the
 coordinator dies they lapse and the tablets forget it, unless it is prepared: then they ask the
-home (rule C5). Locks are taken in ascending tablet order by everybody, so no two transactions
-wait for each other.
+home (rule C5). When a tablet changes its leader, what the transaction holds there comes along
+(C9, `executor.transaction_places`). Locks of whole tablets are taken in ascending order by
+everybody, so no two transactions wait for each other.
 
 Invariants: changes of one tablet arrive in the order they were staged; at most
 `IN_FLIGHT_BYTES` of changes are on their way; after `commit` or `abort` nothing more is sent.
@@ -25,8 +26,9 @@ from cluster.errors import (
     QueryCanceled,
 )
 from cluster.runtime import Runtime
-from executor.transaction_end import COMMIT_DEADLINE_S, TransactionEnd
+from executor.transaction_end import TransactionEnd
 from executor.transaction_faces import Reads, TabletAccess, TimestampSource
+from executor.transaction_places import KeptCheck, KeptLock, KeptRows, TabletPlace
 from storage.fragments import (
     FragmentChange,
     FragmentId,
@@ -44,18 +46,19 @@ EXCLUSIVE = LockMode.EXCLUSIVE.value
 SHARED = LockMode.ROW_EXCLUSIVE.value
 
 IN_FLIGHT_BYTES = 64 * 1024 * 1024
-# Behind every statement's: taking it back is only a word for the lease.
-NO_COMMAND = 2**62
 # The tablets' lease is 10 s (storage.participant); this leaves room for two lost messages.
 RENEW_EVERY_S = 3.0
+# New leaders are followed sooner, before those that waited for its locks ask again.
+LOOK_EVERY_S = 0.5
 # A lock is waited for as long as the statement lasts, unless `lock_timeout` says otherwise.
 LOCK_DEADLINE_S = 7 * 24 * 3600.0
 
 
 class _Lane:
-    """The changes on their way to one tablet, first come first served."""
+    """One tablet, and the changes on their way to it, first come first served."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: TabletPlace) -> None:
+        self.place = place
         self.waiting: deque[tuple[int, FragmentChange]] = deque()
         self.task: asyncio.Task[None] | None = None
 
@@ -83,7 +86,7 @@ class Transaction:
         # How much may be staged altogether.
         self.max_bytes = max_bytes
         self._staged_bytes = 0
-        self._end = TransactionEnd(runtime, tablets, timestamps, transaction_id)
+        self._end = TransactionEnd(runtime, tablets, timestamps, transaction_id, self.place)
         # The table modes held at each tablet, with the commands that took them.
         self._locked: dict[TabletId, dict[str, int]] = {}
         # With the fragment written last, for renewals.
@@ -113,9 +116,17 @@ class Transaction:
             held = self._locked.get(tablet_id, {})
             if mode in held or (mode == SHARED and EXCLUSIVE in held):
                 continue
-            self._touched(tablet_id)
-            await self._tablets.lock(tablet_id, self.id, mode, self.lock_deadline_s, command, wait)
+            await self._lock_one(tablet_id, mode, command, wait)
             self._locked.setdefault(tablet_id, {})[mode] = command
+
+    async def _lock_one(self, tablet_id: TabletId, mode: str, command: int, wait: bool) -> None:
+        await self.place(tablet_id).ask(
+            lambda: self._tablets.lock(
+                tablet_id, self.id, mode, self.lock_deadline_s, command, wait
+            ),
+            lambda newest: [KeptLock(command, mode, newest)],
+            waits=True,
+        )
 
     async def lock_rows(
         self,
@@ -128,37 +139,64 @@ class Transaction:
         command: int = 0,
     ) -> RowsLocked:
         """Locks rows by key; which of them others changed after `base`, or hold."""
-        self._touched(tablet_id)
-        return await self._tablets.lock_rows(
-            tablet_id,
-            self.id,
-            fragment_id,
-            keys,
-            mode,
-            base,
-            command,
-            policy,
-            self.lock_deadline_s,
+
+        def keep(locked: RowsLocked) -> list[KeptRows]:
+            mine = keys
+            if locked.skipped:
+                places = set(range(keys.num_rows)).difference(locked.skipped)
+                mine = keys.take(pa.array(sorted(places), pa.int64()))
+            return [KeptRows(command, fragment_id, mine, mode, locked.as_of)]
+
+        return await self.place(tablet_id).ask(
+            lambda: self._tablets.lock_rows(
+                tablet_id,
+                self.id,
+                fragment_id,
+                keys,
+                mode,
+                base,
+                command,
+                policy,
+                self.lock_deadline_s,
+            ),
+            keep,
+            waits=True,
         )
 
-    def _touched(self, tablet_id: TabletId) -> None:
-        self._lanes.setdefault(tablet_id, _Lane())
+    def place(self, tablet_id: TabletId) -> TabletPlace:
+        """The transaction at a tablet, where something is about to be locked or changed."""
+        return self._lane(tablet_id).place
+
+    def _lane(self, tablet_id: TabletId) -> _Lane:
+        lane = self._lanes.get(tablet_id)
+        if lane is None:
+            place = TabletPlace(self._runtime, self._tablets, tablet_id, self.id)
+            lane = self._lanes[tablet_id] = _Lane(place)
+        lane.place.lock_deadline_s = self.lock_deadline_s
         if self._renewal is None:
             self._renewal = self._runtime.spawn(self._renew(), f"leases of transaction {self.id}")
+        return lane
 
     async def _renew(self) -> None:
-        """Speaks for the transaction where it holds something, so that it does not lapse."""
+        """Speaks for the transaction where it holds something, so that it does not lapse, and
+        follows leaders that have moved."""
+        spoken_s = self._runtime.monotonic()
         while not self._end.ended:
-            await self._runtime.sleep(RENEW_EVERY_S)
+            await self._runtime.sleep(LOOK_EVERY_S)
+            due = self._runtime.monotonic() - spoken_s >= RENEW_EVERY_S
+            spoken_s = self._runtime.monotonic() if due else spoken_s
             try:
-                await self._speak()
+                await self._speak(everywhere=due)
             except DqeError as error:
                 self._fail(error)
                 return
 
-    async def _speak(self) -> None:
-        for tablet_id in list(self._lanes):
-            await self._tablets.take_back(tablet_id, self.id, NO_COMMAND, RENEW_EVERY_S)
+    async def _speak(self, *, everywhere: bool) -> None:
+        for tablet_id, lane in list(self._lanes.items()):
+            # While it is begun again, that holds the lease.
+            wanted = everywhere or not self._tablets.is_led_on(tablet_id, self.id)
+            if wanted and not lane.place.is_beginning:
+                await lane.place.speak(RENEW_EVERY_S)
 
     # -- changes
 
@@ -176,9 +214,8 @@ class Transaction:
             self._room.clear()
             await self._room.wait()
         self._raise()
-        self._touched(tablet_id)
+        lane = self._lane(tablet_id)
         self._written[tablet_id] = change.fragment_id
-        lane = self._lanes[tablet_id]
         lane.waiting.append((command, change))
         self._bytes += change.size_bytes
         if lane.task is None:
@@ -190,7 +227,7 @@ class Transaction:
         try:
             while lane.waiting and self._error is None:
                 command, change = lane.waiting.popleft()
-                await self._tablets.stage(tablet_id, self.id, change, COMMIT_DEADLINE_S, command)
+                await lane.place.stage(command, change)
                 self._bytes -= change.size_bytes
                 self._room.set()
         except DqeError as error:
@@ -217,7 +254,14 @@ class Transaction:
         """Checks there what was changed so far: unique constraints, and with `base` that no row
         was changed by others after it."""
         for tablet_id in tablets:
-            await self._tablets.check(tablet_id, self.id, base, command, self.lock_deadline_s)
+            await self._check_one(tablet_id, base, command)
+
+    async def _check_one(self, tablet_id: TabletId, base: Timestamp, command: int) -> None:
+        await self.place(tablet_id).ask(
+            lambda: self._tablets.check(tablet_id, self.id, base, command, self.lock_deadline_s),
+            lambda _: [KeptCheck(command, base)],
+            waits=True,
+        )
 
     async def take_back(self, command: int) -> None:
         """Undoes the changes of this command and later ones, also those that failed."""
@@ -229,7 +273,7 @@ class Transaction:
         for tablet_id, held in self._locked.items():
             self._locked[tablet_id] = {m: c for m, c in held.items() if c < command}
         for tablet_id in sorted(self._lanes):
-            await self._tablets.take_back(tablet_id, self.id, command, COMMIT_DEADLINE_S)
+            await self._lanes[tablet_id].place.take_back(command)
 
     def _fail(self, error: DqeError) -> None:
         self._error = self._error or error

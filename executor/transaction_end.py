@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from cluster.errors import DqeError, InternalError, StatementCompletionUnknown
+from cluster.errors import AnswerLost, DqeError, InternalError, StatementCompletionUnknown
 from cluster.runtime import Runtime
 from executor import transaction as machine
 from executor.transaction_faces import Reads, TabletAccess, TimestampSource
+from executor.transaction_places import TabletPlace
 from storage.fragments import TabletId, Timestamp, TransactionId
 
 logger = logging.getLogger(__name__)
@@ -31,11 +32,13 @@ class TransactionEnd:
         tablets: TabletAccess,
         timestamps: TimestampSource,
         transaction_id: TransactionId,
+        place: Callable[[TabletId], TabletPlace],
     ) -> None:
         self._runtime = runtime
         self._tablets = tablets
         self._timestamps = timestamps
         self.id = transaction_id
+        self._place = place
         self._machine = machine.TransactionMachine()
         self._reads: Reads | None = None
 
@@ -115,15 +118,19 @@ class TransactionEnd:
         deadline_s = COMMIT_DEADLINE_S
         match instruction:
             case machine.SendWrite(tablet, floor):
-                written = await self._tablets.write(tablet, self.id, floor, deadline_s)
+                written = await self._place(tablet).ask(
+                    lambda: self._tablets.write(tablet, self.id, floor, deadline_s)
+                )
                 return machine.Decided(written)
             case machine.SendPrepare(tablet, floor, home):
-                validates = self._reads is not None
-                await self._tablets.prepare(tablet, self.id, floor, home, deadline_s, validates)
+                await self._place(tablet).ask(lambda: self._prepare(tablet, floor, home))
                 return machine.Marked(tablet)
             case machine.SendMarkHome(tablet, floor):
-                validates = self._reads is not None
-                await self._tablets.mark_home(tablet, self.id, floor, deadline_s, validates)
+                await self._place(tablet).ask(
+                    lambda: self._tablets.mark_home(
+                        tablet, self.id, floor, deadline_s, self._reads is not None
+                    )
+                )
                 return machine.Marked(tablet)
             case machine.ValidateReads(timestamp):
                 await self._validate(timestamp)
@@ -136,6 +143,15 @@ class TransactionEnd:
                 )
                 return machine.Decided(decided)
         raise InternalError(f"no event answers {instruction}")
+
+    async def _prepare(self, tablet: TabletId, floor: Timestamp, home: TabletId) -> None:
+        try:
+            await self._tablets.prepare(
+                tablet, self.id, floor, home, COMMIT_DEADLINE_S, self._reads is not None
+            )
+        except StatementCompletionUnknown as error:
+            # Nothing is decided by it: whether it is logged will be seen at the next leader.
+            raise AnswerLost(error.message, detail=error.detail) from error
 
     async def _validate(self, timestamp: Timestamp) -> None:
         assert self._reads is not None

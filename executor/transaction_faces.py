@@ -33,7 +33,8 @@ class TabletAccess(Protocol):
         deadline_s: float,
         command: int = 0,
         wait: bool = True,
-    ) -> None: ...
+        base: Timestamp | None = None,
+    ) -> Timestamp: ...
 
     async def lock_rows(
         self,
@@ -55,6 +56,7 @@ class TabletAccess(Protocol):
         change: FragmentChange,
         deadline_s: float,
         command: int = 0,
+        number: int = 0,
     ) -> None: ...
 
     async def take_back(
@@ -63,7 +65,18 @@ class TabletAccess(Protocol):
         transaction_id: TransactionId,
         command: int,
         deadline_s: float,
+        number: int = 0,
     ) -> None: ...
+
+    async def begin_again(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        number: int,
+        deadline_s: float,
+    ) -> None: ...
+
+    def is_led_on(self, tablet_id: TabletId, transaction_id: TransactionId) -> bool: ...
 
     async def check(
         self,

@@ -23,6 +23,7 @@ from cluster.errors import (
     DataException,
     DqeError,
     InvalidTextRepresentation,
+    SerializationFailure,
 )
 from storage.columnar_apply import registered
 from storage.entries import (
@@ -86,6 +87,7 @@ class Draft:
     unchecked_rows: int = 0
     unchecked: list[FragmentChange] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
+    _newest_number: int = 0
     _starts: list[_Start] = field(default_factory=list)
     _indexes: dict[FragmentId, _KeyIndex] = field(default_factory=dict)
 
@@ -102,6 +104,20 @@ class Draft:
             self.unchecked.append(change)
             if self.unchecked_rows > FEW_ROWS:
                 self.unchecked.clear()
+
+    def expect(self, number: int) -> None:
+        """A change of that number comes; 40001 where a later one has come, or it was given up.
+        0 for changes that are not numbered."""
+        if number and number <= self._newest_number:
+            raise SerializationFailure(
+                "could not serialize access: a change came late",
+                hint="The transaction might succeed if retried.",
+            )
+        self.refuse_late(number)
+
+    def refuse_late(self, number: int) -> None:
+        """Changes up to that number count no more if they come now."""
+        self._newest_number = max(self._newest_number, number)
 
     def checked(self) -> None:
         """All rows so far keep the unique constraints."""

@@ -28,7 +28,7 @@ from storage.entries import LockedKeys
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema, Timestamp, TransactionId
 from storage.key_overlay import Key
 from storage.locks import TABLET, LockMode, LockRequest, Resource
-from storage.participant import Instruction, Participant, lost_transaction
+from storage.participant import Instruction, Participant, leader_changed, lost_transaction
 from storage.row_checks import Finder, changed_places
 from storage.row_keys import has_keys, row_keys
 from storage.row_side import RowSide
@@ -45,10 +45,15 @@ WAIT, NOWAIT, SKIP = "wait", "nowait", "skip"
 
 @dataclass(frozen=True, slots=True)
 class RowsLocked:
-    """The places of rows that others changed after the snapshot, and of those left out."""
+    """The places of rows that others changed after the snapshot, and of those left out.
+
+    No change of a locked row is above `as_of`, and none will be at or below it: it is the
+    rows' base version, by which another leader can tell whether they are still the same (C9).
+    """
 
     changed: tuple[int, ...] = ()
     skipped: tuple[int, ...] = ()
+    as_of: Timestamp = 0
 
 
 class LockDriver:
@@ -151,6 +156,7 @@ class LockDriver:
         return True
 
     async def _wait(self, request: LockRequest, deadline_s: float) -> None:
+        term = self._participant().term
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters[request.number] = waiter
         try:
@@ -164,6 +170,8 @@ class LockDriver:
                 raise LockNotAvailable("canceling statement due to lock timeout") from error
             raise
         if not waiter.result():
+            if self._participant().term != term:
+                raise leader_changed()
             raise lost_transaction("it ended while it waited for a lock")
 
     def edges(self) -> list[WaitEdge]:
@@ -207,7 +215,8 @@ class LockDriver:
                 raise
             return RowsLocked(skipped=tuple(range(keys.num_rows)))
         if not singly:
-            return RowsLocked(await self._changed_in_store(schema, keys, base))
+            changed_ones = await self._changed_in_store(schema, keys, base)
+            return RowsLocked(changed_ones, as_of=self._participant().newest_ts)
         found = row_keys(schema, keys, schema.key)
         skipped = []
         for place, key in enumerate(found):
@@ -227,7 +236,11 @@ class LockDriver:
         changed = self._versions.changed_after(schema.fragment_id, found, base)
         if changed is None:
             changed = list(await self._changed_in_store(schema, keys, base))
-        return RowsLocked(tuple(p for p in changed if p not in skipped), tuple(skipped))
+        return RowsLocked(
+            tuple(p for p in changed if p not in skipped),
+            tuple(skipped),
+            self._participant().newest_ts,
+        )
 
     async def _changed_in_store(
         self, schema: FragmentSchema, keys: pa.RecordBatch, base: Timestamp

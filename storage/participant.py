@@ -31,7 +31,7 @@ from typing import Any
 
 import msgspec
 
-from cluster.errors import InternalError, SerializationFailure
+from cluster.errors import InternalError, LeaderChanged, SerializationFailure
 from storage.entries import (
     Abort,
     ChangeEntry,
@@ -223,19 +223,20 @@ class Participant:
         transaction = self.transactions.get(transaction_id)
         if self.term is None:
             # It led when it was asked, and waited for something since.
-            raise lost_transaction("the tablet has another leader than it began with")
+            raise leader_changed()
         if transaction is None:
             transaction = Transaction(transaction_id, self.term)
             self.transactions[transaction_id] = transaction
         elif transaction.term != self.term and transaction.phase is not Phase.PREPARED:
-            raise lost_transaction("the tablet has another leader than it began with")
+            raise leader_changed()
         transaction.expires_at = now + LEASE_S
         return transaction
 
     def known(self, transaction_id: TransactionId, now: float) -> Transaction:
         """Like `touch`, for a transaction that must have begun here already."""
-        if transaction_id not in self.transactions and self.outcome(transaction_id) is None:
-            raise lost_transaction("it did not begin here, or its lease has lapsed")
+        began = transaction_id in self.transactions or transaction_id in self._given_up
+        if not began and self.outcome(transaction_id) is None:
+            raise leader_changed()
         return self.touch(transaction_id, now)
 
     def request_lock(
@@ -472,6 +473,15 @@ def _locked_rows(locked: Sequence[LockedKeys]) -> list[tuple[Resource, LockMode]
 
 def _out_of_order(transaction_id: TransactionId, state: str) -> InternalError:
     return InternalError(f"transaction {transaction_id} is {state} on this tablet")
+
+
+def leader_changed() -> LeaderChanged:
+    """The error for a transaction that holds nothing here, because it began elsewhere."""
+    return LeaderChanged(
+        "could not serialize access because a tablet changed its leader",
+        detail="The tablet has another leader than the transaction began with.",
+        hint="The transaction might succeed if retried.",
+    )
 
 
 def lost_transaction(reason: str) -> SerializationFailure:

@@ -35,7 +35,7 @@ from storage.fragments import (
 )
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
-from storage.participant import ABORTED, lost_transaction
+from storage.participant import ABORTED, Phase, lost_transaction
 from storage.row_checks import Finder, any_changed_after
 from storage.row_keys import has_keys
 from storage.snapshot import fragment_gone
@@ -61,13 +61,21 @@ class TabletChanges(TabletLeader):
         deadline_s: float = DEADLINE_S,
         command: int = 0,
         wait: bool = True,
-    ) -> None:
-        """Locks the whole tablet until the transaction's outcome. 55P03 when not in time."""
+        base: Timestamp | None = None,
+    ) -> Timestamp:
+        """Locks the whole tablet until the transaction's outcome. 55P03 when not in time.
+
+        The timestamp of the newest commit here; 40001 if with a `base` it is above that.
+        """
         await self._lead(deadline_s)
-        with self._speaking(transaction_id):
+        with self._holding(transaction_id):
             await self._locks.take(
                 transaction_id, LockMode(mode), deadline_s, command=command, wait=wait
             )
+            newest = self._participant.newest_ts
+            if base is not None and newest > base:
+                raise concurrent_update()
+        return newest
 
     async def lock_rows(
         self,
@@ -86,7 +94,7 @@ class TabletChanges(TabletLeader):
         schema = self._schemas.get(fragment_id)
         if schema is None:
             raise fragment_gone(self.tablet_id, fragment_id)
-        with self._speaking(transaction_id):
+        with self._holding(transaction_id):
             return await self._locks.take_rows(
                 transaction_id, schema, keys, LockMode(mode), base, command, policy, deadline_s
             )
@@ -94,27 +102,33 @@ class TabletChanges(TabletLeader):
     # Changes.
 
     async def stage(
-        self, transaction_id: TransactionId, change: FragmentChange, command: int = 0
+        self,
+        transaction_id: TransactionId,
+        change: FragmentChange,
+        command: int = 0,
+        number: int = 0,
     ) -> None:
         """Adds a change of a command to the transaction; others see it after its outcome.
 
-        Changes apply in the order in which they are staged. Returns when the change is kept,
-        in memory or on its way into the log; an error of the log comes with a later call.
+        Changes apply in the order in which they are staged; by its coordinator's `number`, if
+        it has one, a change that comes late or again is refused. Returns when the change is
+        kept, in memory or on its way into the log; an error of the log comes with a later call.
         """
         await self._lead()
         schema = self._schemas.get(change.fragment_id)
         if schema is None:
             raise fragment_gone(self.tablet_id, change.fragment_id)
-        with self._speaking(transaction_id):
+        with self._holding(transaction_id):
             if change.is_empty:
                 return  # a word of the coordinator, for the lease
+            draft = self._drafts.setdefault(transaction_id, Draft())
+            draft.expect(number)
             if change.size_bytes > INLINE_BYTES:
                 change = await self._runtime.run_blocking(in_shape, change, schema)
             else:
                 change = in_shape(change, schema)
             if change.insert_rows is not None and has_json(schema):
                 await self._runtime.run_blocking(self._check_json, change.insert_rows, schema)
-            draft = self._drafts.setdefault(transaction_id, Draft())
             for piece in pieces(change):
                 if draft.size_bytes and draft.size_bytes + piece.size_bytes > CHUNK_BYTES:
                     await self._log_chunk(transaction_id, draft)
@@ -122,11 +136,17 @@ class TabletChanges(TabletLeader):
             if draft.error is not None:
                 raise draft.error
 
-    async def take_back(self, transaction_id: TransactionId, command: int) -> None:
+    async def take_back(self, transaction_id: TransactionId, command: int, number: int = 0) -> None:
         """Forgets the transaction's changes of this command and later ones, and gives their
-        locks up. Also a word for the lease, and for a transaction that has not begun here."""
+        locks up; changes up to this `number` that have not come by now are refused. Also a word
+        for the lease, and for a transaction that has not begun here."""
         await self._lead()
-        with self._speaking(transaction_id):
+        with self._holding(transaction_id):
+            transaction = self._participant.transactions[transaction_id]
+            if transaction.phase is Phase.PREPARED:
+                return  # its coordinator did not hear that it is; it holds what it held
+            if number:
+                self._drafts.setdefault(transaction_id, Draft()).refuse_late(number)
             draft = self._drafts.get(transaction_id)
             if draft is not None:
                 draft.take_back(command)
@@ -145,7 +165,7 @@ class TabletChanges(TabletLeader):
         With `base`: 40001 where others changed one of these rows after that timestamp (I3).
         """
         await self._lead()
-        with self._speaking(transaction_id, known=True):
+        with self._holding(transaction_id, known=True):
             draft = self._drafts.setdefault(transaction_id, Draft())
             await self._logged(draft)
             await self._check_unique(transaction_id, draft, command, deadline_s)
@@ -196,7 +216,7 @@ class TabletChanges(TabletLeader):
     ) -> list[FragmentChange]:
         """What the transaction's earlier commands did to these fragments (rule R5)."""
         await self._lead()
-        with self._speaking(transaction_id, known=True):
+        with self._holding(transaction_id, known=True):
             draft = self._drafts.get(transaction_id)
             if draft is None:
                 return []

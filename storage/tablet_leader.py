@@ -27,7 +27,7 @@ from storage.drafts import Draft
 from storage.entries import Abort, TabletEntry, encode_entry
 from storage.fragments import Timestamp, TransactionId
 from storage.lock_driver import LockDriver
-from storage.participant import LEASE_S, LogAbort, Phase
+from storage.participant import LEASE_S, LogAbort, Phase, leader_changed
 from storage.replica import TabletReplica
 from storage.row_side import RowSide
 from storage.staging import StagedEntry, Staging
@@ -213,6 +213,16 @@ class TabletLeader(TabletReplica):
             self._busy[transaction_id] -= 1
             if not self._busy[transaction_id]:
                 del self._busy[transaction_id]
+
+    @contextmanager
+    def _holding(self, transaction_id: TransactionId, *, known: bool = False) -> Iterator[None]:
+        """The same for what holds only in this term: `LeaderChanged` where it ended meanwhile,
+        and with it what the block has locked or staged (rule C2)."""
+        term = self._participant.term
+        with self._speaking(transaction_id, known=known):
+            yield
+        if self._participant.term != term:
+            raise leader_changed()
 
     @contextmanager
     def _giving_up(self, transaction_id: TransactionId) -> Iterator[None]:

@@ -11,6 +11,7 @@ from cluster.errors import (
     CannotConnectNow,
     DivisionByZero,
     DqeError,
+    LeaderChanged,
     SerializationFailure,
     StatementCompletionUnknown,
     error_from_fields,
@@ -23,12 +24,12 @@ from planner.parser import parse
 TABLET = Tablet(TabletId(7), ColocationId(1), (NodeId(1), NodeId(2), NodeId(3)), 3)
 
 
-def runs_again(sql: str, *errors: DqeError, alone: bool = True, holds: bool = False) -> int:
+def runs_again(sql: str, *errors: DqeError, alone: bool = True) -> int:
     """After how many of these errors, one after the other, the statement is run again."""
 
     async def main() -> int:
         runtime = SimulatedRuntime(1, "n1")
-        retries = StatementRetries(runtime, parse(sql)[0], alone=alone, holds=holds)
+        retries = StatementRetries(runtime, parse(sql)[0], alone=alone)
         for count, error in enumerate(errors):
             try:
                 await retries.after(error)
@@ -40,6 +41,7 @@ def runs_again(sql: str, *errors: DqeError, alone: bool = True, holds: bool = Fa
 
 
 NODE_LOST = CannotConnectNow("node 2 cannot be reached")
+MOVED = LeaderChanged("a tablet changed its leader")
 CONFLICT = SerializationFailure("could not serialize access")
 
 
@@ -49,10 +51,16 @@ def test_what_commits_by_itself_runs_again(sql: str, error: DqeError) -> None:
     assert runs_again(sql, error) == 1
 
 
-def test_in_a_transaction_only_reads_that_hold_nothing_run_again() -> None:
+def test_in_a_transaction_reads_and_changes_of_rows_run_again_once_undone() -> None:
     assert runs_again("select 1", NODE_LOST, alone=False) == 1
-    assert runs_again("select 1", NODE_LOST, alone=False, holds=True) == 0
-    assert runs_again("update t set v = 1", NODE_LOST, alone=False) == 0
+    assert runs_again("update t set v = 1", NODE_LOST, alone=False) == 1
+    assert runs_again("truncate t", NODE_LOST, alone=False) == 0
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_leader_that_moved_is_followed(alone: bool) -> None:
+    assert runs_again("update t set v = 1", MOVED, alone=alone) == 1
+    assert runs_again("select 1", error_from_fields(MOVED.to_fields()), alone=alone) == 1
 
 
 def test_a_conflict_is_the_clients_only_in_a_transaction() -> None:

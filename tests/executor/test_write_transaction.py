@@ -178,8 +178,10 @@ class PretendedTablets:
         deadline_s: float,
         command: int = 0,
         wait: bool = True,
-    ) -> None:
+        base: int | None = None,
+    ) -> int:
         await self._call("lock", tablet_id, mode)
+        return 80
 
     async def lock_rows(self, tablet_id: int, *_: object) -> RowsLocked:
         await self._call("lock_rows", tablet_id)
@@ -192,6 +194,7 @@ class PretendedTablets:
         change: FragmentChange,
         deadline_s: float,
         command: int = 0,
+        number: int = 0,
     ) -> None:
         if self.gate is not None:
             await self.gate.wait()
@@ -199,9 +202,22 @@ class PretendedTablets:
         await self._call("stage", tablet_id, change.insert_rows.column(0).to_pylist()[0])
 
     async def take_back(
-        self, tablet_id: int, transaction_id: int, command: int, deadline_s: float
+        self,
+        tablet_id: int,
+        transaction_id: int,
+        command: int,
+        deadline_s: float,
+        number: int = 0,
     ) -> None:
         await self._call("take_back", tablet_id, command)
+
+    async def begin_again(
+        self, tablet_id: int, transaction_id: int, number: int, deadline_s: float
+    ) -> None:
+        await self._call("begin_again", tablet_id, number)
+
+    def is_led_on(self, tablet_id: int, transaction_id: int) -> bool:
+        return True
 
     async def check(
         self, tablet_id: int, transaction_id: int, base: int, command: int, deadline_s: float

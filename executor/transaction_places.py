@@ -1,0 +1,306 @@
+"""What a transaction holds at a tablet, and how it comes along when the tablet changes its leader.
+
+Locks and uncommitted changes are in the memory of a tablet's leader, and end with its term
+(rule C2). The coordinator keeps what each call took there, with the version that the locked rows
+had (rule C9):
+
+    ask -> call at the leader -> its answer, and what it took is kept
+                \\-> LeaderChanged, or no answer and the leader is another now:
+                       all calls there are waited for -> begin again at the new leader ->
+                       what was kept is taken again, in its order -> the call again
+
+Taken again, a lock asks whether its rows have changed since it was had first. If not, nobody can
+tell that there was a gap; else the transaction ends with 40001, as it does for a new key that
+somebody else has taken meanwhile. A move of leaders, wanted or not, ends no transaction but those.
+
+Each change carries a number, so that one which is still on its way when its answer is given up
+counts neither twice nor late.
+
+Invariants: nothing is asked at a tablet while it is begun again there; what is kept is what was
+answered, in the order of the answers. Bounds: `KEPT_BYTES` of keys a tablet, and of changes what
+its leader keeps out of the log (`CHUNK_BYTES`): what is in the log ends with the leader that
+logged it. A transaction that holds more ends with 40001 when the leader changes, and keeps
+nothing.
+
+Whoever changes rows by another request than these asks through `TabletPlace.ask`, and says by
+`keep` what the answer means: `KeptRows` for what was locked, `KeptChange` for what was changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pyarrow as pa
+
+from cluster.errors import (
+    AnswerLost,
+    DqeError,
+    LeaderChanged,
+    SerializationFailure,
+    UniqueViolation,
+)
+from cluster.probes import Probe, reached
+from cluster.runtime import Runtime
+from executor.transaction_faces import TabletAccess
+from storage.entries import CHUNK_BYTES
+from storage.fragments import (
+    FragmentChange,
+    FragmentId,
+    TabletId,
+    Timestamp,
+    TransactionId,
+)
+from storage.lock_driver import WAIT
+from storage.locks import CONFLICTS, LockMode
+
+T = TypeVar("T")
+
+KEPT_BYTES = 4 * 1024 * 1024
+# Behind every statement's: taking it back is only a word for the lease.
+NO_COMMAND = 2**62
+ASK_DEADLINE_S = 30.0
+# Who was waiting for a lock lets those who held it come along first; they look for new leaders
+# twice as often (`executor.transaction_driver`).
+WAITED_S = 0.1
+HOLDERS_FIRST_S = 1.0
+# A tablet that changes its leader more often than this while it is begun again is given up.
+TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLock:
+    """The tablet's lock; where it keeps writers away, no commit there was above `as_of`."""
+
+    command: int
+    mode: str
+    as_of: Timestamp
+
+    @property
+    def size_bytes(self) -> int:
+        return 0
+
+    async def repeat(self, place: TabletPlace) -> None:
+        base = self.as_of if _keeps_writers_away(self.mode) else None
+        await place.tablets.lock(
+            place.tablet_id, place.id, self.mode, place.lock_deadline_s, self.command, True, base
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRows:
+    """Rows of a fragment locked by key; none of them was changed after `as_of`."""
+
+    command: int
+    fragment_id: FragmentId
+    keys: pa.RecordBatch
+    mode: LockMode
+    as_of: Timestamp
+
+    @property
+    def size_bytes(self) -> int:
+        return int(self.keys.nbytes)
+
+    async def repeat(self, place: TabletPlace) -> None:
+        found = await place.tablets.lock_rows(
+            place.tablet_id,
+            place.id,
+            self.fragment_id,
+            self.keys,
+            self.mode,
+            self.as_of,
+            self.command,
+            WAIT,
+            place.lock_deadline_s,
+        )
+        if found.changed:
+            raise SerializationFailure("could not serialize access due to concurrent update")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptChange:
+    """A change that the leader has in its draft."""
+
+    command: int
+    change: FragmentChange
+
+    @property
+    def size_bytes(self) -> int:
+        return self.change.size_bytes
+
+    async def repeat(self, place: TabletPlace) -> None:
+        await place.stage_now(self.command, self.change)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCheck:
+    """New keys, which are locked and checked by it."""
+
+    command: int
+    base: Timestamp
+
+    @property
+    def size_bytes(self) -> int:
+        return 0
+
+    async def repeat(self, place: TabletPlace) -> None:
+        try:
+            await place.tablets.check(
+                place.tablet_id, place.id, self.base, self.command, place.lock_deadline_s
+            )
+        except UniqueViolation as error:
+            raise SerializationFailure(
+                "could not serialize access due to concurrent update", detail=error.detail
+            ) from error
+
+
+Kept = KeptLock | KeptRows | KeptChange | KeptCheck
+
+
+class TabletPlace:
+    """One transaction at one tablet."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        tablets: TabletAccess,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        lock_deadline_s: float = ASK_DEADLINE_S,
+    ) -> None:
+        self._runtime = runtime
+        self.tablets = tablets
+        self.tablet_id = tablet_id
+        self.id = transaction_id
+        # How long to wait for one lock.
+        self.lock_deadline_s = lock_deadline_s
+        self._kept: list[Kept] = []
+        self._too_much = False
+        self._staged_bytes = 0
+        self._number = 0
+        # How often it was begun again; who asks and who may not meanwhile.
+        self._begun = 0
+        self._asking = 0
+        self._quiet = asyncio.Event()
+        self._beginning = asyncio.Lock()
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether it is being begun again now."""
+        return self._beginning.locked()
+
+    async def ask(
+        self,
+        call: Callable[[], Awaitable[T]],
+        keep: Callable[[T], Sequence[Kept]] = lambda _: (),
+        *,
+        waits: bool = False,
+    ) -> T:
+        """The call's answer, from whatever leader the tablet has; `keep` says what it took,
+        `waits` that it may have waited for another transaction's lock."""
+        while True:
+            async with self._beginning:
+                begun = self._begun
+                self._asking += 1
+            asked_s = self._runtime.monotonic()
+            try:
+                answer = await call()
+                self._keep(keep(answer))
+                return answer
+            except (LeaderChanged, AnswerLost) as error:
+                changed: DqeError = error
+            finally:
+                self._asking -= 1
+                if not self._asking:
+                    self._quiet.set()
+            if isinstance(changed, AnswerLost) and not await self._has_moved():
+                raise changed
+            if waits and self._runtime.monotonic() - asked_s >= WAITED_S:
+                await self._runtime.sleep(HOLDERS_FIRST_S)
+            await self._begin_again(begun, changed)
+
+    async def stage(self, command: int, change: FragmentChange) -> None:
+        """Sends a change of a command to the leader; the ones before have been answered."""
+        self._staged_bytes += change.size_bytes
+        await self.ask(
+            lambda: self.stage_now(command, change), lambda _: [KeptChange(command, change)]
+        )
+
+    async def stage_now(self, command: int, change: FragmentChange) -> None:
+        """The same for the leader that it began at."""
+        self._number += 1
+        await self.tablets.stage(
+            self.tablet_id, self.id, change, ASK_DEADLINE_S, command, self._number
+        )
+
+    async def take_back(self, command: int) -> None:
+        """Gives up what this command and later ones took, also what is still on its way."""
+        await self.ask(
+            lambda: self.tablets.take_back(
+                self.tablet_id, self.id, command, ASK_DEADLINE_S, self._number
+            )
+        )
+        self._kept = [kept for kept in self._kept if kept.command < command]
+
+    async def speak(self, deadline_s: float) -> None:
+        """A word for the lease; begins again where the leader is another."""
+        await self.ask(
+            lambda: self.tablets.take_back(self.tablet_id, self.id, NO_COMMAND, deadline_s)
+        )
+
+    def _keep(self, taken: Sequence[Kept]) -> None:
+        if self._too_much or not taken:
+            return
+        self._kept += taken
+        kept_bytes = sum(k.size_bytes for k in self._kept if not isinstance(k, KeptChange))
+        if kept_bytes > KEPT_BYTES or self._staged_bytes > CHUNK_BYTES:
+            self._too_much = True
+            self._kept.clear()
+
+    async def _has_moved(self) -> bool:
+        """Whether the leader is another than the one that did not answer."""
+        try:
+            await self.tablets.take_back(self.tablet_id, self.id, NO_COMMAND, ASK_DEADLINE_S)
+        except LeaderChanged:
+            return True
+        return False
+
+    async def _begin_again(self, begun: int, changed: DqeError) -> None:
+        async with self._beginning:
+            if self._begun != begun:
+                return  # another call has done it
+            if self._too_much:
+                raise _too_much_to_bring(changed) from changed
+            while self._asking:
+                self._quiet.clear()
+                await self._quiet.wait()
+            for left in reversed(range(TRIES)):
+                try:
+                    await self._take_again()
+                    break
+                except (LeaderChanged, AnswerLost):
+                    if not left:
+                        raise
+            self._begun += 1
+            reached(Probe.LEADER_FOLLOWED_IN_TRANSACTION)
+
+    async def _take_again(self) -> None:
+        self._number += 1
+        await self.tablets.begin_again(self.tablet_id, self.id, self._number, ASK_DEADLINE_S)
+        for kept in list(self._kept):
+            await kept.repeat(self)
+
+
+def _keeps_writers_away(mode: str) -> bool:
+    conflicts = CONFLICTS[LockMode(mode)]
+    return bool(conflicts & LockMode.ROW_EXCLUSIVE.bit)
+
+
+def _too_much_to_bring(changed: DqeError) -> SerializationFailure:
+    return SerializationFailure(
+        "could not serialize access because a tablet changed its leader",
+        detail="The transaction holds more there than is kept for another leader.",
+        hint="The transaction might succeed if retried.",
+    )
