@@ -27,10 +27,14 @@ from catalog.model import (
     NodeId,
     NodeState,
     Placement,
+    Sequence,
+    Table,
     TableId,
     TableStatistics,
+    Tablet,
     TabletId,
 )
+from catalog.patches import Patch
 from storage.types import SqlType
 
 
@@ -266,6 +270,42 @@ class AbortRecut(Command, frozen=True):
     table_id: TableId
 
 
+class ReserveIds(Command, frozen=True):
+    """Sets ids aside for what a transaction drafts; the result's `first_id` is the first."""
+
+    count: int
+
+
+class StageDefinitions(Command, frozen=True):
+    """Registers an open transaction that defines something, and makes what it needs of tablets
+    and sequences before it commits. More may be staged by and by. See `changes.definitions`."""
+
+    transaction_id: int
+    node_id: NodeId
+    tables: tuple[Table, ...] = ()
+    tablets: tuple[Tablet, ...] = ()
+    sequences: tuple[Sequence, ...] = ()
+
+
+class CommitDefinitions(Command, frozen=True):
+    """The decision of a transaction that defines something: from here on it is so.
+
+    `participants` are tablets that have prepared to commit rows at `commit_ts` with it. 40001
+    where what it changes is not what it was drafted against any more.
+    """
+
+    transaction_id: int
+    patch: Patch
+    commit_ts: int = 0
+    participants: tuple[TabletId, ...] = ()
+
+
+class AbortDefinitions(Command, frozen=True):
+    """The transaction's definitions never were; it cannot commit from here on."""
+
+    transaction_id: int
+
+
 class CreateView(Command, frozen=True):
     schema: str
     name: str
@@ -414,6 +454,10 @@ AnyCommand = (
     | PrepareRecut
     | FinishRecut
     | AbortRecut
+    | ReserveIds
+    | StageDefinitions
+    | CommitDefinitions
+    | AbortDefinitions
     | CreateView
     | DropView
     | SetStatistics
@@ -452,7 +496,8 @@ class CommandResult(msgspec.Struct, frozen=True):
 
     `version` is the catalog version from which it shows. `changed` is False where IF EXISTS or
     IF NOT EXISTS made it do nothing; `notices` are the words for that, as PostgreSQL's.
-    `recut`: the change waits in `Catalog.recuts` for its rows, and for `FinishRecut`.
+    `recut`: the change waits in `Catalog.recuts` for its rows, and for `FinishRecut`. `first_id`
+    is the first of ids set aside, `commit_ts` what a transaction's definitions committed at.
     """
 
     version: int
@@ -461,3 +506,5 @@ class CommandResult(msgspec.Struct, frozen=True):
     recut: bool = False
     table_id: TableId | None = None
     node_id: NodeId | None = None
+    first_id: int | None = None
+    commit_ts: int = 0

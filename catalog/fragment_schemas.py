@@ -51,13 +51,16 @@ def _store_names(columns: tuple[ColumnId, ...]) -> tuple[str, ...]:
 
 
 def tablet_schemas(catalog: Catalog, tablet_id: TabletId) -> tuple[FragmentSchema, ...]:
-    """All that the tablet holds, tables being cut anew included, by fragment id."""
-    tables = (*catalog.tables.values(), *catalog.recuts.values())
-    found = [
-        fragment_schema(table, fragment)
-        for table in tables
+    """All that the tablet holds, what transactions have only staged included, by fragment id.
+
+    A fragment of several versions of a table is as the catalog has it.
+    """
+    staged = (table for each in catalog.staged.values() for table in each.tables)
+    found = {
+        fragment.id: fragment_schema(table, fragment)
+        for table in (*staged, *catalog.recuts.values(), *catalog.tables.values())
         for part in table.parts
         for fragment in part.fragments
         if fragment.tablet_id == tablet_id
-    ]
-    return tuple(sorted(found, key=lambda schema: schema.fragment_id))
+    }
+    return tuple(found[fragment_id] for fragment_id in sorted(found))

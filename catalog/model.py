@@ -319,6 +319,15 @@ class Table:
         """Whether foreign keys tie its rows to others: each change of them is checked there."""
         return bool(self.foreign_keys or self.referenced_by)
 
+    @property
+    def tied_columns(self) -> tuple[ColumnId, ...]:
+        """Columns whose values tie rows to other rows: those of its foreign keys, and of its
+        keys where foreign keys refer to it."""
+        found = [column for key in self.foreign_keys for column in key.columns]
+        if self.referenced_by:
+            found += [column for key in self.unique_keys for column in key.columns]
+        return tuple(dict.fromkeys(found))
+
     def group_columns(self, group_id: int) -> tuple[Column, ...]:
         """What a fragment of that group stores: the key first, then the group's own."""
         group = self.groups[group_id]
@@ -432,6 +441,19 @@ class TableStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class StagedDefinitions:
+    """What an open transaction has defined, as far as others must know of it: its coordinator,
+    the fragments that tablets keep for it, and sequences to draw numbers from.
+
+    Nobody finds these tables by name; they are the catalog's once the transaction commits.
+    """
+
+    node_id: NodeId
+    tables: tuple[Table, ...] = ()
+    sequences: tuple[Sequence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """The whole catalog at one version."""
 
@@ -450,6 +472,8 @@ class Catalog:
     # Above the id of every node there ever was; those that were forgotten do not come again.
     next_node_id: int = 1
     sequences: dict[TableId, Sequence] = field(default_factory=dict)
+    # By transaction id; who is here can commit.
+    staged: dict[int, StagedDefinitions] = field(default_factory=dict)
     # Tables that cannot be read at timestamps before these (`changes.readable`).
     readable_from: dict[TableId, int] = field(default_factory=dict)
 
@@ -476,6 +500,14 @@ class Catalog:
             if sequence.name == name and sequence.schema == wanted:
                 return sequence
         return None
+
+    def numbered_sequence(self, sequence_id: TableId) -> Sequence | None:
+        """The sequence with that id, also one that a transaction has only staged."""
+        found = self.sequences.get(sequence_id)
+        if found is None:
+            every = (s for staged in self.staged.values() for s in staged.sequences)
+            found = next((s for s in every if s.id == sequence_id), None)
+        return found
 
     def find_part(self, name: str, schema: str | None = None) -> tuple[Table, Part] | None:
         """The one part of that name among the tables of a schema; None when there are several."""

@@ -13,7 +13,8 @@ for the history horizon (L7), which comes with pruning.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from catalog.codec import encode_envelope
 from catalog.commands import Envelope, RaiseCeiling
@@ -50,6 +51,9 @@ class OracleService:
         self._machine = machine
         self._catalog_version = catalog_version
         self._oracle = TimestampOracle()
+        # How many keep the numbers for themselves now.
+        self._shut = 0
+        self._opened = asyncio.Event()
         self._raising: asyncio.Task[None] | None = None
         self._tending: asyncio.Task[None] | None = None
         rpc.handle(METHOD, TakeTimestamps, self._serve)
@@ -103,18 +107,44 @@ class OracleService:
         """Numbers for one request; CannotConnectNow when this node does not lead."""
         if not 1 <= request.count <= MAX_COUNT:
             raise ProgramLimitExceeded(f"cannot take {request.count} timestamps at once")
-        while True:
-            if not self._oracle.serving:
-                raise _not_serving()
-            first = self._oracle.take(request.count, self._runtime.wall_ms())
-            if first is not None:
-                break
-            self._raise_if_wanted()
-            await self._runtime.sleep(RETRY_S)
+        first = None
+        while first is None:
+            while self._shut:
+                await self._opened.wait()
+            first = self._draw_now(request.count)
+            if first is None:
+                await self._runtime.sleep(RETRY_S)
         if not self._group.lease_valid():
             reached(Probe.LEASE_LOST)
             raise _not_serving()
         return TimestampsTaken(first, self._catalog_version())
+
+    @contextmanager
+    def shut(self) -> Iterator[None]:
+        """Nobody else gets a number for the block (`catalog.definition_service`)."""
+        self._shut += 1
+        self._opened.clear()
+        try:
+            yield
+        finally:
+            self._shut -= 1
+            if not self._shut:
+                self._opened.set()
+
+    async def draw(self, count: int = 1) -> int:
+        """The first of so many numbers, whoever is shut out; the lease is the caller's to
+        check."""
+        while (first := self._draw_now(count)) is None:
+            await self._runtime.sleep(RETRY_S)
+        return first
+
+    def _draw_now(self, count: int) -> int | None:
+        if not self._oracle.serving:
+            raise _not_serving()
+        first = self._oracle.take(count, self._runtime.wall_ms())
+        if first is None:
+            self._raise_if_wanted()
+        return first
 
 
 def _not_serving() -> CannotConnectNow:

@@ -92,7 +92,7 @@ class SequenceService:
             ranges = self._ranges
             if ranges is None:
                 raise _not_serving()
-            sequence = self._machine.state.catalog.sequences.get(request.sequence_id)
+            sequence = self._machine.state.catalog.numbered_sequence(request.sequence_id)
             if sequence is None:
                 raise UndefinedTable(f"relation with OID {request.sequence_id} does not exist")
             taken = await self._taken(ranges, sequence, request)

@@ -38,6 +38,7 @@ from catalog.commands import (
     FinishRecut,
     SetNodeAddresses,
 )
+from catalog.definition_service import DefinitionService
 from catalog.joining import METHOD as JOIN_METHOD
 from catalog.joining import Joined, JoinRequest
 from catalog.liveness import Liveness
@@ -119,6 +120,7 @@ class CatalogService:
         self._membership: Membership | None = None
         self._oracle: OracleService | None = None
         self._sequences: SequenceService | None = None
+        self._definitions: DefinitionService | None = None
         self._followers: list[Callable[[Catalog], None]] = []
         self._barriers: list[Barrier] = []
         self._changed = asyncio.Event()
@@ -142,6 +144,15 @@ class CatalogService:
             self._runtime, self._rpc, group, self._machine, lambda: self.current.version
         )
         self._sequences = SequenceService(self._rpc, group, self._machine)
+        self._definitions = DefinitionService(
+            self._runtime,
+            self._rpc,
+            group,
+            self._machine,
+            self._oracle,
+            self.address_of,
+            self.liveness.silent_s,
+        )
         self._membership = Membership(self._runtime, group, self._machine, self.liveness)
         self._membership.start()
         self.liveness.start(self._me.rpc_address)
@@ -165,6 +176,8 @@ class CatalogService:
             self._membership.close()
         if self._oracle is not None:
             self._oracle.close()
+        if self._definitions is not None:
+            self._definitions.close()
         if self._registering is not None:
             self._registering.cancel()
 
@@ -212,6 +225,12 @@ class CatalogService:
     def horizon(self) -> int:
         """The timestamp below which nobody may read, as far as this node's copy knows."""
         return self._machine.state.horizon
+
+    @property
+    def definitions(self) -> DefinitionService:
+        """Transactions that define something."""
+        assert self._definitions is not None, "the catalog is used before it was started"
+        return self._definitions
 
     @property
     def group(self) -> RaftGroup:

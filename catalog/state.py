@@ -24,6 +24,7 @@ import msgspec
 from catalog import commands
 from catalog.changes import (
     columns,
+    definitions,
     foreign_keys,
     indexes,
     nodes,
@@ -44,6 +45,8 @@ from cluster.raft.log import Entry, EntryKind
 logger = logging.getLogger(__name__)
 
 REMEMBERED_COMMANDS = 10_000
+# Of transactions that committed definitions and rows: tablets in doubt ask within minutes.
+REMEMBERED_DECISIONS = 100_000
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -55,6 +58,8 @@ class _Snapshot(msgspec.Struct, frozen=True):
     # Of each sequence: its epoch, and the number from which on nothing is spoken for.
     positions: dict[TableId, tuple[int, int]] = {}
     horizon: int = 0
+    # When transactions with definitions committed, by id (`changes.definitions`).
+    decisions: dict[int, int] = {}
 
 
 class CatalogState:
@@ -64,6 +69,7 @@ class CatalogState:
         self.catalog = catalog or Catalog()
         self.timestamp_ceiling = 0
         self.horizon = 0
+        self.decisions: dict[int, int] = {}
         self.positions: dict[TableId, tuple[int, int]] = {}
         # In the order of application, the oldest first.
         self._outcomes: dict[str, Outcome] = {}
@@ -99,17 +105,29 @@ class CatalogState:
         if done is None or done is False:
             return CommandResult(self.catalog.version, False, tuple(draft.notices))
         ceiling = self.timestamp_ceiling
+        first_id = self.catalog.next_id
         self.catalog = with_readable(self.catalog, draft.finish(), envelope.issued, ceiling)
+        if isinstance(command, commands.CommitDefinitions):
+            self._note_decision(command)
         return CommandResult(
             self.catalog.version,
+            first_id=first_id if isinstance(command, commands.ReserveIds) else None,
+            commit_ts=getattr(command, "commit_ts", 0),
             notices=tuple(draft.notices),
             recut=isinstance(command, _PREPARING),
             table_id=TableId(done) if _returns_table(command) else None,
             node_id=NodeId(done) if _returns_node(command) else None,
         )
 
+    def _note_decision(self, command: commands.CommitDefinitions) -> None:
+        if not command.participants:
+            return
+        self.decisions[command.transaction_id] = command.commit_ts
+        while len(self.decisions) > REMEMBERED_DECISIONS:
+            del self.decisions[next(iter(self.decisions))]
+
     def _advance(self, command: commands.AdvanceSequence) -> None:
-        sequence = self.catalog.sequences.get(command.sequence_id)
+        sequence = self.catalog.numbered_sequence(command.sequence_id)
         if sequence is not None and sequence.epoch == command.epoch:
             self.positions[sequence.id] = (command.epoch, command.next_number)
 
@@ -126,10 +144,17 @@ class CatalogState:
     def encode(self) -> bytes:
         """The state as bytes; equal states have equal bytes."""
         outcomes = list(self._outcomes.items())
-        known = self.catalog.sequences
-        positions = {i: p for i, p in self.positions.items() if i in known}
+        known = self.catalog.numbered_sequence
+        positions = {i: p for i, p in self.positions.items() if known(i) is not None}
         return msgspec.msgpack.encode(
-            _Snapshot(self.catalog, self.timestamp_ceiling, outcomes, positions, self.horizon)
+            _Snapshot(
+                self.catalog,
+                self.timestamp_ceiling,
+                outcomes,
+                positions,
+                self.horizon,
+                self.decisions,
+            )
         )
 
     def replace_by(self, data: bytes | memoryview) -> None:
@@ -138,6 +163,7 @@ class CatalogState:
         self.catalog = snapshot.catalog
         self.timestamp_ceiling = snapshot.timestamp_ceiling
         self.horizon = snapshot.horizon
+        self.decisions = dict(snapshot.decisions)
         self._outcomes = dict(snapshot.outcomes)
         self.positions = dict(snapshot.positions)
 
@@ -197,6 +223,10 @@ _CHANGES: dict[type[commands.Command], Callable[..., int | bool | None]] = {
     commands.PrepareRecut: tables.prepare_recut,
     commands.FinishRecut: tables.finish_recut,
     commands.AbortRecut: tables.abort_recut,
+    commands.ReserveIds: definitions.reserve_ids,
+    commands.StageDefinitions: definitions.stage_definitions,
+    commands.CommitDefinitions: definitions.commit_definitions,
+    commands.AbortDefinitions: definitions.abort_definitions,
     commands.RenameTable: columns.rename_table,
     commands.RenameColumn: columns.rename_column,
     commands.AddColumn: columns.add_column,

@@ -42,6 +42,7 @@ class Draft:
         self.recuts = dict(base.recuts)
         self.next_node_id = base.next_node_id
         self.sequences = dict(base.sequences)
+        self.staged = dict(base.staged)
         self.notices: list[str] = []
         self._base = base
         self._next_id = base.next_id
@@ -67,6 +68,7 @@ class Draft:
             recuts=self.recuts,
             next_node_id=self.next_node_id,
             sequences=self.sequences,
+            staged=self.staged,
         )
 
     # --- Look-ups with PostgreSQL's errors ---------------------------------------------------
@@ -130,9 +132,10 @@ class Draft:
     # --- Tablets -----------------------------------------------------------------------------
 
     def held_fragments(self) -> dict[TabletId, list[FragmentId]]:
-        """What every tablet holds, fragments of recuts in progress included."""
+        """What every tablet holds, what transactions have only staged included."""
         held: dict[TabletId, list[FragmentId]] = {}
-        for table in (*self.tables.values(), *self.recuts.values()):
+        staged = (table for each in self.staged.values() for table in each.tables)
+        for table in (*self.tables.values(), *self.recuts.values(), *staged):
             for part in table.parts:
                 for fragment in part.fragments:
                     held.setdefault(fragment.tablet_id, []).append(fragment.id)
