@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 import msgspec
 
@@ -24,6 +24,7 @@ from cluster.errors import CannotConnectNow, DataCorrupted, DuplicateObject, Pro
 from cluster.raft.beat_driver import BeatDriver
 from cluster.raft.core import RaftCore
 from cluster.raft.group import HostServices, RaftGroup
+from cluster.raft.leaving import hand_over_all
 from cluster.raft.log import (
     NO_NODE,
     Configuration,
@@ -133,6 +134,11 @@ class RaftHost:
         self.writer.start()
         self._timer_task = self._runtime.spawn(self._keep_time(), "raft timers")
         self._beats.start()
+
+    async def hand_over(self, live: Set[NodeId], *, deadline_s: float) -> None:
+        """Have others lead what is led here, of those that answer; before this node stops."""
+        groups = list(self._groups.values())
+        await hand_over_all(groups, self.node_id, live, deadline_s=deadline_s)
 
     async def close(self) -> None:
         """Stop all groups, in the middle of whatever they do; what is queued is written."""

@@ -209,6 +209,31 @@ def test_leadership_is_told_and_stops_before_a_transfer() -> None:
     play(story, 3)
 
 
+def test_a_node_that_stops_has_others_lead_its_groups_and_spreads_them() -> None:
+    async def story(hosts: Hosts) -> None:
+        opened = [await hosts.open([1, 2, 3], group_id) for group_id in range(1, 9)]
+        for groups, _ in opened:
+            leader = await leader_of(groups)
+            if leader.node_id != 1:
+                await leader.transfer_leadership(1, deadline_s=2)
+                await until(lambda groups=groups: groups[1].is_leader)  # type: ignore[misc]
+            await groups[1].propose(b"a", deadline_s=1)
+        await asyncio.sleep(1)
+        began_s = asyncio.get_running_loop().time()
+        await hosts.hosts[1].hand_over(frozenset({1, 2, 3}), deadline_s=1)
+        # Nobody waited for a promise to run out.
+        assert asyncio.get_running_loop().time() - began_s < 0.2
+        led = [(await leader_of(groups)).node_id for groups, _ in opened]
+        assert sorted(led) == [2] * 4 + [3] * 4
+        # One that does not answer is left out, and what nobody can take over stays.
+        await hosts.hosts[2].hand_over(frozenset({2, 3}), deadline_s=1)
+        assert {(await leader_of(groups)).node_id for groups, _ in opened} == {3}
+        await hosts.hosts[3].hand_over(frozenset({3}), deadline_s=1)
+        assert {(await leader_of(groups)).node_id for groups, _ in opened} == {3}
+
+    play(story, 3)
+
+
 def test_a_transfer_to_a_dead_node_is_given_up() -> None:
     async def story(hosts: Hosts) -> None:
         groups, _ = await hosts.open([1, 2, 3])
