@@ -26,10 +26,11 @@ import msgspec
 
 from cluster.errors import AnswerLost, CannotConnectNow, InvalidParameterValue, ProtocolViolation
 from cluster.rpc_client import ClientConnection, Peer
+from cluster.rpc_frames import Frame, FrameKind
 from cluster.rpc_handshake import HandshakeRefused, Hello
 from cluster.rpc_local import LocalCalls
 from cluster.rpc_server import CallContext, Method, ServerConnection
-from cluster.rpc_stream import Stream, StreamClosed
+from cluster.rpc_stream import Stream, StreamClosed, decode_error
 from cluster.runtime import Runtime
 from cluster.transport import Body, Listener, Transport
 
@@ -129,10 +130,15 @@ class RpcNode:
         ],
         *,
         before_join: bool = False,
+        at_once: Callable[[S], msgspec.Struct | None] | None = None,
     ) -> None:
-        """Registers a call; its handler is cancelled when the caller gives up."""
+        """Registers a call; its handler is cancelled when the caller gives up.
+
+        `at_once`, where given, is tried first, in place: short work that needs no waiting takes
+        no task. Where it gives None the handler runs.
+        """
         decoder = self._decoder(request_type)
-        self._register(Method(method, decoder, before_join, call=handler))
+        self._register(Method(method, decoder, before_join, call=handler, at_once=at_once))
 
     def handle_notice(
         self,
@@ -222,6 +228,28 @@ class RpcNode:
             raise ProtocolViolation(
                 f'reply to "{method}" from node at {address} cannot be read', detail=str(error)
             ) from error
+
+    def ask(
+        self, address: str, method: str, request: msgspec.Struct, *, deadline_s: float
+    ) -> asyncio.Future[Frame] | None:
+        """Sends a call without waiting, where there is a connection that takes it now; None
+        where there is none. `answer_of` reads what comes.
+
+        Raises CannotConnectNow where another node answers there than is thought to.
+        """
+        peer = self._control.get(address)
+        connection = peer.connection() if peer is not None else None
+        if peer is None or connection is None or connection.paused:
+            return None
+        peer.check_node(connection)
+        return connection.ask(method.encode(), self._encode(request), b"", deadline_s)
+
+    def answer_of(self, frame: Frame, reply_type: type[R]) -> R:
+        """What a call's frame says; raises the peer's error."""
+        if frame.kind is FrameKind.ERROR:
+            raise decode_error(frame.header)
+        decoded: R = self._decoder(reply_type).decode(frame.header)
+        return decoded
 
     async def _ready_connection(
         self, address: str, body: Body, deadline_s: float

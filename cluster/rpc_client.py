@@ -20,6 +20,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
@@ -61,6 +62,14 @@ SILENT_TICKS = 10
 IDLE_TICKS = 60
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call in flight."""
+
+    answer: asyncio.Future[Frame]
+    timer: asyncio.TimerHandle
+
+
 class ClientConnection:
     """One connection this node made: calls in flight, streams open, the handshake."""
 
@@ -83,7 +92,7 @@ class ClientConnection:
         self._greeting = b""
         self._greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._next_id = 1
-        self._calls: dict[int, asyncio.Future[Frame]] = {}
+        self._calls: dict[int, _Call] = {}
         self._streams: dict[int, Stream] = {}
         self._resumed: asyncio.Future[None] | None = None
         self._silent_ticks = 0
@@ -186,6 +195,24 @@ class ClientConnection:
     async def call(self, method: bytes, header: bytes, body: Body, deadline_s: float) -> Frame:
         """The REPLY frame; raises the peer's error, or AnswerLost."""
         call_id = self._next_id
+        answer = self.ask(method, header, body, deadline_s)
+        try:
+            frame = await answer
+        except asyncio.CancelledError:
+            self._cancel(call_id)
+            raise
+        if frame.kind is FrameKind.ERROR:
+            raise decode_error(frame.header)
+        return frame
+
+    def ask(
+        self, method: bytes, header: bytes, body: Body, deadline_s: float
+    ) -> asyncio.Future[Frame]:
+        """The same without waiting: the answer to come, a REPLY or ERROR frame, or AnswerLost.
+
+        The caller may set it, where he waits no longer; the handler is not told.
+        """
+        call_id = self._next_id
         parts = encode_frame(
             FrameKind.CALL,
             call_id,
@@ -195,29 +222,22 @@ class ClientConnection:
             body=body,
         )
         self._next_id = call_id + 1
-        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        self._calls[call_id] = future
+        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         timer = self._runtime.call_later(deadline_s, self._expire, call_id, method, deadline_s)
+        self._calls[call_id] = _Call(answer, timer)
         self._send(parts)
-        try:
-            frame = await future
-        except asyncio.CancelledError:
-            self._cancel(call_id)
-            raise
-        finally:
-            timer.cancel()
-        if frame.kind is FrameKind.ERROR:
-            raise decode_error(frame.header)
-        return frame
+        return answer
 
     def _expire(self, call_id: int, method: bytes, deadline_s: float) -> None:
-        future = self._calls.get(call_id)
+        call = self._calls.get(call_id)
         self._cancel(call_id)
-        if future is not None and not future.done():
-            future.set_exception(no_answer(self.address, method.decode(), deadline_s))
+        if call is not None and not call.answer.done():
+            call.answer.set_exception(no_answer(self.address, method.decode(), deadline_s))
 
     def _cancel(self, call_id: int) -> None:
-        if self._calls.pop(call_id, None) is not None:
+        call = self._calls.pop(call_id, None)
+        if call is not None:
+            call.timer.cancel()
             self._send(encode_frame(FrameKind.CANCEL, call_id))
             self._close_if_idle()
 
@@ -266,12 +286,15 @@ class ClientConnection:
 
     def _on_frame(self, frame: Frame) -> None:
         if frame.kind is FrameKind.REPLY or frame.kind is FrameKind.ERROR:
-            future = self._calls.pop(frame.id, None)
-            if future is None:
+            call = self._calls.pop(frame.id, None)
+            if call is None:
                 self._check_known(frame)
-            elif not future.done():
-                future.set_result(frame)
-            self._close_if_idle()
+            else:
+                call.timer.cancel()
+                if not call.answer.done():
+                    call.answer.set_result(frame)
+            if self._retired:
+                self._close_if_idle()
         elif FrameKind.DATA <= frame.kind <= FrameKind.CREDIT:
             stream = self._streams.get(frame.id)
             if stream is None:
@@ -336,9 +359,10 @@ class ClientConnection:
             # Marked as seen: where connecting already failed, nobody asks for it any more.
             self._greeted.exception()
         lost = lost_connection(self.address, error)
-        for future in self._calls.values():
-            if not future.done():
-                future.set_exception(lost)
+        for call in self._calls.values():
+            call.timer.cancel()
+            if not call.answer.done():
+                call.answer.set_exception(lost)
         for stream in self._streams.values():
             stream.fail(lost)
         self._calls.clear()

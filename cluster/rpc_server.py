@@ -81,12 +81,14 @@ StreamHandler = Callable[[CallContext, Any, Stream], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A registered method; exactly one of the handlers is set."""
+    """A registered method; exactly one of the three kinds of handler is set."""
 
     name: str
     decoder: msgspec.msgpack.Decoder[Any]
     before_join: bool
     call: CallHandler | None = None
+    # Tried before `call`, in place.
+    at_once: Callable[[Any], msgspec.Struct | None] | None = None
     notice: NoticeHandler | None = None
     stream: StreamHandler | None = None
 
@@ -249,11 +251,25 @@ class ServerConnection:
             if len(self._tasks) >= MAX_REQUESTS:
                 raise TooManyConnections("too many requests are running for this node")
             request = _decode(method, frame.header)
+            if method.at_once is not None and self._answered(method.at_once, request, frame.id):
+                return
         except DqeError as error:
             kind = FrameKind.ABORT if is_stream else FrameKind.ERROR
             self._send_error(kind, frame.id, error)
             return
         self._start(frame, method, request)
+
+    def _answered(
+        self, at_once: Callable[[Any], msgspec.Struct | None], request: Any, call_id: int
+    ) -> bool:
+        """Answers in place, if that can be; raises the handler's error."""
+        try:
+            reply = at_once(request)
+        except Exception as error:
+            raise as_dqe_error(error) from error
+        if reply is not None:
+            self._send_reply(call_id, reply)
+        return reply is not None
 
     def _start(self, frame: Frame, method: Method, request: Any) -> None:
         if method.stream is not None:

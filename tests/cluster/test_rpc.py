@@ -10,6 +10,7 @@ from rpc_fixtures import Number, Text, nodes, run
 from cluster.errors import (
     AnswerLost,
     CannotConnectNow,
+    DqeError,
     InternalError,
     ObjectNotInPrerequisiteState,
     Outcome,
@@ -364,5 +365,64 @@ def test_joining_node_is_served_the_join_and_after_it_everything() -> None:
                 address = rpcs[called].address
                 reply = await rpcs[caller].call(address, "echo", Text("y"), Text, deadline_s=5)
                 assert reply.header.text == "Y"
+
+    run(test)
+
+
+def test_a_question_is_answered_in_place_or_by_the_handler() -> None:
+    async def test() -> None:
+        async with nodes(2) as (rpcs, _):
+
+            async def handle(context: object, request: Number, body: object) -> Number:
+                return Number(-request.number)
+
+            def at_once(request: Number) -> Number | None:
+                if request.number < 0:
+                    raise UniqueViolation("negative")
+                return Number(request.number * 2) if request.number % 2 else None
+
+            rpcs[1].handle("double", Number, handle, at_once=at_once)
+            address = rpcs[1].address
+            # Nothing is sent where no connection is there yet.
+            assert rpcs[0].ask(address, "double", Number(3), deadline_s=20) is None
+            await rpcs[0].call(address, "echo", Text("hello"), Text, deadline_s=20)
+            asked = [rpcs[0].ask(address, "double", Number(n), deadline_s=20) for n in (3, 4, -1)]
+            frames = [await answer for answer in asked if answer is not None]
+            assert [rpcs[0].answer_of(frame, Number) for frame in frames[:2]] == [
+                Number(6),
+                Number(-4),
+            ]
+            with pytest.raises(UniqueViolation):
+                rpcs[0].answer_of(frames[2], Number)
+
+    run(test)
+
+
+def test_a_question_ends_with_its_connection_and_may_be_given_up() -> None:
+    async def test() -> None:
+        async with nodes(2) as (rpcs, _):
+
+            async def never(context: object, request: Number, body: object) -> Number:
+                await asyncio.Event().wait()
+                raise AssertionError
+
+            rpcs[1].handle("never", Number, never)
+            address = rpcs[1].address
+            await rpcs[0].call(address, "echo", Text("hello"), Text, deadline_s=20)
+            late = rpcs[0].ask(address, "never", Number(1), deadline_s=0.05)
+            given_up = rpcs[0].ask(address, "never", Number(1), deadline_s=20)
+            lost = rpcs[0].ask(address, "never", Number(1), deadline_s=20)
+            assert late is not None
+            assert given_up is not None
+            assert lost is not None
+            given_up.set_exception(QueryCanceled("enough"))
+            with pytest.raises(QueryCanceled):
+                await given_up
+            with pytest.raises(AnswerLost):
+                await late
+            await rpcs[1].close()
+            # The handler is cancelled and says so, or the connection is gone before.
+            with pytest.raises(DqeError):
+                rpcs[0].answer_of(await lost, Number)
 
     run(test)
