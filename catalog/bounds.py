@@ -76,6 +76,13 @@ class RingCut:
 
     cuts: np.ndarray
     parts: np.ndarray
+    # The same as plain numbers: for one position numpy takes longer to begin than to find it.
+    cut_list: tuple[int, ...]
+    part_list: tuple[int, ...]
+
+    def owner_of(self, position: int) -> int:
+        """The part of one ring position, or NO_PART."""
+        return self.part_list[bisect_right(self.cut_list, position) - 1]
 
     def owners_of(self, positions: np.ndarray) -> Ordinals:
         """The part of every ring position, or NO_PART."""
@@ -152,7 +159,8 @@ def _ring_cut(parts: tuple[Part, ...]) -> RingCut:
     if cuts[-1] >= RING_SIZE:
         cuts.pop()
         owners.pop()
-    return RingCut(np.array(cuts, dtype=np.int64), np.array(owners, dtype=np.int32))
+    arrays = np.array(cuts, dtype=np.int64), np.array(owners, dtype=np.int32)
+    return RingCut(*arrays, tuple(cuts), tuple(owners))
 
 
 def _default_of(parts: tuple[Part, ...]) -> int:
@@ -227,7 +235,7 @@ def ordinal_for(table: Table, values: Sequence[object]) -> int:
         return 0
     types = partition_types(table)
     if isinstance(cut, RingCut):
-        return int(cut.owners_of(ring_positions(types, [values]))[0])
+        return cut.owner_of(_ring_position(types, values))
     datums = [None if v is None else datum_of(t, v) for t, v in zip(types, values, strict=True)]
     if isinstance(cut, ListCut):
         return cut.null_part if datums[0] is None else cut.by_value.get(datums[0], cut.default)
@@ -239,11 +247,11 @@ def ordinal_for(table: Table, values: Sequence[object]) -> int:
 
 def ring_positions(types: Sequence[SqlType], keys: Sequence[Sequence[object]]) -> np.ndarray:
     """Where keys (of Python values or texts) lie on the hash ring."""
-    positions = (
-        keyhash.hash_key([_hashed(t, v) for t, v in zip(types, key, strict=True)], types)
-        for key in keys
-    )
-    return np.fromiter(positions, np.int64, len(keys))
+    return np.fromiter((_ring_position(types, key) for key in keys), np.int64, len(keys))
+
+
+def _ring_position(types: Sequence[SqlType], key: Sequence[object]) -> int:
+    return keyhash.hash_key([_hashed(t, v) for t, v in zip(types, key, strict=True)], types)
 
 
 def _hashed(sql_type: SqlType, value: object) -> object:
