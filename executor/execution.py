@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 from executor.messages import RefreshedRows
+from executor.past_tables import check_tables
 from executor.services import ExecutorServices
 from planner.context import PlannerContext
 from planner.datum import Datum
@@ -116,6 +117,8 @@ class Execution:
     transaction: SessionTransaction | None = None
     # Of one table only these rows, at a later snapshot (`executor.row_locking`).
     refreshed: RefreshedRows | None = None
+    # The timestamp is one that users asked for; whoever has a replica may answer.
+    is_past: bool = False
 
     def notice(self, message: str, severity: str = "NOTICE", **fields: str) -> None:
         """Tells the client something beside the answer; `fields` as of DqeError."""
@@ -125,6 +128,8 @@ class Execution:
         """Starts a plan at the statement's snapshot; its caller reads or closes it. `schemas`
         are those of a plan that may have run before (`executor.plan_cache`)."""
         settings = self.context.settings
+        if self.is_past:
+            check_tables(self.context.catalog, plan.tables, self.timestamp)
         if not any(stage.system_scans for stage in plan.stages):
             settings = stage_settings(settings)
         own = None

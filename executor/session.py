@@ -51,6 +51,8 @@ from executor.coordinator import Coordinator
 from executor.cursors import Cursors
 from executor.execution import Execution, Notice, Result
 from executor.formatting.text import text_columns
+from executor.past import PastRead, past_of, told_of_past
+from executor.past_times import LAST_READ, shown
 from executor.queries import as_described
 from executor.retries import StatementRetries
 from executor.services import ExecutorServices
@@ -62,6 +64,7 @@ from executor.settings import DATABASE, SERVER_VERSION, SessionSettings
 from executor.statements import change_of, describe_planned, run_statement
 from executor.temporary import drop_in_background, new_schema_name
 from executor.transaction_block import TransactionBlock
+from executor.transaction_faces import Control
 from executor.writes import lock_deadline_s, max_bytes
 from planner.binder.sequence_calls import SESSION_TOKEN
 from planner.context import PlannerContext
@@ -71,6 +74,7 @@ from planner.locking import locks_rows, without_locks
 from planner.parser import parse
 from planner.plan import ResultColumn
 from planner.statements import Declare, Execute, Explain, LockTable, Query, Statement, Vacuum
+from storage.fragments import Timestamp
 from storage.types import TEXT, SqlType
 
 T = TypeVar("T")
@@ -116,6 +120,8 @@ class SessionState:
     block: TransactionBlock = field(default_factory=TransactionBlock)
     prepared: dict[str, Prepared] = field(default_factory=dict)
     cursors: Cursors = field(default_factory=Cursors)
+    # Where the last query read; None where it read the newest rows by key.
+    last_read: Timestamp | None = None
 
 
 class Session:
@@ -166,6 +172,8 @@ class Session:
 
     def setting(self, name: str) -> str:
         """A setting's value by its name in any case; 42704 for one unknown."""
+        if name.lower() == LAST_READ:
+            return "" if self.state.last_read is None else shown(self.state.last_read)
         return self.state.settings.show(name)
 
     def cursor_columns(self, name: str) -> tuple[ResultColumn, ...] | None:
@@ -252,7 +260,7 @@ class Session:
         if type(statement) in session_statements.HANDLERS:
             columns = session_statements.describe(self, statement)
             return Prepared(statement, tuple(given or TEXT for given in types), columns, now)
-        if isinstance(statement, Query):
+        if isinstance(statement, Query) and statement.as_of is None:
             context = self._context(self.services.catalog.current, self.state.settings)
             found = self.coordinator.points.described(statement, types, context)
             if found is not None:
@@ -383,6 +391,9 @@ class Session:
 
     @property
     def _read_only(self) -> bool:
+        transaction = self.state.block.transaction
+        if transaction is not None and transaction.is_past:
+            return True
         begun = self.state.block.begun
         name = "transaction_read_only" if begun else "default_transaction_read_only"
         return self.state.settings[name] == "on"
@@ -396,11 +407,13 @@ class Session:
         """Runs a statement that needs a snapshot and the catalog."""
         if self.state.block.transaction is not None:
             self.state.block.transaction.begin_command()
-        if isinstance(statement, Query):
+        past = await past_of(self, statement, types, values)
+        if isinstance(statement, Query) and past is None:
             found = await self._point_query(statement, types, values)
             if found is not None:
+                self.state.last_read = None
                 return found
-        execution = await self._execution(self._limit, types, values)
+        execution = await self._execution(self._limit, types, values, past=past)
         transaction = self.state.block.transaction
         retries = StatementRetries(self.services.runtime, statement, alone=transaction is None)
         if isinstance(statement, Query) and calls_set_config(statement):
@@ -414,11 +427,15 @@ class Session:
             try:
                 return await self._run_held(execution, statement)
             except DqeError as error:
-                failed, version = error, execution.context.catalog.version
+                failed, version = told_of_past(error, execution), execution.context.catalog.version
+            if past is not None and past.may_be_newer(failed):
+                past = None
+                execution = await self._execution(self._limit, types, values)
+                continue
             await retries.after(failed)
             if transaction is not None:
                 await transaction.undo_statement()
-            execution = await self._execution(self._limit, types, values)
+            execution = await self._execution(self._limit, types, values, past=past)
             unmoved = execution.context.catalog.version == version
             if isinstance(failed, ObjectNotInPrerequisiteState) and unmoved:
                 raise failed
@@ -429,6 +446,8 @@ class Session:
         """The answer of a query for one row by its key, which needs no plan and no snapshot."""
         transaction = self.state.block.transaction
         if transaction is not None:
+            if transaction.is_past:
+                return None
             transaction.isolation = self.state.settings["transaction_isolation"]
         context = self._context(self.services.catalog.current, self.state.settings)
         return await self.coordinator.points.answer(statement, types, values, context, transaction)
@@ -444,6 +463,7 @@ class Session:
         with ExitStack() as stack:
             stack.enter_context(self.services.timestamps.held(execution.timestamp))
             result = await run_statement(execution, statement)
+            self.state.last_read = execution.timestamp
             report_changes(execution, statement, result)
             release = stack.pop_all()
         on_close = result.on_close
@@ -462,16 +482,20 @@ class Session:
         values: Sequence[Datum],
         *,
         describes: bool = False,
+        past: PastRead | None = None,
     ) -> Execution:
         """What a statement runs with; one that is only described takes no snapshot to keep."""
-        transaction = None if describes else self.state.block.transaction
-        if transaction is None:
+        transaction = None if describes or past is not None else self.state.block.transaction
+        if past is not None:
+            timestamp, catalog = past.timestamp, self.services.catalog.current
+        elif transaction is None:
             timestamp, version = await self.services.timestamps.snapshot()
             catalog = await self.services.catalog.wait_version(version)
         else:
             transaction.isolation = self.state.settings["transaction_isolation"]
             transaction.lock_deadline_s = lock_deadline_s(self.state.settings)
             transaction.max_bytes = max_bytes(self.state.settings)
+            transaction.control = Control.of(self.state.settings)
             timestamp, catalog = await transaction.snapshot()
         return Execution(
             services=self.services,
@@ -483,6 +507,22 @@ class Session:
             notices=self._notices,
             deadline_s=self._remaining_s(limit),
             transaction=transaction,
+            is_past=past is not None or (transaction is not None and transaction.is_past),
+        )
+
+    def evaluation(
+        self, types: tuple[SqlType | None, ...] = (), values: Sequence[Datum] = ()
+    ) -> Execution:
+        """What a constant of a statement is evaluated with, at no snapshot."""
+        return Execution(
+            services=self.services,
+            coordinator=self.coordinator,
+            context=self._context(self.services.catalog.current, dict(self.state.settings)),
+            timestamp=0,
+            parameter_types=types,
+            values=values,
+            notices=self._notices,
+            deadline_s=self._remaining_s(self._limit),
         )
 
     def _context(self, catalog: Catalog, settings: Mapping[str, str]) -> PlannerContext:

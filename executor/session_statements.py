@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from cluster.errors import (
     ActiveSqlTransaction,
     DuplicatePreparedStatement,
+    FeatureNotSupported,
     InvalidSqlStatementName,
     NoActiveSqlTransaction,
 )
 from executor.execution import Result
+from executor.past import asked_timestamp
 from executor.rows import columns_of, rows_result
 from executor.settings import DEFINITIONS
 from executor.temporary import drop_temporary
@@ -116,6 +118,7 @@ async def begin(session: Session, statement: Begin) -> Result:
     else:
         _begin(session)
     _set_modes(session, statement.modes, "transaction")
+    await _set_time(session, statement.modes)
     return Result(statement.tag)
 
 
@@ -135,9 +138,22 @@ def _set_modes(session: Session, modes: TransactionModes, prefix: str) -> None:
             _check_isolation(session, modes.isolation)
         settings.set(f"{prefix}_isolation", modes.isolation, local=local)
     if modes.read_only is not None:
+        if local and not modes.read_only:
+            _check_present(session)
         settings.set(f"{prefix}_read_only", _on_off(modes.read_only), local=local)
     if modes.deferrable is not None:
         settings.set(f"{prefix}_deferrable", _on_off(modes.deferrable), local=local)
+
+
+async def _set_time(session: Session, modes: TransactionModes) -> None:
+    """AS OF SYSTEM TIME of the block, which from then on only reads."""
+    transaction = session.state.block.transaction
+    if modes.as_of is None or transaction is None:
+        return
+    if transaction.has_read:
+        raise ActiveSqlTransaction("AS OF SYSTEM TIME must be given before any query")
+    transaction.read_past(await asked_timestamp(session.evaluation(), modes.as_of))
+    session.state.settings.set("transaction_read_only", "on", local=True)
 
 
 def _check_isolation(session: Session, isolation: str) -> None:
@@ -150,15 +166,27 @@ def _check_isolation(session: Session, isolation: str) -> None:
         )
 
 
+def _check_present(session: Session) -> None:
+    transaction = session.state.block.transaction
+    if transaction is not None and transaction.is_past:
+        raise ActiveSqlTransaction("a transaction with AS OF SYSTEM TIME can only read")
+
+
 def _on_off(value: bool) -> str:
     return "on" if value else "off"
 
 
 async def set_transaction(session: Session, statement: SetTransaction) -> Result:
+    if statement.session and statement.modes.as_of is not None:
+        raise FeatureNotSupported(
+            "a session has no AS OF SYSTEM TIME",
+            hint="SET dqe.read_staleness has its reads go back by a fixed time.",
+        )
     if statement.session:
         _set_modes(session, statement.modes, "default_transaction")
     elif session.state.block.begun:
         _set_modes(session, statement.modes, "transaction")
+        await _set_time(session, statement.modes)
     else:
         session.notice("SET TRANSACTION can only be used in transaction blocks", "WARNING")
     return Result("SET")

@@ -54,6 +54,8 @@ class SessionTransaction:
         self._undoing: asyncio.Task[None] | None = None
         self._holds = ExitStack()
         self._snapshot: tuple[Timestamp, Catalog] | None = None
+        # Whether it reads the past, by its own word or the session's, and so may change nothing.
+        self.is_past = False
         self._floor: Timestamp = 0
         self._begun: Timestamp = 0
         self._reads = Reads()
@@ -76,8 +78,9 @@ class SessionTransaction:
     async def snapshot(self) -> tuple[Timestamp, Catalog]:
         """Where the next statement reads, and what it is planned with."""
         if self._snapshot is not None:
-            if self.definitions.any:
-                # The transaction's own tables are younger than its snapshot.
+            if self.definitions.any or self.is_past:
+                # The transaction's own tables are younger than its snapshot; the past is read
+                # with the tables of today, wherever they lie.
                 self._snapshot = self._snapshot[0], self._services.catalog.current
             return self._snapshot
         timestamp, version = await self._services.timestamps.snapshot()
@@ -87,6 +90,18 @@ class SessionTransaction:
             self._snapshot = found
             self._holds.enter_context(self._services.timestamps.held(timestamp))
         return found
+
+    def read_past(self, timestamp: Timestamp) -> None:
+        """All statements are to read at that timestamp; before the first of them."""
+        self.is_past = True
+        self._snapshot = timestamp, self._services.catalog.current
+        self._holds.close()
+        self._holds.enter_context(self._services.timestamps.held(timestamp))
+
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether it is settled where all statements read, or some have read already."""
+        return self._snapshot is not None or self.command > 1
 
     @property
     def has_read(self) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from cluster.errors import CantChangeRuntimeParam, InvalidName, UndefinedObject
 from executor import setting_kinds as kinds
+from executor.past_times import LAST_READ
 
 DATABASE = "dqe"
 SERVER_VERSION = "18.0"
@@ -160,6 +161,12 @@ DEFINITIONS: dict[str, Definition] = {
             kinds.kilobytes,
             "The most that one transaction may change.",
         ),
+        Definition(
+            "dqe.read_staleness",
+            "0",
+            kinds.milliseconds,
+            "How far back reads may look, so that the nearest replica can answer.",
+        ),
         Definition("row_security", "on", kinds.boolean, "Applies row security; there is none."),
         Definition(
             "search_path",
@@ -213,6 +220,7 @@ DEFINITIONS: dict[str, Definition] = {
             kinds.only(kinds.one_of("content", "document"), "content"),
             "How XML is read; there is no XML.",
         ),
+        _fixed(LAST_READ, "", "The timestamp that the last query read at."),
         _fixed("block_size", "8192", "Bytes of a disk block."),
         _fixed("in_hot_standby", "off", "Whether this server only follows.", reported=True),
         _fixed("integer_datetimes", "on", "Times are whole microseconds.", reported=True),

@@ -22,6 +22,7 @@ from executor import (
     writes_merge,
 )
 from executor.execution import Execution, Result
+from executor.past import time_parameters
 from planner.binder import bind_query
 from planner.ddl import DDL_STATEMENTS
 from planner.plan import ResultColumn
@@ -104,7 +105,10 @@ def describe_planned(
     """Parameter types and columns of a statement that `run_statement` would run."""
     if isinstance(statement, Query):
         bound = bind_query(statement.tree, execution.context, parameters=types)
-        return bound.parameters, queries.describe(bound)
+        parameters = bound.parameters
+        if statement.as_of is not None:
+            parameters = time_parameters(execution.context, statement.as_of, parameters)
+        return parameters, queries.describe(bound)
     if isinstance(statement, Insert | Update | Delete | Merge):
         return describe_write(statement, execution.context, types)
     if isinstance(statement, Explain):

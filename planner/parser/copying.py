@@ -19,10 +19,10 @@ from cluster.errors import (
 from planner.parser.builder import (
     names_in_parentheses,
     object_name,
-    query,
     source,
     source_expression,
 )
+from planner.parser.system_time import query_at
 from planner.parser.tokens import NUMBER, STRING, Cursor, fold
 from planner.statements import CopyFormat, CopyFrom, CopyOptions, CopyTo, Statement
 
@@ -31,10 +31,10 @@ def copy(cursor: Cursor, start: int) -> Statement:
     """COPY {table [(columns)] | (query)} {FROM | TO} {'file' | STDIN | STDOUT} [WITH] options."""
     cursor.expect("COPY")
     old_binary = cursor.accept("BINARY")
-    table, columns, tree = None, None, None
+    table, columns, tree, as_of = None, None, None, None
     if cursor.key == "(":
         cursor.advance()
-        tree = query(cursor)
+        tree, as_of = query_at(cursor)
         cursor.expect(")")
         direction = cursor.expect_any("TO")
     else:
@@ -51,6 +51,7 @@ def copy(cursor: Cursor, start: int) -> Statement:
             query=tree,
             path=path,
             options=options,
+            as_of=as_of,
         )
     where = source_expression(cursor) if cursor.accept("WHERE") else None
     assert table is not None

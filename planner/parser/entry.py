@@ -10,13 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from cluster.errors import FeatureNotSupported, InvalidParameterValue, ProgramLimitExceeded
+from cluster.errors import (
+    FeatureNotSupported,
+    InvalidParameterValue,
+    ProgramLimitExceeded,
+    SyntaxError_,
+)
 from planner.parser import changes, copying, grammar, objects, session, tables
 from planner.parser.builder import build_query, source
 from planner.parser.distribute import distribution
 from planner.parser.keywords import words
 from planner.parser.merge import merge
+from planner.parser.past import AS_OF_SYSTEM_TIME
 from planner.parser.sequences import alter_sequence
+from planner.parser.system_time import no_time_here, refuse_time, time_taken
 from planner.parser.tokens import END, Cursor, tokenize
 from planner.parser.types import type_name
 from planner.statements import Explain, Prepare, Query, Statement
@@ -45,8 +52,12 @@ def _parse(sql: str) -> tuple[Statement, ...]:
             if cursor.accept(";"):
                 continue
             statements.append(_statement(cursor, cursor.index))
+            refuse_time(cursor)
             if cursor.key not in (";", END):
                 cursor.fail()
+    except SyntaxError_:
+        _refuse_time_at(cursor)
+        raise
     except RecursionError:
         raise ProgramLimitExceeded(
             "stack depth limit exceeded", hint="The statement is nested too deeply."
@@ -66,11 +77,19 @@ def _statement(cursor: Cursor, start: int) -> Statement:
     return reader(cursor, start)
 
 
+def _refuse_time_at(cursor: Cursor) -> None:
+    """Says what is wrong where AS OF SYSTEM TIME is what a statement's grammar stumbled over."""
+    for index in range(max(cursor.index - 2, 0), cursor.index + 1):
+        if tuple(cursor.keys[index : index + 4]) == AS_OF_SYSTEM_TIME:
+            raise no_time_here(cursor, index) from None
+
+
 def _query(cursor: Cursor, start: int) -> Statement:
     grammar.query(cursor)
     tree = build_query(cursor, cursor.slice(start))
+    as_of = time_taken(cursor)
     fields = source(cursor, start)
-    return distribution(tree, fields) or Query(**fields, tree=tree)
+    return distribution(tree, fields) or Query(**fields, tree=tree, as_of=as_of)
 
 
 def _with(cursor: Cursor, start: int) -> Statement:

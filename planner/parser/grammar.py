@@ -32,6 +32,7 @@ from planner.parser.grammar_expressions import (
     window,
 )
 from planner.parser.keywords import NOT_BARE_LABELS, words
+from planner.parser.past import AS_OF_SYSTEM_TIME
 from planner.parser.tokens import QUOTED, Cursor
 from planner.parser.types import type_name
 
@@ -42,6 +43,7 @@ __all__ = [
     "query",
     "restricted_expression",
     "select_list",
+    "system_time",
     "with_list",
 ]
 
@@ -52,6 +54,11 @@ __all__ = [
 
 def query(cursor: Cursor) -> None:
     """Take a SelectStmt: WITH, set operations, ORDER BY, LIMIT, locking."""
+    with cursor.past.deeper():
+        _same_level_query(cursor)
+
+
+def _same_level_query(cursor: Cursor) -> None:
     if cursor.key == "WITH":
         with_list(cursor)
     _set_operation(cursor)
@@ -94,11 +101,12 @@ def _set_operation(cursor: Cursor) -> None:
 
 def _set_operand(cursor: Cursor) -> None:
     if cursor.accept("("):
-        query(cursor)
+        _same_level_query(cursor)
         cursor.expect(")")
     elif cursor.accept("VALUES"):
         _value_rows(cursor)
     elif cursor.accept("TABLE"):
+        cursor.past.reads(cursor.index)
         cursor.accept("ONLY")
         qualified_name(cursor)
     elif cursor.accept("SELECT"):
@@ -142,7 +150,9 @@ def _select(cursor: Cursor) -> None:
     if cursor.accept("INTO"):
         raise SyntaxError_("SELECT ... INTO is not allowed here", position=cursor.position)
     if cursor.accept("FROM"):
+        start = cursor.index
         from_list(cursor)
+        cursor.past.reads(start, system_time(cursor))
     if cursor.accept("WHERE"):
         expression(cursor)
     if cursor.accept("GROUP BY"):
@@ -275,6 +285,15 @@ def from_list(cursor: Cursor) -> None:
         _table_reference(cursor)
 
 
+def system_time(cursor: Cursor) -> tuple[int, int] | None:
+    """Take AS OF SYSTEM TIME, if it stands here; its first token and the one behind its last."""
+    start = cursor.index
+    if not cursor.accept(*AS_OF_SYSTEM_TIME):
+        return None
+    expression(cursor)
+    return start, cursor.index
+
+
 def _table_reference(cursor: Cursor) -> None:
     _table_primary(cursor)
     _joins(cursor)
@@ -310,7 +329,7 @@ def _join_condition(cursor: Cursor) -> None:
         cursor.expect("(")
         name_list(cursor)
         cursor.expect(")")
-        if cursor.accept("AS"):
+        if not cursor.at(*AS_OF_SYSTEM_TIME) and cursor.accept("AS"):
             cursor.name()
         return
     cursor.expect("ON")
@@ -399,6 +418,8 @@ def _ordinality(cursor: Cursor) -> None:
 
 
 def _table_alias(cursor: Cursor, columns_typed: bool = False) -> None:
+    if cursor.at(*AS_OF_SYSTEM_TIME):
+        return
     named = cursor.accept("AS")
     if cursor.at_column_name:
         cursor.name()

@@ -14,6 +14,7 @@ from planner.parser.builder import (
     source,
 )
 from planner.parser.keywords import words
+from planner.parser.system_time import system_time, time_taken
 from planner.parser.tokens import END, NUMBER, QUOTED, STRING, Cursor
 from planner.statements import (
     Analyze,
@@ -243,10 +244,20 @@ def _modes(cursor: Cursor) -> TransactionModes:
             modes = dataclasses.replace(modes, deferrable=False)
         elif cursor.accept("DEFERRABLE"):
             modes = dataclasses.replace(modes, deferrable=True)
+        elif (as_of := system_time(cursor)) is not None:
+            modes = dataclasses.replace(modes, as_of=as_of)
         else:
-            return modes
+            return _checked(modes)
         if cursor.accept(",") and cursor.key in (END, ";"):
             cursor.fail()
+
+
+def _checked(modes: TransactionModes) -> TransactionModes:
+    if modes.as_of is not None and modes.read_only is False:
+        raise SyntaxError_(
+            "AS OF SYSTEM TIME specified with READ WRITE mode", position=modes.as_of.position
+        )
+    return modes
 
 
 def _isolation(cursor: Cursor) -> str:
@@ -354,7 +365,8 @@ def declare(cursor: Cursor, start: int) -> Statement:
     query_start = cursor.index
     grammar.query(cursor)
     tree = build_query(cursor, cursor.slice(query_start))
-    query = Query(**source(cursor, query_start), tree=tree)
+    as_of = time_taken(cursor)
+    query = Query(**source(cursor, query_start), tree=tree, as_of=as_of)
     return Declare(
         **source(cursor, start), name=name, query=query, hold=hold, binary=binary, scroll=scroll
     )

@@ -21,6 +21,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 from cluster.errors import SyntaxError_
 from planner.dialect import POSTGRES, with_oid_arrays
 from planner.parser.keywords import NOT_COLUMN_NAMES, NOT_FUNCTION_NAMES, RESERVED
+from planner.parser.past import PastClauses
 
 STRING = "'"
 NUMBER = "0"
@@ -165,7 +166,7 @@ class Cursor:
     Methods named `accept_*` take what is there or leave it; `expect_*` raise a syntax error.
     """
 
-    __slots__ = ("default_allowed", "index", "key", "keys", "notices", "sql", "tokens")
+    __slots__ = ("default_allowed", "index", "key", "keys", "notices", "past", "sql", "tokens")
 
     def __init__(self, sql: str, tokens: Sequence[Token]) -> None:
         self.sql = sql
@@ -176,6 +177,7 @@ class Cursor:
         self.key = self.keys[0]
         self.notices: list[str] = []
         self.default_allowed = False  # in VALUES: of an INSERT only
+        self.past = PastClauses()  # AS OF SYSTEM TIME, which is not for those who build trees
 
     # -- moving
 
@@ -207,8 +209,10 @@ class Cursor:
         return self.tokens[self.index]
 
     def slice(self, start: int) -> list[Token]:
-        """The tokens from index `start` up to here."""
-        return list(self.tokens[start : self.index])
+        """The tokens from index `start` up to here, without those that say at what time."""
+        if not self.past.any:
+            return list(self.tokens[start : self.index])
+        return [self.tokens[index] for index in self.past.outside(start, self.index)]
 
     def text_from(self, start: int) -> str:
         """The source text from token `start` to the token before this one."""
@@ -216,6 +220,11 @@ class Cursor:
         return self.sql[self.tokens[start].start : self.tokens[self.index - 1].end + 1]
 
     # -- keys
+
+    def at(self, *keys: str) -> bool:
+        """Whether these keys stand here in a row."""
+        index = self.index
+        return all(self.keys[index + offset] == key for offset, key in enumerate(keys))
 
     def accept(self, *keys: str) -> bool:
         """Take these keys in a row, or nothing."""
