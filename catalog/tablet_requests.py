@@ -102,6 +102,10 @@ class Prepare(TransactionRequest, frozen=True):
     validates: bool = False
 
 
+class Precommit(TransactionRequest, frozen=True):
+    commit_ts: Timestamp
+
+
 class MarkHome(TransactionRequest, frozen=True):
     floor: Timestamp
     validates: bool = False

@@ -12,7 +12,8 @@ Which requests may be sent again after an answer was lost:
       mark_home
     write, decide           no, but the tablet is asked how the transaction ended (rule C5);
                             40003 only when nobody can say by the deadline
-    commit, abort, status,  yes: doing them again changes nothing
+    precommit, commit,      yes: doing them again changes nothing
+      abort, status,
       read_index, read_rows
 
 A request that surely was not carried out (no connection, not the leader) is sent again, to
@@ -87,6 +88,7 @@ class TabletServer:
             (requests.Check, self.check),
             (requests.Write, self.write),
             (requests.Prepare, self.prepare),
+            (requests.Precommit, self.precommit),
             (requests.MarkHome, self.mark_home),
             (requests.Validate, self.validate),
             (requests.Decide, self.decide),
@@ -197,6 +199,11 @@ class TabletServer:
         await tablet.prepare(
             request.transaction_id, request.floor, request.home_tablet, request.validates
         )
+        return self._done(request)
+
+    async def precommit(self, request: requests.Precommit, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        await tablet.precommit(request.transaction_id, request.commit_ts)
         return self._done(request)
 
     async def mark_home(self, request: requests.MarkHome, deadline_s: float) -> Done:
@@ -454,6 +461,17 @@ class TabletClient:
         term = self._term(transaction_id, tablet_id)
         request = requests.Prepare(tablet_id, transaction_id, term, floor, home_tablet, validates)
         await self._ask(request, Done, self._server.prepare, deadline_s)
+
+    async def precommit(
+        self,
+        tablet_id: int,
+        transaction_id: TransactionId,
+        commit_ts: Timestamp,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """Tells a participant that has prepared what the home is about to decide."""
+        request = requests.Precommit(tablet_id, transaction_id, 0, commit_ts)
+        await self._ask(request, Done, self._server.precommit, deadline_s, again=True)
 
     async def mark_home(
         self,

@@ -64,6 +64,7 @@ from executor.settings import DATABASE, SERVER_VERSION, SessionSettings
 from executor.statements import change_of, describe_planned, run_statement
 from executor.temporary import drop_in_background, new_schema_name
 from executor.transaction_block import TransactionBlock
+from executor.transaction_faces import Control
 from executor.writes import lock_deadline_s, max_bytes
 from planner.binder.sequence_calls import SESSION_TOKEN
 from planner.context import PlannerContext
@@ -494,6 +495,7 @@ class Session:
             transaction.isolation = self.state.settings["transaction_isolation"]
             transaction.lock_deadline_s = lock_deadline_s(self.state.settings)
             transaction.max_bytes = max_bytes(self.state.settings)
+            transaction.control = Control.of(self.state.settings)
             timestamp, catalog = await transaction.snapshot()
         return Execution(
             services=self.services,

@@ -34,7 +34,7 @@ from cluster.errors import DqeError, Outcome
 from executor.block_definitions import BlockDefinitions
 from executor.services import ExecutorServices
 from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Transaction
-from executor.transaction_faces import Reads
+from executor.transaction_faces import Control, Reads
 from executor.transaction_tokens import TransactionToken
 from planner.plan import QueryPlan
 from storage.fragments import FragmentChange, FragmentId, OwnChanges, TabletId, Timestamp
@@ -65,6 +65,8 @@ class SessionTransaction:
         self.lock_deadline_s = LOCK_DEADLINE_S
         # How much it may change altogether; None without a limit.
         self.max_bytes: int | None = None
+        # How it commits, and how it keeps others away; settled by its first change or lock.
+        self.control = Control()
         # The statement under way; the first is number 1.
         self.command = 0
 
@@ -130,7 +132,11 @@ class SessionTransaction:
         if self._opened is None:
             services = self._services
             self._opened = Transaction(
-                services.runtime, services.tablets, services.timestamps, services.ids.next()
+                services.runtime,
+                services.tablets,
+                services.timestamps,
+                services.ids.next(),
+                control=self.control,
             )
         self._opened.lock_deadline_s = self.lock_deadline_s
         self._opened.max_bytes = self.max_bytes

@@ -156,6 +156,18 @@ DEFINITIONS: dict[str, Definition] = {
             "How long to wait for a lock.",
         ),
         Definition(
+            "dqe.commit_protocol",
+            "two-phase",
+            kinds.one_of("two-phase", "three-phase"),
+            "How transactions over several tablets commit.",
+        ),
+        Definition(
+            "dqe.concurrency_control",
+            "pessimistic",
+            kinds.one_of("pessimistic", "optimistic"),
+            "Whether new transactions lock rows as statements run, or validate them at COMMIT.",
+        ),
+        Definition(
             "dqe.max_transaction_bytes",
             "16GB",
             kinds.kilobytes,

@@ -1,8 +1,9 @@
 """How a transaction ends, as a state machine: events in, instructions out (rules C1 to C5).
 
-    OPEN --Commit, one tablet----> WRITING ------------------------------> COMMITTED
-      |\\--Commit, several-> MARKING -> DRAWING -> DECIDING -> CONFIRMING -> COMMITTED
-      \\----------------- Abort, or an error before the decision ---------> ABORTED
+    OPEN --Commit, one tablet----> WRITING -------------------------------------> COMMITTED
+      |\\--Commit, several-> MARKING -> DRAWING -> (VALIDATING) -> (PRECOMMITTING)
+      |                                                            -> DECIDING -> COMMITTED
+      \\----------------- Abort, or an error before the decision ----------------> ABORTED
 
 One tablet (C3): `SendWrite`; the tablet validates, marks, draws and writes in one entry.
 Several (C4): the first tablet is the home. All others are asked to prepare and the home to
@@ -11,6 +12,9 @@ timestamp drawn (C1), and the home decides. With the decision logged the client 
 participants are told to commit, and if they cannot be told they ask the home themselves (C5).
 A SERIALIZABLE transaction goes this way with one tablet, too: between drawing and deciding its
 reads are validated at the timestamp drawn (I4).
+In three phases (C11), where they are asked for, all participants log the timestamp that is about
+to be decided before the home is told to decide it. The home's log decides all the same: nobody
+ever commits because of a pre-commit, or of time that has passed.
 
 What is known when something fails:
 - before the decision is sent, the transaction aborts: it did not happen;
@@ -46,6 +50,7 @@ class State(StrEnum):
     MARKING = "marking"
     DRAWING = "drawing"
     VALIDATING = "validating"
+    PRECOMMITTING = "precommitting"
     DECIDING = "deciding"
     COMMITTED = "committed"
     ABORTED = "aborted"
@@ -62,6 +67,7 @@ class Commit:
     tablets: tuple[TabletId, ...]
     floor: Timestamp
     validates: bool = False
+    three_phase: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,13 @@ class Validated:
 
 
 @dataclass(frozen=True, slots=True)
+class Precommitted:
+    """The participant has logged what is about to be decided."""
+
+    tablet: TabletId
+
+
+@dataclass(frozen=True, slots=True)
 class Decided:
     """The one write or the home's decision is logged, at this timestamp."""
 
@@ -104,7 +117,7 @@ class Failed:
     error: DqeError
 
 
-Event = Commit | Abort | Marked | Drawn | Validated | Decided | Failed
+Event = Commit | Abort | Marked | Drawn | Validated | Precommitted | Decided | Failed
 
 # --- Instructions --------------------------------------------------------------------------
 
@@ -137,6 +150,12 @@ class DrawTimestamp:
 class ValidateReads:
     """See whether the reads stand at the timestamp."""
 
+    timestamp: Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class SendPrecommit:
+    tablet: TabletId
     timestamp: Timestamp
 
 
@@ -176,6 +195,7 @@ Instruction = (
     | SendMarkHome
     | DrawTimestamp
     | ValidateReads
+    | SendPrecommit
     | SendDecide
     | SendCommit
     | SendAbort
@@ -189,7 +209,10 @@ class TransactionMachine:
     def __init__(self) -> None:
         self.state = State.OPEN
         self._tablets: tuple[TabletId, ...] = ()
+        # Whose answer is missing: to prepare or to be marked, then to pre-commit.
         self._unmarked: set[TabletId] = set()
+        self._unaware: set[TabletId] = set()
+        self._three_phase = False
         self._validates = False
         self._floor: Timestamp = 0
         self._timestamp: Timestamp = 0
@@ -213,6 +236,8 @@ class TransactionMachine:
             return self._drawn(event)
         if isinstance(event, Validated):
             return self._validated()
+        if isinstance(event, Precommitted):
+            return self._precommitted(event)
         return self._decided(event)
 
     @property
@@ -229,6 +254,7 @@ class TransactionMachine:
         self._tablets = event.tablets
         self._floor = event.floor
         self._validates = event.validates
+        self._three_phase = event.three_phase
         if len(event.tablets) == 1 and not event.validates:
             self.state = State.WRITING
             return [SendWrite(self._home, event.floor)]
@@ -253,10 +279,23 @@ class TransactionMachine:
         if self._validates:
             self.state = State.VALIDATING
             return [ValidateReads(event.timestamp)]
-        return self._decide()
+        return self._precommit()
 
     def _validated(self) -> list[Instruction]:
-        return self._decide() if self.state is State.VALIDATING else []
+        return self._precommit() if self.state is State.VALIDATING else []
+
+    def _precommit(self) -> list[Instruction]:
+        if not self._three_phase or not self._participants:
+            return self._decide()
+        self.state = State.PRECOMMITTING
+        self._unaware = set(self._participants)
+        return [SendPrecommit(tablet, self._timestamp) for tablet in self._participants]
+
+    def _precommitted(self, event: Precommitted) -> list[Instruction]:
+        self._unaware.discard(event.tablet)
+        if self.state is not State.PRECOMMITTING or self._unaware:
+            return []
+        return self._decide()
 
     def _decide(self) -> list[Instruction]:
         self.state = State.DECIDING

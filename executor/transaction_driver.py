@@ -27,7 +27,7 @@ from cluster.errors import (
 )
 from cluster.runtime import Runtime
 from executor.transaction_end import TransactionEnd
-from executor.transaction_faces import Reads, TabletAccess, TimestampSource
+from executor.transaction_faces import Control, Reads, TabletAccess, TimestampSource
 from executor.transaction_places import KeptCheck, KeptLock, KeptRows, TabletPlace
 from storage.fragments import (
     FragmentChange,
@@ -40,6 +40,8 @@ from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
 
 logger = logging.getLogger(__name__)
+
+PESSIMISTIC = Control()
 
 EXCLUSIVE = LockMode.EXCLUSIVE.value
 # Of those who change rows: it keeps tables from being cut anew meanwhile, not each other.
@@ -75,6 +77,7 @@ class Transaction:
         in_flight_bytes: int = IN_FLIGHT_BYTES,
         lock_deadline_s: float = LOCK_DEADLINE_S,
         max_bytes: int | None = None,
+        control: Control = PESSIMISTIC,
     ) -> None:
         self._runtime = runtime
         self._tablets = tablets
@@ -85,6 +88,7 @@ class Transaction:
         self.lock_deadline_s = lock_deadline_s
         # How much may be staged altogether.
         self.max_bytes = max_bytes
+        self.control = control
         self._staged_bytes = 0
         self._end = TransactionEnd(runtime, tablets, timestamps, transaction_id, self.place)
         # The table modes held at each tablet, with the commands that took them.
@@ -323,7 +327,8 @@ class Transaction:
         assert self.home is not None
         tablets = (self.home, *sorted(t for t in self._written if t != self.home))
         try:
-            return await self._end.commit(tablets, floor, reads)
+            three_phase = self.control.three_phase
+            return await self._end.commit(tablets, floor, reads, three_phase=three_phase)
         finally:
             self._stop_renewing()
             self._end.release([t for t in sorted(self._lanes) if t not in self._written])

@@ -48,12 +48,19 @@ class TransactionEnd:
         return self._machine.ended
 
     async def commit(
-        self, tablets: Sequence[TabletId], floor: Timestamp, reads: Reads | None
+        self,
+        tablets: Sequence[TabletId],
+        floor: Timestamp,
+        reads: Reads | None,
+        *,
+        three_phase: bool = False,
     ) -> Timestamp:
         """Commits what was changed on the tablets, the first of which is the home; raises what
         kept it from committing."""
         self._reads = reads
-        answer = await self._run(machine.Commit(tuple(tablets), floor, reads is not None))
+        answer = await self._run(
+            machine.Commit(tuple(tablets), floor, reads is not None, three_phase)
+        )
         if answer.error is not None:
             raise answer.error
         assert answer.timestamp is not None
@@ -137,6 +144,9 @@ class TransactionEnd:
                 return machine.Validated()
             case machine.DrawTimestamp():
                 return machine.Drawn(await self._timestamps.commit_timestamp())
+            case machine.SendPrecommit(tablet, timestamp):
+                await self._tablets.precommit(tablet, self.id, timestamp, deadline_s)
+                return machine.Precommitted(tablet)
             case machine.SendDecide(tablet, timestamp, participants):
                 decided = await self._tablets.decide(
                     tablet, self.id, timestamp, participants, deadline_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -105,6 +105,14 @@ class TabletAccess(Protocol):
         validates: bool = False,
     ) -> None: ...
 
+    async def precommit(
+        self,
+        tablet_id: TabletId,
+        transaction_id: TransactionId,
+        commit_ts: Timestamp,
+        deadline_s: float,
+    ) -> None: ...
+
     async def mark_home(
         self,
         tablet_id: TabletId,
@@ -194,6 +202,22 @@ class Changes(Protocol):
     async def commit(self, floor: Timestamp, *, checks: bool) -> Timestamp: ...
 
     async def abort(self, error: DqeError | None = None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How a transaction commits over several tablets, and keeps others away from its rows."""
+
+    three_phase: bool = False
+    optimistic: bool = False
+
+    @classmethod
+    def of(cls, settings: Mapping[str, str]) -> Control:
+        """By a session's settings."""
+        return cls(
+            settings.get("dqe.commit_protocol") == "three-phase",
+            settings.get("dqe.concurrency_control") == "optimistic",
+        )
 
 
 @dataclass(slots=True)

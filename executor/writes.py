@@ -24,7 +24,7 @@ from executor.results import ResultShape
 from executor.row_locking import LockedRows, RowLocker
 from executor.setting_kinds import bytes_of, milliseconds_of
 from executor.transaction_driver import LOCK_DEADLINE_S, Transaction
-from executor.transaction_faces import Changes
+from executor.transaction_faces import Changes, Control
 from executor.writes_defaults import DefaultValues, with_generated
 from executor.writes_rows import RowChecker, RowEvaluator, conformed, row_batch
 from executor.writes_stage import TableWriter, offloaded, tablets_of
@@ -60,6 +60,7 @@ async def transaction(execution: Execution) -> AsyncIterator[Changes]:
         services.ids.next(),
         lock_deadline_s=lock_deadline_s(execution.context.settings),
         max_bytes=max_bytes(execution.context.settings),
+        control=Control.of(execution.context.settings),
     )
     try:
         yield opened

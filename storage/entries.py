@@ -10,7 +10,7 @@ Entries that decide carry the leader term under which the transaction's locks we
 an entry that ended up in another term's log has no effect but the abort (rule C2). They also
 carry the number of `ingest` chunks that must have come before them.
 
-Left out until their issues: `split`, and three-phase commit's pre-commit.
+Left out: `split`.
 """
 
 from __future__ import annotations
@@ -118,6 +118,14 @@ class Decision(msgspec.Struct, frozen=True, tag="decision"):
     cuts: tuple[Cut, ...] = ()
 
 
+class Precommit(msgspec.Struct, frozen=True, tag="precommit"):
+    """All participants have prepared, and the home is about to decide on this timestamp (C11).
+    It decides nothing: only the home's log does."""
+
+    transaction_id: TransactionId
+    commit_ts: Timestamp
+
+
 class Commit(msgspec.Struct, frozen=True, tag="commit"):
     """The home decided to commit what is prepared here."""
 
@@ -153,7 +161,18 @@ class Horizon(msgspec.Struct, frozen=True, tag="horizon"):
     horizon: Timestamp
 
 
-TabletEntry = Ingest | Write | Prepare | Decision | Commit | Abort | Confirm | Alter | Horizon
+TabletEntry = (
+    Ingest
+    | Write
+    | Prepare
+    | Precommit
+    | Decision
+    | Commit
+    | Abort
+    | Confirm
+    | Alter
+    | Horizon
+)
 ChangeEntry = Ingest | Write | Prepare | Decision
 
 _encoder = msgspec.msgpack.Encoder()

@@ -7,6 +7,7 @@ to commit here (rule C1).
 
     OPEN --mark--> MARKED --write or decision applied--> outcome
       \\---mark--> MARKED --prepare applied--> PREPARED --commit or abort applied--> outcome
+                                              (pre-committed between, in three phases)
 
 A transaction is *pending* while MARKED or PREPARED; a reader at S waits for those with a floor
 below S. (One marked after the reader looked draws its timestamp after S was issued.)
@@ -40,6 +41,7 @@ from storage.entries import (
     Decision,
     Ingest,
     LockedKeys,
+    Precommit,
     Prepare,
     Write,
 )
@@ -92,6 +94,8 @@ class Transaction:
     locked: tuple[LockedKeys, ...] = ()
     chunks: list[Chunk] = field(default_factory=list)
     expires_at: float = 0.0
+    # What the home is about to decide, in three-phase commit; a word, not a decision (C11).
+    precommit_ts: Timestamp = 0
     # Its commit waits for others to see whether its reads stand (rule I4).
     validates: bool = False
 
@@ -337,7 +341,7 @@ class Participant:
 
     def apply(
         self,
-        entry: ChangeEntry | Commit | Abort | Confirm,
+        entry: ChangeEntry | Precommit | Commit | Abort | Confirm,
         term: int,
         chunk: Chunk = None,
     ) -> tuple[object, list[Instruction]]:
@@ -354,6 +358,8 @@ class Participant:
             return outcome, []
         if isinstance(entry, Abort):
             return self._apply_abort(entry)
+        if isinstance(entry, Precommit):
+            return self._apply_precommit(entry), []
         if isinstance(entry, Commit):
             return self._apply_commit(entry)
         if isinstance(entry, Ingest):
@@ -405,6 +411,13 @@ class Participant:
         transaction.exclusive = entry.exclusive
         transaction.locked = entry.locked
         return None, []
+
+    def _apply_precommit(self, entry: Precommit) -> object:
+        transaction = self.transactions.get(entry.transaction_id)
+        if transaction is None or transaction.phase is not Phase.PREPARED:
+            return _out_of_order(entry.transaction_id, "not prepared")
+        transaction.precommit_ts = entry.commit_ts
+        return None
 
     def _apply_commit(self, entry: Commit) -> tuple[object, list[Instruction]]:
         transaction = self.transactions.get(entry.transaction_id)

@@ -53,6 +53,7 @@ from storage.entries import (
     Decision,
     Horizon,
     Ingest,
+    Precommit,
     Prepare,
     TabletEntry,
     Write,
@@ -300,7 +301,9 @@ class TabletReplica:
         return result
 
     def _is_unresolved(self, decoded: TabletEntry | None) -> bool:
-        return isinstance(decoded, Ingest | Prepare) and decoded.transaction_id in self._unresolved
+        if not isinstance(decoded, Ingest | Prepare | Precommit):
+            return False
+        return decoded.transaction_id in self._unresolved
 
     async def _stage(self, decoded: ChangeEntry, entry: Entry) -> StagedEntry:
         staged = _staged(decoded, entry.term, entry.index, entry.data)
@@ -312,7 +315,7 @@ class TabletReplica:
 
     def _take_in(
         self,
-        decoded: ChangeEntry | Commit | Abort | Confirm | Horizon | None,
+        decoded: ChangeEntry | Precommit | Commit | Abort | Confirm | Horizon | None,
         entry: Entry,
         staged: StagedEntry | None,
     ) -> object:

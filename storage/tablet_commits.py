@@ -24,6 +24,7 @@ from storage.entries import (
     Commit,
     Confirm,
     Decision,
+    Precommit,
     Prepare,
     TabletEntry,
     Write,
@@ -152,6 +153,19 @@ class TabletCommits(TabletChanges):
         result = await self._propose_last(transaction_id, make, draft)
         if isinstance(result, Outcome) and not result.committed:
             raise lost_transaction("it was aborted before it was prepared")
+
+    async def precommit(self, transaction_id: TransactionId, commit_ts: Timestamp) -> None:
+        """Takes note, in the log, that the home is about to decide to commit (rule C11). May be
+        called again."""
+        await self._lead()
+        ended: object = self._participant.outcome(transaction_id)
+        if ended is None:
+            logged = self._propose(Precommit(transaction_id, commit_ts))
+            ended = await run_to_end(self._runtime, logged, "precommit")
+        if isinstance(ended, DqeError):
+            raise ended
+        if isinstance(ended, Outcome) and not ended.committed:
+            raise lost_transaction("it was aborted before it was pre-committed")
 
     async def mark_home(
         self, transaction_id: TransactionId, floor: Timestamp, validates: bool = False

@@ -12,6 +12,7 @@ import pytest
 from cluster.errors import (
     CannotConnectNow,
     DqeError,
+    LeaderChanged,
     SerializationFailure,
     StatementCompletionUnknown,
     UniqueViolation,
@@ -26,10 +27,12 @@ from executor.transaction import (
     DrawTimestamp,
     Failed,
     Marked,
+    Precommitted,
     SendAbort,
     SendCommit,
     SendDecide,
     SendMarkHome,
+    SendPrecommit,
     SendPrepare,
     SendWrite,
     State,
@@ -43,6 +46,7 @@ from storage.fragments import FragmentChange
 from storage.lock_driver import RowsLocked
 
 LOST = StatementCompletionUnknown("the answer was lost")
+MOVED = LeaderChanged("a tablet changed its leader")
 REFUSED = SerializationFailure("could not serialize access")
 
 
@@ -100,6 +104,47 @@ def test_reads_that_do_not_stand_abort() -> None:
         Answer(None, REFUSED),
     ]
     assert machine.step(Validated()) == []
+
+
+def test_in_three_phases_all_know_of_the_timestamp_before_it_is_decided() -> None:
+    machine = TransactionMachine()
+    machine.step(Commit((1, 2, 3), 90, three_phase=True))
+    for tablet in (1, 2, 3):
+        last = machine.step(Marked(tablet))
+    assert last == [DrawTimestamp()]
+    assert machine.step(Drawn(100)) == [SendPrecommit(2, 100), SendPrecommit(3, 100)]
+    assert machine.step(Precommitted(3)) == []
+    assert machine.step(Precommitted(3)) == []
+    assert machine.step(Precommitted(2)) == [SendDecide(1, 100, (2, 3))]
+    assert machine.step(Decided(100)) == [Answer(100), SendCommit(2, 100), SendCommit(3, 100)]
+
+
+def test_a_participant_that_does_not_precommit_aborts_all() -> None:
+    machine = TransactionMachine()
+    for event in (Commit((1, 2), 90, three_phase=True), Marked(1), Marked(2), Drawn(100)):
+        machine.step(event)
+    assert machine.step(Failed(2, LOST)) == [SendAbort(1), SendAbort(2), Answer(None, LOST)]
+    assert machine.step(Precommitted(2)) == []
+
+
+def test_with_one_tablet_nobody_needs_to_precommit() -> None:
+    machine = TransactionMachine()
+    assert machine.step(Commit((5,), 90, three_phase=True)) == [SendWrite(5, 90)]
+    machine = TransactionMachine()
+    for event in (Commit((1,), 90, validates=True, three_phase=True), Marked(1), Drawn(100)):
+        machine.step(event)
+    assert machine.step(Validated()) == [SendDecide(1, 100, ())]
+
+
+def test_a_home_that_lost_its_mark_is_marked_again_before_a_timestamp_is_drawn() -> None:
+    machine = TransactionMachine()
+    for event in (Commit((1, 2), 90), Marked(1), Marked(2), Drawn(100)):
+        machine.step(event)
+    for drawn in (101, 102, 103):
+        assert machine.step(Failed(1, MOVED)) == [SendMarkHome(1, 90)]
+        assert machine.step(Marked(1)) == [DrawTimestamp()]
+        assert machine.step(Drawn(drawn)) == [SendDecide(1, drawn, (2,))]
+    assert machine.step(Failed(1, MOVED))[-1] == Answer(None, MOVED)
 
 
 def test_an_oracle_that_does_not_answer_aborts() -> None:
@@ -240,6 +285,11 @@ class PretendedTablets:
         validates: bool = False,
     ) -> None:
         await self._call("prepare", tablet_id, home_tablet)
+
+    async def precommit(
+        self, tablet_id: int, transaction_id: int, commit_ts: int, deadline_s: float
+    ) -> None:
+        await self._call("precommit", tablet_id, commit_ts)
 
     async def mark_home(
         self,

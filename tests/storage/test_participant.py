@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cluster.errors import SerializationFailure
 from storage import participant as p
-from storage.entries import Abort, Commit, Confirm, Decision, Ingest, Prepare, Write
+from storage.entries import Abort, Commit, Confirm, Decision, Ingest, Precommit, Prepare, Write
 from storage.fragments import TIMESTAMP_COUNTER_BITS
 from storage.locks import TABLE_MODES, LockMode
 
@@ -28,7 +28,7 @@ class Model:
         self.applied: list[tuple[int, int, list[object]]] = []
 
     def apply(self, entry: object, term: int, chunk: object) -> None:
-        if isinstance(entry, Confirm):
+        if isinstance(entry, Confirm | Precommit):
             return
         assert isinstance(entry, Ingest | Write | Prepare | Decision | Commit | Abort)
         name = entry.transaction_id
@@ -120,6 +120,10 @@ class ParticipantMachine(RuleBasedStateMachine):
     def _fitting(self, name: int, term: int, own: int, broken: bool) -> tuple[int, int, int]:
         begun, chunks, _ = self.model.open.get(name, (term, [], False))
         return (term, own, len(chunks) + 1) if broken else (begun, begun, len(chunks))
+
+    @rule(name=IDS)
+    def precommit(self, name: int) -> None:
+        self.log(Precommit(name, self.next_timestamp()), 1)
 
     @rule(name=IDS)
     def commit(self, name: int) -> None:

@@ -20,7 +20,10 @@ TABLETS = (HOME, *OTHERS)
 
 
 async def commit_in_steps(
-    bench: Bench, tablets: dict[TabletId, Tablet], transaction_id: TransactionId
+    bench: Bench,
+    tablets: dict[TabletId, Tablet],
+    transaction_id: TransactionId,
+    three_phase: bool = False,
 ) -> AsyncIterator[str]:
     """What a coordinator does (rule C4), pausing behind every step."""
     for tablet_id in TABLETS:
@@ -37,6 +40,10 @@ async def commit_in_steps(
     yield "marked"
     commit_ts = bench.oracle.now()
     yield "drawn"
+    if three_phase:
+        for tablet_id in OTHERS:
+            await tablets[tablet_id].precommit(transaction_id, commit_ts)
+            yield f"precommitted {tablet_id}"
     await tablets[HOME].decide(transaction_id, commit_ts, OTHERS)
     yield "decided"
     for tablet_id in OTHERS:
@@ -55,6 +62,9 @@ STEPS = [
     "decided",
     *(f"{what} {t}" for t in OTHERS for what in ("committed", "confirmed")),
 ]
+
+
+PRECOMMITTED = [f"precommitted {t}" for t in OTHERS]
 
 
 async def open_all(bench: Bench) -> dict[TabletId, Tablet]:
@@ -113,6 +123,32 @@ def test_a_coordinator_that_falls_silent_behind_any_step(tmp_path: Path, last: s
         decided = STEPS.index(last) >= STEPS.index("decided")
         for tablet in tablets.values():
             assert await bench.read(tablet) == ([(1, "a")] if decided else [])
+        await check_nothing_is_left(bench, tablets)
+        await bench.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["log", "checkpointed"])
+@pytest.mark.parametrize("last", [*PRECOMMITTED, "decided", "committed 2"])
+def test_a_precommit_decides_nothing(tmp_path: Path, last: str, checkpoint: bool) -> None:
+    """Three phases (rule C11): whoever dies, and when, only the home's log says how it ends."""
+
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        async for step in commit_in_steps(bench, tablets, bench.begin(), three_phase=True):
+            if step == last:
+                break
+        if checkpoint:
+            for tablet in tablets.values():
+                await tablet.checkpoint()
+        await bench.crash()
+        tablets = await open_all(bench)
+        await bench.settle(runtime)
+        wanted = [] if last in PRECOMMITTED else [(1, "a")]
+        for tablet in tablets.values():
+            assert await bench.read(tablet) == wanted
         await check_nothing_is_left(bench, tablets)
         await bench.close()
 
