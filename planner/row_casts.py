@@ -16,10 +16,10 @@ from uuid import UUID
 import pyarrow as pa
 
 from planner.datum import Datum, datum_text
-from planner.row_closures import Code, NotByRow
 from planner.semantics import literals
 from planner.semantics.environment import Environment
 from planner.types import INTEGER_KINDS, TEXT_KINDS, Coercion, as_numeric, can_cast
+from storage.row_closures import Code, NotByRow
 from storage.types import NUMERIC, Kind, SqlType, numeric_shape
 
 WIDE = 38  # a numeric may have so many digits

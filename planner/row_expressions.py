@@ -39,11 +39,11 @@ from planner.row_casts import (
     parameter_value,
     plain_of_text,
 )
-from planner.row_closures import Code, NotByRow, RowFunction, row_function
 from planner.row_operators import arithmetic, comparison, negative
 from planner.semantics import literals, numbers
 from planner.semantics.environment import Environment
 from planner.types import INTEGER_KINDS, TEXT_KINDS, Coercion, common_type, declared_type
+from storage.row_closures import Code, NotByRow, RowFunction, row_function
 from storage.types import (
     BOOL,
     INT4,

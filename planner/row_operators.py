@@ -9,8 +9,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 from planner.row_casts import WIDE, Typed, cast, constant, numeric_operand
-from planner.row_closures import Code, NotByRow
 from planner.types import FLOAT_KINDS, INTEGER_KINDS, NUMBER_KINDS, Coercion
+from storage.row_closures import Code, NotByRow
 from storage.types import BOOL, FLOAT8, NUMERIC, Kind, SqlType, numeric_shape
 
 _WIDTHS = {Kind.INT2: 0, Kind.INT4: 1, Kind.INT8: 2}

@@ -6,6 +6,10 @@ In the order control flows through them, from the node to the bytes:
     identity        whose directory it is, and that it is in use
     kept_file       a small state kept whole
     tablet          a tablet: definitions, reads at a timestamp
+    tablet_rows     statements over single rows, at its leader
+    row_programs    what they do with a row, as data
+    row_closures    row code as Python functions
+    own_rows        where a transaction's own changes left rows
     tablet_commits  how transactions end at its leader
     tablet_changes  what open ones do there: locks and drafts
     tablet_leader   whether this replica leads, and what it logs then
@@ -24,6 +28,7 @@ In the order control flows through them, from the node to the bytes:
     row_keys        keys as values in memory
     entries         what the log of a tablet says, and its bytes
     staging         entries of transactions without outcome, in memory or on disk
+    stored_changes  changes of single rows, as the row store keeps them
     key_overlay     unique keys in what the store does not hold yet
     uniqueness      checks of unique constraints
     opening         opens a tablet's stores, or builds one from the other

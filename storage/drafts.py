@@ -36,7 +36,10 @@ from storage.entries import (
 )
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema
 from storage.key_overlay import Key
+from storage.own_rows import OwnRows
+from storage.row_closures import NotByRow
 from storage.row_keys import row_keys
+from storage.row_tables import RowTables
 from storage.types import Kind
 
 JSON_KINDS = frozenset({Kind.JSON, Kind.JSONB})
@@ -45,6 +48,10 @@ MakeEntry = Callable[[tuple[ChangeHeader, ...]], TabletEntry]
 
 # Of more unchecked rows a draft does not remember which they are.
 FEW_ROWS = 10_000
+# Locks taken at the commit belong to no statement that could be undone.
+LAST_COMMAND = 2**62
+# Behind all of them: taking it back is only a word for the lease.
+NO_COMMAND = LAST_COMMAND + 1
 # A chunk that no transaction comes to: up to the end.
 LAST_CHUNK = 2**31 - 1
 
@@ -90,17 +97,20 @@ class Draft:
     _newest_number: int = 0
     _starts: list[_Start] = field(default_factory=list)
     _indexes: dict[FragmentId, _KeyIndex] = field(default_factory=dict)
+    _own: dict[FragmentId, OwnRows] = field(default_factory=dict)
 
-    def add(self, change: FragmentChange, command: int = 0) -> None:
-        """Keeps the change behind all earlier ones; commands come in ascending order."""
+    def add(self, change: FragmentChange, command: int = 0, *, is_checked: bool = False) -> None:
+        """Keeps the change behind all earlier ones; commands come in ascending order. With
+        `is_checked` its rows are known to keep the unique constraints."""
         if not self._starts or self._starts[-1].command != command:
             assert not self._starts or self._starts[-1].command < command
             self._starts.append(_Start(command, self.chunks, len(self.changes)))
         self.changes.append(change)
         self.size_bytes += change.size_bytes
-        if change.insert_rows is not None and change.insert_rows.num_rows:
+        if change.insert_count:
             self.inserts_into.setdefault(change.fragment_id, command)
-            self.unchecked_rows += change.insert_rows.num_rows
+        if change.insert_count and not is_checked:
+            self.unchecked_rows += change.insert_count
             self.unchecked.append(change)
             if self.unchecked_rows > FEW_ROWS:
                 self.unchecked.clear()
@@ -148,10 +158,20 @@ class Draft:
             self.cuts.append(Cut(start.chunk, start.change, self.chunks - 1))
         del self.changes[kept:]
         self._indexes.clear()
+        self._own.clear()
         self.size_bytes = sum(change.size_bytes for change in self.changes)
         self._starts = [s for s in self._starts if s.command < command]
         self.checked()  # a statement's rows are, by its end
         self.inserts_into = {f: c for f, c in self.inserts_into.items() if c < command}
+
+    def own_rows(self, tables: RowTables) -> OwnRows:
+        """Where the changes left rows of a fragment. `NotByRow` once some are in the log: they
+        would have to be read from there."""
+        if self.chunks:
+            raise NotByRow("a transaction that is in the log already")
+        own = self._own.setdefault(tables.schema.fragment_id, OwnRows(tables))
+        own.follow(self.changes)
+        return own
 
     def touching(
         self, schema: FragmentSchema, new: Sequence[FragmentChange]
@@ -186,6 +206,7 @@ class Draft:
     def take(self) -> list[FragmentChange]:
         """The changes; the draft has none then."""
         self._indexes.clear()
+        self._own.clear()
         changes, self.changes, self.size_bytes = self.changes, [], 0
         return changes
 

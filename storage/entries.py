@@ -1,8 +1,8 @@
 """The entries of a tablet's log (rule L2) and their bytes.
 
 Everything in an entry is resolved: values, not expressions. An entry is a small msgpack header
-and the Arrow bodies of its changes, each a bare record-batch message (its schema is the
-fragment's, which never changes shape), so that a body is read without a copy:
+and the bodies of its changes: rows of `storage.stored_changes`, or bare record-batch messages of
+Arrow's (their schema is the fragment's, which never changes shape), read without a copy:
 
     header length (4 bytes, little-endian) | header | padding to 64 | body | padding to 64 | ...
 
@@ -29,6 +29,7 @@ from storage.fragments import (
     Timestamp,
     TransactionId,
 )
+from storage.stored_changes import StoredChange, decode_rows, encode_rows, row_tables
 
 # Larger changes are cut into chunks of this many bytes before they are logged (rule L6).
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -37,12 +38,14 @@ _LENGTH_BYTES = 4
 
 
 class ChangeHeader(msgspec.Struct, frozen=True, array_like=True):
-    """A change of one fragment; the lengths are of its two bodies, 0 where there is none."""
+    """A change of one fragment; the lengths are of its two bodies, 0 where there is none.
+    `stored`: they are rows of `storage.stored_changes` instead of Arrow batches."""
 
     fragment_id: FragmentId
     truncate: bool
     delete_bytes: int
     insert_bytes: int
+    stored: bool = False
 
 
 class Cut(msgspec.Struct, frozen=True, array_like=True):
@@ -215,16 +218,22 @@ def _body_lengths(changes: Sequence[ChangeHeader]) -> list[int]:
 
 def encode_changes(
     changes: Sequence[FragmentChange],
-) -> tuple[tuple[ChangeHeader, ...], list[pa.Buffer]]:
+) -> tuple[tuple[ChangeHeader, ...], list[bytes | pa.Buffer]]:
     """The headers and bodies of changes whose batches have their fragment's schema."""
-    headers, bodies = [], []
+    headers: list[ChangeHeader] = []
+    bodies: list[bytes | pa.Buffer] = []
     for change in changes:
-        lengths = []
+        if isinstance(change, StoredChange):
+            keys, rows = encode_rows(change.keys), encode_rows(change.rows)
+            headers.append(ChangeHeader(change.fragment_id, False, len(keys), len(rows), True))
+            bodies += [body for body in (keys, rows) if body]
+            continue
+        lengths: list[int] = []
         for batch in (change.delete_keys, change.insert_rows):
             body = None if batch is None or batch.num_rows == 0 else batch.serialize()
             lengths.append(0 if body is None else body.size)
             bodies += [] if body is None else [body]
-        headers.append(ChangeHeader(change.fragment_id, change.truncate, *lengths))
+        headers.append(ChangeHeader(change.fragment_id, change.truncate, lengths[0], lengths[1]))
     return tuple(headers), bodies
 
 
@@ -237,12 +246,16 @@ def decode_changes(
     """The changes again, without those of fragments that are gone; of the others those whose
     places `keeps` accepts."""
     remaining = iter(bodies)
-    changes = []
+    changes: list[FragmentChange] = []
     for place, header in enumerate(headers):
         deletes = next(remaining) if header.delete_bytes else None
         inserts = next(remaining) if header.insert_bytes else None
         schema = schema_of(header.fragment_id)
         if schema is None or not keeps(place):
+            continue
+        if header.stored:
+            rows = decode_rows(deletes), decode_rows(inserts)
+            changes.append(StoredChange(row_tables(schema), *rows))
             continue
         changes.append(
             FragmentChange(

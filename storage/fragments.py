@@ -120,10 +120,19 @@ class FragmentChange:
     truncate: bool = False
 
     @property
+    def delete_count(self) -> int:
+        """How many keys it deletes."""
+        return 0 if self.delete_keys is None else self.delete_keys.num_rows
+
+    @property
+    def insert_count(self) -> int:
+        """How many rows it inserts."""
+        return 0 if self.insert_rows is None else self.insert_rows.num_rows
+
+    @property
     def is_empty(self) -> bool:
         """Whether it changes nothing."""
-        batches = (self.delete_keys, self.insert_rows)
-        return not self.truncate and not any(b is not None and b.num_rows for b in batches)
+        return not (self.truncate or self.delete_count or self.insert_count)
 
     @property
     def size_bytes(self) -> int:

@@ -32,6 +32,7 @@ from storage.participant import Instruction, Participant, leader_changed, lost_t
 from storage.row_checks import Finder, changed_places
 from storage.row_keys import has_keys, row_keys
 from storage.row_side import RowSide
+from storage.stored_changes import StoredChange, touched_keys
 from storage.surroundings import Peers
 from storage.versions import RecentVersions
 
@@ -104,6 +105,10 @@ class LockDriver:
                 continue
             if change.truncate:
                 self._versions.note_any(change.fragment_id, commit_ts)
+            if isinstance(change, StoredChange):
+                if has_keys(found, found.key):
+                    self._versions.note(change.fragment_id, touched_keys(change), commit_ts)
+                continue
             for batch in (change.delete_keys, change.insert_rows):
                 if batch is not None and has_keys(found, found.key):
                     keys = row_keys(found, batch, found.key)

@@ -17,6 +17,7 @@ import pyarrow as pa
 from storage.fragments import FragmentChange, Timestamp
 from storage.operations import Batches
 from storage.row_tables import BEGIN, END, RowTables, StoredKey, StoredRow
+from storage.stored_changes import StoredChange
 
 Connection: TypeAlias = Any
 
@@ -28,6 +29,9 @@ def apply_change(
     connection: Connection, tables: RowTables, change: FragmentChange, timestamp: Timestamp
 ) -> None:
     """Truncates, deletes and inserts, in this order."""
+    if isinstance(change, StoredChange):
+        _apply_stored(connection, tables, change, timestamp)
+        return
     if change.truncate:
         connection.execute(tables.end_all_sql, (timestamp,))
         connection.execute(tables.clear_sql)
@@ -40,6 +44,18 @@ def apply_change(
             columns = tables.stored_columns(piece, tables.names)
             rows = zip(*columns, repeat(timestamp), strict=False)
             connection.executemany(tables.insert_sql, rows)
+
+
+def _apply_stored(
+    connection: Connection, tables: RowTables, change: StoredChange, timestamp: Timestamp
+) -> None:
+    back = set(map(tables.key_of, change.rows)) if change.keys else ()
+    for key in change.keys:
+        connection.execute(tables.end_sql, (*key, timestamp))
+        if key not in back:
+            connection.execute(tables.delete_sql, key)
+    for row in change.rows:
+        connection.execute(tables.insert_sql, (*row, timestamp))
 
 
 def _put_back(tables: RowTables, change: FragmentChange) -> frozenset[StoredKey]:

@@ -29,11 +29,12 @@ from storage.fragments import END_OF_TIME, FragmentChange, FragmentId, Timestamp
 from storage.key_overlay import Key
 from storage.locks import LockMode, LockTable
 from storage.participant import Participant
-from storage.row_keys import has_keys, row_keys
+from storage.row_keys import has_keys
 from storage.row_side import RowSide
 from storage.row_store import store_error
 from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.snapshot import check_horizon
+from storage.stored_changes import deleted_keys, inserted_rows, lock_key
 
 
 def pending_on(
@@ -58,8 +59,7 @@ def _resources(
     schema = tables.schema
     if not has_keys(schema, schema.key):
         return None
-    batch = tables.to_batch(keys, schema.key)
-    return frozenset((schema.fragment_id, key) for key in row_keys(schema, batch, schema.key))
+    return frozenset((schema.fragment_id, lock_key(tables, key)) for key in keys)
 
 
 def _may_change(
@@ -78,7 +78,7 @@ def read_now(
     tables: RowTables,
     keys: Sequence[StoredKey],
     timestamp: Timestamp | None,
-    own: Iterable[FragmentChange],
+    own: Sequence[FragmentChange] = (),
 ) -> list[StoredRow | None]:
     """The rows as the store has them, with the transaction's own changes. Does not wait."""
     store = rows.applier.store
@@ -91,7 +91,7 @@ def read_now(
     except apsw.Error as error:
         raise store_error(error) from error
     whole = [None if row is None else row[:width] for row in found]
-    return _with_own(tables, keys, whole, own)
+    return _with_own(tables, keys, whole, own) if own else whole
 
 
 def _with_own(
@@ -104,10 +104,8 @@ def _with_own(
     for change in own:
         if change.truncate:
             found = dict.fromkeys(keys)
-        if change.delete_keys is not None:
-            gone = (key for key in tables.stored_keys(change.delete_keys) if key in found)
-            found.update(dict.fromkeys(gone))
-        if change.insert_rows is not None:
-            new = ((tables.key_of(row), row) for row in tables.stored_rows(change.insert_rows))
-            found.update((key, row) for key, row in new if key in found)
+        gone = (key for key in deleted_keys(tables, change) if key in found)
+        found.update(dict.fromkeys(gone))
+        new = ((tables.key_of(row), row) for row in inserted_rows(tables, change))
+        found.update((key, row) for key, row in new if key in found)
     return [found[key] for key in keys]

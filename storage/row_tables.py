@@ -58,6 +58,12 @@ class RowTables:
         self.names = schema.names
         self.encodings = tuple(_encodings(schema))
         self.key_places = tuple(self.names.index(name) for name in schema.key)
+        # Of unique constraints over other columns than the key.
+        self.unique_places = tuple(
+            tuple(self.names.index(name) for name in unique.columns)
+            for unique in schema.unique
+            if not self._is_key(unique.columns)
+        )
         self._key_encodings = tuple(self.encodings[place] for place in self.key_places)
         self._decoders = tuple(
             (place, encoding.decode)

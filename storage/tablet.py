@@ -4,6 +4,7 @@
     TabletLeader    leads: its term, its proposals, its leases     storage.tablet_leader
     TabletChanges   locks and drafts of open transactions          storage.tablet_changes
     TabletCommits   how transactions end                           storage.tablet_commits
+    TabletRows      statements over single rows                    storage.tablet_rows
     Tablet          definitions, and reads at a timestamp          here
 
 A read at a timestamp waits for what may commit at or below it (rule R1), on the leader; any other
@@ -32,12 +33,12 @@ from storage.fragments import (
 from storage.row_reads import pending_on, read_now
 from storage.row_tables import Plain, RowTables, StoredKey, StoredRow
 from storage.snapshot import fragment_gone
-from storage.tablet_commits import TabletCommits
 from storage.tablet_leader import DEADLINE_S
+from storage.tablet_rows import TabletRows
 from storage.tasks import deadline
 
 
-class Tablet(TabletCommits):
+class Tablet(TabletRows):
     """See the module. Open it, give it its group with `attach`, then use it."""
 
     # Definition.

@@ -20,6 +20,7 @@ from storage.key_overlay import KeyOverlay
 from storage.row_checks import Conflict, Finder, find_conflict
 from storage.row_side import RowSide
 from storage.staging import StagedEntry
+from storage.stored_changes import StoredChange
 from storage.uniqueness import (
     OpenKeys,
     check_queued,
@@ -79,7 +80,10 @@ class UniqueChecker:
             self._overlay.skip(index, touched)
             return
         for change in changes:
-            if self.checks(change.fragment_id):
+            if isinstance(change, StoredChange):
+                # The row store has it at once; what is behind is checked as a whole.
+                self._overlay.skip(index, [change.fragment_id])
+            elif self.checks(change.fragment_id):
                 self._overlay.note(index, self._schemas()[change.fragment_id], change)
 
     async def check(
@@ -147,9 +151,10 @@ class UniqueChecker:
         if found is not None:
             fragment_id, conflict = found
             schema = self._schemas()[fragment_id]
-            raise await self._runtime.run_blocking(self._violation, schema, conflict)
+            raise await self._runtime.run_blocking(self.violation, schema, conflict)
 
-    def _violation(self, schema: FragmentSchema, conflict: Conflict) -> UniqueViolation:
+    def violation(self, schema: FragmentSchema, conflict: Conflict) -> UniqueViolation:
+        """The error for a conflict. Blocks."""
         with self._applier.store.cursor() as cursor:
             return violation_of_batch(cursor, schema, conflict.unique, conflict.values)
 

@@ -1,0 +1,236 @@
+"""Statements over single rows at a tablet's leader: lock, read, compute, keep, in one call.
+
+    lock the keys -> the newest rows, with the transaction's own changes (R5) -> what becomes of
+    each -> kept in the draft
+
+A statement that commits by itself goes on to its `write` entry in the same call (C1 to C3), so
+it is one request to the leader. The rows are looked at under their locks, so what READ COMMITTED
+asks for (I2) holds by itself; for REPEATABLE READ (I3) nobody else may have changed them after
+`base`.
+
+Only for fragments that the row store has. The answer tells what came of each row; `NotByRow` goes
+up where a value is beyond what is computed here, and nothing was changed then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from storage.conflicts import concurrent_update
+from storage.drafts import Draft
+from storage.fragments import END_OF_TIME, FragmentId, FragmentSchema, Timestamp, TransactionId
+from storage.locks import TABLET, LockMode
+from storage.row_checks import Conflict
+from storage.row_closures import NotByRow
+from storage.row_programs import RowChange
+from storage.row_store import RowStore
+from storage.row_tables import RowTables, StoredKey, StoredRow
+from storage.snapshot import fragment_gone
+from storage.stored_changes import StoredChange, lock_key
+from storage.surroundings import ReplicationGroup
+from storage.tablet_commits import TabletCommits
+from storage.tablet_leader import DEADLINE_S
+
+
+@dataclass(frozen=True, slots=True)
+class RowWork:
+    """One row by its key. `mode` None: nobody else can have the key. `inserts`: 23505 where
+    there is a row; else one that others changed after the base is a conflict."""
+
+    key: StoredKey
+    change: RowChange
+    mode: LockMode | None = LockMode.FOR_UPDATE
+    inserts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowsChanged:
+    """What each row was and is, the same where it was left alone.
+
+    `as_of`: no change of these rows is above it, and every later commit is. `commit_ts` where
+    the statement has committed, 0 where there was nothing to commit.
+    """
+
+    rows: Sequence[tuple[StoredRow | None, StoredRow | None]]
+    as_of: Timestamp
+    commit_ts: Timestamp = 0
+
+    @property
+    def changed(self) -> int:
+        """How many were not left alone."""
+        return sum(before is not after for before, after in self.rows)
+
+
+class TabletRows(TabletCommits):
+    """See the module."""
+
+    async def change_rows(
+        self,
+        transaction_id: TransactionId,
+        fragment_id: FragmentId,
+        works: Callable[[RowTables], Sequence[RowWork]],
+        command: int = 0,
+        base: Timestamp = 0,
+        deadline_s: float = DEADLINE_S,
+        number: int = 0,
+    ) -> RowsChanged:
+        """Changes rows for one command of a transaction, which goes on. `number` as of `stage`."""
+        group = await self._lead(deadline_s)
+        schema = self._schemas.get(fragment_id)
+        if schema is None or not schema.method.in_row_store:
+            raise fragment_gone(self.tablet_id, fragment_id)
+        tables = self._form_of(schema)
+        wanted = works(tables)
+        with self._holding(transaction_id):
+            draft = self._drafts.setdefault(transaction_id, Draft())
+            draft.expect(number)
+            await self._lock_keys(transaction_id, tables, wanted, command, deadline_s)
+            store = await self._row_store(fragment_id)
+            if self._schemas.get(fragment_id) is not schema:
+                raise fragment_gone(self.tablet_id, fragment_id)
+            tables = store.tables(fragment_id)
+            changed = self._computed(store, draft, tables, wanted, base)
+            if isinstance(changed, Conflict):
+                raise await self._runtime.run_blocking(
+                    self._unique.violation, tables.schema, changed
+                )
+            await self._keep(transaction_id, draft, tables, changed, command, deadline_s)
+            await self._sure(group, deadline_s)
+            return changed
+
+    async def write_rows(
+        self,
+        transaction_id: TransactionId,
+        fragment_id: FragmentId,
+        works: Callable[[RowTables], Sequence[RowWork]],
+        draw_timestamp: Callable[[], Awaitable[Timestamp]],
+        deadline_s: float = DEADLINE_S,
+    ) -> RowsChanged:
+        """The same as a transaction of its own, and its commit."""
+        await self._lead(deadline_s)
+        with self._giving_up(transaction_id):
+            changed = await self.change_rows(
+                transaction_id, fragment_id, works, deadline_s=deadline_s
+            )
+        if not changed.changed:
+            self._follow(self._participant.abandon(transaction_id))
+            self._drafts.pop(transaction_id, None)
+            return changed
+        commit_ts = await self.write(transaction_id, changed.as_of, draw_timestamp)
+        return RowsChanged(changed.rows, changed.as_of, commit_ts)
+
+    def _form_of(self, schema: FragmentSchema) -> RowTables:
+        store = self._rows.store
+        if store is not None and schema.fragment_id in store:
+            return store.tables(schema.fragment_id)
+        return RowTables(schema)
+
+    async def _lock_keys(
+        self,
+        transaction_id: TransactionId,
+        tables: RowTables,
+        works: Sequence[RowWork],
+        command: int,
+        deadline_s: float,
+    ) -> None:
+        take, fragment_id = self._locks.take, tables.schema.fragment_id
+        ends_s = self._runtime.monotonic() + deadline_s
+        await take(transaction_id, LockMode.ROW_EXCLUSIVE, deadline_s, TABLET, command=command)
+        for work in works:
+            if work.mode is not None:
+                left_s = max(ends_s - self._runtime.monotonic(), 0.001)
+                resource = fragment_id, lock_key(tables, work.key)
+                await take(transaction_id, work.mode, left_s, resource, command=command)
+
+    async def _row_store(self, fragment_id: FragmentId) -> RowStore:
+        while not self._rows.is_current([fragment_id], END_OF_TIME):
+            await self._rows.bring_up([fragment_id], END_OF_TIME)
+        store = self._rows.store
+        if store is None or fragment_id not in store:
+            raise fragment_gone(self.tablet_id, fragment_id)
+        return store
+
+    def _computed(
+        self,
+        store: RowStore,
+        draft: Draft,
+        tables: RowTables,
+        works: Sequence[RowWork],
+        base: Timestamp,
+    ) -> RowsChanged | Conflict:
+        own = draft.own_rows(tables)
+        fragment_id, width = tables.schema.fragment_id, len(tables.names)
+        rows: list[tuple[StoredRow | None, StoredRow | None]] = []
+        fresh: dict[StoredKey, StoredRow | None] = {}
+        for work in works:
+            if work.key in fresh:
+                before = fresh[work.key]
+            elif own.changes(work.key):
+                before = own.row(work.key)
+            else:
+                found = store.get(fragment_id, work.key)
+                if base and not work.inserts:
+                    _check_version(store, fragment_id, work.key, found, base)
+                before = None if found is None else found[:width]
+            if work.inserts and before is not None:
+                return _conflict(tables, before)
+            after = work.change(before)
+            fresh[work.key] = after
+            rows.append((before, after))
+        return RowsChanged(rows, self._participant.newest_ts)
+
+    async def _keep(
+        self,
+        transaction_id: TransactionId,
+        draft: Draft,
+        tables: RowTables,
+        changed: RowsChanged,
+        command: int,
+        deadline_s: float,
+    ) -> None:
+        made = [(before, after) for before, after in changed.rows if before is not after]
+        if not made:
+            return
+        keys = [tables.key_of(before) for before, _ in made if before is not None]
+        rows = [after for _, after in made if after is not None]
+        settled = all(_same_values(tables, before, after) for before, after in made)
+        draft.add(StoredChange(tables, keys, rows), command, is_checked=settled)
+        if not settled:
+            await self._check_unique(transaction_id, draft, command, deadline_s)
+
+    async def _sure(self, group: ReplicationGroup, deadline_s: float) -> None:
+        """Whether this replica led still when it looked (rule G1)."""
+        if not group.lease_valid():
+            await group.read_barrier(deadline_s=deadline_s)
+
+
+def _check_version(
+    store: RowStore,
+    fragment_id: FragmentId,
+    key: StoredKey,
+    found: StoredRow | None,
+    base: Timestamp,
+) -> None:
+    """40001 where the row is not the one of `base` (I3)."""
+    gone = found is None and store.get(fragment_id, key, base) is not None
+    if gone or (found is not None and found[-1] > base):
+        raise concurrent_update()
+
+
+def _conflict(tables: RowTables, row: StoredRow) -> Conflict:
+    for unique in tables.schema.unique:
+        if set(unique.columns) == set(tables.schema.key):
+            values = tuple(row[tables.names.index(name)] for name in unique.columns)
+            return Conflict(unique, tables.to_batch([values], unique.columns))
+    raise NotByRow("a key that nothing says is unique")
+
+
+def _same_values(tables: RowTables, before: StoredRow | None, after: StoredRow | None) -> bool:
+    """Whether no unique constraint but the key's has to be looked at."""
+    if after is None:
+        return True
+    for places in tables.unique_places:
+        if before is None or any(before[place] != after[place] for place in places):
+            return False
+    return True
