@@ -28,6 +28,7 @@ from cluster.errors import (
     NotNullViolation,
     UniqueViolation,
 )
+from executor.ddl_keys import add_reference, build_index
 from executor.execution import Execution, Result
 from executor.session_transaction import SessionTransaction
 from executor.transaction_faces import Changes
@@ -42,7 +43,14 @@ from executor.writes import (
 from executor.writes_stage import tablets_of
 from planner.binder import bind_query
 from planner.ddl import plan_ddl
-from planner.ddl_plan import ChangeCatalog, CreateAndFill, ForbidNulls, Recut
+from planner.ddl_plan import (
+    AddReference,
+    BuildIndex,
+    ChangeCatalog,
+    CreateAndFill,
+    ForbidNulls,
+    Recut,
+)
 from planner.optimizer import plan_query
 from planner.plan import ResultColumn
 from planner.statements import Distribute, Statement
@@ -81,6 +89,12 @@ async def run_ddl(execution: Execution, statement: Statement) -> Result:
         case ForbidNulls():
             tag = plan.tag
             await _forbid_nulls(change, plan)
+        case AddReference():
+            tag = plan.tag
+            await add_reference(change, plan)
+        case BuildIndex():
+            tag = plan.tag
+            await build_index(change, plan)
     if isinstance(statement, Distribute):
         return _function_result(statement.function)
     return Result(tag)
@@ -240,6 +254,8 @@ async def _copy_rows(execution: Execution, table: Table) -> None:
     """All rows of the table into the fragments prepared for it: without dropped columns, and
     with the defaults of added ones."""
     target = execution.context.catalog.recuts[table.id]
+    # What the rows refer to does not change.
+    target = replace(target, foreign_keys=(), referenced_by=())
     lasting = {column.id for column in target.columns}
     table = replace(table, columns=tuple(c for c in table.columns if c.id in lasting))
     columns = tuple(column.id for column in table.visible_columns)

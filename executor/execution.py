@@ -117,6 +117,8 @@ class Execution:
     transaction: SessionTransaction | None = None
     # Of one table only these rows, at a later snapshot (`executor.row_locking`).
     refreshed: RefreshedRows | None = None
+    # Whether a SERIALIZABLE transaction validates what is read. Locks keep what is not.
+    notes_reads: bool = True
     # The timestamp is one that users asked for; whoever has a replica may answer.
     is_past: bool = False
 
@@ -135,7 +137,8 @@ class Execution:
         own = None
         if self.transaction is not None:
             own = self.transaction.own_changes()
-            self.transaction.note_reads(plan)
+            if self.notes_reads:
+                self.transaction.note_reads(plan)
         return await self.coordinator.run_query(
             plan, self.timestamp, settings, self.deadline_s, own, self.refreshed, schemas
         )

@@ -60,14 +60,21 @@ class RowLocker:
     """Locks the rows of one statement as they come."""
 
     def __init__(
-        self, execution: Execution, opened: Changes, plan: QueryPlan, rows: LockedRows
+        self,
+        execution: Execution,
+        opened: Changes,
+        plan: QueryPlan,
+        rows: LockedRows,
+        *,
+        newest: bool = False,
     ) -> None:
+        """`newest`: rows are taken as they are now, whatever snapshot the transaction keeps."""
         self._execution = execution
         self._opened = opened
         self._plan = plan
         self._rows = rows
         transaction = execution.transaction
-        self._keeps_snapshot = transaction is not None and transaction.keeps_snapshot
+        self._keeps_snapshot = transaction is not None and transaction.keeps_snapshot and not newest
         # Keys of rows to be read again, by the fragment of the anchor group.
         self._changed: dict[FragmentId, list[pa.RecordBatch]] = {}
 

@@ -29,9 +29,10 @@ from contextlib import ExitStack
 
 import pyarrow as pa
 
-from catalog.model import Catalog
+from catalog.model import Catalog, Table
 from cluster.errors import DqeError, Outcome
 from executor.block_definitions import BlockDefinitions
+from executor.key_changes import KeyChanges
 from executor.services import ExecutorServices
 from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Transaction
 from executor.transaction_faces import Control, Reads
@@ -67,8 +68,12 @@ class SessionTransaction:
         self.max_bytes: int | None = None
         # How it commits, and how it keeps others away; settled by its first change or lock.
         self.control = Control()
-        # The statement under way; the first is number 1.
+        # The statement under way, or the part of it that reads what earlier parts have done; the
+        # first is number 1. `statement_command` is where the statement began.
         self.command = 0
+        self.statement_command = 0
+        # What its statement did to values that tie rows to others (`executor.foreign_keys`).
+        self.key_changes: list[KeyChanges] = []
 
     # -- snapshots
 
@@ -114,6 +119,12 @@ class SessionTransaction:
 
     def begin_command(self) -> None:
         """Another statement begins: it sees the changes of those before."""
+        self.command += 1
+        self.statement_command = self.command
+        self.key_changes.clear()
+
+    def begin_part(self) -> None:
+        """What the statement does from here on sees what it did before."""
         self.command += 1
 
     def own_changes(self) -> OwnChanges | None:
@@ -198,7 +209,7 @@ class SessionTransaction:
     async def undo_statement(self) -> None:
         """Undoes what the statement under way has done, so that it can run again."""
         if self._opened is not None:
-            await self._opened.take_back(self.command)
+            await self._opened.take_back(self.statement_command)
 
     async def take_back(self, command: int) -> None:
         """Undoes the statements from that number on."""
@@ -286,6 +297,12 @@ class StatementChanges:
             policy,
             transaction.command,
         )
+
+    def key_changes(self, table: Table) -> KeyChanges:
+        """Where the statement's changes of the table are recorded."""
+        found = KeyChanges(table)
+        self._transaction.key_changes.append(found)
+        return found
 
     async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None:
         """Sends a change on its way, as one of the statement's."""

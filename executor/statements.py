@@ -21,6 +21,7 @@ from executor import (
     writes_conflict,
     writes_merge,
 )
+from executor.bound_writes import is_bound, run_bound
 from executor.execution import Execution, Result
 from executor.past import time_parameters
 from planner.binder import bind_query
@@ -80,6 +81,8 @@ async def run_statement(execution: Execution, statement: Statement) -> Result:
     handler = _HANDLERS.get(type(statement))
     if handler is None:
         raise FeatureNotSupported(f"{_first_words(statement)} is not supported here")
+    if is_bound(execution, statement):
+        return await run_bound(handler, execution, statement)
     return await handler(execution, statement)
 
 

@@ -232,7 +232,7 @@ async def check_rows(execution: Execution, checker: RowChecker, batch: pa.Record
 
 def has_unique(table: Table) -> bool:
     """Whether committing new rows checks constraints under locks."""
-    return table.primary_key is not None or bool(table.unique)
+    return bool(table.unique_keys)
 
 
 # ---------------------------------------------------------------------------------------
@@ -295,8 +295,7 @@ async def _update_rows(
 def _mode_of_update(plan: UpdatePlan) -> LockMode:
     """As PostgreSQL: who only refers to a row's keys goes on beside other changes."""
     table = plan.table
-    constraints = [c for c in (table.primary_key, *table.unique) if c is not None]
-    keys = {column for constraint in constraints for column in constraint.columns}
+    keys = {column for constraint in table.unique_keys for column in constraint.columns}
     if plan.moves or keys.intersection(plan.assigned):
         return LockMode.FOR_UPDATE
     return LockMode.FOR_NO_KEY_UPDATE
@@ -370,6 +369,8 @@ async def at_new_snapshot(execution: Execution) -> Execution:
 async def run_truncate(execution: Execution, statement: Truncate) -> Result:
     """TRUNCATE of all the tables together. History keeps the rows for older snapshots."""
     plan = plan_truncate(statement, execution.context)
+    for notice in plan.notices:
+        execution.notice(notice)
     async with transaction(execution) as opened:
         tablets = [tablet for table in plan.tables for tablet in tablets_of(table)]
         await opened.lock(tablets)

@@ -19,8 +19,10 @@ import pyarrow as pa
 
 from catalog.bounds import route
 from catalog.model import Column, ColumnId, Fragment, Part, Table
-from cluster.errors import ProgramLimitExceeded
+from cluster.errors import InternalError, ProgramLimitExceeded
 from cluster.runtime import Runtime
+from executor.key_changes import KeyChanges
+from executor.session_transaction import StatementChanges
 from executor.transaction_faces import Changes
 from executor.writes_ids import UniqueIds
 from storage.fragments import FragmentChange
@@ -84,6 +86,7 @@ class TableWriter:
         self._pending: dict[tuple[int, int], _Pending] = {}
         self._moved: list[pa.RecordBatch] = []
         self._moved_bytes = 0
+        self._keys = _key_changes(table, transaction)
         self.rows = 0
 
     # -- what statements do
@@ -91,6 +94,8 @@ class TableWriter:
     async def insert(self, batch: pa.RecordBatch) -> None:
         """Whole rows, all visible columns."""
         self.rows += batch.num_rows
+        if self._keys is not None:
+            self._keys.inserted(batch)
         if self._table.hidden_row_id:
             key = self._table.column(self._table.key[0])
             batch = batch.append_column(key.name, pa.array(self._ids.take(batch.num_rows)))
@@ -99,11 +104,15 @@ class TableWriter:
     async def delete(self, old: pa.RecordBatch) -> None:
         """Rows by their key and partition columns."""
         self.rows += old.num_rows
+        if self._keys is not None:
+            self._keys.deleted(old)
         await self._delete(old)
 
     async def update(self, old: pa.RecordBatch, new: pa.RecordBatch, groups: Sequence[int]) -> None:
         """The groups' new values of rows that stay where they are and keep their key."""
         self.rows += old.num_rows
+        if self._keys is not None:
+            self._keys.updated(old, new)
         both = _side_by_side(old, new)
         for ordinal, piece in await self._split(both):
             for group_id in groups:
@@ -114,6 +123,8 @@ class TableWriter:
     async def move(self, old: pa.RecordBatch, new: pa.RecordBatch) -> None:
         """Rows whose key or part may change: old ones go, new ones come at the end."""
         self.rows += old.num_rows
+        if self._keys is not None:
+            self._keys.updated(old, new)
         if self._table.hidden_row_id:
             key = self._table.column(self._table.key[0])
             new = new.append_column(key.name, old.column(key.name))
@@ -201,6 +212,16 @@ class TableWriter:
         for pending in self._pending.values():
             if pending.size_bytes or pending.deletes or pending.inserts:
                 await self._send(pending)
+
+
+def _key_changes(table: Table, transaction: Changes) -> KeyChanges | None:
+    """Where changes of a table with foreign keys are recorded, to be checked behind the
+    statement; such a statement is part of a session's transaction (`executor.foreign_keys`)."""
+    if not table.is_bound:
+        return None
+    if not isinstance(transaction, StatementChanges):
+        raise InternalError(f'the foreign keys of "{table.name}" would not be checked')
+    return transaction.key_changes(table)
 
 
 async def offloaded(

@@ -26,6 +26,12 @@ from cluster.errors import (
 from planner.binder import bind_query
 from planner.context import PlannerContext
 from planner.ddl_alter import plan_alter_table
+from planner.ddl_keys import (
+    plan_alter_index,
+    plan_create_index,
+    plan_drop_index,
+    plan_reindex,
+)
 from planner.ddl_names import (
     SYSTEM_SCHEMAS,
     creation_schema,
@@ -48,8 +54,10 @@ from planner.ddl_tables import (
 )
 from planner.parser.expressions import quote_name
 from planner.statements import (
+    AlterIndex,
     AlterSequence,
     AlterTable,
+    CreateIndex,
     CreatePartition,
     CreateSchema,
     CreateSequence,
@@ -63,6 +71,7 @@ from planner.statements import (
     DropTable,
     DropView,
     ObjectName,
+    Reindex,
     Statement,
 )
 from planner.temporary import temporary_schema
@@ -184,7 +193,7 @@ def _drop_view(statement: DropView, context: PlannerContext) -> DdlPlan:
 
 
 # ---------------------------------------------------------------------------------------
-# DROP TABLE, DROP INDEX
+# DROP TABLE
 
 
 def _drop_table(statement: DropTable, context: PlannerContext) -> DdlPlan:
@@ -213,15 +222,6 @@ def _owner_of_part(context: PlannerContext, name: ObjectName) -> Table | None:
     return None
 
 
-def _drop_index(statement: DropIndex, context: PlannerContext) -> DdlPlan:
-    notices = list(statement.notices)
-    for index in statement.indexes:
-        if not statement.if_exists:
-            raise UndefinedObject(f'index "{index.name}" does not exist', position=index.position)
-        notices.append(f'index "{index.name}" does not exist, skipping')
-    return ChangeCatalog((), "DROP INDEX", tuple(notices))
-
-
 _PLANNERS: dict[type[Statement], Callable[..., DdlPlan]] = {
     CreateTable: plan_create_table,
     CreateTableAs: plan_create_table_as,
@@ -232,7 +232,10 @@ _PLANNERS: dict[type[Statement], Callable[..., DdlPlan]] = {
     DropSchema: _drop_schema,
     CreateView: _create_view,
     DropView: _drop_view,
-    DropIndex: _drop_index,
+    CreateIndex: plan_create_index,
+    DropIndex: plan_drop_index,
+    AlterIndex: plan_alter_index,
+    Reindex: plan_reindex,
     CreateSequence: plan_create_sequence,
     AlterSequence: plan_alter_sequence,
     DropSequence: plan_drop_sequence,

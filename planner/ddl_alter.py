@@ -22,8 +22,9 @@ from cluster.errors import (
 )
 from planner.binder import bind_query
 from planner.context import PlannerContext
+from planner.ddl_keys import foreign_key_definition
 from planner.ddl_names import creation_schema, find_relation, find_table, placement_of
-from planner.ddl_plan import ChangeCatalog, DdlPlan, ForbidNulls, Recut
+from planner.ddl_plan import AddReference, ChangeCatalog, DdlPlan, ForbidNulls, Recut
 from planner.ddl_recut import scheme_with_key
 from planner.ddl_tables import column_definition, columns_read, default_text
 from planner.optimizer import plan_query
@@ -158,6 +159,9 @@ def _forbid_nulls(table: Table, column: str, context: PlannerContext) -> ForbidN
 
 def _add_constraint(table: Table, action: AddConstraint, context: PlannerContext) -> DdlPlan:
     clause = action.constraint
+    if clause.kind is ConstraintKind.FOREIGN_KEY:
+        definition = foreign_key_definition(clause, context, (table.schema, table.name))
+        return AddReference(table.id, definition, "ALTER TABLE")
     if clause.kind is not ConstraintKind.PRIMARY_KEY:
         raise FeatureNotSupported(
             f"ALTER TABLE ... ADD {clause.kind.upper()} is not supported yet",
@@ -186,6 +190,8 @@ def _refuse_rename_constraint(
 
 
 def _drop_constraint(table: Table, action: DropConstraint, context: PlannerContext) -> DdlPlan:
+    if any(key.name == action.constraint for key in table.foreign_keys):
+        return _changed(commands.DropForeignKey(table.id, action.constraint))
     names = [u.name for u in (*table.unique, table.primary_key) if u]
     names += [check.name for check in table.checks]
     if action.constraint in names:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catalog.commands import Command, CreateTable
-from catalog.definition import SchemeDefinition, UniqueDefinition
+from catalog.commands import Command, CreateIndex, CreateTable
+from catalog.definition import ForeignKeyDefinition, SchemeDefinition, UniqueDefinition
 from catalog.model import TableId
 from planner.plan import QueryPlan
 
@@ -59,4 +59,24 @@ class ForbidNulls:
     notices: tuple[str, ...] = ()
 
 
-DdlPlan = ChangeCatalog | CreateAndFill | Recut | ForbidNulls
+@dataclass(frozen=True, slots=True)
+class AddReference:
+    """ALTER TABLE ... ADD FOREIGN KEY: the rows of both tables are looked through before."""
+
+    table_id: TableId
+    definition: ForeignKeyDefinition
+    tag: str
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildIndex:
+    """CREATE INDEX; rows that contradict a unique one are looked for once it is kept."""
+
+    table_id: TableId
+    command: CreateIndex
+    tag: str
+    notices: tuple[str, ...] = ()
+
+
+DdlPlan = ChangeCatalog | CreateAndFill | Recut | ForbidNulls | AddReference | BuildIndex

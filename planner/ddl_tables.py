@@ -16,6 +16,7 @@ from catalog import commands
 from catalog.definition import (
     CheckDefinition,
     ColumnDefinition,
+    ForeignKeyDefinition,
     GroupDefinition,
     PartDefinition,
     SchemeDefinition,
@@ -41,6 +42,7 @@ from cluster.errors import (
 )
 from planner.binder import bind_query, bind_scalar
 from planner.context import PlannerContext
+from planner.ddl_keys import foreign_key_definition
 from planner.ddl_names import creation_schema, find_table, placement_of
 from planner.ddl_plan import ChangeCatalog, CreateAndFill
 from planner.ddl_sequences import sequence_definition
@@ -74,6 +76,7 @@ class _Draft:
     primary_key: UniqueDefinition | None = None
     unique: list[UniqueDefinition] = field(default_factory=list)
     checks: list[CheckDefinition] = field(default_factory=list)
+    foreign_keys: list[ForeignKeyDefinition] = field(default_factory=list)
 
 
 def plan_create_table(statement: CreateTable, context: PlannerContext) -> ChangeCatalog:
@@ -86,7 +89,11 @@ def plan_create_table(statement: CreateTable, context: PlannerContext) -> Change
         else:
             draft.columns.append(column_definition(element, context))
     for constraint in statement.constraints:
-        _add_constraint(draft, statement.table.name, constraint, context)
+        if constraint.kind is ConstraintKind.FOREIGN_KEY:
+            own = (schema, statement.table.name)
+            draft.foreign_keys.append(foreign_key_definition(constraint, context, own))
+        else:
+            _add_constraint(draft, statement.table.name, constraint, context)
     check_generated(draft.columns, statement.table.name, context)
     definition = TableDefinition(
         schema,
@@ -97,6 +104,7 @@ def plan_create_table(statement: CreateTable, context: PlannerContext) -> Change
         tuple(draft.checks),
         _scheme(schema, statement.clauses, context),
         statement.clauses.access_method,
+        tuple(draft.foreign_keys),
     )
     command = commands.CreateTable(definition, statement.if_not_exists)
     return ChangeCatalog((command,), "CREATE TABLE", statement.notices)

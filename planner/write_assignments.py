@@ -16,6 +16,7 @@ from planner.binder import bind_query
 from planner.bound import BoundQuery
 from planner.context import PlannerContext
 from planner.datum import Datum
+from planner.parser.expressions import parse_expression
 from planner.plan import QueryPlan
 from planner.statements import Assignment, is_default
 from planner.write_plan import Returning, UpdatePlan
@@ -96,7 +97,7 @@ class RowChange:
         placing = {*table.key, *table.partition_columns}
         self.moves = bool(placing.intersection(self.assigned))
         self.groups = touched_groups(table, self.assigned, self.moves)
-        self.old = routing_columns(table)
+        self.old = changed_columns(table)
         wanted = (*self.assigned, *sorted(self._reads))
         self.new = new_columns(table, wanted, self.groups, self.moves or whole)
 
@@ -149,8 +150,16 @@ def new_values(table: Table, assignments: Sequence[Assignment]) -> dict[ColumnId
                     position=assignment.position,
                 )
             if column.generated is None:
-                found[column.id] = value
+                found[column.id] = typed_null(value, column)
     return found
+
+
+def typed_null(value: exp.Expr, column: Column) -> exp.Expr:
+    """A bare NULL as one of the column's type: among DISTINCT rows, and as the one result of a
+    CASE, it would be a text."""
+    if not isinstance(value, exp.Null):
+        return value
+    return parse_expression(f"CAST(NULL AS {column.type})").copy()
 
 
 def _check_assignable(column: Column, value: exp.Expr | None) -> None:
@@ -218,6 +227,12 @@ def touched_groups(table: Table, assigned: Sequence[ColumnId], moves: bool) -> t
 def routing_columns(table: Table) -> tuple[ColumnId, ...]:
     """What finds a stored row: its key, and the partition columns that are not in it."""
     return (*table.key, *(c for c in table.partition_columns if c not in table.key))
+
+
+def changed_columns(table: Table) -> tuple[ColumnId, ...]:
+    """What is read of a stored row that is changed: what finds it, and what ties it to others."""
+    found = routing_columns(table)
+    return (*found, *(c for c in table.tied_columns if c not in found))
 
 
 def new_columns(

@@ -32,7 +32,8 @@ ROW_NUMBER = "~row"
 
 def arbiters_of(table: Table, conflict: OnConflict) -> tuple[UniqueConstraint, ...]:
     """The constraints that the clause means; 42P10 or 42704 where there is none."""
-    known = [c for c in (table.primary_key, *table.unique) if c is not None]
+    building = {index.name for index in table.indexes if not index.ready}
+    known = tuple(c for c in table.unique_keys if c.name not in building)
     if conflict.constraint is not None:
         named = tuple(c for c in known if c.name == conflict.constraint)
         if not named:
@@ -47,7 +48,7 @@ def arbiters_of(table: Table, conflict: OnConflict) -> tuple[UniqueConstraint, .
                 hint="For example, ON CONFLICT (column_name).",
                 position=conflict.position,
             )
-        return tuple(known)
+        return known
     wanted = {column_named(table, name).id for name in conflict.columns}
     inferred = tuple(c for c in known if set(c.columns) == wanted)
     if not inferred:

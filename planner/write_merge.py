@@ -18,15 +18,15 @@ from cluster.errors import FeatureNotSupported, SyntaxError_
 from planner.context import PlannerContext
 from planner.ddl_names import find_table
 from planner.optimizer import plan_query
-from planner.parser.expressions import parse_expression
 from planner.statements import Merge, MergeAction, MergeClause, MergeState, is_default
 from planner.write_assignments import (
     Parameters,
     RowChange,
     RowSource,
     Values,
+    changed_columns,
     own_column,
-    routing_columns,
+    typed_null,
 )
 from planner.write_plan import MergePlan, MergeStep
 from planner.write_rows import (
@@ -69,7 +69,7 @@ def plan_merge(
     return MergePlan(
         table,
         plan_query(bound, context),
-        routing_columns(table),
+        changed_columns(table),
         tuple(c.id for c in table.visible_columns),
         tuple(merge.step(place, context) for place in range(len(statement.clauses))),
         check_expressions(table, context),
@@ -105,12 +105,12 @@ class _Merge:
         """The row source, with the types its columns are to have."""
         table = self._table
         numbers = [exp.Literal.number(place) for place in range(len(self._statement.clauses))]
-        old = [own_column(table, column, self._alias) for column in routing_columns(table)]
+        old = [own_column(table, column, self._alias) for column in changed_columns(table)]
         new = [self._new_value(column) for column in table.visible_columns]
         expressions: list[exp.Expr] = [self._case(numbers), *old, *new]
         tree = self._joined()
         tree.set("expressions", [exp.alias_(e, f"v{n}") for n, e in enumerate(expressions)])
-        types = [table.column(column).type for column in routing_columns(table)]
+        types = [table.column(column).type for column in changed_columns(table)]
         types += [column.type for column in table.visible_columns]
         return tree, [INT4, *types]
 
@@ -123,7 +123,7 @@ class _Merge:
         """The column's value in a row of the clause."""
         if place in self._inserted:
             given = self._inserted[place].get(column.id)
-            return given or parse_expression(f"CAST(NULL AS {column.type})").copy()
+            return typed_null(given or exp.Null(), column)
         change = self._changes.get(place)
         value = change.values.get(column.id) if change is not None else None
         return value or own_column(self._table, column.id, self._alias)

@@ -155,6 +155,7 @@ class TruncatePlan:
 
     tables: tuple[Table, ...]
     restarts: tuple[AlterSequence, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

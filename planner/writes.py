@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from catalog.model import Column, ColumnId, Table
+from catalog.model import Column, ColumnId, Table, TableId
 from cluster.errors import FeatureNotSupported, SyntaxError_
 from planner.bound import BoundQuery
 from planner.context import PlannerContext
@@ -39,10 +39,10 @@ from planner.write_assignments import (
     RowChange,
     RowSource,
     Values,
+    changed_columns,
     other_columns,
     others_of,
     own_column,
-    routing_columns,
 )
 from planner.write_conflict import arbiters_of, conflict_parameters
 from planner.write_merge import merge_parameters
@@ -293,7 +293,7 @@ def _delete_query(
     statement: Delete, context: PlannerContext, others: Sequence[OtherRelation] = ()
 ) -> tuple[Table, tuple[ColumnId, ...], tuple[ColumnId, ...], exp.Select]:
     table = find_table(context, statement.table, purpose="delete from")
-    old = routing_columns(table)
+    old = changed_columns(table)
     row: tuple[ColumnId, ...] = ()
     if statement.returning:
         row = tuple(column.id for column in table.visible_columns)
@@ -308,12 +308,38 @@ def plan_truncate(statement: Truncate, context: PlannerContext) -> TruncatePlan:
     """The plan of TRUNCATE."""
     found = [find_table(context, name, purpose="truncate") for name in statement.tables]
     tables = {table.id: table for table in found}
+    notices = _truncate_referring(statement, tables, context)
     restarts = [
         restarted(sequence)
         for sequence in context.catalog.sequences.values()
         if statement.restart_identity and sequence.owner and sequence.owner[0] in tables
     ]
-    return TruncatePlan(tuple(tables.values()), tuple(restarts))
+    return TruncatePlan(tuple(tables.values()), tuple(restarts), notices)
+
+
+def _truncate_referring(
+    statement: Truncate, tables: dict[TableId, Table], context: PlannerContext
+) -> tuple[str, ...]:
+    """Adds the tables whose foreign keys refer to these, or refuses that."""
+    notices = []
+    left = list(tables.values())
+    while left:
+        target = left.pop(0)
+        for table_id in target.referenced_by:
+            table = context.catalog.tables[table_id]
+            if table_id in tables:
+                continue
+            if not statement.cascade:
+                raise FeatureNotSupported(
+                    "cannot truncate a table referenced in a foreign key constraint",
+                    detail=f'Table "{table.name}" references "{target.name}".',
+                    hint=f'Truncate table "{table.name}" at the same time, or use TRUNCATE ...'
+                    " CASCADE.",
+                )
+            notices.append(f'truncate cascades to table "{table.name}"')
+            tables[table_id] = table
+            left.append(table)
+    return tuple(notices)
 
 
 def plan_copy_from(statement: CopyFrom, context: PlannerContext) -> CopyFromPlan:

@@ -210,10 +210,12 @@ def truncate(cursor: Cursor, start: int) -> Statement:
     word = cursor.accept_any(("RESTART", "CONTINUE"))
     if word is not None:
         cursor.expect("IDENTITY")
-    # Without foreign keys neither changes anything.
-    cursor.accept_any(("CASCADE", "RESTRICT"))
+    cascade = cursor.accept_any(("CASCADE", "RESTRICT")) == "CASCADE"
     return Truncate(
-        **source(cursor, start), tables=tuple(tables), restart_identity=word == "RESTART"
+        **source(cursor, start),
+        tables=tuple(tables),
+        restart_identity=word == "RESTART",
+        cascade=cascade,
     )
 
 

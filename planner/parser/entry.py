@@ -19,6 +19,7 @@ from cluster.errors import (
 from planner.parser import changes, copying, grammar, objects, session, tables
 from planner.parser.builder import build_query, source
 from planner.parser.distribute import distribution
+from planner.parser.indexes import alter_index, reindex
 from planner.parser.keywords import words
 from planner.parser.merge import merge
 from planner.parser.past import AS_OF_SYSTEM_TIME
@@ -108,6 +109,8 @@ def _alter(cursor: Cursor, start: int) -> Statement:
         return tables.alter_table(cursor, start)
     if cursor.key == "SEQUENCE":
         return alter_sequence(cursor, start)
+    if cursor.key == "INDEX":
+        return alter_index(cursor, start)
     if not cursor.at_word:
         cursor.fail()
     raise FeatureNotSupported(f"ALTER {cursor.key} is not supported", position=cursor.position)
@@ -236,6 +239,7 @@ _READERS: dict[str, Callable[[Cursor, int], Statement]] = {
     "CREATE": objects.create,
     "DROP": objects.drop,
     "ALTER": _alter,
+    "REINDEX": reindex,
     "EXPLAIN": _explain,
     "ANALYZE": session.analyze,
     "ANALYSE": session.analyze,
@@ -266,5 +270,5 @@ _READERS: dict[str, Callable[[Cursor, int], Statement]] = {
 # Statements that PostgreSQL has and dqe has not.
 _REFUSED = words(
     """CALL CHECKPOINT CLUSTER COMMENT DO GRANT IMPORT LISTEN LOAD NOTIFY REASSIGN
-    REFRESH REINDEX REVOKE SECURITY"""
+    REFRESH REVOKE SECURITY"""
 )

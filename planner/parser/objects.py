@@ -5,6 +5,7 @@ from __future__ import annotations
 from cluster.errors import DqeError, FeatureNotSupported
 from planner.parser import grammar
 from planner.parser.builder import build_query, names_in_parentheses, object_name, source
+from planner.parser.indexes import create_index, drop_index
 from planner.parser.keywords import words
 from planner.parser.sequences import create_sequence
 from planner.parser.tables import create_table
@@ -12,7 +13,6 @@ from planner.parser.tokens import Cursor
 from planner.statements import (
     CreateSchema,
     CreateView,
-    DropIndex,
     DropSchema,
     DropSequence,
     DropTable,
@@ -33,6 +33,8 @@ def create(cursor: Cursor, start: int) -> Statement:
         return _create_schema(cursor, start)
     if cursor.key == "SEQUENCE":
         return create_sequence(cursor, start)
+    if cursor.key == "INDEX" or (cursor.key == "UNIQUE" and cursor.peek() == "INDEX"):
+        return create_index(cursor, start)
     or_replace = cursor.accept("OR", "REPLACE")
     temporary = cursor.accept_any(_TEMPORARY) is not None
     if cursor.key == "VIEW":
@@ -57,13 +59,6 @@ def _create_temporary(cursor: Cursor, start: int) -> Statement:
 
 
 def _creation_refused(cursor: Cursor) -> DqeError:
-    if cursor.key == "INDEX" or (cursor.key == "UNIQUE" and cursor.peek() == "INDEX"):
-        return FeatureNotSupported(
-            "indexes are not supported yet",
-            hint="A primary key or unique constraint that contains the partition key is kept "
-            "without one.",
-            position=cursor.position,
-        )
     if cursor.key == "UNLOGGED":
         return FeatureNotSupported(
             "unlogged tables are not supported",
@@ -130,10 +125,10 @@ def drop(cursor: Cursor, start: int) -> Statement:
         if not cursor.at_word or cursor.key not in _KINDS:
             cursor.fail()
         raise FeatureNotSupported(f"DROP {cursor.key} is not supported", position=cursor.position)
+    if cursor.key == "INDEX":
+        return drop_index(cursor, start)
     kind = cursor.key
     cursor.advance()
-    if kind == "INDEX":
-        cursor.accept("CONCURRENTLY")
     if_exists = cursor.accept("IF", "EXISTS")
     names = [object_name(cursor)]
     while cursor.accept(","):
@@ -155,8 +150,6 @@ def _dropped(
         return DropTable(**fields, tables=names, if_exists=if_exists, cascade=cascade)
     if kind == "VIEW":
         return DropView(**fields, views=names, if_exists=if_exists, cascade=cascade)
-    if kind == "INDEX":
-        return DropIndex(**fields, indexes=names, if_exists=if_exists)
     if kind == "SEQUENCE":
         return DropSequence(**fields, sequences=names, if_exists=if_exists, cascade=cascade)
     schemas = tuple(str(name) for name in names)

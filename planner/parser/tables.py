@@ -1,7 +1,7 @@
 """CREATE TABLE in its forms, and ALTER TABLE.
 
-What tables here do not have (foreign keys, exclusion constraints, inheritance, unlogged tables)
-is refused with 0A000, not ignored.
+What tables here do not have (exclusion constraints, inheritance, unlogged tables) is refused with
+0A000, not ignored.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from planner.parser.clauses import (
     storage_clauses,
     table_options,
 )
+from planner.parser.foreign_keys import references
 from planner.parser.sequences import sequence_options
 from planner.parser.tokens import Cursor
 from planner.parser.types import type_name
@@ -275,6 +276,16 @@ def _column_constraint(
     elif cursor.key == "CHECK":
         clause = _check(cursor, position, name)
         constraints.append(dataclasses.replace(clause, columns=(column.name,)))
+    elif cursor.key == "REFERENCES":
+        constraints.append(
+            ConstraintClause(
+                ConstraintKind.FOREIGN_KEY,
+                position,
+                name,
+                (column.name,),
+                references=references(cursor),
+            )
+        )
     elif cursor.accept("COLLATE"):
         _collation(cursor)
     else:
@@ -322,18 +333,8 @@ def _generated(cursor: Cursor, column: ColumnClause) -> ColumnClause:
 
 
 def _refuse_column_constraint(cursor: Cursor) -> None:
-    if cursor.key == "REFERENCES":
-        _refuse_foreign_key(cursor)
     if cursor.key in ("STORAGE", "COMPRESSION"):
         _refuse(cursor, f"{cursor.key} is not supported")
-
-
-def _refuse_foreign_key(cursor: Cursor) -> NoReturn:
-    _refuse(
-        cursor,
-        "foreign keys are not supported yet",
-        "Leave the constraint out; the rows can still be joined.",
-    )
 
 
 def _collation(cursor: Cursor) -> None:
@@ -368,8 +369,11 @@ def _table_constraint(cursor: Cursor) -> ConstraintClause:
         _nulls_distinct(cursor)
         columns = _key_columns(cursor)
         clause = ConstraintClause(ConstraintKind.UNIQUE, position, name, columns)
-    elif cursor.key == "FOREIGN KEY":
-        _refuse_foreign_key(cursor)
+    elif cursor.accept("FOREIGN KEY"):
+        columns = names_in_parentheses(cursor)
+        clause = ConstraintClause(
+            ConstraintKind.FOREIGN_KEY, position, name, columns, references=references(cursor)
+        )
     elif cursor.key == "EXCLUDE":
         _refuse(cursor, "exclusion constraints are not supported")
     else:
@@ -380,7 +384,11 @@ def _table_constraint(cursor: Cursor) -> ConstraintClause:
 
 def _key_columns(cursor: Cursor) -> tuple[str, ...]:
     if cursor.key == "USING":
-        _refuse(cursor, "a constraint cannot take over an index: there are no indexes")
+        _refuse(
+            cursor,
+            "a constraint cannot take over an index",
+            "Name the columns of the constraint; the index can be dropped.",
+        )
     return names_in_parentheses(cursor)
 
 
@@ -401,10 +409,14 @@ def _index_parameters(cursor: Cursor) -> None:
         if following == "WITH" and cursor.peek(2) != "FILLFACTOR":
             return
         _refuse(cursor, "index parameters of a constraint are not supported")
-    if cursor.accept("NOT", "DEFERRABLE") or cursor.accept("INITIALLY", "IMMEDIATE"):
-        return
+    while cursor.accept("NOT", "DEFERRABLE") or cursor.accept("INITIALLY", "IMMEDIATE"):
+        pass
     if cursor.key in ("DEFERRABLE", "INITIALLY"):
-        _refuse(cursor, "deferrable constraints are not supported")
+        _refuse(
+            cursor,
+            "deferrable constraints are not supported",
+            "Leave DEFERRABLE out: constraints are checked at the end of each statement.",
+        )
 
 
 # ---------------------------------------------------------------------------------------
@@ -469,7 +481,11 @@ def _add(cursor: Cursor) -> AlterAction:
     if cursor.key in _CONSTRAINT_STARTS:
         constraint = _table_constraint(cursor)
         if cursor.key == "NOT" and cursor.peek() == "VALID":
-            _refuse(cursor, "NOT VALID constraints are not supported")
+            _refuse(
+                cursor,
+                "NOT VALID constraints are not supported",
+                "Leave NOT VALID out: existing rows are checked.",
+            )
         return AddConstraint(constraint)
     cursor.accept("COLUMN")
     if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
@@ -485,7 +501,7 @@ def _drop(cursor: Cursor) -> AlterAction:
     name = cursor.name()
     cascade = cursor.accept_any(("CASCADE", "RESTRICT")) == "CASCADE"
     if is_constraint:
-        return DropConstraint(name, if_exists)
+        return DropConstraint(name, if_exists, cascade)
     return DropColumn(name, if_exists, cascade)
 
 

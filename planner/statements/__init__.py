@@ -10,6 +10,7 @@ unless quoted, 63 bytes). `position` counts characters of the whole query string
     copying      COPY
     tables       CREATE TABLE and its clauses
     alterations  ALTER TABLE
+    keys         foreign keys and indexes
     objects      schemas, views, sequences, DROP
     session      settings, transactions, cursors, prepared statements, utilities
 """
@@ -42,13 +43,20 @@ from planner.statements.copying import (
     CopyOptions,
     CopyTo,
 )
+from planner.statements.keys import (
+    AlterIndex,
+    CreateIndex,
+    DropIndex,
+    IndexedColumn,
+    ReferencesClause,
+    Reindex,
+)
 from planner.statements.objects import (
     AlterSequence,
     CreateSchema,
     CreateSequence,
     CreateView,
     Distribute,
-    DropIndex,
     DropSchema,
     DropSequence,
     DropTable,
@@ -118,6 +126,7 @@ __all__ = [
     "AddColumn",
     "AddConstraint",
     "AlterAction",
+    "AlterIndex",
     "AlterSequence",
     "AlterTable",
     "Analyze",
@@ -134,6 +143,7 @@ __all__ = [
     "CopyFrom",
     "CopyOptions",
     "CopyTo",
+    "CreateIndex",
     "CreatePartition",
     "CreateSchema",
     "CreateSequence",
@@ -157,6 +167,7 @@ __all__ = [
     "Fetch",
     "FetchDirection",
     "GroupClause",
+    "IndexedColumn",
     "Insert",
     "LikeClause",
     "LockTable",
@@ -171,6 +182,8 @@ __all__ = [
     "PlacementClause",
     "Prepare",
     "Query",
+    "ReferencesClause",
+    "Reindex",
     "ReleaseSavepoint",
     "RenameColumn",
     "RenameConstraint",

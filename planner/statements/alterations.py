@@ -75,6 +75,7 @@ class AddConstraint:
 class DropConstraint:
     constraint: str
     if_exists: bool
+    cascade: bool = False
 
 
 @dataclass(frozen=True, slots=True)

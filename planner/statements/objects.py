@@ -73,14 +73,6 @@ class DropView(Statement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DropIndex(Statement):
-    """There are no indexes: names one that does not exist, unless IF EXISTS lets that pass."""
-
-    indexes: tuple[ObjectName, ...]
-    if_exists: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Distribute(Statement):
     """`SELECT create_distributed_table('t', 'c', ...)` or `create_reference_table('t')`.
 

@@ -120,10 +120,12 @@ class Merge(Statement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truncate(Statement):
-    """`restart_identity`: sequences of the tables' columns begin again."""
+    """`restart_identity`: sequences of the tables' columns begin again. `cascade`: tables that
+    refer to these are emptied, too."""
 
     tables: tuple[ObjectName, ...]
     restart_identity: bool = False
+    cascade: bool = False
 
 
 def is_default(node: exp.Expr | None) -> bool:

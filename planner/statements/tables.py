@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from catalog.model import AccessMethod, Durability, PartitionMethod
 from planner.statements.common import ObjectName, SourceExpression, Statement, TypeName
+from planner.statements.keys import ReferencesClause
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class ConstraintKind(StrEnum):
     PRIMARY_KEY = "primary key"
     UNIQUE = "unique"
     CHECK = "check"
+    FOREIGN_KEY = "foreign key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ class ConstraintClause:
     name: str | None = None
     columns: tuple[str, ...] = ()
     check: SourceExpression | None = None
+    references: ReferencesClause | None = None
 
 
 @dataclass(frozen=True, slots=True)

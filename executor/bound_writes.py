@@ -1,0 +1,106 @@
+"""Statements that change tables with foreign keys: each runs in a transaction, its session's or
+one of its own, and ends by looking after the keys (`executor.foreign_keys`).
+
+COPY FROM STDIN ends when its client has sent everything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+
+from catalog.model import Table
+from executor.execution import CopyIn, Execution, Result
+from executor.foreign_keys import keep_foreign_keys
+from executor.session_transaction import SessionTransaction
+from executor.writes import lock_deadline_s, max_bytes
+from planner.ddl_names import find_relation
+from planner.statements import CopyFrom, Delete, Insert, Merge, Statement, Update
+
+Handler = Callable[..., Awaitable[Result]]
+
+
+def is_bound(execution: Execution, statement: Statement) -> bool:
+    """Whether the statement changes rows of a table with foreign keys, its own or others'."""
+    if not isinstance(statement, Insert | Update | Delete | Merge | CopyFrom):
+        return False
+    table = find_relation(execution.context, statement.table)
+    return isinstance(table, Table) and table.is_bound
+
+
+async def run_bound(handler: Handler, execution: Execution, statement: Statement) -> Result:
+    """Runs such a statement, and what its foreign keys ask for."""
+    ending = _Ending(execution)
+    async with ending:
+        result = await handler(ending.execution, statement)
+        if result.copy_in is None:
+            await ending.finish()
+        else:
+            result.copy_in = _BoundCopy(result.copy_in, ending)
+            close = result.on_close
+
+            async def close_copy() -> None:
+                await close()
+                await ending.give_up()
+
+            result.on_close = close_copy
+    return result
+
+
+class _Ending:
+    """How such a statement ends; within the block what fails gives it up."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._own: SessionTransaction | None = None
+        if execution.transaction is None:
+            self._own = SessionTransaction(execution.services)
+            settings = execution.context.settings
+            self._own.lock_deadline_s = lock_deadline_s(settings)
+            self._own.max_bytes = max_bytes(settings)
+            self._own.begin_command()
+            execution = dataclasses.replace(execution, transaction=self._own)
+        self.execution = execution
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            await self.give_up()
+
+    async def finish(self) -> None:
+        """The statement's own changes are done."""
+        await keep_foreign_keys(self.execution)
+        own, self._own = self._own, None
+        if own is not None:
+            await own.commit()
+
+    async def give_up(self) -> None:
+        """Nothing of it happened, unless it has ended; in a block that is the session's to do."""
+        own, self._own = self._own, None
+        if own is not None:
+            await own.roll_back()
+
+
+class _BoundCopy:
+    """COPY FROM STDIN whose rows refer to others."""
+
+    def __init__(self, copy: CopyIn, ending: _Ending) -> None:
+        self._copy = copy
+        self._ending = ending
+        self.binary = copy.binary
+        self.column_count = copy.column_count
+
+    async def feed(self, data: bytes) -> None:
+        async with self._ending:
+            await self._copy.feed(data)
+
+    async def finish(self) -> str:
+        async with self._ending:
+            tag = await self._copy.finish()
+            await self._ending.finish()
+            return tag
+
+    async def fail(self, message: str) -> None:
+        async with self._ending:
+            await self._copy.fail(message)
