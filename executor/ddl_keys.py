@@ -23,7 +23,7 @@ from catalog.model import Index, Table, TableId
 from cluster.errors import DeadlockDetected, DqeError, UndefinedTable, UniqueViolation
 from executor.execution import Execution
 from executor.foreign_key_errors import key_text, not_present, row_texts
-from executor.writes import at_new_snapshot, rows_of, transaction
+from executor.writes import rows_of, transaction
 from executor.writes_stage import tablets_of
 from planner.binder import bind_query
 from planner.ddl_plan import AddReference, BuildIndex
@@ -53,10 +53,9 @@ async def add_reference(change: Definition, plan: AddReference) -> None:
     draft = Draft(change.execution.context.catalog)
     target = draft.tables[planned_foreign_key(draft, table, plan.definition).target]
     async with _locked(change.execution, [table, target], LockMode.EXCLUSIVE):
-        current = await at_new_snapshot(change.execution)
-        draft = Draft(current.context.catalog)
+        current = await _present(change.execution)
         table, target = _table(current, table.id), _table(current, target.id)
-        key = planned_foreign_key(draft, table, plan.definition)
+        key = planned_foreign_key(Draft(current.context.catalog), table, plan.definition)
         values = await first_row(current, orphans(table, target, key))
         if values is not None:
             raise not_present(table, target, key, values)
@@ -82,12 +81,11 @@ async def build_index(change: Definition, plan: BuildIndex) -> None:
 
 
 async def _check_unique(change: Definition, table_id: TableId, index_id: TableId) -> None:
-    current = await at_new_snapshot(change.execution)
-    table = _table(current, table_id)
+    current = await _present(change.execution)
     # Writers that were checked without the index are through once this is had.
-    async with _locked(current, [table], LockMode.SHARE):
+    async with _locked(current, [_table(current, table_id)], LockMode.SHARE):
         pass
-    current = await at_new_snapshot(current)
+    current = await _present(change.execution)
     table = _table(current, table_id)
     index = _index(table, index_id)
     values = await first_row(current, duplicates(table, index.column_ids))
@@ -102,6 +100,18 @@ async def _drop(change: Definition, table_id: TableId, index_id: TableId) -> Non
         names = ((table.schema, found[0].name),)
         await change.execute(commands.DropIndex(names, if_exists=True))
         await change.everywhere()
+
+
+async def _present(execution: Execution) -> Execution:
+    """The execution at a snapshot drawn now, with the newest catalog; in a transaction, with
+    what that has defined."""
+    services = execution.services
+    timestamp, version = await services.timestamps.snapshot()
+    catalog = execution.context.catalog
+    if execution.transaction is None:
+        catalog = await services.catalog.wait_version(version)
+    context = replace(execution.context, catalog=catalog)
+    return replace(execution, context=context, timestamp=timestamp)
 
 
 def _index(table: Table, index_id: TableId) -> Index:
@@ -143,17 +153,16 @@ async def first_row(execution: Execution, sql: str) -> tuple[str | None, ...] | 
 async def _locked(
     execution: Execution, tables: Sequence[Table], mode: LockMode
 ) -> AsyncIterator[None]:
-    """Locks the tablets of the tables for the block.
+    """Locks the tablets of the tables for the block, or until the transaction ends.
 
     Writers lock theirs in the order of their rows, so the two may meet in a deadlock; whoever
     has only begun to lock loses nothing by trying again.
     """
-    alone = replace(execution, transaction=None)
     tablets = [tablet for table in tables for tablet in tablets_of(table)]
     async with AsyncExitStack() as stack:
-        attempts = LOCK_ATTEMPTS
+        attempts = 1 if execution.transaction is not None else LOCK_ATTEMPTS
         while True:
-            locks = await stack.enter_async_context(transaction(alone))
+            locks = await stack.enter_async_context(transaction(execution))
             try:
                 await locks.lock(tablets, mode.value)
                 break
