@@ -2,7 +2,8 @@
 
 - **Closed timestamps** (rule R4): every `CLOSE_EVERY_S` the leaders here close the newest
   timestamp that the oracle has issued, and each node that follows any of them gets one message
-  with all of them. A replica that has them serves past reads without asking anybody.
+  with all of them. A replica that has them serves past reads without asking anybody. Every node
+  asks the oracle for that: so it hears of the snapshots in use there, and its time is known there.
 - **Coordinators that are gone**: a transaction that is not prepared holds its locks until its
   coordinator speaks no more for a lease's time. Where the coordinator's node is down, or has
   begun anew since it last spoke, nobody will speak again, and the tablet need not wait.
@@ -93,12 +94,9 @@ class TabletWatch:
                 logger.info("timestamps stay open for now: %s", error.message)
 
     async def _close(self) -> None:
-        led = [group for group in self._groups.values() if group.is_leader]
-        shared = [group for group in led if len(group.configuration.members) > 1]
-        if not shared:
-            return
         issued, _ = await self._catalog.timestamps.snapshot()
-        for node_id, closed in self._closed_for(shared, issued).items():
+        led = [group for group in self._groups.values() if group.is_leader]
+        for node_id, closed in self._closed_for(led, issued).items():
             address = self._book.address_of(node_id)
             if address is not None:
                 self._tell(address, ClosedTablets(closed))

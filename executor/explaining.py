@@ -16,6 +16,7 @@ from executor import writes
 from executor.coordinator import QueryStatistics
 from executor.execution import Execution, Result
 from executor.queries import plan_select
+from executor.readings import Reading, reading_of
 from executor.rows import columns_of, rows_result
 from planner.ddl import plan_ddl
 from planner.ddl_plan import CreateAndFill
@@ -53,21 +54,31 @@ async def run_explain(execution: Execution, statement: Explain) -> Result:
     started_s = runtime.monotonic()
     plan = await _plan(execution, statement.statement, shown_as_json=statement.format == "json")
     times = _Times((runtime.monotonic() - started_s) * 1000)
-    actuals = None
+    actuals, reading = None, None
     if statement.analyze:
-        actuals, times.execution_ms = await _analyze(execution, statement.statement, plan)
+        statistics, times.execution_ms = await _analyze(execution, statement.statement, plan)
+        if statistics is not None:
+            actuals, reading = actuals_of(statistics), reading_of(execution.timestamp, statistics)
     if not (statement.analyze if statement.summary is None else statement.summary):
         times = _Times()
     lines = (
-        [_json(plan, actuals, times)]
+        [_json(plan, actuals, reading, times)]
         if statement.format == "json"
-        else _text(statement, plan, actuals, times)
+        else _text(statement, plan, actuals, reading, times)
     )
     return rows_result("EXPLAIN", COLUMNS, [(line,) for line in lines])
 
 
-def _text(statement: Explain, plan: QueryPlan, actuals: Actuals | None, times: _Times) -> list[str]:
+def _text(
+    statement: Explain,
+    plan: QueryPlan,
+    actuals: Actuals | None,
+    reading: Reading | None,
+    times: _Times,
+) -> list[str]:
     lines = explain_text(plan, actuals, costs=statement.costs, verbose=statement.verbose)
+    if reading is not None:
+        lines += reading.lines()
     if times.planning_ms is not None:
         lines.append(f"Planning Time: {times.planning_ms:.3f} ms")
     if times.execution_ms is not None:
@@ -75,8 +86,10 @@ def _text(statement: Explain, plan: QueryPlan, actuals: Actuals | None, times: _
     return lines
 
 
-def _json(plan: QueryPlan, actuals: Actuals | None, times: _Times) -> str:
+def _json(plan: QueryPlan, actuals: Actuals | None, reading: Reading | None, times: _Times) -> str:
     documents = json.loads(explain_json(plan, actuals))
+    if reading is not None:
+        documents[0].update(reading.document())
     if times.planning_ms is not None:
         documents[0]["Planning Time"] = round(times.planning_ms, 3)
     if times.execution_ms is not None:
@@ -135,13 +148,13 @@ def _change(
 
 async def _analyze(
     execution: Execution, statement: Statement, plan: QueryPlan
-) -> tuple[Actuals | None, float]:
+) -> tuple[QueryStatistics | None, float]:
     runtime = execution.services.runtime
     started_s = runtime.monotonic()
     match statement:
         case Query() | Declare():
             statistics = await _run(execution, plan)
-            return actuals_of(statistics), statistics.elapsed_ms
+            return statistics, statistics.elapsed_ms
         case Insert():
             result = await writes.run_insert(execution, statement)
         case Update():

@@ -122,7 +122,8 @@ class RunTasks(msgspec.Struct, frozen=True):
 
 class TaskStatistics(msgspec.Struct, frozen=True):
     """What a task did: rows and bytes it put out, bytes of them that left the node, bytes of
-    its inputs that waited on disk, milliseconds from its start to its last row."""
+    its inputs that waited on disk, milliseconds from its start to its last row. `answered` tells
+    of how many tablets who made it possible to read them (`storage.closed.Answered`)."""
 
     stage_id: int
     node_id: NodeId
@@ -131,6 +132,7 @@ class TaskStatistics(msgspec.Struct, frozen=True):
     sent_bytes: int
     spilled_bytes: int
     elapsed_ms: float
+    answered: dict[str, int] = {}
 
 
 class TasksDone(msgspec.Struct, frozen=True):

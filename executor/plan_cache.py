@@ -130,7 +130,7 @@ class PlanCache:
 
         `context` must hold the newest catalog of the node.
         """
-        key = _key(text, types, values, context.live_nodes)
+        key = _key(text, types, values, (context.live_nodes, context.nearest))
         if key is None or context.given:
             return Planned(make(context))
         if context.catalog is not self._catalog:
@@ -161,7 +161,7 @@ def _key(
     text: str,
     types: Sequence[SqlType | None],
     values: Sequence[Datum],
-    live_nodes: tuple[NodeId, ...],
+    nodes: tuple[tuple[NodeId, ...], ...],
 ) -> Hashable | None:
     """None for a statement that is not to be kept."""
     # The binder makes literals of these texts; values may be equal and yet differ in them.
@@ -169,4 +169,4 @@ def _key(
     size = len(text) + sum(len(value) for value in written if value is not None)
     if not text or size > LARGEST_TEXT_CHARACTERS:
         return None
-    return text, tuple(types), written, live_nodes
+    return text, tuple(types), written, nodes

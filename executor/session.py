@@ -71,6 +71,7 @@ from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.ddl import DDL_STATEMENTS
 from planner.locking import locks_rows, without_locks
+from planner.nearness import nearest_nodes
 from planner.parser import parse
 from planner.plan import ResultColumn
 from planner.statements import Declare, Execute, Explain, LockTable, Query, Statement, Vacuum
@@ -497,17 +498,18 @@ class Session:
             transaction.max_bytes = max_bytes(self.state.settings)
             transaction.control = Control.of(self.state.settings)
             timestamp, catalog = await transaction.snapshot()
+        is_past = past is not None or (transaction is not None and transaction.is_past)
         return Execution(
             services=self.services,
             coordinator=self.coordinator,
-            context=self._context(catalog, dict(self.state.settings)),
+            context=self._context(catalog, dict(self.state.settings), near=is_past),
             timestamp=timestamp,
             parameter_types=types,
             values=values,
             notices=self._notices,
             deadline_s=self._remaining_s(limit),
             transaction=transaction,
-            is_past=past is not None or (transaction is not None and transaction.is_past),
+            is_past=is_past,
         )
 
     def evaluation(
@@ -525,7 +527,9 @@ class Session:
             deadline_s=self._remaining_s(self._limit),
         )
 
-    def _context(self, catalog: Catalog, settings: Mapping[str, str]) -> PlannerContext:
+    def _context(
+        self, catalog: Catalog, settings: Mapping[str, str], *, near: bool = False
+    ) -> PlannerContext:
         now = self.services.runtime.now()
         return PlannerContext(
             catalog=catalog,
@@ -535,6 +539,7 @@ class Session:
             settings=settings,
             session=self._facts,
             live_nodes=self.services.catalog.liveness.live_nodes(),
+            nearest=nearest_nodes(catalog, self.services.node_id) if near else (),
         )
 
     # -- prepared statements ------------------------------------------------------------

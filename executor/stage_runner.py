@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -238,6 +238,7 @@ class NodeQuery:
             self.request.own,
             None if self.request.refreshed is None else self.request.refreshed.timestamp,
         )
+        answered = Counter(snapshot.answered)
         running.in_thread = True
         try:
             await self._runner.threads.run(stage_task, snapshot)
@@ -253,6 +254,7 @@ class NodeQuery:
                 sent_bytes=sum(sink.sent_bytes for sink in remote),
                 spilled_bytes=stage_task.inputs.spilled_bytes,
                 elapsed_ms=(runtime.monotonic() - started_s) * 1000,
+                answered=dict(sorted(answered.items())),
             )
         )
 

@@ -28,5 +28,8 @@ class PlannerContext:
     settings: Mapping[str, str] = field(default_factory=dict)
     session: Mapping[str, str] = field(default_factory=dict)
     live_nodes: tuple[NodeId, ...] = ()
+    # All nodes, the nearest first, where any replica may answer; else tablets are read where
+    # they are led.
+    nearest: tuple[NodeId, ...] = ()
     # Rows at hand, by the name they have in `GIVEN_SCHEMA`.
     given: Mapping[str, SystemTable] = field(default_factory=dict)

@@ -197,14 +197,13 @@ def _column_of(scan: TableScan, column_id: ColumnId) -> Column:
 
 
 def node_for(tablet_id: TabletId, context: PlannerContext) -> NodeId:
-    """The node asked for a tablet: its preferred replica that lives, else the preferred one."""
+    """The node asked for a tablet: of its replicas that live the nearest, where any may answer,
+    or the preferred one; else the preferred one."""
     replicas = context.catalog.tablets[tablet_id].serving
-    live = context.live_nodes
-    if live:
-        for node in replicas:
-            if node in live:
-                return node
-    return replicas[0]
+    live = [n for n in replicas if n in context.live_nodes]
+    if context.nearest:
+        return min(live or replicas, key=context.nearest.index)
+    return live[0] if live else replicas[0]
 
 
 def copies_of(tablet_id: TabletId, context: PlannerContext) -> tuple[NodeId, ...]:

@@ -14,15 +14,30 @@ Rule C7: what this leader has closed it does not commit at or below. No history 
 long as the oracle only grows; `refuses` makes sure.
 
 What a follower learns by asking for a read index at S says the same, and is kept the same way.
+A replica keeps the last few statements: the newest may name an index that it has not got yet, and
+that it will not get before there is a leader again, while a read of some seconds ago needs less.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import StrEnum
 
 import msgspec
 
 from storage.fragments import Timestamp
+
+# Statements of a busy tablet that a replica keeps: a quarter of a minute's worth.
+KEPT = 8
+
+
+class Answered(StrEnum):
+    """Who made a read possible: the leader itself, a follower that asked it how far to follow,
+    or any replica by what was closed, without asking anybody."""
+
+    BY_LEADER = "leader"
+    BY_FOLLOWER = "follower"
+    AS_CLOSED = "closed"
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -38,12 +53,13 @@ class ClosedTimestamps:
 
     def __init__(self) -> None:
         self._own: Timestamp = 0
-        self._newest: Closed | None = None
+        # The later the timestamp, the higher the index; none that another makes needless.
+        self._kept: tuple[Closed, ...] = ()
 
     @property
     def timestamp(self) -> Timestamp:
         """Up to there this replica can be read by itself, once it has caught up; 0 for never."""
-        return 0 if self._newest is None else self._newest.timestamp
+        return self._kept[-1].timestamp if self._kept else 0
 
     def close(
         self, issued: Timestamp, floors: Iterable[Timestamp], term: int, applied_index: int
@@ -59,10 +75,21 @@ class ClosedTimestamps:
 
     def learn(self, closed: Closed) -> None:
         """Take a leader's statement."""
-        if self._newest is None or closed.timestamp > self._newest.timestamp:
-            self._newest = closed
+        if any(_covers(known, closed) for known in self._kept):
+            return
+        others = [known for known in self._kept if not _covers(closed, known)]
+        others.append(closed)
+        self._kept = tuple(sorted(others, key=_timestamp)[-KEPT:])
 
     def index_for(self, timestamp: Timestamp) -> int | None:
         """The index to apply before a read at the timestamp; None: the leader must be asked."""
-        newest = self._newest
-        return newest.index if newest is not None and timestamp <= newest.timestamp else None
+        return next((c.index for c in self._kept if timestamp <= c.timestamp), None)
+
+
+def _covers(one: Closed, other: Closed) -> bool:
+    """Whether a replica that has the first statement needs the second for nothing."""
+    return one.timestamp >= other.timestamp and one.index <= other.index
+
+
+def _timestamp(closed: Closed) -> Timestamp:
+    return closed.timestamp

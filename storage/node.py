@@ -407,12 +407,12 @@ class NodeStorage:
             wanted.setdefault(tablet_id, []).append(fragment_id)
         prepared = await asyncio.gather(
             *(
-                self.tablet(t).prepare_read(f, latest or timestamp, deadline_s)
+                self.tablet(t).answer_read(f, latest or timestamp, deadline_s)
                 for t, f in wanted.items()
             )
         )
         tables: dict[Read, FragmentTables] = {}
-        for (tablet_id, fragments), found in zip(wanted.items(), prepared, strict=True):
+        for (tablet_id, fragments), (_, found) in zip(wanted.items(), prepared, strict=True):
             for fragment_id in fragments:
                 if fragment_id not in found:
                     raise fragment_gone(tablet_id, fragment_id)
@@ -431,6 +431,7 @@ class NodeStorage:
         snapshot = StoreSnapshot(
             cursor, views, timestamp, self._forget_snapshot, own_rows, self._suspects.note
         )
+        snapshot.answered = [answered for answered, _ in prepared]
         self._snapshots[snapshot] = self._runtime.monotonic()
         return snapshot
 

@@ -196,6 +196,8 @@ class StoreSnapshot:
         self._expired = False
         self._closed = False
         self.timestamp = timestamp
+        # Who made the reading of each tablet possible (`storage.tablet.Answered`).
+        self.answered: Sequence[str] = ()
 
     @property
     def cursor(self) -> duckdb.DuckDBPyConnection:

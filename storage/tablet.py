@@ -19,7 +19,7 @@ from typing import Any
 
 from cluster.errors import NotLeader
 from cluster.raft.errors import not_leader
-from storage.closed import Closed
+from storage.closed import Answered, Closed
 from storage.columnar_apply import FragmentTables
 from storage.entries import Alter, Horizon, Ingest, decode_changes, decode_entry
 from storage.fragments import (
@@ -59,23 +59,37 @@ class Tablet(TabletRows):
         timestamp: Timestamp,
         deadline_s: float = DEADLINE_S,
     ) -> dict[FragmentId, FragmentTables]:
-        """Makes a read at the timestamp possible here (rules R1, R3); the tables to read.
+        """Makes a read at the timestamp possible here (rules R1, R3, R4); the tables to read."""
+        return (await self.answer_read(fragment_ids, timestamp, deadline_s))[1]
 
-        On the leader that is waiting for what may commit at or below it; elsewhere, asking the
-        leader how far to follow, and following.
+    async def answer_read(
+        self,
+        fragment_ids: Sequence[FragmentId],
+        timestamp: Timestamp,
+        deadline_s: float = DEADLINE_S,
+    ) -> tuple[Answered, dict[FragmentId, FragmentTables]]:
+        """`prepare_read`, and who made it possible.
+
+        At or below a closed timestamp that is following the log as far as was said then. Above
+        it, waiting on the leader for what may commit at or below it; elsewhere, asking the leader
+        how far to follow, and following.
         """
         async with deadline(deadline_s, f"tablet {self.tablet_id} could not be read"):
-            if not await self._index_led_here(timestamp, deadline_s):
+            index = self.closed.index_for(timestamp)
+            if index is not None:
+                answered = Answered.AS_CLOSED
+                await self.wait_applied(index, deadline_s)
+            elif await self._index_led_here(timestamp, deadline_s):
+                answered = Answered.BY_LEADER
+            else:
+                answered = Answered.BY_FOLLOWER
                 await self._follow_to(timestamp, deadline_s)
-            return await self._bring_up(fragment_ids, timestamp)
+            return answered, await self._bring_up(fragment_ids, timestamp)
 
     async def _follow_to(self, timestamp: Timestamp, deadline_s: float) -> None:
-        """Applies all commits at or below the timestamp, asking the leader where nothing that
-        was closed says how far that is."""
-        index = self.closed.index_for(timestamp)
-        if index is None:
-            index = await self._peers().ask_read_index(self.tablet_id, timestamp, deadline_s)
-            self.closed.learn(Closed(0, index, timestamp))
+        """Applies all commits at or below the timestamp, as far as the leader says that is."""
+        index = await self._peers().ask_read_index(self.tablet_id, timestamp, deadline_s)
+        self.closed.learn(Closed(0, index, timestamp))
         await self.wait_applied(index, deadline_s)
 
     def close_timestamp(self, issued: Timestamp) -> Closed | None:
@@ -88,7 +102,10 @@ class Tablet(TabletRows):
             return None
         floors = self._participant.pending_floors()
         closed = self.closed.close(issued, floors, group.term, self._applied_index)
-        return closed if group.lease_valid() else None
+        if not group.lease_valid():
+            return None
+        self.closed.learn(closed)
+        return closed
 
     async def _index_led_here(self, timestamp: Timestamp, deadline_s: float) -> bool:
         """`read_index`, if this replica leads all the while."""

@@ -72,6 +72,7 @@ class FakeSnapshot:
 
     def __init__(self, storage: FakeStorage) -> None:
         self._storage = storage
+        self.answered: Sequence[str] = ()
         self.cursor = storage.database.cursor()
         self.cursor.execute("BEGIN")
         self._closed = False
