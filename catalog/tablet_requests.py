@@ -79,10 +79,13 @@ class TakeBack(TransactionRequest, frozen=True):
 
 
 class Check(TransactionRequest, frozen=True):
-    """Checks unique constraints, and with `base` that no row was changed by others after it."""
+    """Checks unique constraints, with `locks` so that it stays so, and with `base` that no row
+    was changed by others after it; `anew` as of `storage.tablet_changes`."""
 
     base: Timestamp
     command: int = 0
+    locks: bool = True
+    anew: bool = False
 
 
 class AskOwnChanges(TransactionRequest, frozen=True):

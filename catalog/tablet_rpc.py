@@ -170,7 +170,14 @@ class TabletServer:
     async def check(self, request: requests.Check, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
-        await tablet.check(request.transaction_id, request.base, request.command, deadline_s)
+        await tablet.check(
+            request.transaction_id,
+            request.base,
+            request.command,
+            deadline_s,
+            request.locks,
+            request.anew,
+        )
         return self._done(request)
 
     async def _serve_own_changes(
@@ -429,11 +436,13 @@ class TabletClient:
         base: Timestamp = 0,
         command: int = 0,
         deadline_s: float = DEADLINE_S,
+        locks: bool = True,
+        anew: bool = False,
     ) -> None:
         """Checks unique constraints over what the transaction has changed so far, and with
         `base` that others changed none of these rows after it."""
         term = self._term(transaction_id, tablet_id)
-        request = requests.Check(tablet_id, transaction_id, term, base, command)
+        request = requests.Check(tablet_id, transaction_id, term, base, command, locks, anew)
         await self._ask(request, Done, self._server.check, deadline_s, again=True)
 
     async def write(

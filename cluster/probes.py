@@ -38,6 +38,8 @@ class Probe(Enum):
     # Transactions over several tablets.
     LEADER_CHANGED_IN_TRANSACTION = "a transaction ended because a tablet changed its leader"
     LEADER_FOLLOWED_IN_TRANSACTION = "an open transaction came along to a tablet's new leader"
+    OPTIMISTIC_VALIDATED = "an optimistic transaction locked at its end what it had changed"
+    OPTIMISTIC_REFUSED = "an optimistic transaction found at its end that another came first"
     HOME_ASKED = "a participant in doubt asked the home"
     HOME_SAID_COMMITTED = "the home said: committed"
     HOME_SAID_ABORTED = "the home said: aborted"

@@ -325,7 +325,8 @@ class StatementChanges:
             return floor
         opened = transaction.opened
         await opened.drain()
-        await self.lock(self._written, SHARED)
+        if not opened.control.optimistic:
+            await self.lock(self._written, SHARED)
         base = floor if transaction.keeps_snapshot else 0
         if checks or base:
             await opened.check(sorted(self._written), base, transaction.command)

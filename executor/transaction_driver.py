@@ -20,15 +20,20 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from cluster.errors import (
+    DeadlockDetected,
     DqeError,
     InternalError,
     ProgramLimitExceeded,
     QueryCanceled,
+    SerializationFailure,
+    UniqueViolation,
 )
+from cluster.probes import Probe, reached
 from cluster.runtime import Runtime
 from executor.transaction_end import TransactionEnd
 from executor.transaction_faces import Control, Reads, TabletAccess, TimestampSource
 from executor.transaction_places import KeptCheck, KeptLock, KeptRows, TabletPlace
+from storage.drafts import LAST_COMMAND
 from storage.fragments import (
     FragmentChange,
     FragmentId,
@@ -142,7 +147,11 @@ class Transaction:
         policy: str = WAIT,
         command: int = 0,
     ) -> RowsLocked:
-        """Locks rows by key; which of them others changed after `base`, or hold."""
+        """Locks rows by key; which of them others changed after `base`, or hold. An optimistic
+        transaction does so at its end, and takes none for changed until then."""
+        if self.control.optimistic:
+            self.place(tablet_id).defer(KeptRows(command, fragment_id, keys, mode, base))
+            return RowsLocked()
 
         def keep(locked: RowsLocked) -> list[KeptRows]:
             mine = keys
@@ -258,12 +267,22 @@ class Transaction:
         """Checks there what was changed so far: unique constraints, and with `base` that no row
         was changed by others after it."""
         for tablet_id in tablets:
-            await self._check_one(tablet_id, base, command)
+            await self._check_one(tablet_id, base, command, locks=not self.control.optimistic)
 
-    async def _check_one(self, tablet_id: TabletId, base: Timestamp, command: int) -> None:
+    async def _check_one(
+        self,
+        tablet_id: TabletId,
+        base: Timestamp,
+        command: int,
+        *,
+        locks: bool,
+        anew: bool = False,
+    ) -> None:
         await self.place(tablet_id).ask(
-            lambda: self._tablets.check(tablet_id, self.id, base, command, self.lock_deadline_s),
-            lambda _: [KeptCheck(command, base)],
+            lambda: self._tablets.check(
+                tablet_id, self.id, base, command, self.lock_deadline_s, locks, anew
+            ),
+            lambda _: [KeptCheck(command, base)] if locks else [],
             waits=True,
         )
 
@@ -320,10 +339,16 @@ class Transaction:
         if not self._written:
             await self.abort(QueryCanceled("nothing was written"))
             return floor
-        if checks:
+        if self.control.optimistic:
+            if checks:
+                # What is there now is a violation, what comes from here on a conflict.
+                await self.check(sorted(self._written))
+            await self._validate_changes()
+        elif checks:
             await self.check(sorted(self._written))
         else:
             await self.lock(self._written, SHARED)
+        await self._hold_where_only_locked()
         assert self.home is not None
         tablets = (self.home, *sorted(t for t in self._written if t != self.home))
         try:
@@ -332,6 +357,28 @@ class Transaction:
         finally:
             self._stop_renewing()
             self._end.release([t for t in sorted(self._lanes) if t not in self._written])
+
+    async def _validate_changes(self) -> None:
+        """Locks at last what was changed or locked; 40001 where others came first."""
+        reached(Probe.OPTIMISTIC_VALIDATED)
+        try:
+            await self.lock(self._written, SHARED)
+            for tablet_id in sorted(self._lanes):
+                await self._lanes[tablet_id].place.lock_deferred()
+            for tablet_id in sorted(self._written):
+                await self._check_one(tablet_id, 0, LAST_COMMAND, locks=True, anew=True)
+        except (UniqueViolation, DeadlockDetected) as error:
+            reached(Probe.OPTIMISTIC_REFUSED)
+            raise SerializationFailure(
+                "could not serialize access due to concurrent update",
+                detail=error.detail,
+                hint="The transaction might succeed if retried.",
+            ) from error
+
+    async def _hold_where_only_locked(self) -> None:
+        """Rows that are locked at tablets which take no part in the commit are still held."""
+        only_locked = [lane for t, lane in self._lanes.items() if t not in self._written]
+        await asyncio.gather(*(lane.place.speak(RENEW_EVERY_S) for lane in only_locked))
 
     async def abort(self, error: DqeError | None = None) -> None:
         """Ends the transaction without effect, unless it has ended already."""

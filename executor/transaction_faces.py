@@ -85,6 +85,8 @@ class TabletAccess(Protocol):
         base: Timestamp,
         command: int,
         deadline_s: float,
+        locks: bool = True,
+        anew: bool = False,
     ) -> None: ...
 
     async def write(

@@ -22,6 +22,10 @@ its leader keeps out of the log (`CHUNK_BYTES`): what is in the log ends with th
 logged it. A transaction that holds more ends with 40001 when the leader changes, and keeps
 nothing.
 
+**Optimistic transactions** lock nothing until they commit. What they would have locked is
+*deferred* here with the snapshot at which the rows were read, and locked at the end by the same
+question: whether a row has changed since. Of two that changed one row the first to commit wins.
+
 Whoever changes rows by another request than these asks through `TabletPlace.ask`, and says by
 `keep` what the answer means: `KeptRows` for what was locked, `KeptChange` for what was changed.
 """
@@ -31,6 +35,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
@@ -39,12 +44,14 @@ from cluster.errors import (
     AnswerLost,
     DqeError,
     LeaderChanged,
+    ProgramLimitExceeded,
     SerializationFailure,
     UniqueViolation,
 )
 from cluster.probes import Probe, reached
 from cluster.runtime import Runtime
 from executor.transaction_faces import TabletAccess
+from storage.drafts import NO_COMMAND
 from storage.entries import CHUNK_BYTES
 from storage.fragments import (
     FragmentChange,
@@ -59,8 +66,8 @@ from storage.locks import CONFLICTS, LockMode
 T = TypeVar("T")
 
 KEPT_BYTES = 4 * 1024 * 1024
-# Behind every statement's: taking it back is only a word for the lease.
-NO_COMMAND = 2**62
+# Keys that an optimistic transaction is to validate at a tablet.
+DEFERRED_BYTES = 64 * 1024 * 1024
 ASK_DEADLINE_S = 30.0
 # Who was waiting for a lock lets those who held it come along first; they look for new leaders
 # twice as often (`executor.transaction_driver`).
@@ -177,6 +184,8 @@ class TabletPlace:
         # How long to wait for one lock.
         self.lock_deadline_s = lock_deadline_s
         self._kept: list[Kept] = []
+        self._deferred: list[KeptRows] = []
+        self._deferred_bytes = 0
         self._too_much = False
         self._staged_bytes = 0
         self._number = 0
@@ -243,6 +252,23 @@ class TabletPlace:
             )
         )
         self._kept = [kept for kept in self._kept if kept.command < command]
+        self._deferred = [rows for rows in self._deferred if rows.command < command]
+
+    def defer(self, rows: KeptRows) -> None:
+        """These rows are to be locked at the end, as they were then; 54000 for too many."""
+        self._deferred.append(rows)
+        self._deferred_bytes += rows.size_bytes
+        if self._deferred_bytes > DEFERRED_BYTES:
+            raise ProgramLimitExceeded(
+                "the transaction touches too many rows to validate them at its end",
+                hint="SET dqe.concurrency_control = 'pessimistic' locks them as it goes on.",
+            )
+
+    async def lock_deferred(self) -> None:
+        """40001 where others have changed one of these rows since it was read."""
+        deferred, self._deferred = self._deferred, []
+        for rows in deferred:
+            await self.ask(partial(rows.repeat, self), partial(_these, rows), waits=True)
 
     async def speak(self, deadline_s: float) -> None:
         """A word for the lease; begins again where the leader is another."""
@@ -291,6 +317,10 @@ class TabletPlace:
         await self.tablets.begin_again(self.tablet_id, self.id, self._number, ASK_DEADLINE_S)
         for kept in list(self._kept):
             await kept.repeat(self)
+
+
+def _these(rows: KeptRows, _: None) -> list[Kept]:
+    return [rows]
 
 
 def _keeps_writers_away(mode: str) -> bool:

@@ -52,6 +52,10 @@ FEW_ROWS = 10_000
 LAST_COMMAND = 2**62
 # Behind all of them: taking it back is only a word for the lease.
 NO_COMMAND = LAST_COMMAND + 1
+# Locks taken at the commit belong to no statement that could be undone.
+LAST_COMMAND = 2**62
+# Behind all of them: taking it back is only a word for the lease.
+NO_COMMAND = LAST_COMMAND + 1
 # A chunk that no transaction comes to: up to the end.
 LAST_CHUNK = 2**31 - 1
 
@@ -209,6 +213,29 @@ class Draft:
         self._own.clear()
         changes, self.changes, self.size_bytes = self.changes, [], 0
         return changes
+
+
+def made_rows(
+    schema: FragmentSchema, changes: Sequence[FragmentChange]
+) -> dict[Key, pa.RecordBatch]:
+    """Rows of a fragment that a transaction made itself, each first in a batch: by its changes, in
+    their order, no committed row with that key was there before."""
+    made: dict[Key, pa.RecordBatch] = {}
+    there: set[Key] = set()
+    for change in changes:
+        if change.fragment_id != schema.fragment_id:
+            continue
+        if change.truncate:
+            return made
+        if change.delete_keys is not None:
+            gone = row_keys(schema, change.delete_keys, schema.key)
+            there.update(key for key in gone if key not in made)
+        if change.insert_rows is not None:
+            new = row_keys(schema, change.insert_rows, schema.key)
+            for place, key in enumerate(new):
+                if key not in there:
+                    made.setdefault(key, change.insert_rows.slice(place, 1))
+    return made
 
 
 def _keys_of(schema: FragmentSchema, change: FragmentChange) -> list[Key]:

@@ -25,7 +25,14 @@ from storage.columnar_apply import BEGIN, registered
 from storage.deadlocks import WaitEdge, circle_through, deadlock_detected, gives_up
 from storage.duckdb_node import quote_name
 from storage.entries import LockedKeys
-from storage.fragments import FragmentChange, FragmentId, FragmentSchema, Timestamp, TransactionId
+from storage.fragments import (
+    END_OF_TIME,
+    FragmentChange,
+    FragmentId,
+    FragmentSchema,
+    Timestamp,
+    TransactionId,
+)
 from storage.key_overlay import Key
 from storage.locks import TABLET, LockMode, LockRequest, Resource
 from storage.participant import Instruction, Participant, leader_changed, lost_transaction
@@ -246,6 +253,13 @@ class LockDriver:
             tuple(skipped),
             self._participant().newest_ts,
         )
+
+    async def any_present(self, schema: FragmentSchema, rows: Sequence[pa.RecordBatch]) -> bool:
+        """Whether the fragment has a row with the key of one of these."""
+        keys = pa.Table.from_batches(rows).select(list(schema.key)).combine_chunks()
+        (batch,) = keys.to_batches()
+        absent = await self._changed_in_store(schema, batch, END_OF_TIME)
+        return bool(len(absent) < batch.num_rows)
 
     async def _changed_in_store(
         self, schema: FragmentSchema, keys: pa.RecordBatch, base: Timestamp

@@ -23,6 +23,7 @@ from storage.drafts import (
     encode_with_changes,
     has_json,
     in_shape,
+    made_rows,
     pieces,
 )
 from storage.entries import CHUNK_BYTES, ChangeHeader, Cut, Ingest, TabletEntry
@@ -37,7 +38,7 @@ from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
 from storage.participant import ABORTED, Phase, lost_transaction
 from storage.row_checks import Finder, any_changed_after
-from storage.row_keys import has_keys
+from storage.row_keys import has_keys, row_keys
 from storage.snapshot import fragment_gone
 from storage.staging import StagedEntry
 from storage.tablet_leader import DEADLINE_S, TabletLeader
@@ -95,9 +96,26 @@ class TabletChanges(TabletLeader):
         if schema is None:
             raise fragment_gone(self.tablet_id, fragment_id)
         with self._holding(transaction_id):
-            return await self._locks.take_rows(
+            locked = await self._locks.take_rows(
                 transaction_id, schema, keys, LockMode(mode), base, command, policy, deadline_s
             )
+            return self._without_own(transaction_id, schema, keys, locked)
+
+    def _without_own(
+        self,
+        transaction_id: TransactionId,
+        schema: FragmentSchema,
+        keys: pa.RecordBatch,
+        locked: RowsLocked,
+    ) -> RowsLocked:
+        """Rows that the transaction made itself are not there yet, rather than changed."""
+        draft = self._drafts.get(transaction_id)
+        if not locked.changed or draft is None or not has_keys(schema, schema.key):
+            return locked
+        made = made_rows(schema, draft.changes)
+        found = row_keys(schema, keys, schema.key)
+        changed = tuple(place for place in locked.changed if found[place] not in made)
+        return RowsLocked(changed, locked.skipped, locked.as_of)
 
     # Changes.
 
@@ -158,19 +176,38 @@ class TabletChanges(TabletLeader):
         base: Timestamp = 0,
         command: int = 0,
         deadline_s: float = DEADLINE_S,
+        locks: bool = True,
+        anew: bool = False,
     ) -> None:
         """Checks the transaction's rows against unique constraints, under the lock that keeps
         what was found so until its outcome. The transaction goes on after a violation.
 
+        Without `locks` nothing keeps it so, and it is checked again with them, `anew`, at the
+        commit: also rows that the transaction has made and changed since.
         With `base`: 40001 where others changed one of these rows after that timestamp (I3).
         """
         await self._lead()
         with self._holding(transaction_id, known=True):
             draft = self._drafts.setdefault(transaction_id, Draft())
             await self._logged(draft)
-            await self._check_unique(transaction_id, draft, command, deadline_s)
+            await self._check_unique(transaction_id, draft, command, deadline_s, locks)
             if base:
                 await self._check_versions(transaction_id, draft, base)
+            if anew:
+                await self._check_made(transaction_id, draft)
+
+    async def _check_made(self, transaction_id: TransactionId, draft: Draft) -> None:
+        """40001 where others have made a row that the transaction made, too."""
+        chunks = self._participant.transactions[transaction_id].chunks
+        ordered = sorted(chunks, key=lambda entry: entry.sequence)
+        logged = await self._runtime.run_blocking(self._load_changes, ordered, draft.every_cut)
+        for fragment_id in list(draft.inserts_into):
+            schema = self._schemas.get(fragment_id)
+            if schema is None or not has_keys(schema, schema.key):
+                continue
+            made = made_rows(schema, [*logged, *draft.changes])
+            if made and await self._locks.any_present(schema, list(made.values())):
+                raise concurrent_update()
 
     async def _check_versions(
         self, transaction_id: TransactionId, draft: Draft, base: Timestamp
@@ -279,13 +316,18 @@ class TabletChanges(TabletLeader):
             raise draft.error
 
     async def _check_unique(
-        self, transaction_id: TransactionId, draft: Draft, command: int, deadline_s: float
+        self,
+        transaction_id: TransactionId,
+        draft: Draft,
+        command: int,
+        deadline_s: float,
+        locks: bool = True,
     ) -> None:
         checked = [f for f in draft.inserts_into if self._unique.checks(f)]
         if not checked or not draft.unchecked_rows:
             return
         many = not draft.unchecked
-        for fragment_id in checked:
+        for fragment_id in checked if locks else ():
             schema = self._schemas.get(fragment_id)
             new = [change for change in draft.unchecked if change.fragment_id == fragment_id]
             if schema is not None and (new or many):
@@ -304,7 +346,8 @@ class TabletChanges(TabletLeader):
         except Exception:
             self._refuse_gone(draft)
             raise
-        draft.checked()
+        if locks:
+            draft.checked()
 
     def _to_check(self, draft: Draft, fragment_id: FragmentId) -> list[FragmentChange]:
         """What tells whether the draft's unchecked rows of a fragment conflict."""

@@ -17,7 +17,7 @@ from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore
 from storage.conflicts import read_write_conflict
 from storage.doubts import Doubts
-from storage.drafts import Draft, encode_with_changes
+from storage.drafts import LAST_COMMAND, Draft, encode_with_changes
 from storage.entries import (
     Abort,
     ChangeHeader,
@@ -37,9 +37,6 @@ from storage.surroundings import Peers
 from storage.tablet_changes import TabletChanges
 from storage.tablet_leader import DEADLINE_S
 from storage.tasks import deadline, run_to_end
-
-# Locks taken at the commit belong to no statement that could be undone.
-LAST_COMMAND = 2**62
 
 
 class TabletCommits(TabletChanges):

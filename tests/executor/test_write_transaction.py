@@ -265,7 +265,14 @@ class PretendedTablets:
         return True
 
     async def check(
-        self, tablet_id: int, transaction_id: int, base: int, command: int, deadline_s: float
+        self,
+        tablet_id: int,
+        transaction_id: int,
+        base: int,
+        command: int,
+        deadline_s: float,
+        locks: bool = True,
+        anew: bool = False,
     ) -> None:
         await self._call("check", tablet_id, base)
 
@@ -403,7 +410,8 @@ def test_locks_that_were_not_needed_are_given_back() -> None:
         await transaction.stage(2, change(1))
         await transaction.commit(90, checks=False)
 
-    assert run(test).names() == [("lock", 1), ("lock", 2), ("write", 2), ("abort", 1)]
+    expected = [("lock", 1), ("lock", 2), ("take_back", 1), ("write", 2), ("abort", 1)]
+    assert run(test).names() == expected
 
 
 def test_nothing_written_commits_without_a_word() -> None:
