@@ -52,10 +52,6 @@ FEW_ROWS = 10_000
 LAST_COMMAND = 2**62
 # Behind all of them: taking it back is only a word for the lease.
 NO_COMMAND = LAST_COMMAND + 1
-# Locks taken at the commit belong to no statement that could be undone.
-LAST_COMMAND = 2**62
-# Behind all of them: taking it back is only a word for the lease.
-NO_COMMAND = LAST_COMMAND + 1
 # A chunk that no transaction comes to: up to the end.
 LAST_CHUNK = 2**31 - 1
 
