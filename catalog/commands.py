@@ -291,13 +291,15 @@ class CommitDefinitions(Command, frozen=True):
     """The decision of a transaction that defines something: from here on it is so.
 
     `participants` are tablets that have prepared to commit rows at `commit_ts` with it. 40001
-    where what it changes is not what it was drafted against any more.
+    where what it changes is not what it was drafted against any more, or what was `staged` of it
+    is not there any more.
     """
 
     transaction_id: int
     patch: Patch
     commit_ts: int = 0
     participants: tuple[TabletId, ...] = ()
+    staged: bool = True
 
 
 class AbortDefinitions(Command, frozen=True):

@@ -63,6 +63,7 @@ class CommitRequest(msgspec.Struct, frozen=True):
     transaction_id: int
     patch: Patch
     participants: tuple[TabletId, ...]
+    staged: bool = True
 
 
 class RunningRequest(msgspec.Struct, frozen=True):
@@ -114,13 +115,20 @@ class DefinitionService:
         self._running.discard(transaction_id)
 
     async def commit(
-        self, transaction_id: int, patch: Patch, participants: Sequence[TabletId]
+        self,
+        transaction_id: int,
+        patch: Patch,
+        participants: Sequence[TabletId],
+        *,
+        staged: bool,
     ) -> CommandResult:
-        """Commits what was staged, with the rows that the participants have prepared.
+        """Commits what was staged, if anything was, with the rows that the participants have
+        prepared.
 
         Raises what kept it from that; StatementCompletionUnknown when nobody can tell.
         """
-        request = CommitRequest(transaction_id, patch, tuple(participants))
+        assert staged or not participants, "nobody could ask how it ended"
+        request = CommitRequest(transaction_id, patch, tuple(participants), staged)
         ends_s = self._runtime.monotonic() + COMMIT_DEADLINE_S
         lost: DqeError | None = None
         while True:
@@ -176,7 +184,11 @@ class DefinitionService:
             with self._oracle.shut():
                 commit_ts = await self._oracle.draw()
                 command = CommitDefinitions(
-                    request.transaction_id, request.patch, commit_ts, request.participants
+                    request.transaction_id,
+                    request.patch,
+                    commit_ts,
+                    request.participants,
+                    request.staged,
                 )
                 name = f"definitions-{request.transaction_id}"
                 envelope = encode_envelope(Envelope(name, command, issued=commit_ts))

@@ -143,10 +143,14 @@ class UniqueConstraint:
 
 @dataclass(frozen=True, slots=True)
 class CheckConstraint:
-    """`expression` is SQL text over the table's column names."""
+    """`expression` is SQL text over the table's column names.
+
+    One that is not `validated` holds for new rows only (NOT VALID).
+    """
 
     name: str
     expression: str
+    validated: bool = True
 
 
 class ReferentialAction(StrEnum):

@@ -33,7 +33,7 @@ import pyarrow as pa
 
 from catalog import tablet_requests as requests
 from catalog.leader_search import LeaderSearch, LeaderWatch, is_leaderless, leaderless
-from catalog.model import NodeId, Tablet, TabletId
+from catalog.model import CATALOG_TABLET, NodeId, Tablet, TabletId
 from catalog.service import CatalogService
 from catalog.tablet_requests import Done, Status
 from catalog.tablets import TabletManager
@@ -547,6 +547,8 @@ class TabletClient:
         self, tablet_id: int, transaction_id: TransactionId, deadline_s: float = DEADLINE_S
     ) -> TransactionOutcome | None:
         """How the transaction ended by that tablet's log, None while it runs there."""
+        if tablet_id == CATALOG_TABLET:
+            return await self._catalog.definitions.outcome(transaction_id, deadline_s)
         request = requests.AskStatus(tablet_id, transaction_id, 0)
         status = await self._ask(request, Status, self._server.status, deadline_s, again=True)
         return None if status.running else TransactionOutcome(status.commit_ts)
@@ -559,6 +561,11 @@ class TabletClient:
         deadline_s: float = DEADLINE_S,
     ) -> str:
         """The same in words; "unknown" where the tablet does not remember and is not to settle."""
+        if tablet_id == CATALOG_TABLET:
+            outcome = await self._catalog.definitions.outcome(transaction_id, deadline_s)
+            if outcome is None:
+                return "in progress"
+            return "committed" if outcome.committed else "aborted"
         request = requests.AskStatus(tablet_id, transaction_id, 0, settles)
         status = await self._ask(request, Status, self._server.status, deadline_s, again=True)
         if not status.known:

@@ -1,100 +1,75 @@
-"""Statements that define things: catalog commands, seen by every node before the answer.
+"""Statements that define things: planned, drafted, and in force when their transaction commits.
 
-Where rows are read or moved as well, writers are kept out by locks on the table's tablets that
-are held until the change is in force everywhere: they are held by a transaction of their own,
-which changes nothing.
+    plan --> draft it, to see which tables it changes --> lock their tablets --> plan anew, if they
+    have changed meanwhile --> draft it for good (`executor.definitions`) --> move and check rows
+    (`executor.ddl_rows`) --> COMMIT, at once or with the block
 
-A re-cut copies the rows at a snapshot taken under those locks into the prepared fragments,
-commits them, and then swaps the table's definition; readers see the one or the other. Columns
-are added and dropped in the same way. CREATE TABLE AS makes the table, fills it in one
-transaction, and drops it again if that fails.
+A statement outside of a block is a transaction of its own. While its tables are locked their
+writers wait; those who were writing before it are waited for (`lock_timeout` limits that), and
+those who come after find that the table is another and plan again. Readers keep the version of
+their snapshot.
+
+A few go to the catalog directly: what makes one new thing and touches no other needs no
+transaction, and placement and the online building of an index are not definitions that a
+transaction could take back; in a block those are refused (0A000).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
 from catalog import commands
 from catalog.commands import AnyCommand, Command, CommandResult
-from catalog.model import Table, TableId
+from catalog.drafting import draft
+from catalog.model import Catalog, Table, TableId
+from catalog.patches import Patch, difference, drafted, joined
 from cluster.errors import (
     DeadlockDetected,
-    DqeError,
-    InternalError,
-    NotNullViolation,
-    UniqueViolation,
+    FeatureNotSupported,
+    ObjectNotInPrerequisiteState,
+    SerializationFailure,
 )
 from executor.ddl_keys import add_reference, build_index
+from executor.ddl_rows import fill_table, move_and_check
 from executor.execution import Execution, Result
 from executor.session_transaction import SessionTransaction
-from executor.transaction_faces import Changes
-from executor.writes import (
-    StatementRows,
-    at_new_snapshot,
-    has_unique,
-    insert_rows,
-    rows_of,
-    transaction,
-)
+from executor.writes import lock_deadline_s, max_bytes
 from executor.writes_stage import tablets_of
-from planner.binder import bind_query
 from planner.ddl import plan_ddl
-from planner.ddl_plan import (
-    AddReference,
-    BuildIndex,
-    ChangeCatalog,
-    CreateAndFill,
-    ForbidNulls,
-    Recut,
-)
-from planner.optimizer import plan_query
+from planner.ddl_plan import AddReference, BuildIndex, ChangeCatalog, CreateAndFill, DdlPlan
 from planner.plan import ResultColumn
 from planner.statements import Distribute, Statement
-from planner.write_plan import InsertPlan
-from planner.write_rows import all_rows, default_columns
+from storage.locks import LockMode
 from storage.types import VOID
 
-# How often a definition tries to lock a table that its writers lock too.
-LOCK_ATTEMPTS = 20
+# How often a definition tries again that met writers, or other definitions, crosswise.
+ATTEMPTS = 20
+PAUSE_S = 0.02
+
+# What makes one new thing, and changes no other.
+_MAKING = (
+    commands.CreateSchema,
+    commands.CreateTable,
+    commands.CreateView,
+    commands.CreateSequence,
+)
+# What moves replicas, which no transaction can take back.
+_PLACING = (
+    commands.SetTableReplicas,
+    commands.SetTablePlacement,
+    commands.SetTableDurability,
+)
 
 
 async def run_ddl(execution: Execution, statement: Statement) -> Result:
     """Runs any of `planner.ddl.DDL_STATEMENTS`."""
-    plan = plan_ddl(statement, execution.context)
-    for notice in plan.notices:
-        execution.notice(notice)
-    block = execution.transaction
-    if block is not None:
-        tag = " ".join(statement.text.split()[:2]).upper()
-        catalog = execution.context.catalog
-        plan = block.definitions.admitted(plan, catalog, tag, block.written)
-        if not isinstance(plan, CreateAndFill):
-            # What is cut anew, is so at once.
-            execution = replace(execution, transaction=None)
-    change = _Change(execution, block)
-    match plan:
-        case ChangeCatalog(listed, tag):
-            for command in listed:
-                await change.carry_out(command)
-            await change.everywhere()
-        case CreateAndFill():
-            tag = await _create_and_fill(change, plan)
-        case Recut():
-            tag = plan.tag
-            await _recut(change, plan)
-        case ForbidNulls():
-            tag = plan.tag
-            await _forbid_nulls(change, plan)
-        case AddReference():
-            tag = plan.tag
-            await add_reference(change, plan)
-        case BuildIndex():
-            tag = plan.tag
-            await build_index(change, plan)
+    if execution.transaction is not None:
+        tag = await _define(execution, statement)
+    else:
+        tag = await _alone(execution, statement)
     if isinstance(statement, Distribute):
         return _function_result(statement.function)
     return Result(tag)
@@ -115,12 +90,72 @@ def _function_result(function: str) -> Result:
     return Result("SELECT 1", columns, rows())
 
 
-class _Change:
-    """Commands of one statement, and the version from which they show."""
+# ---------------------------------------------------------------------------------------
+# Outside of a block
 
-    def __init__(self, execution: Execution, block: SessionTransaction | None) -> None:
+
+async def _alone(execution: Execution, statement: Statement) -> str:
+    """A transaction of its own, tried again where only its neighbours were in the way."""
+    plan = plan_ddl(statement, execution.context)
+    if _is_direct(plan):
+        return await _change_directly(execution, plan)
+    runtime = execution.services.runtime
+    notices = len(execution.notices)
+    attempts = ATTEMPTS
+    while True:
+        attempts -= 1
+        try:
+            return await _in_own_transaction(execution, statement)
+        except (DeadlockDetected, SerializationFailure):
+            if not attempts:
+                raise
+        del execution.notices[notices:]
+        await runtime.sleep(PAUSE_S * (0.5 + runtime.random.random()))
+        execution = await _at_present(execution)
+
+
+async def _in_own_transaction(execution: Execution, statement: Statement) -> str:
+    own = SessionTransaction(execution.services)
+    own.lock_deadline_s = lock_deadline_s(execution.context.settings)
+    own.max_bytes = max_bytes(execution.context.settings)
+    own.begin_command()
+    try:
+        tag = await _define(replace(execution, transaction=own), statement)
+    except BaseException:
+        await own.roll_back()
+        raise
+    await own.commit()
+    return tag
+
+
+def _is_direct(plan: DdlPlan) -> bool:
+    if isinstance(plan, BuildIndex):
+        return True
+    if not isinstance(plan, ChangeCatalog):
+        return False
+    placing = all(isinstance(command, _PLACING) for command in plan.commands)
+    return placing or (len(plan.commands) == 1 and isinstance(plan.commands[0], _MAKING))
+
+
+async def _change_directly(execution: Execution, plan: DdlPlan) -> str:
+    for notice in plan.notices:
+        execution.notice(notice)
+    change = DirectChange(execution)
+    if isinstance(plan, BuildIndex):
+        await build_index(change, plan)
+    else:
+        assert isinstance(plan, ChangeCatalog)
+        for command in plan.commands:
+            await change.execute(command)
+        await change.everywhere()
+    return plan.tag
+
+
+class DirectChange:
+    """Commands that show at once."""
+
+    def __init__(self, execution: Execution) -> None:
         self.execution = execution
-        self._block = block
         self._version = 0
 
     async def execute(self, command: Command) -> CommandResult:
@@ -130,16 +165,6 @@ class _Change:
         for notice in result.notices:
             self.execution.notice(notice)
         self._version = max(self._version, result.version)
-        if self._block is not None:
-            self._block.definitions.note(command, result, self._block.command)
-        return result
-
-    async def carry_out(self, command: Command) -> CommandResult:
-        """Applies a command and, where it prepares a re-cut, moves the rows too."""
-        result = await self.execute(command)
-        if result.recut:
-            assert result.table_id is not None
-            await _finish_recut(self, result.table_id)
         return result
 
     async def everywhere(self) -> None:
@@ -147,163 +172,130 @@ class _Change:
         if self._version:
             await self.execution.services.catalog.ensure_everywhere(self._version)
 
-    async def refreshed(self) -> Execution:
-        """The execution at a new snapshot, with the catalog as changed."""
-        await self.everywhere()
-        return await at_new_snapshot(self.execution)
+
+# ---------------------------------------------------------------------------------------
+# In a transaction
 
 
-@asynccontextmanager
-async def _writers_kept_out(execution: Execution, table: Table) -> AsyncIterator[Changes]:
-    """Locks the table's tablets for the block.
+class DraftedChange:
+    """Commands that show to their transaction only, until it commits."""
 
-    Writers lock theirs in the order of their rows, so the two may meet in a deadlock; whoever
-    has only begun to lock loses nothing by trying again.
-    """
-    async with AsyncExitStack() as stack:
-        attempts = 1 if execution.transaction is not None else LOCK_ATTEMPTS
-        while True:
-            attempts -= 1
-            try:
-                locks = await stack.enter_async_context(_locked(execution, table))
-            except DeadlockDetected:
-                if not attempts:
-                    raise
-            else:
-                break
-        yield locks
+    def __init__(self, execution: Execution) -> None:
+        assert execution.transaction is not None
+        self._block = execution.transaction
+        self.execution = execution
+
+    async def execute(self, command: Command) -> CommandResult:
+        """Drafts a command; its notices go to the client, and `execution` sees it."""
+        block = self._block
+        result = await block.definitions.apply(command, block.opened.id, block.command)
+        for notice in result.notices:
+            self.execution.notice(notice)
+        catalog = block.definitions.view(self.execution.services.catalog.current)
+        context = replace(self.execution.context, catalog=catalog)
+        self.execution = replace(self.execution, context=context)
+        return result
+
+    async def everywhere(self) -> None:
+        """The commit sees to that."""
 
 
-@asynccontextmanager
-async def _locked(execution: Execution, table: Table) -> AsyncIterator[Changes]:
-    async with transaction(execution) as locks:
-        await locks.lock(tablets_of(table))
-        yield locks
-        await locks.abort()
+async def _define(execution: Execution, statement: Statement) -> str:
+    """Drafts the statement as a part of its transaction; its tag."""
+    execution, plan = await _locked(execution, statement)
+    for notice in plan.notices:
+        execution.notice(notice)
+    change = DraftedChange(execution)
+    match plan:
+        case ChangeCatalog():
+            before = execution
+            for command in plan.commands:
+                await change.execute(command)
+            await move_and_check(before, change.execution, plan)
+        case CreateAndFill():
+            return await _create_and_fill(change, plan)
+        case AddReference():
+            await add_reference(change, plan)
+        case BuildIndex():
+            await build_index(change, plan)
+    return plan.tag
+
+
+async def _locked(execution: Execution, statement: Statement) -> tuple[Execution, DdlPlan]:
+    """The statement planned while nobody else changes, or writes, the tables that it changes."""
+    block = execution.transaction
+    assert block is not None
+    while True:
+        plan = plan_ddl(statement, execution.context)
+        changed = _tables_changed(execution, plan)
+        tablets = {tablet for table in changed for tablet in tablets_of(table)}
+        if tablets:
+            await block.opened.lock(tablets, LockMode.ACCESS_EXCLUSIVE.value, block.command)
+        planned = execution.context.catalog
+        execution = await _at_present(execution)
+        present = execution.context.catalog
+        if all(present.tables.get(table.id) is planned.tables.get(table.id) for table in changed):
+            return execution, plan
+
+
+def _tables_changed(execution: Execution, plan: DdlPlan) -> list[Table]:
+    """Tables that others may be writing and that the plan changes; raises as the plan would."""
+    block, catalog = execution.transaction, execution.context.catalog
+    assert block is not None
+    patch = Patch()
+    if isinstance(plan, ChangeCatalog):
+        _refuse_irrevocable(plan)
+        patch = _patch_of(catalog, plan.commands)
+    found = [before for before, _ in patch.tables.values() if before is not None]
+    if isinstance(plan, AddReference | BuildIndex):
+        found.append(catalog.tables[plan.table_id])
+    return [table for table in found if not block.definitions.is_new(table.id)]
+
+
+def _patch_of(catalog: Catalog, listed: Sequence[Command]) -> Patch:
+    patch = Patch()
+    for command in listed:
+        present = drafted(catalog, patch)
+        found = draft(present, command)
+        patch = joined(patch, difference(present, found.after))
+    return patch
+
+
+def _refuse_irrevocable(plan: ChangeCatalog) -> None:
+    if any(isinstance(command, _PLACING) for command in plan.commands):
+        raise FeatureNotSupported(
+            f"{plan.tag} ... SET (...) cannot run inside a transaction block, which could not"
+            " undo it",
+            hint="Run it outside of a transaction block, as a statement of its own.",
+        )
+
+
+async def _at_present(execution: Execution) -> Execution:
+    """The execution at a timestamp drawn now, whatever snapshot its transaction keeps: what a
+    definition does to rows, it does to the newest."""
+    services, block = execution.services, execution.transaction
+    timestamp, version = await services.timestamps.snapshot()
+    catalog = await services.catalog.wait_version(version)
+    if block is not None:
+        catalog = block.definitions.view(catalog)
+    context = replace(execution.context, catalog=catalog)
+    return replace(execution, context=context, timestamp=timestamp)
+
+
+async def _create_and_fill(change: DraftedChange, plan: CreateAndFill) -> str:
+    """CREATE TABLE AS: the rows are the transaction's, as those of any INSERT."""
+    source = change.execution
+    created = await change.execute(plan.command)
+    if not created.changed or plan.source is None:
+        return plan.tag
+    assert created.table_id is not None
+    table = _table(change.execution, created.table_id)
+    rows = await fill_table(replace(change.execution, timestamp=source.timestamp), table, plan)
+    return f"SELECT {rows}"
 
 
 def _table(execution: Execution, table_id: TableId) -> Table:
     table = execution.context.catalog.tables.get(table_id)
     if table is None:
-        raise InternalError(f"table {table_id} vanished while it was changed")
+        raise ObjectNotInPrerequisiteState("the table was dropped meanwhile")
     return table
-
-
-# ---------------------------------------------------------------------------------------
-# CREATE TABLE AS
-
-
-async def _create_and_fill(change: _Change, plan: CreateAndFill) -> str:
-    created = await change.execute(plan.command)
-    if not created.changed:
-        await change.everywhere()
-        return plan.tag
-    assert created.table_id is not None
-    current = await change.refreshed()
-    table = _table(current, created.table_id)
-    if plan.source is None:
-        return plan.tag
-    columns = tuple(column.id for column in table.visible_columns)
-    fill = InsertPlan(table, columns, plan.source, None, (), None)
-    try:
-        return f"SELECT {await _fill(change.execution, fill)}"
-    except BaseException:
-        await change.execute(commands.DropTable(((table.schema, table.name),), if_exists=True))
-        await change.everywhere()
-        raise
-
-
-async def _fill(execution: Execution, plan: InsertPlan) -> int:
-    """Inserts the rows of a plan in a transaction of their own; how many."""
-    rows = StatementRows(execution, None)
-    try:
-        async with transaction(execution) as opened:
-            async with rows_of(execution, plan.source) as run:
-                count = await insert_rows(execution, opened, plan, run.batches(), rows)
-            await opened.commit(execution.timestamp, checks=has_unique(plan.table))
-        return count
-    finally:
-        rows.close()
-
-
-# ---------------------------------------------------------------------------------------
-# Cutting anew
-
-
-async def _recut(change: _Change, plan: Recut) -> None:
-    await change.carry_out(commands.PrepareRecut(plan.table_id, plan.scheme, plan.primary_key))
-
-
-async def _finish_recut(change: _Change, table_id: TableId) -> None:
-    """Copies the rows into the prepared fragments and swaps these in, or drops them."""
-    try:
-        current = await change.refreshed()
-        table = _table(current, table_id)
-        async with _writers_kept_out(current, table):
-            current = await at_new_snapshot(current)
-            await _copy_rows(current, _table(current, table_id))
-            await change.execute(commands.FinishRecut(table.id, table.schema_version))
-            await change.everywhere()
-    except BaseException:
-        await change.execute(commands.AbortRecut(table_id))
-        await change.everywhere()
-        raise
-
-
-async def _copy_rows(execution: Execution, table: Table) -> None:
-    """All rows of the table into the fragments prepared for it: without dropped columns, and
-    with the defaults of added ones."""
-    target = execution.context.catalog.recuts[table.id]
-    # What the rows refer to does not change.
-    target = replace(target, foreign_keys=(), referenced_by=())
-    lasting = {column.id for column in target.columns}
-    table = replace(table, columns=tuple(c for c in table.columns if c.id in lasting))
-    columns = tuple(column.id for column in table.visible_columns)
-    tree = all_rows(table)
-    source = plan_query(bind_query(tree, execution.context), execution.context)
-    defaults = default_columns(target, columns, execution.context)
-    try:
-        await _fill(execution, InsertPlan(target, columns, source, defaults, (), None))
-    except UniqueViolation as error:
-        raise _not_unique(target, error) from error
-    except NotNullViolation as error:
-        raise contains_nulls(target, error.column or "") from error
-
-
-def _not_unique(table: Table, error: UniqueViolation) -> DqeError:
-    """PostgreSQL's words for rows that contradict a key that is added."""
-    detail = error.detail
-    if detail is not None:
-        detail = detail.replace(" already exists.", " is duplicated.")
-    name = error.constraint or (table.primary_key.name if table.primary_key else "")
-    return UniqueViolation(
-        f'could not create unique index "{name}"',
-        detail=detail,
-        table=table.name,
-        constraint=name,
-    )
-
-
-def contains_nulls(table: Table, column: str) -> NotNullViolation:
-    """PostgreSQL's words for rows that contradict a NOT NULL that is added."""
-    return NotNullViolation(
-        f'column "{column}" of relation "{table.name}" contains null values',
-        table=table.name,
-        column=column,
-    )
-
-
-# ---------------------------------------------------------------------------------------
-# Columns
-
-
-async def _forbid_nulls(change: _Change, plan: ForbidNulls) -> None:
-    table = _table(change.execution, plan.table_id)
-    async with _writers_kept_out(change.execution, table):
-        current = await at_new_snapshot(change.execution)
-        async with rows_of(current, plan.violations) as run:
-            async for batch in run.batches():
-                if batch.num_rows:
-                    raise contains_nulls(table, plan.column)
-        await change.execute(commands.SetColumnNotNull(table.id, plan.column, True))
-        await change.everywhere()

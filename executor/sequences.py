@@ -142,7 +142,7 @@ class Sequences:
     def last(self, session: str) -> int:
         """lastval."""
         known = self._session(session)
-        if known.last is None or known.last not in self._catalog.current.sequences:
+        if known.last is None or self._catalog.current.numbered_sequence(known.last) is None:
             raise ObjectNotInPrerequisiteState("lastval is not yet defined in this session")
         return known.current[known.last]
 
@@ -150,7 +150,7 @@ class Sequences:
         return self._sessions.setdefault(session, _Session())
 
     def _sequence(self, sequence_id: TableId) -> Sequence:
-        found = self._catalog.current.sequences.get(sequence_id)
+        found = self._catalog.current.numbered_sequence(sequence_id)
         if found is None:
             raise UndefinedTable(f"relation with OID {sequence_id} does not exist")
         return found

@@ -69,7 +69,6 @@ from executor.writes import lock_deadline_s, max_bytes
 from planner.binder.sequence_calls import SESSION_TOKEN
 from planner.context import PlannerContext
 from planner.datum import Datum
-from planner.ddl import DDL_STATEMENTS
 from planner.locking import locks_rows, without_locks
 from planner.nearness import nearest_nodes
 from planner.parser import parse
@@ -262,7 +261,7 @@ class Session:
             columns = session_statements.describe(self, statement)
             return Prepared(statement, tuple(given or TEXT for given in types), columns, now)
         if isinstance(statement, Query) and statement.as_of is None:
-            context = self._context(self.services.catalog.current, self.state.settings)
+            context = self._context(self._present(), self.state.settings)
             found = self.coordinator.points.described(statement, types, context)
             if found is not None:
                 return Prepared(statement, found[0], found[1], now)
@@ -375,9 +374,6 @@ class Session:
         handler = session_statements.HANDLERS.get(type(statement))
         if handler is not None:
             return await handler(self, statement)
-        if isinstance(statement, DDL_STATEMENTS) and not self.state.block.open:
-            # In an implicit transaction a definition commits what was before it, and itself.
-            await self.end_implicit()
         command = change_of(statement)
         if isinstance(statement, Query) and locks_rows(statement.tree):
             command = "SELECT FOR UPDATE"
@@ -491,7 +487,8 @@ class Session:
             timestamp, catalog = past.timestamp, self.services.catalog.current
         elif transaction is None:
             timestamp, version = await self.services.timestamps.snapshot()
-            catalog = await self.services.catalog.wait_version(version)
+            await self.services.catalog.wait_version(version)
+            catalog = self._present()
         else:
             transaction.isolation = self.state.settings["transaction_isolation"]
             transaction.lock_deadline_s = lock_deadline_s(self.state.settings)
@@ -511,6 +508,11 @@ class Session:
             transaction=transaction,
             is_past=is_past,
         )
+
+    def _present(self) -> Catalog:
+        """The newest catalog, with what the transaction has defined."""
+        catalog, transaction = self.services.catalog.current, self.state.block.transaction
+        return catalog if transaction is None else transaction.definitions.view(catalog)
 
     def evaluation(
         self, types: tuple[SqlType | None, ...] = (), values: Sequence[Datum] = ()

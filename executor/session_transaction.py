@@ -29,9 +29,9 @@ from contextlib import ExitStack
 
 import pyarrow as pa
 
-from catalog.model import Catalog, Table
-from cluster.errors import DqeError, Outcome
-from executor.block_definitions import BlockDefinitions
+from catalog.model import CATALOG_TABLET, Catalog, Table
+from cluster.errors import DqeError
+from executor.definitions import TransactionDefinitions
 from executor.key_changes import KeyChanges
 from executor.services import ExecutorServices
 from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Transaction
@@ -60,7 +60,7 @@ class SessionTransaction:
         self._floor: Timestamp = 0
         self._begun: Timestamp = 0
         self._reads = Reads()
-        self.definitions = BlockDefinitions(services)
+        self.definitions = TransactionDefinitions(services)
         self.isolation = READ_COMMITTED[0]
         # How long a statement waits for one lock.
         self.lock_deadline_s = LOCK_DEADLINE_S
@@ -88,11 +88,13 @@ class SessionTransaction:
             if self.definitions.any or self.is_past:
                 # The transaction's own tables are younger than its snapshot; the past is read
                 # with the tables of today, wherever they lie.
-                self._snapshot = self._snapshot[0], self._services.catalog.current
+                present = self.definitions.view(self._services.catalog.current)
+                self._snapshot = self._snapshot[0], present
             return self._snapshot
         timestamp, version = await self._services.timestamps.snapshot()
         self._begun = self._begun or timestamp
-        found = timestamp, await self._services.catalog.wait_version(version)
+        catalog = await self._services.catalog.wait_version(version)
+        found = timestamp, self.definitions.view(catalog)
         if self.keeps_snapshot:
             self._snapshot = found
             self._holds.enter_context(self._services.timestamps.held(timestamp))
@@ -156,9 +158,12 @@ class SessionTransaction:
     @property
     def token(self) -> str | None:
         """What the transaction can be asked about by, once its home is known."""
-        if self._opened is None or self._opened.home is None:
+        if self._opened is None:
             return None
-        return str(TransactionToken(self._opened.id, self._begun, self._opened.home))
+        home = CATALOG_TABLET if self.definitions.any else self._opened.home
+        if home is None:
+            return None
+        return str(TransactionToken(self._opened.id, self._begun, home))
 
     @property
     def written(self) -> tuple[TabletId, ...]:
@@ -190,7 +195,7 @@ class SessionTransaction:
             self._undoing = self._services.runtime.spawn(undo, "undo of a failed statement")
 
     async def _undo(self, opened: Transaction | None, command: int | None) -> None:
-        await self.definitions.undo(command or 0)
+        self.definitions.undo(command or 0)
         if opened is None:
             return
         try:
@@ -215,7 +220,7 @@ class SessionTransaction:
         """Undoes the statements from that number on."""
         await self._undone()
         self.command += 1
-        await self.definitions.undo(command)
+        self.definitions.undo(command)
         if self._opened is not None:
             await self._opened.take_back(command)
 
@@ -225,11 +230,8 @@ class SessionTransaction:
         self._end()
         try:
             await self._commit_changes()
-        except DqeError as error:
-            if error.outcome is not Outcome.UNKNOWN:
-                await self.definitions.undo()
-            raise
-        await self.definitions.finish()
+        finally:
+            await self.definitions.end()
 
     async def _commit_changes(self) -> None:
         if self._opened is not None:
@@ -238,15 +240,19 @@ class SessionTransaction:
                 assert self._snapshot is not None
                 reads = self._reads
                 reads.base = self._snapshot[0]
-            await self._opened.commit(self._floor, checks=False, reads=reads)
+            home = self.definitions if self.definitions.any else None
+            if home is not None and reads is not None:
+                # Its timestamp is drawn after they are validated: they are to stay as they are.
+                await self._opened.lock(reads.fragments, LockMode.SHARE.value)
+            await self._opened.commit(self._floor, checks=False, reads=reads, catalog=home)
 
     async def roll_back(self) -> None:
         """Ends without effect."""
         await self._undone()
         self._end()
-        await self.definitions.undo()
         if self._opened is not None:
             await self._opened.abort()
+        await self.definitions.end()
 
     def _end(self) -> None:
         self._holds.close()

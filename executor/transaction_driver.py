@@ -19,6 +19,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from catalog.model import CATALOG_TABLET
 from cluster.errors import (
     DeadlockDetected,
     DqeError,
@@ -31,7 +32,13 @@ from cluster.errors import (
 from cluster.probes import Probe, reached
 from cluster.runtime import Runtime
 from executor.transaction_end import TransactionEnd
-from executor.transaction_faces import Control, Reads, TabletAccess, TimestampSource
+from executor.transaction_faces import (
+    CatalogHome,
+    Control,
+    Reads,
+    TabletAccess,
+    TimestampSource,
+)
 from executor.transaction_places import KeptCheck, KeptLock, KeptRows, TabletPlace
 from storage.drafts import LAST_COMMAND
 from storage.fragments import (
@@ -324,19 +331,24 @@ class Transaction:
         return tuple(sorted(self._written))
 
     async def commit(
-        self, floor: Timestamp, *, checks: bool, reads: Reads | None = None
+        self,
+        floor: Timestamp,
+        *,
+        checks: bool,
+        reads: Reads | None = None,
+        catalog: CatalogHome | None = None,
     ) -> Timestamp:
         """Commits everywhere or nowhere; the commit timestamp, `floor` if nothing was written.
 
         With `reads`: only if nobody changed them up to the commit timestamp (rule I4).
         Tablets are locked for it, so that no row comes into a table while it is cut anew. With
         `checks` new keys are locked and checked before the end begins, which nothing stops: a
-        wait for another transaction can be given up until then. `floor` is an
-        oracle timestamp seen before. Raises what kept it from committing;
-        StatementCompletionUnknown when nobody can tell.
+        wait for another transaction can be given up until then. `catalog` is the home of one that
+        defines something. `floor` is an oracle timestamp seen before. Raises what kept it from
+        committing; StatementCompletionUnknown when nobody can tell.
         """
         await self.drain()
-        if not self._written:
+        if not self._written and catalog is None:
             await self.abort(QueryCanceled("nothing was written"))
             return floor
         if self.control.optimistic:
@@ -349,11 +361,19 @@ class Transaction:
         else:
             await self.lock(self._written, SHARED)
         await self._hold_where_only_locked()
-        assert self.home is not None
-        tablets = (self.home, *sorted(t for t in self._written if t != self.home))
+        home = self.home if catalog is None else CATALOG_TABLET
+        assert home is not None
+        tablets = (home, *sorted(t for t in self._written if t != home))
         try:
-            three_phase = self.control.three_phase
-            return await self._end.commit(tablets, floor, reads, three_phase=three_phase)
+            three_phase = self.control.three_phase and catalog is None
+            return await self._end.commit(
+                tablets,
+                floor,
+                reads,
+                three_phase=three_phase,
+                catalog=catalog,
+                held=[t for t in sorted(self._bound) if t not in self._written],
+            )
         finally:
             self._stop_renewing()
             self._end.release([t for t in sorted(self._lanes) if t not in self._written])

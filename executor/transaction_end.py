@@ -11,10 +11,11 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
+from catalog.model import CATALOG_TABLET
 from cluster.errors import AnswerLost, DqeError, InternalError, StatementCompletionUnknown
 from cluster.runtime import Runtime
 from executor import transaction as machine
-from executor.transaction_faces import Reads, TabletAccess, TimestampSource
+from executor.transaction_faces import CatalogHome, Reads, TabletAccess, TimestampSource
 from executor.transaction_places import TabletPlace
 from storage.fragments import TabletId, Timestamp, TransactionId
 
@@ -41,6 +42,8 @@ class TransactionEnd:
         self._place = place
         self._machine = machine.TransactionMachine()
         self._reads: Reads | None = None
+        self._catalog: CatalogHome | None = None
+        self._held: Sequence[TabletId] = ()
 
     @property
     def ended(self) -> bool:
@@ -54,15 +57,20 @@ class TransactionEnd:
         reads: Reads | None,
         *,
         three_phase: bool = False,
+        catalog: CatalogHome | None = None,
+        held: Sequence[TabletId] = (),
     ) -> Timestamp:
         """Commits what was changed on the tablets, the first of which is the home; raises what
-        kept it from committing."""
-        self._reads = reads
-        answer = await self._run(
-            machine.Commit(tuple(tablets), floor, reads is not None, three_phase)
-        )
+        kept it from committing. `catalog` is the home where that is the catalog's tablet. With
+        `held`: only if it has its locks there when the commit timestamp is drawn."""
+        self._reads, self._held = reads, held
+        self._catalog = catalog
+        validates = reads is not None or bool(held)
+        answer = await self._run(machine.Commit(tuple(tablets), floor, validates, three_phase))
         if answer.error is not None:
             raise answer.error
+        if catalog is not None:
+            await catalog.everywhere()
         assert answer.timestamp is not None
         return answer.timestamp
 
@@ -121,8 +129,23 @@ class TransactionEnd:
             logger.exception("a step of transaction %d failed", self.id)
             events.put_nowait(machine.Failed(tablet, _unforeseen(instruction, error)))
 
+    async def _ask_catalog(
+        self, catalog: CatalogHome, instruction: machine.Instruction
+    ) -> machine.Event:
+        match instruction:
+            case machine.SendWrite(tablet, _):
+                return machine.Decided(await catalog.decide(()))
+            case machine.SendMarkHome(tablet, _):
+                await catalog.mark()
+                return machine.Marked(tablet)
+            case machine.SendDecide(_, _, participants):
+                return machine.Decided(await catalog.decide(participants))
+        raise InternalError(f"{instruction} is nothing for the catalog")
+
     async def _ask(self, instruction: machine.Instruction) -> machine.Event:
         deadline_s = COMMIT_DEADLINE_S
+        if self._catalog is not None and getattr(instruction, "tablet", None) == CATALOG_TABLET:
+            return await self._ask_catalog(self._catalog, instruction)
         match instruction:
             case machine.SendWrite(tablet, floor):
                 written = await self._place(tablet).ask(
@@ -182,14 +205,23 @@ class TransactionEnd:
     def _in_background(self, instruction: machine.Instruction) -> None:
         name = f"outcome of transaction {self.id}"
         match instruction:
+            case machine.SendAbort(tablet) if tablet == CATALOG_TABLET:
+                return  # what is staged there is given up by whoever staged it
             case machine.SendCommit(tablet, timestamp):
                 done = self._tablets.commit(tablet, self.id, timestamp, COMMIT_DEADLINE_S)
-                self._runtime.spawn(_best_effort(done), name)
+                self._runtime.spawn(self._once_known(done), name)
             case machine.SendAbort(tablet):
                 done = self._tablets.abort(tablet, self.id, COMMIT_DEADLINE_S)
-                self._runtime.spawn(_best_effort(done), name)
+                self._runtime.spawn(self._once_known(done), name)
             case _:
                 raise InternalError(f"{instruction} cannot wait behind the answer")
+
+    async def _once_known(self, message: Awaitable[None]) -> None:
+        """Locks end where a definition that committed is known: those who waited for them are
+        to find it."""
+        if self._catalog is not None:
+            await self._catalog.everywhere()
+        await _best_effort(message)
 
 
 def _unforeseen(instruction: machine.Instruction, error: Exception) -> DqeError:

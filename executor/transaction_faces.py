@@ -173,6 +173,22 @@ class TabletAccess(Protocol):
     ) -> Sequence[StoredRow | None]: ...
 
 
+class CatalogHome(Protocol):
+    """The catalog as a transaction's home, where it defines something (rule S1)."""
+
+    async def mark(self) -> None:
+        """It is registered as running, for participants in doubt."""
+        ...
+
+    async def decide(self, participants: Sequence[TabletId]) -> Timestamp:
+        """Commits it, at a timestamp drawn behind every mark."""
+        ...
+
+    async def everywhere(self) -> None:
+        """Once it is decided: returns when every live node has what it defines."""
+        ...
+
+
 class TimestampSource(Protocol):
     async def commit_timestamp(self, deadline_s: float = ...) -> Timestamp: ...
 

@@ -352,12 +352,15 @@ async def at_new_snapshot(execution: Execution) -> Execution:
     transaction that keeps its snapshot, with the newest catalog."""
     services = execution.services
     if execution.transaction is not None and execution.transaction.keeps_snapshot:
-        context = dataclasses.replace(execution.context, catalog=services.catalog.current)
+        present = execution.transaction.definitions.view(services.catalog.current)
+        context = dataclasses.replace(execution.context, catalog=present)
         return dataclasses.replace(execution, context=context)
     timestamp, version = await services.timestamps.snapshot()
     catalog = execution.context.catalog
     if version > catalog.version:
         catalog = await services.catalog.wait_version(version)
+        if execution.transaction is not None:
+            catalog = execution.transaction.definitions.view(catalog)
     context = dataclasses.replace(execution.context, catalog=catalog)
     return dataclasses.replace(execution, context=context, timestamp=timestamp)
 

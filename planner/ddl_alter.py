@@ -9,10 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from sqlglot import exp
-
 from catalog import commands
 from catalog.definition import UniqueDefinition
+from catalog.drafting import draft
 from catalog.model import Table
 from cluster.errors import (
     FeatureNotSupported,
@@ -20,14 +19,12 @@ from cluster.errors import (
     UndefinedColumn,
     UndefinedObject,
 )
-from planner.binder import bind_query
 from planner.context import PlannerContext
 from planner.ddl_keys import foreign_key_definition
 from planner.ddl_names import creation_schema, find_relation, find_table, placement_of
-from planner.ddl_plan import AddReference, ChangeCatalog, DdlPlan, ForbidNulls, Recut
+from planner.ddl_plan import AddReference, ChangeCatalog, DdlPlan
 from planner.ddl_recut import scheme_with_key
 from planner.ddl_tables import column_definition, columns_read, default_text
-from planner.optimizer import plan_query
 from planner.parser.expressions import parse_expression, rename_in_expression
 from planner.statements import (
     AddColumn,
@@ -51,23 +48,36 @@ from planner.statements import (
 
 
 def plan_alter_table(statement: AlterTable, context: PlannerContext) -> DdlPlan:
-    """One plan for all actions; those that read or move rows stand alone."""
+    """One plan for all actions, each planned for the table as those before leave it."""
     if statement.if_exists and find_relation(context, statement.table) is None:
         notice = f'relation "{statement.table.name}" does not exist, skipping'
         return ChangeCatalog((), "ALTER TABLE", (*statement.notices, notice))
     table = find_table(context, statement.table)
-    plans = [_plan_action(table, action, context) for action in statement.actions]
-    if len(plans) == 1:
-        return _with_notices(plans[0], statement.notices)
-    found: list[commands.Command] = []
-    for plan in plans:
+    if len(statement.actions) == 1:
+        return _with_notices(_plan_action(table, statement.actions[0], context), statement.notices)
+    whole = ChangeCatalog((), "ALTER TABLE", statement.notices)
+    for action in statement.actions:
+        plan = _plan_action(context.catalog.tables[table.id], action, context)
         if not isinstance(plan, ChangeCatalog):
             raise FeatureNotSupported(
                 "this ALTER TABLE action cannot be combined with others",
                 hint="Write it as a statement of its own.",
             )
-        found.extend(plan.commands)
-    return ChangeCatalog(tuple(found), "ALTER TABLE", statement.notices)
+        whole = dataclasses.replace(
+            whole,
+            commands=(*whole.commands, *plan.commands),
+            notices=(*whole.notices, *plan.notices),
+            conversions=(*whole.conversions, *plan.conversions),
+        )
+        context = _drafted(context, plan)
+    return whole
+
+
+def _drafted(context: PlannerContext, plan: ChangeCatalog) -> PlannerContext:
+    catalog = context.catalog
+    for command in plan.commands:
+        catalog = draft(catalog, command).after
+    return dataclasses.replace(context, catalog=catalog)
 
 
 def _with_notices(plan: DdlPlan, notices: tuple[str, ...]) -> DdlPlan:
@@ -139,22 +149,7 @@ def _set_not_null(table: Table, action: SetNotNull, context: PlannerContext) -> 
     column = table.column_named(action.column)
     if column is None:
         raise _no_column(table, action.column)
-    if not action.not_null or column.not_null:
-        return _changed(commands.SetColumnNotNull(table.id, action.column, action.not_null))
-    return _forbid_nulls(table, action.column, context)
-
-
-def _forbid_nulls(table: Table, column: str, context: PlannerContext) -> ForbidNulls:
-    """SET NOT NULL, with the query that looks for a NULL."""
-    reference = exp.column(exp.to_identifier(column, quoted=True))
-    query = (
-        exp.Select(expressions=[exp.Literal.number(1)])
-        .from_(exp.table_(table.name, table.schema, quoted=True))
-        .where(exp.Is(this=reference, expression=exp.Null()))
-        .limit(1)
-    )
-    plan = plan_query(bind_query(query, context), context)
-    return ForbidNulls(table.id, column, plan, "ALTER TABLE")
+    return _changed(commands.SetColumnNotNull(table.id, action.column, action.not_null))
 
 
 def _add_constraint(table: Table, action: AddConstraint, context: PlannerContext) -> DdlPlan:
@@ -180,7 +175,8 @@ def _add_constraint(table: Table, action: AddConstraint, context: PlannerContext
                 position=clause.position,
             )
     key = UniqueDefinition(clause.columns, clause.name)
-    return Recut(table.id, scheme_with_key(table, clause.columns), "ALTER TABLE", key)
+    scheme = scheme_with_key(table, clause.columns)
+    return _changed(commands.PrepareRecut(table.id, scheme, key))
 
 
 def _refuse_rename_constraint(

@@ -1,27 +1,40 @@
 """What a statement that defines something comes to: commands, and the work around them.
 
-`ChangeCatalog` is commands alone (some of which say, when they are applied, that rows must be
-copied before they show). The others need rows to be read or moved as well; the executor does
-that (`executor.ddl`).
+The commands are drafted against the transaction's own view of the catalog. What they do to rows
+follows from them (`executor.ddl_rows`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlglot import exp
+
 from catalog.commands import Command, CreateIndex, CreateTable
-from catalog.definition import ForeignKeyDefinition, SchemeDefinition, UniqueDefinition
-from catalog.model import TableId
+from catalog.definition import ForeignKeyDefinition
+from catalog.model import ColumnId, TableId
 from planner.plan import QueryPlan
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """ALTER COLUMN TYPE: what a row has in the column afterwards, over its columns before."""
+
+    column: ColumnId
+    value: exp.Expr
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeCatalog:
-    """Run the commands in order; `tag` is the answer. `notices` come before theirs."""
+    """Run the commands in order; `tag` is the answer. `notices` come before theirs.
+
+    What becomes of rows follows from the tables before and after, but for `conversions`.
+    """
 
     commands: tuple[Command, ...]
     tag: str
     notices: tuple[str, ...] = ()
+    conversions: tuple[Conversion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,31 +43,6 @@ class CreateAndFill:
 
     command: CreateTable
     source: QueryPlan | None  # None: WITH NO DATA
-    tag: str
-    notices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Recut:
-    """Move a table's rows into fragments cut by another scheme, or under another key.
-
-    `primary_key` is one added to a table that had none: its hidden row id goes.
-    """
-
-    table_id: TableId
-    scheme: SchemeDefinition
-    tag: str
-    primary_key: UniqueDefinition | None = None
-    notices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ForbidNulls:
-    """SET NOT NULL: `violations` yields a row if one contradicts it."""
-
-    table_id: TableId
-    column: str
-    violations: QueryPlan
     tag: str
     notices: tuple[str, ...] = ()
 
@@ -79,4 +67,4 @@ class BuildIndex:
     notices: tuple[str, ...] = ()
 
 
-DdlPlan = ChangeCatalog | CreateAndFill | Recut | ForbidNulls | AddReference | BuildIndex
+DdlPlan = ChangeCatalog | CreateAndFill | AddReference | BuildIndex

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from catalog import commands
 from catalog.definition import PartDefinition, SchemeDefinition
 from catalog.model import PartitionMethod, Table
 from cluster.errors import FeatureNotSupported, InvalidTableDefinition, UndefinedColumn
 from planner.context import PlannerContext
 from planner.ddl_names import find_table
-from planner.ddl_plan import Recut
+from planner.ddl_plan import ChangeCatalog
 from planner.statements import Distribute
 
 
-def plan_distribute(statement: Distribute, context: PlannerContext) -> Recut:
+def plan_distribute(statement: Distribute, context: PlannerContext) -> ChangeCatalog:
     """`create_distributed_table` and `create_reference_table`."""
     table = find_table(context, statement.table)
     if statement.column is None:
         scheme = SchemeDefinition(method=PartitionMethod.REPLICATED)
-        return Recut(table.id, scheme, "SELECT 1", notices=statement.notices)
+        return _recut(table, scheme, statement)
     if statement.colocate_none:
         raise FeatureNotSupported(
             "colocate_with => 'none' is not supported",
@@ -37,7 +38,12 @@ def plan_distribute(statement: Distribute, context: PlannerContext) -> Recut:
         part_count=statement.part_count,
         colocate_with=_colocated(statement, context),
     )
-    return Recut(table.id, scheme, "SELECT 1", notices=statement.notices)
+    return _recut(table, scheme, statement)
+
+
+def _recut(table: Table, scheme: SchemeDefinition, statement: Distribute) -> ChangeCatalog:
+    command = commands.PrepareRecut(table.id, scheme)
+    return ChangeCatalog((command,), "SELECT 1", statement.notices)
 
 
 def _colocated(statement: Distribute, context: PlannerContext) -> tuple[str, str] | None:

@@ -69,7 +69,7 @@ def abort_definitions(draft: Draft, command: commands.AbortDefinitions) -> bool:
 def commit_definitions(draft: Draft, command: commands.CommitDefinitions) -> bool:
     """Applies the patch; 40001 and 42P07 where it cannot be any more."""
     staged = draft.staged.pop(command.transaction_id, None)
-    if staged is None:
+    if staged is None and command.staged:
         raise _conflict("its coordinator was not heard of for too long")
     patch = command.patch
     _replace_all(draft.tables, patch.tables, "table")
@@ -150,9 +150,9 @@ def _forget_statistics(draft: Draft, patch: Patch) -> None:
         draft.statistics[i] = replace(known, part_rows=(), columns=columns)
 
 
-def _touched(staged: StagedDefinitions, patch: Patch) -> list[Table]:
+def _touched(staged: StagedDefinitions | None, patch: Patch) -> list[Table]:
     """Tables whose tablets are to hold other fragments, or the same ones otherwise."""
-    found = list(staged.tables)
+    found = list(staged.tables) if staged is not None else []
     for before, after in patch.tables.values():
         if _stored(before) != _stored(after):
             found += [table for table in (before, after) if table is not None]

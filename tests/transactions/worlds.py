@@ -96,6 +96,12 @@ class World:
         """One on each node in turn."""
         return [await self.client(i % len(self.nodes)) for i in range(count)]
 
+    def staged(self) -> list[int]:
+        """Transactions that the first node's catalog holds definitions of."""
+        parts = self.nodes[0]._parts
+        assert parts is not None
+        return list(parts.services.catalog.current.staged)
+
     async def waits(self, task: asyncio.Task[Any]) -> None:
         """Lets everything run for a while; the task must still wait for another session then."""
         await asyncio.sleep(0.3)
