@@ -71,6 +71,8 @@ def error_from_fields(fields: Mapping[str, str | int]) -> DqeError:
     optional = {name: fields[name] for name in _OPTIONAL_FIELDS if name in fields}
     if _LEADER_FIELD in fields and sqlstate == NotLeader.sqlstate:
         return NotLeader(message, leader_id=int(fields[_LEADER_FIELD]) or None, **optional)
+    if _ANSWER_LOST_FIELD in fields and sqlstate == AnswerLost.sqlstate:
+        return AnswerLost(message, **optional)  # type: ignore[arg-type]
     if _LEADER_CHANGED_FIELD in fields and sqlstate == LeaderChanged.sqlstate:
         return LeaderChanged(message, **optional)  # type: ignore[arg-type]
     error_class = _CLASSES.get(sqlstate)
@@ -435,9 +437,15 @@ class CannotConnectNow(DqeError):
 
 
 class AnswerLost(CannotConnectNow):
-    """A request went out and no answer came back: it may have been carried out."""
+    """A request went out, no answer came back: it may have been carried out. It crosses nodes."""
 
     outcome = Outcome.UNKNOWN
+
+    def to_fields(self) -> dict[str, str | int]:
+        return {**super().to_fields(), _ANSWER_LOST_FIELD: 1}
+
+
+_ANSWER_LOST_FIELD = "answer_lost"
 
 
 class NotLeader(CannotConnectNow):

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from cluster.errors import AdminShutdown, DqeError, ProtocolViolation
+from cluster.errors import AnswerLost, DqeError, ProtocolViolation
 from cluster.rpc_client import no_answer
 from cluster.rpc_frames import Frame, FrameKind
 from cluster.rpc_server import (
@@ -103,7 +103,7 @@ class LocalCalls:
             await method.stream(self._context(NO_DEADLINE), request, stream)
             stream.end_of_handler()
         except asyncio.CancelledError:
-            stream.abort(AdminShutdown("node is stopping"))
+            stream.abort(AnswerLost("node is stopping"))
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the opener has to hear of it
             stream.abort(as_dqe_error(error))

@@ -23,7 +23,6 @@ from typing import Any, Protocol
 import msgspec
 
 from cluster.errors import (
-    AdminShutdown,
     AnswerLost,
     CannotConnectNow,
     DqeError,
@@ -350,7 +349,7 @@ class ServerConnection:
             self._send_reply(call_id, reply)
         except asyncio.CancelledError:
             if call_id not in self._given_up:
-                self._send_error(FrameKind.ERROR, call_id, AdminShutdown("node is stopping"))
+                self._send_error(FrameKind.ERROR, call_id, AnswerLost("node is stopping"))
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller has to hear of it
             self._send_error(FrameKind.ERROR, call_id, as_dqe_error(error))
@@ -374,7 +373,7 @@ class ServerConnection:
             await handler(context, request, stream)
             stream.end_of_handler()
         except asyncio.CancelledError:
-            stream.abort(AdminShutdown("node is stopping"))
+            stream.abort(AnswerLost("node is stopping"))
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the opener has to hear of it
             stream.abort(as_dqe_error(error))
