@@ -27,6 +27,13 @@ ANSWER_TIMEOUT_S = 30.0
 PAUSE_S = 0.02
 OUTCOME_UNKNOWN = "40003"
 CONNECTION_LOST = "08006"
+# The last one is what asyncpg makes of a server's word of farewell to a session that is idle.
+_LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InternalClientError,
+)
 
 
 class StatementFailed(Exception):
@@ -77,7 +84,7 @@ class Client:
         except TimeoutError as error:
             self._drop()
             raise StatementHangs(f"no answer for {ANSWER_TIMEOUT_S:.0f} s") from error
-        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+        except _LOST as error:
             self._drop()
             raise StatementFailed(CONNECTION_LOST, str(error)) from error
         except asyncpg.PostgresError as error:
@@ -85,13 +92,17 @@ class Client:
             raise StatementFailed(str(error.sqlstate), str(error)) from error
 
     async def _connect(self) -> asyncpg.Connection:
-        running = [n for n in self._cluster.nodes if n.runs]
-        at = self._at if self._at in running or not running else self._chance.choice(running)
-        at = at or self._chance.choice(self._cluster.nodes)
-        try:
-            return await asyncpg.connect(at.url, timeout=CONNECT_TIMEOUT_S)
-        except TimeoutError as error:
-            raise ConnectionError(f"node {at.number} takes no connection") from error
+        """To the first node that takes it, as drivers do that are given several hosts."""
+        nodes = [node for node in self._cluster.nodes if node.runs]
+        self._chance.shuffle(nodes)
+        nodes.sort(key=lambda node: node is not self._at)
+        error: Exception = ConnectionError("no node runs")
+        for node in nodes:
+            try:
+                return await asyncpg.connect(node.url, timeout=CONNECT_TIMEOUT_S)
+            except (TimeoutError, asyncpg.CannotConnectNowError, *_LOST) as refused:
+                error = refused
+        raise ConnectionError("no node takes a connection") from error
 
     async def _roll_back(self) -> None:
         """A block that has failed is left; a session that cannot be left is dropped."""

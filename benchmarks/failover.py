@@ -35,6 +35,7 @@ TABLE = "CREATE TABLE steady (k bigint PRIMARY KEY, v bigint) PARTITION BY HASH 
 KEYS_A_WRITER = 1_000_000
 BACK_S = 1.0
 RECENT = 200
+SHOWN = 30
 
 
 @dataclass(slots=True)
@@ -207,7 +208,7 @@ def show(outcome: Outcome) -> None:
         f" reads, {len(outcome.stale)} stale; longest wait of one statement"
         f" {outcome.longest_wait_s:.2f} s; errors {outcome.errors}"
     )
-    for line in (*outcome.lost, *outcome.stale):
+    for line in (*outcome.lost, *outcome.stale)[:SHOWN]:
         print(line, file=sys.stderr)
 
 

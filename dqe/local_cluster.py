@@ -255,6 +255,13 @@ class LocalCluster:
         node.held = False
         self._spawn(node)
 
+    def restart_node(self, node: NodeProcess) -> None:
+        """Has one node end in good order, starts it again, and waits until all is well."""
+        node.held = True
+        self.kill(node, signal.SIGTERM)
+        self.release(node)
+        self.wait_ready()
+
     def add(self) -> NodeProcess:
         """Starts one more node, which joins the others."""
         number = len(self.nodes) + 1
