@@ -31,6 +31,7 @@ from catalog.replica_checks import ReplicaChecker
 from catalog.service import FOUNDER, CatalogService
 from catalog.tablet_rpc import TabletClient, TabletServer
 from catalog.tablets import TabletManager
+from catalog.transaction_watch import TransactionWatch
 from cluster.errors import CannotConnectNow, IoError, ObjectNotInPrerequisiteState
 from cluster.raft.host import RaftHost
 from cluster.rpc import RpcNode
@@ -258,6 +259,9 @@ class Node:
             UniqueIds(self._runtime, node_id),
             leader_of=tablets.leader_of,
             check_replicas=checker.check_all,
+            watch_transactions=TransactionWatch(
+                rpc, storage, catalog.liveness.live_nodes, catalog.address_of
+            ),
             sequences=sequences,
         )
         runner = StageRunner(

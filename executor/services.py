@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from catalog.replica_results import ReplicaResult
     from catalog.service import CatalogService
     from catalog.timestamp_client import TimestampClient
+    from catalog.transaction_watch import TransactionWatch
     from cluster.rpc import RpcNode
     from cluster.runtime import Runtime
     from executor.sequences import Sequences
@@ -50,6 +51,8 @@ class ExecutorServices:
     leader_of: Callable[[TabletId], NodeId | None] = _unknown_leader
     # Compares all replicas; read as dqe.replica_checks.
     check_replicas: Callable[[], Awaitable[Sequence[ReplicaResult]]] = _no_checks
+    # Asks all nodes who holds and awaits what; read as dqe.transactions and its like.
+    watch_transactions: TransactionWatch | None = None
     # None where there is no cluster to draw numbers from.
     sequences: Sequences | None = None
     # Rows that a query of this node's reads as a relation (`executor.given_rows`).

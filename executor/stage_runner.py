@@ -28,7 +28,6 @@ from typing import Any
 import pyarrow as pa
 
 from catalog.model import NodeId
-from catalog.replica_results import ReplicaResult
 from cluster.errors import CannotConnectNow, DqeError, InternalError, QueryCanceled
 from cluster.rpc import CallContext, Stream
 from executor.cancellation import Cancellation
@@ -49,7 +48,7 @@ from executor.services import ExecutorServices
 from executor.spill import SpillSpace
 from executor.stage_task import StageTask
 from executor.stage_threads import StageThreads
-from executor.system_scan import check_results, system_rows
+from executor.system_scan import NOTHING, ask_nodes, system_rows
 from planner.plan import SystemScan
 
 logger = logging.getLogger(__name__)
@@ -105,7 +104,7 @@ class NodeQuery:
         self._stage_tasks: list[StageTask] = []
         self._everything: asyncio.Future[list[Any]] | None = None
         self.statistics: list[TaskStatistics] = []
-        self._checked: Sequence[ReplicaResult] = ()
+        self._asked = NOTHING
 
     def _announce_known(self) -> None:
         """Tasks need not wait for the producers of what is known to bind their statements."""
@@ -152,7 +151,7 @@ class NodeQuery:
         )
         try:
             scans = [scan for task in self.request.tasks for scan in task.system_scans]
-            self._checked = await check_results(self._services, scans)
+            self._asked = await ask_nodes(self._services, scans)
             for task in self.request.tasks:
                 self._start_task(task)
         except Exception as error:  # noqa: BLE001 - those that started must be waited for
@@ -206,9 +205,7 @@ class NodeQuery:
 
     def _system_rows(self, scans: Sequence[SystemScan]) -> dict[int, pa.Table]:
         settings = self.request.settings
-        return {
-            scan.id: system_rows(self._services, scan, settings, self._checked) for scan in scans
-        }
+        return {scan.id: system_rows(self._services, scan, settings, self._asked) for scan in scans}
 
     def _spawn(self, work: Any, name: str, running: _Running) -> None:
         running.task = self._services.runtime.spawn(self._guard(work), f"{name} of query")

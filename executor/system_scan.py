@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -12,22 +13,45 @@ from executor.services import ExecutorServices
 from executor.settings import DATABASE, DEFINITIONS
 from planner.bound import GIVEN_SCHEMA
 from planner.plan import SystemScan
+from storage.transaction_facts import NO_FACTS, TransactionFacts
+
+_OF_TRANSACTIONS = frozenset(
+    {
+        ("dqe", "transactions"),
+        ("dqe", "transactions_in_doubt"),
+        ("dqe", "locks"),
+        ("pg_catalog", "pg_locks"),
+    }
+)
 
 
-async def check_results(
-    services: ExecutorServices, scans: Iterable[SystemScan]
-) -> Sequence[ReplicaResult]:
-    """Compares all replicas if one of the scans reads what comes of it."""
-    if any((scan.schema, scan.table) == ("dqe", "replica_checks") for scan in scans):
-        return await services.check_replicas()
-    return ()
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What other nodes were asked for a statement."""
+
+    checks: Sequence[ReplicaResult] = ()
+    transactions: TransactionFacts = NO_FACTS
+
+
+async def ask_nodes(services: ExecutorServices, scans: Iterable[SystemScan]) -> Asked:
+    """Compares all replicas, or asks who holds and awaits what, where one of the scans reads what
+    comes of it."""
+    read = {(scan.schema, scan.table) for scan in scans}
+    checks = await services.check_replicas() if ("dqe", "replica_checks") in read else ()
+    asks = services.watch_transactions is not None and read & _OF_TRANSACTIONS
+    if services.watch_transactions is None or not asks:
+        return Asked(checks)
+    return Asked(checks, await services.watch_transactions.everywhere())
+
+
+NOTHING = Asked()
 
 
 def system_rows(
     services: ExecutorServices,
     scan: SystemScan,
     settings: Mapping[str, str],
-    checked: Sequence[ReplicaResult] = (),
+    asked: Asked = NOTHING,
 ) -> pa.Table:
     """The table's rows now, with the scan's columns under the scan's names.
 
@@ -56,7 +80,9 @@ def system_rows(
         replica_troubles={n: liveness.troubles_of(n) for n in liveness.live_nodes()},
         silent_s={n: liveness.silent_s(n) for n in catalog.nodes},
         log_bytes={n: liveness.load_of(n).log_bytes for n in liveness.live_nodes()},
-        check_results=checked,
+        check_results=asked.checks,
+        transactions=asked.transactions,
+        now_ms=services.runtime.wall_ms(),
     )
     table = rows(catalog, scan.schema, scan.table, context)
     return _picked(table, scan)

@@ -23,6 +23,7 @@ In the order control flows through them, from the node to the bytes:
     lock_driver     takes locks, waits for them, says which rows changed meanwhile
     locks           the locks of a tablet and its rows; pure
     deadlocks       circles of waits over all tablets; pure
+    transaction_facts   what a replica tells of transactions without outcome
     versions        the rows that changed last
     conflicts       rows changed after a snapshot, asked of the store
     row_keys        keys as values in memory

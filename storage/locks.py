@@ -124,6 +124,17 @@ class LockTable:
             if resource != TABLET
         ]
 
+    def held(self) -> Iterator[tuple[TransactionId, Resource, LockMode]]:
+        """Everything that is held, each mode once."""
+        for transaction_id, resources in self._held.items():
+            for resource, taken in resources.items():
+                for mode in dict.fromkeys(mode for _, mode in taken):
+                    yield transaction_id, resource, mode
+
+    def count_of(self, transaction_id: TransactionId) -> int:
+        """How many resources it holds."""
+        return len(self._held.get(transaction_id, ()))
+
     def waiting(self, transaction_id: TransactionId | None = None) -> tuple[LockRequest, ...]:
         """The requests that wait, of one transaction or of all, the oldest first."""
         if transaction_id is not None:

@@ -33,6 +33,7 @@ from storage.row_side import RowSide
 from storage.staging import StagedEntry, Staging
 from storage.surroundings import Peers, ReplicationGroup
 from storage.tasks import deadline
+from storage.transaction_facts import TransactionFacts, facts_of
 from storage.unique_checker import UniqueChecker
 
 logger = logging.getLogger(__name__)
@@ -168,6 +169,10 @@ class TabletLeader(TabletReplica):
     def wait_edges(self) -> list[WaitEdge]:
         """Which transactions wait here for which; none where another replica leads."""
         return self._locks.edges() if self.is_leader else []
+
+    def transaction_facts(self) -> TransactionFacts:
+        """Its transactions without outcome, and their locks, as far as this replica knows."""
+        return facts_of(self.tablet_id, self._participant, leads=self.is_leader)
 
     # Time.
 

@@ -15,6 +15,11 @@ COUNTER_BITS = 12
 NODE_BITS = 10
 
 
+def begun_ms(transaction_id: TransactionId) -> int:
+    """When the transaction began, in milliseconds since 1970, by its node's clock."""
+    return (transaction_id >> (COUNTER_BITS + NODE_BITS)) + EPOCH_MS
+
+
 def coordinator_bits(transaction_id: TransactionId) -> int:
     """The `node_bits` of the node that began the transaction."""
     return (transaction_id >> COUNTER_BITS) & ((1 << NODE_BITS) - 1)

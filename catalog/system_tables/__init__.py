@@ -5,7 +5,7 @@
     columns             PostgreSQL's column lists
     objects             OIDs, and the texts of PostgreSQL's system functions
     sequences           sequences, and columns that take their values from one
-    pg_catalog, information_schema, dqe_schema, replicas      a row source a relation
+    pg_catalog, information_schema, dqe_schema, replicas, transactions    a row source a relation
 
 Left out: the system relations do not list themselves (`\\dS` is short), and nothing here is
 about privileges, triggers, rules or functions, which are not there yet.

@@ -14,6 +14,7 @@ import pyarrow as pa
 from catalog.liveness import ReplicaTroubles
 from catalog.model import Catalog, NodeId, TabletId
 from catalog.replica_results import ReplicaResult
+from storage.transaction_facts import NO_FACTS, TransactionFacts
 from storage.types import Kind, SqlType, array_of, arrow_type
 
 Row = Mapping[str, object]
@@ -48,8 +49,8 @@ class SystemContext:
 
     `leaders`, `live_nodes`, `tablet_bytes` (what each node's replicas occupy) and
     `replica_troubles`, `silent_s` and `log_bytes` are this node's hints. `settings` are rows of
-    pg_settings: name -> (value, category, description). `check_results` were found for this very
-    statement.
+    pg_settings: name -> (value, category, description). `check_results` and `transactions` were
+    asked of all nodes for this very statement, at `now_ms`.
     """
 
     catalog: Catalog
@@ -64,6 +65,8 @@ class SystemContext:
     silent_s: Mapping[NodeId, float] = field(default_factory=dict)
     log_bytes: Mapping[NodeId, int] = field(default_factory=dict)
     check_results: Sequence[ReplicaResult] = ()
+    transactions: TransactionFacts = NO_FACTS
+    now_ms: int = 0
 
 
 def columns_of(text: str) -> tuple[tuple[str, SqlType], ...]:

@@ -13,6 +13,7 @@ from catalog.system_tables import (
     information_schema,
     pg_catalog,
     replicas,
+    transactions,
 )
 from catalog.system_tables.definition import (
     SystemContext,
@@ -32,19 +33,22 @@ def _all_relations() -> dict[tuple[str, str], SystemRelation]:
         added = columns.ADDED_LATER.get(name)
         texts["pg_catalog", name] = f"{text}; {added}" if added else text
     texts |= {("information_schema", n): t for n, t in columns.INFORMATION_SCHEMA.items()}
-    own = dqe_schema.COLUMNS | replicas.COLUMNS
+    own = dqe_schema.COLUMNS | replicas.COLUMNS | transactions.COLUMNS
     texts |= {("dqe", name): text for name, text in own.items()}
     return {key: SystemRelation(*key, columns_of(text)) for key, text in texts.items()}
 
 
 _RELATIONS = _all_relations()
 _SOURCES: Mapping[str, Mapping[str, RowSource]] = {
-    "pg_catalog": pg_catalog.SOURCES,
+    "pg_catalog": {**pg_catalog.SOURCES, "pg_locks": transactions.pg_locks},
     "information_schema": information_schema.SOURCES,
     "dqe": {
         **dqe_schema.SOURCES,
         "replicas": replicas.replicas,
         "replica_checks": replicas.replica_checks,
+        "transactions": transactions.transactions,
+        "transactions_in_doubt": transactions.transactions_in_doubt,
+        "locks": transactions.locks,
     },
 }
 

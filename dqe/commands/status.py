@@ -15,6 +15,8 @@ from rich.text import Text
 from dqe.commands.terminal import connect_or_say, print_table, wide_console
 
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+# Every commit over several tablets is in doubt for milliseconds.
+_IN_DOUBT_S = 1.0
 # More tablets than this are summed up by node instead of listed.
 _LISTED_TABLETS = 60
 
@@ -30,6 +32,7 @@ def run(url: str | None) -> int:
         show_tables(connection, console)
         show_tablets(connection, console)
         show_replicas(connection, console)
+        show_doubts(connection, console)
         show_picture(connection, console)
     return 0
 
@@ -98,6 +101,22 @@ def show_replicas(connection: psycopg.Connection[Any], console: Console) -> None
         print_table(console, "Replicas that are not well", header, rows[:_LISTED_TABLETS])
         if len(rows) > _LISTED_TABLETS:
             console.print(f"and {len(rows) - _LISTED_TABLETS} more (SELECT * FROM dqe.replicas)")
+
+
+def show_doubts(connection: psycopg.Connection[Any], console: Console) -> None:
+    """Transactions that are prepared, or decided and not confirmed, for longer than it takes."""
+    rows = connection.execute(
+        "SELECT transaction_id, tablet_id, state, age_s, coordinator, waits_for "
+        "FROM dqe.transactions_in_doubt WHERE age_s >= %s ORDER BY age_s DESC",
+        [_IN_DOUBT_S],
+    ).fetchall()
+    if rows:
+        header = ["transaction", "tablet", "is", "age", "began at node", "waits for"]
+        shown = [(*r[:3], f"{r[3]:.0f} s", *r[4:]) for r in rows[:_LISTED_TABLETS]]
+        print_table(console, "Transactions in doubt", header, shown)
+        if len(rows) > _LISTED_TABLETS:
+            more = len(rows) - _LISTED_TABLETS
+            console.print(f"and {more} more (SELECT * FROM dqe.transactions_in_doubt)")
 
 
 def show_picture(connection: psycopg.Connection[Any], console: Console) -> None:
