@@ -141,6 +141,40 @@ class AskStatus(TransactionRequest, frozen=True):
     settles: bool = True
 
 
+class ChangeRows(TransactionRequest, frozen=True):
+    """Does with rows of a fragment, by their keys, what a program says (`storage.row_programs`),
+    with these values; `rows` are new ones, a key each, for an INSERT.
+
+    `mode` "" where nobody else can have the keys. `ends`: commits at once. `shows`: the answer
+    has the rows. A lock is waited for `lock_s`.
+    """
+
+    fragment_id: FragmentId
+    keys: tuple[tuple[Any, ...], ...]
+    mode: str
+    program: bytes
+    values: tuple[Any, ...]
+    rows: tuple[tuple[Any, ...], ...] = ()
+    command: int = 0
+    base: Timestamp = 0
+    number: int = 0
+    ends: bool = False
+    shows: bool = False
+    lock_s: float = 30.0
+
+
+class RowsChanged(msgspec.Struct, frozen=True):
+    """How many rows were changed; `rows` is each before and after, None where there is none, of
+    those that were. Not `by_row`: the statement is to go the usual way, nothing was done."""
+
+    term: int
+    changed: int = 0
+    rows: tuple[tuple[tuple[Any, ...] | None, tuple[Any, ...] | None], ...] = ()
+    as_of: Timestamp = 0
+    commit_ts: Timestamp = 0
+    by_row: bool = True
+
+
 class ReadRows(msgspec.Struct, frozen=True):
     """Rows by key, as SQLite has keys and rows; `transaction_id` 0 for nobody's own changes."""
 

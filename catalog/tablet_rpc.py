@@ -10,6 +10,7 @@ Which requests may be sent again after an answer was lost:
       ask_own_changes
     stage, prepare,         no: the error goes up to the coordinator, nothing was decided
       mark_home
+    change_rows             no, as stage; one that commits at once as write
     write, decide           no, but the tablet is asked how the transaction ended (rule C5);
                             40003 only when nobody can say by the deadline
     precommit, commit,      yes: doing them again changes nothing
@@ -48,13 +49,17 @@ from cluster.errors import (
 from cluster.probes import Probe, reached
 from cluster.rpc import CallContext, RpcNode
 from cluster.runtime import Runtime
+from storage import row_programs
 from storage.deadlocks import WaitEdge
 from storage.fragments import FragmentChange, OwnChanges, Timestamp, TransactionId
 from storage.lock_driver import RowsLocked
+from storage.locks import LockMode
 from storage.node import NodeStorage
 from storage.participant import Outcome as TransactionOutcome
 from storage.participant import leader_changed
-from storage.row_tables import StoredKey, StoredRow
+from storage.row_closures import NotByRow
+from storage.row_tables import RowTables, StoredKey, StoredRow
+from storage.tablet_rows import RowWork
 
 RETRY_PAUSE_S = 0.05
 DEADLINE_S = 30.0
@@ -86,6 +91,7 @@ class TabletServer:
             (requests.Lock, self.lock),
             (requests.TakeBack, self.take_back),
             (requests.Check, self.check),
+            (requests.ChangeRows, self.change_rows),
             (requests.Write, self.write),
             (requests.Prepare, self.prepare),
             (requests.Precommit, self.precommit),
@@ -192,6 +198,43 @@ class TabletServer:
         )
         return self._done(request), requests.encode_own_changes(request.transaction_id, changes)
 
+    async def change_rows(
+        self, request: requests.ChangeRows, deadline_s: float
+    ) -> requests.RowsChanged:
+        tablet = self._storage.tablet(request.tablet_id)
+        self._check_term(request)
+        works = row_works(request)
+        deadline_s = min(deadline_s, request.lock_s)
+        try:
+            if request.ends:
+                changed = await tablet.write_rows(
+                    request.transaction_id,
+                    request.fragment_id,
+                    works,
+                    self._timestamps.commit_timestamp,
+                    deadline_s,
+                )
+            else:
+                changed = await tablet.change_rows(
+                    request.transaction_id,
+                    request.fragment_id,
+                    works,
+                    request.command,
+                    request.base,
+                    deadline_s,
+                    request.number,
+                )
+        except NotByRow:
+            return requests.RowsChanged(self._term(TabletId(request.tablet_id)), by_row=False)
+        rows = tuple(pair for pair in changed.rows if pair[0] is not pair[1])
+        return requests.RowsChanged(
+            self._term(TabletId(request.tablet_id)),
+            len(rows),
+            rows if request.shows else (),
+            changed.as_of,
+            changed.commit_ts,
+        )
+
     async def write(self, request: requests.Write, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
@@ -281,6 +324,25 @@ class TabletServer:
 
     def _done(self, request: requests.TransactionRequest, value: int = 0) -> Done:
         return Done(self._term(TabletId(request.tablet_id)), value)
+
+
+def row_works(request: requests.ChangeRows) -> Callable[[RowTables], list[RowWork]]:
+    """What the request wants of each row."""
+    program = row_programs.compiled(request.program)
+    values = program.values(request.values)
+    mode = LockMode(request.mode) if request.mode else None
+    inserts = bool(request.rows) and not program.proposes
+
+    def works(tables: RowTables) -> list[RowWork]:
+        if not request.rows:
+            change = program.change(tables, values)
+            return [RowWork(key, change, mode) for key in request.keys]
+        return [
+            RowWork(key, program.change(tables, values, row), mode, inserts)
+            for key, row in zip(request.keys, request.rows, strict=True)
+        ]
+
+    return works
 
 
 def method_name(request_type: type[Request]) -> str:
@@ -445,6 +507,45 @@ class TabletClient:
         request = requests.Check(tablet_id, transaction_id, term, base, command, locks, anew)
         await self._ask(request, Done, self._server.check, deadline_s, again=True)
 
+    async def change_rows(self, request: requests.ChangeRows) -> requests.RowsChanged:
+        """Changes rows by key as part of a transaction, whose `term` is filled in here."""
+        deadline_s = request.lock_s + DEADLINE_S
+        term = self._term(request.transaction_id, request.tablet_id)
+        request = msgspec.structs.replace(request, term=term)
+        here = self._server.change_rows
+        answer = await self._ask(request, requests.RowsChanged, here, deadline_s)
+        self._begun(request, Done(answer.term))
+        return answer
+
+    async def write_rows(self, request: requests.ChangeRows) -> requests.RowsChanged:
+        """The same as a transaction of its own. Where the answer is lost, or is not waited for
+        any more, the tablet's log is asked: what it committed changed all of the rows, but
+        which ones they were is not known any more (40003 where they are to be shown)."""
+        here, deadline_s = self._server.change_rows, request.lock_s + DEADLINE_S
+        ends_s = self._runtime.monotonic() + deadline_s
+        try:
+            return await self._ask(request, requests.RowsChanged, here, deadline_s)
+        except (AnswerLost, StatementCompletionUnknown) as lost:
+            return await self._rows_after(request, lost, ends_s)
+        except asyncio.CancelledError:
+            asked = self._rows_after(request, AnswerLost("it was cancelled"), ends_s)
+            task = self._runtime.spawn(_or_none(asked), "outcome of a statement that was cancelled")
+            found = await asyncio.shield(task)
+            if found is None:
+                raise
+            return found
+
+    async def _rows_after(
+        self, request: requests.ChangeRows, lost: DqeError, ends_s: float
+    ) -> requests.RowsChanged:
+        commit_ts = await self._outcome_after(request, lost, ends_s)
+        if request.shows:
+            raise StatementCompletionUnknown(
+                "the rows that the statement changed are not known",
+                detail="It was committed, but its answer was lost.",
+            ) from lost
+        return requests.RowsChanged(0, len(request.keys), commit_ts=commit_ts)
+
     async def write(
         self,
         tablet_id: int,
@@ -591,7 +692,10 @@ class TabletClient:
             self._terms.pop((request.transaction_id, TabletId(request.tablet_id)), None)
 
     async def _outcome_after(
-        self, request: requests.Write | requests.Decide, lost: DqeError, ends_s: float
+        self,
+        request: requests.Write | requests.Decide | requests.ChangeRows,
+        lost: DqeError,
+        ends_s: float,
     ) -> Timestamp:
         ends_s = min(ends_s, self._runtime.monotonic() + OUTCOME_S)
         while (left_s := ends_s - self._runtime.monotonic()) > 0:
@@ -813,6 +917,14 @@ class TabletClient:
 
     def _begun(self, request: requests.TransactionRequest, done: Done) -> None:
         self._terms.setdefault((request.transaction_id, TabletId(request.tablet_id)), done.term)
+
+
+async def _or_none(answer: Awaitable[R]) -> R | None:
+    """The answer, None where there was none in time, or nothing happened."""
+    try:
+        return await answer
+    except DqeError:
+        return None
 
 
 def _naming(node_id: NodeId, address: str, error: CannotConnectNow) -> CannotConnectNow:

@@ -39,6 +39,7 @@ from executor.messages import (
 )
 from executor.plan_cache import PlanCache
 from executor.point_queries import PointQueries
+from executor.point_writes import PointWrites
 from executor.results import ResultShape
 from executor.stage_runner import (
     NodeQuery,
@@ -319,6 +320,7 @@ class Coordinator:
         self.load_watch = LoadWatch(runner.services, self)
         self.plans = PlanCache()
         self.points = PointQueries(runner.services)
+        self.point_writes = PointWrites(runner.services)
 
     async def run_query(
         self,

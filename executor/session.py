@@ -53,6 +53,7 @@ from executor.execution import Execution, Notice, Result
 from executor.formatting.text import text_columns
 from executor.past import PastRead, past_of, told_of_past
 from executor.past_times import LAST_READ, shown
+from executor.point_writes import WriteSettings
 from executor.queries import as_described
 from executor.retries import StatementRetries
 from executor.services import ExecutorServices
@@ -73,7 +74,18 @@ from planner.locking import locks_rows, without_locks
 from planner.nearness import nearest_nodes
 from planner.parser import parse
 from planner.plan import ResultColumn
-from planner.statements import Declare, Execute, Explain, LockTable, Query, Statement, Vacuum
+from planner.statements import (
+    Declare,
+    Delete,
+    Execute,
+    Explain,
+    Insert,
+    LockTable,
+    Query,
+    Statement,
+    Update,
+    Vacuum,
+)
 from storage.fragments import Timestamp
 from storage.types import TEXT, SqlType
 
@@ -265,6 +277,11 @@ class Session:
             found = self.coordinator.points.described(statement, types, context)
             if found is not None:
                 return Prepared(statement, found[0], found[1], now)
+        if isinstance(statement, Insert | Update | Delete):
+            context = self._context(self._present(), self.state.settings)
+            write = self.coordinator.point_writes.described(statement, types, context)
+            if write is not None:
+                return Prepared(statement, write.parameters, write.columns, now)
         limit = _Limit(self._deadline_s())
         execution = await self._limited(
             limit, lambda: self._execution(limit, types, (), describes=True)
@@ -410,6 +427,11 @@ class Session:
             if found is not None:
                 self.state.last_read = None
                 return found
+        if isinstance(statement, Insert | Update | Delete) and past is None:
+            found = await self._point_write(statement, types, values)
+            if found is not None:
+                self.state.last_read = None
+                return found
         execution = await self._execution(self._limit, types, values, past=past)
         transaction = self.state.block.transaction
         retries = StatementRetries(self.services.runtime, statement, alone=transaction is None)
@@ -448,6 +470,24 @@ class Session:
             transaction.isolation = self.state.settings["transaction_isolation"]
         context = self._context(self.services.catalog.current, self.state.settings)
         return await self.coordinator.points.answer(statement, types, values, context, transaction)
+
+    async def _point_write(
+        self,
+        statement: Insert | Update | Delete,
+        types: tuple[SqlType, ...],
+        values: Sequence[Datum],
+    ) -> Result | None:
+        """The answer of a statement over single rows by key; see `executor.point_writes`."""
+        transaction, settings = self.state.block.transaction, self.state.settings
+        wanted = WriteSettings(lock_deadline_s(settings), max_bytes(settings), Control.of(settings))
+        if transaction is not None:
+            transaction.isolation = settings["transaction_isolation"]
+            transaction.lock_deadline_s = wanted.lock_deadline_s
+            transaction.max_bytes = wanted.max_bytes
+            transaction.control = wanted.control
+        context = self._context(self._present(), settings)
+        writes = self.coordinator.point_writes
+        return await writes.answer(statement, types, values, context, transaction, wanted)
 
     def _set_config(self, name: str, value: str, local: bool) -> str:
         if local and not self.state.block.begun:

@@ -181,6 +181,10 @@ class SessionTransaction:
                         known = self._reads.fragments.setdefault(fragment.tablet_id, {})
                         known[fragment.fragment_id] = None
 
+    def note_row_read(self, tablet_id: TabletId, fragment_id: FragmentId) -> None:
+        """The same for a statement that reads single rows of a fragment."""
+        self._reads.fragments.setdefault(tablet_id, {})[fragment_id] = None
+
     def saw(self, timestamp: Timestamp) -> None:
         """An oracle timestamp from before now: no commit timestamp is below it."""
         self._floor = max(self._floor, timestamp)

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from catalog.model import CATALOG_TABLET
+from catalog.tablet_requests import ChangeRows, RowsChanged
 from cluster.errors import (
     DeadlockDetected,
     DqeError,
@@ -50,6 +51,8 @@ from storage.fragments import (
 )
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
+from storage.row_tables import RowTables
+from storage.stored_changes import StoredChange
 
 logger = logging.getLogger(__name__)
 
@@ -223,13 +226,7 @@ class Transaction:
     async def stage(self, tablet_id: TabletId, change: FragmentChange, command: int = 0) -> None:
         """Sends a change of a command on its way; waits while too much is. Raises what went
         wrong before, and 54000 for a transaction that grows too large."""
-        self._staged_bytes += change.size_bytes
-        if self.max_bytes is not None and self._staged_bytes > self.max_bytes:
-            raise ProgramLimitExceeded(
-                "the transaction is too large",
-                detail=f"It changes more than {self.max_bytes} bytes.",
-                hint="Change less at once, or raise dqe.max_transaction_bytes.",
-            )
+        self._grow(change.size_bytes)
         while self._bytes >= self._in_flight_bytes and self._error is None:
             self._room.clear()
             await self._room.wait()
@@ -257,6 +254,30 @@ class Transaction:
             self._fail(InternalError(f"{type(error).__name__}: {error}"))
         finally:
             lane.task = None
+
+    def _grow(self, size_bytes: int) -> None:
+        self._staged_bytes += size_bytes
+        if self.max_bytes is not None and self._staged_bytes > self.max_bytes:
+            raise ProgramLimitExceeded(
+                "the transaction is too large",
+                detail=f"It changes more than {self.max_bytes} bytes.",
+                hint="Change less at once, or raise dqe.max_transaction_bytes.",
+            )
+
+    async def change_rows(self, request: ChangeRows, tables: RowTables) -> RowsChanged:
+        """Changes rows by key in one call to their tablet's leader, behind what was staged."""
+        self._raise()
+        lane = self._lane(request.tablet_id)
+        while lane.task is not None:
+            await asyncio.wait([lane.task])
+        self._raise()
+        answer = await lane.place.change_rows(request, tables)
+        self._locked.setdefault(request.tablet_id, {}).setdefault(SHARED, request.command)
+        if answer.changed:
+            self._written[request.tablet_id] = request.fragment_id
+            rows = [after for _, after in answer.rows if after is not None]
+            self._grow(StoredChange(tables, (), rows).size_bytes)
+        return answer
 
     async def drain(self) -> None:
         """Waits until every change is with its tablet."""

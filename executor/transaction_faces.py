@@ -8,6 +8,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from catalog.tablet_requests import ChangeRows, RowsChanged
 from cluster.errors import DqeError
 from storage.fragments import (
     FragmentChange,
@@ -67,6 +68,10 @@ class TabletAccess(Protocol):
         deadline_s: float,
         number: int = 0,
     ) -> None: ...
+
+    async def change_rows(self, request: ChangeRows) -> RowsChanged: ...
+
+    async def write_rows(self, request: ChangeRows) -> RowsChanged: ...
 
     async def begin_again(
         self,

@@ -38,8 +38,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+import msgspec
 import pyarrow as pa
 
+from catalog.tablet_requests import ChangeRows, RowsChanged
 from cluster.errors import (
     AnswerLost,
     DqeError,
@@ -62,6 +64,8 @@ from storage.fragments import (
 )
 from storage.lock_driver import WAIT
 from storage.locks import CONFLICTS, LockMode
+from storage.row_tables import RowTables
+from storage.stored_changes import StoredChange
 
 T = TypeVar("T")
 
@@ -244,6 +248,22 @@ class TabletPlace:
             self.tablet_id, self.id, change, ASK_DEADLINE_S, command, self._number
         )
 
+    async def change_rows(self, request: ChangeRows, tables: RowTables) -> RowsChanged:
+        """Changes rows by key; what became of them is kept as locked and staged."""
+
+        async def call() -> RowsChanged:
+            self._number += 1
+            return await self.tablets.change_rows(
+                msgspec.structs.replace(request, number=self._number)
+            )
+
+        def keep(answer: RowsChanged) -> Sequence[Kept]:
+            kept = _changed_rows(request, tables, answer)
+            self._staged_bytes += sum(k.size_bytes for k in kept if isinstance(k, KeptChange))
+            return kept
+
+        return await self.ask(call, keep, waits=True)
+
     async def take_back(self, command: int) -> None:
         """Gives up what this command and later ones took, also what is still on its way."""
         await self.ask(
@@ -321,6 +341,22 @@ class TabletPlace:
 
 def _these(rows: KeptRows, _: None) -> list[Kept]:
     return [rows]
+
+
+def _changed_rows(request: ChangeRows, tables: RowTables, answer: RowsChanged) -> list[Kept]:
+    command, fragment_id = request.command, request.fragment_id
+    keys = [tables.key_of(before) for before, _ in answer.rows if before is not None]
+    rows = [after for _, after in answer.rows if after is not None]
+    kept: list[Kept] = []
+    if keys:
+        batch = tables.to_batch(keys, tables.schema.key)
+        mode = LockMode(request.mode)
+        kept.append(KeptRows(command, fragment_id, batch, mode, answer.as_of))
+    if answer.rows:
+        kept.append(KeptChange(command, StoredChange(tables, keys, rows)))
+    if rows:
+        kept.append(KeptCheck(command, 0))
+    return kept
 
 
 def _keeps_writers_away(mode: str) -> bool:

@@ -129,6 +129,13 @@ class RowCompiler:
             return ("rescale", *numeric_shape(target), typed.code)
         return typed.code
 
+    def compared(self, tree: exp.Expr, with_type: SqlType) -> Typed:
+        """What a value of that type is compared with: an untyped one is taken as such."""
+        typed = self._bound(tree)
+        if typed.type.kind is Kind.UNKNOWN:
+            typed = self._settled(typed, SqlType(with_type.kind), Coercion.IMPLICIT)
+        return typed
+
     @property
     def parameter_types(self) -> tuple[SqlType | None, ...]:
         """The types of `$1`, `$2`, ... as far as they are given or implied."""

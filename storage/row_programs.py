@@ -156,6 +156,12 @@ class CompiledProgram:
         self.check(new, values)
         return tuple(stored)
 
+    def complete(self, new: list[Any], values: Sequence[Any]) -> None:
+        """Gives a new row, as plain values, its generated columns, and checks it."""
+        for place, function in self._generated:
+            new[place] = function(new, values)
+        self.check(new, values)
+
     def check(self, new: Sequence[Any], values: Sequence[Any]) -> None:
         """Raises `NotByRow` where the row must not be."""
         if any(new[place] is None for place in self._program.not_null):

@@ -1,0 +1,492 @@
+"""Statements that change single rows by key, told apart before anything is bound or optimised.
+
+    INSERT INTO t VALUES (...), ... [ON CONFLICT (key) DO NOTHING | UPDATE ...] [RETURNING ...]
+    UPDATE t SET column = expression, ... WHERE key column = value AND ... [RETURNING ...]
+    DELETE FROM t WHERE key column = value AND ... [RETURNING ...]
+
+Such a statement needs no row source: its rows are known by their keys, and what becomes of each
+is a `RowProgram` for the leader that has it. Expressions are compiled (`planner.row_expressions`);
+everything that is not plainly of these shapes raises `NotByRow` and goes the usual way, with
+the same outcome. So there are no errors here: what is wrong with a statement is said there.
+
+The new rows of an INSERT are computed where the client is connected, defaults and checks included;
+they do not depend on what is stored.
+
+Left out: tables of several column groups, changes of key columns, rows that foreign keys bind,
+expressions without a name in RETURNING.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from catalog.fragment_schemas import fragment_schema, store_name
+from catalog.model import AccessMethod, Column, ColumnId, Table, TableId
+from planner.context import PlannerContext
+from planner.ddl_names import find_relation
+from planner.ddl_tables import columns_read
+from planner.parser.expressions import parse_expression
+from planner.plan import ResultColumn
+from planner.row_expressions import Code, NotByRow, RowColumn, RowCompiler, folded
+from planner.statements import Assignment, Delete, Insert, ObjectName, Update, is_default
+from planner.write_conflict import EXCLUDED, arbiters_of
+from planner.write_rows import default_tree, is_volatile
+from planner.write_values import value_rows
+from storage.locks import LockMode
+from storage.row_programs import RowProgram, encode_program
+from storage.row_tables import RowTables
+from storage.types import Kind, SqlType
+
+# INSERTs of more rows are worth a plan.
+MOST_ROWS = 100
+
+PointStatement = Insert | Update | Delete
+
+_KEY_KINDS = frozenset(
+    {
+        Kind.INT2,
+        Kind.INT4,
+        Kind.INT8,
+        Kind.TEXT,
+        Kind.VARCHAR,
+        Kind.UUID,
+        Kind.DATE,
+        Kind.TIMESTAMP,
+        Kind.NUMERIC,
+        Kind.BOOL,
+    }
+)
+_INTEGERS = frozenset({Kind.INT2, Kind.INT4, Kind.INT8})
+_TEXTS = frozenset({Kind.TEXT, Kind.VARCHAR})
+
+
+@dataclass(frozen=True, slots=True)
+class NewRows:
+    """The rows of an INSERT: code for each column's value in the order of the stored row, None
+    for what comes from a sequence (`sequences`: place and sequence) or is the hidden row id
+    (`row_id`: its place). `program` generates columns and checks the row."""
+
+    rows: tuple[tuple[Code | None, ...], ...]
+    sequences: tuple[tuple[int, TableId], ...]
+    row_id: int | None
+    program: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PointWrite:
+    """See the module. `tables` are those of the first part; rows of all parts have one form.
+
+    `key` is code for each key column, of UPDATE and DELETE; `returning` code over the row that
+    the statement leaves, or deletes. `partition` are the places of partition columns in a row.
+    """
+
+    table: Table
+    tables: RowTables
+    command: str
+    program: bytes
+    mode: str
+    key: tuple[Code, ...] = ()
+    new: NewRows | None = None
+    returning: tuple[Code, ...] = ()
+    columns: tuple[ResultColumn, ...] | None = None
+    parameters: tuple[SqlType, ...] = ()
+    proposes: bool = False
+    updates_conflicts: bool = False
+
+
+def point_write(
+    statement: PointStatement,
+    context: PlannerContext,
+    parameters: Sequence[SqlType | None] = (),
+) -> PointWrite:
+    """The statement as one over single rows; `NotByRow` where it is not just that."""
+    table = _table_of(statement.table, context)
+    shape = _Shape(table, statement.alias, context, parameters)
+    if isinstance(statement, Insert):
+        return shape.insert(statement)
+    if isinstance(statement, Update):
+        return shape.update(statement)
+    return shape.delete(statement)
+
+
+def _table_of(name: ObjectName, context: PlannerContext) -> Table:
+    table = find_relation(context, name)
+    if not isinstance(table, Table) or table.access_method is AccessMethod.COLUMNAR:
+        raise NotByRow("no table of rows")
+    if len(table.groups) != 1 or table.id in context.catalog.recuts:
+        raise NotByRow("a table in several pieces")
+    if any(column.type.kind is Kind.ANY for column in table.columns):
+        raise NotByRow("a column of unknown type")
+    return table
+
+
+class _Shape:
+    """One statement over one table."""
+
+    def __init__(
+        self,
+        table: Table,
+        alias: str | None,
+        context: PlannerContext,
+        parameters: Sequence[SqlType | None],
+    ) -> None:
+        self.table = table
+        self.name = alias or table.name
+        self.context = context
+        self.tables = RowTables(fragment_schema(table, table.parts[0].fragments[0]))
+        names = self.tables.names
+        self.places = {column.id: names.index(store_name(column.id)) for column in table.columns}
+        self.types: list[SqlType | None] = list(parameters)
+
+    # -- INSERT
+
+    def insert(self, statement: Insert) -> PointWrite:
+        if self.table.foreign_keys or statement.overriding or statement.source is None:
+            raise NotByRow("such an INSERT")
+        rows = value_rows(statement.source)
+        if rows is None or not 0 < len(rows) <= MOST_ROWS:
+            raise NotByRow("rows of a query")
+        compiler = self._compiler(())
+        targets = self._targets(statement, len(rows[0]))
+        codes = tuple(self._new_row(compiler, targets, row) for row in rows)
+        self._learn(compiler)
+        new = self._new_rows(codes, targets, rows)
+        conflict = self._on_conflict(statement)
+        returning, columns = self._returning(statement.returning)
+        return PointWrite(
+            self.table,
+            self.tables,
+            "INSERT",
+            encode_program(conflict or RowProgram()),
+            "" if self.table.hidden_row_id else LockMode.FOR_UPDATE.value,
+            new=new,
+            returning=returning,
+            columns=columns,
+            parameters=self._parameters(),
+            proposes=conflict is not None,
+            updates_conflicts=conflict is not None and bool(conflict.sets),
+        )
+
+    def _targets(self, statement: Insert, width: int) -> list[Column]:
+        visible = list(self.table.visible_columns)
+        if statement.columns is None:
+            targets = visible[:width]
+        else:
+            named = {column.name: column for column in visible}
+            targets = [named[name] for name in statement.columns if name in named]
+            if len(targets) != len(statement.columns) or len(set(statement.columns)) != width:
+                raise NotByRow("columns that are not there")
+        if len(targets) != width:
+            raise NotByRow("a row of another width")
+        return targets
+
+    def _new_row(
+        self, compiler: RowCompiler, targets: Sequence[Column], row: Sequence[exp.Expr]
+    ) -> tuple[Code | None, ...]:
+        if len(row) != len(targets):
+            raise NotByRow("rows of different widths")
+        codes: list[Code | None] = [("value", None)] * len(self.tables.names)
+        given = {c.id: value for c, value in zip(targets, row, strict=True)}
+        for column in self.table.columns:
+            if column.id in self.table.key and self.table.hidden_row_id:
+                codes[self.places[column.id]] = None
+                continue
+            value = given.get(column.id)
+            if value is not None and not is_default(value):
+                if column.generated is not None or column.identity == "always":
+                    raise NotByRow("a column that makes its own values")
+                codes[self.places[column.id]] = compiler.assigned(value, column.type)
+            elif column.sequence is not None:
+                codes[self.places[column.id]] = None
+            elif column.generated is None:
+                codes[self.places[column.id]] = self._default(compiler, column)
+        return tuple(codes)
+
+    def _default(self, compiler: RowCompiler, column: Column) -> Code:
+        tree = default_tree(column)
+        if is_volatile(tree):
+            raise NotByRow("a default that differs from row to row")
+        return compiler.assigned(tree, column.type)
+
+    def _new_rows(
+        self,
+        codes: tuple[tuple[Code | None, ...], ...],
+        targets: Sequence[Column],
+        rows: Sequence[Sequence[exp.Expr]],
+    ) -> NewRows:
+        visible = self.table.visible_columns
+        drawn = {place for row in codes for place, code in enumerate(row) if code is None}
+        sequences = tuple(
+            (self.places[c.id], c.sequence)
+            for c in visible
+            if c.sequence is not None and self.places[c.id] in drawn
+        )
+        if any(
+            code is not None for row in codes for place, _ in sequences for code in [row[place]]
+        ):
+            raise NotByRow("a sequence for some of the rows")
+        program = RowProgram(
+            generated=self._generated(None),
+            not_null=tuple(self.places[c.id] for c in visible if c.not_null),
+            checks=self._checks(None),
+        )
+        row_id = self.places[self.table.key[0]] if self.table.hidden_row_id else None
+        return NewRows(codes, sequences, row_id, encode_program(program))
+
+    def _on_conflict(self, statement: Insert) -> RowProgram | None:
+        conflict = statement.on_conflict
+        if conflict is None:
+            return None
+        arbiters = arbiters_of(self.table, conflict)
+        if self.table.primary_key is None or arbiters != (self.table.primary_key,):
+            raise NotByRow("a conflict with another constraint")
+        if conflict.assignments is None:
+            return RowProgram(proposes=True)
+        width = len(self.tables.names)
+        compiler = self._compiler([(self.name, 0), (EXCLUDED, width)])
+        where = None if conflict.where is None else compiler.condition(conflict.where)
+        program = self._program(compiler, conflict.assignments, where, proposes=True)
+        self._learn(compiler)
+        return program
+
+    # -- UPDATE, DELETE
+
+    def update(self, statement: Update) -> PointWrite:
+        key, where, compiler = self._found(statement.source)
+        program = self._program(compiler, statement.assignments, where)
+        self._learn(compiler)
+        assigned = {self._column(name).id for a in statement.assignments for name in a.columns}
+        if assigned.intersection(self.table.tied_columns):
+            raise NotByRow("columns that foreign keys bind")
+        unique = {column for each in self.table.unique_keys for column in each.columns}
+        mode = LockMode.FOR_UPDATE if assigned & unique else LockMode.FOR_NO_KEY_UPDATE
+        return self._by_key("UPDATE", program, mode, key, statement.returning)
+
+    def delete(self, statement: Delete) -> PointWrite:
+        if self.table.referenced_by:
+            raise NotByRow("rows that foreign keys bind")
+        key, where, compiler = self._found(statement.source)
+        self._learn(compiler)
+        program = RowProgram(deletes=True, where=where, parameters=self._kinds())
+        return self._by_key("DELETE", program, LockMode.FOR_UPDATE, key, statement.returning)
+
+    def _by_key(
+        self,
+        command: str,
+        program: RowProgram,
+        mode: LockMode,
+        key: tuple[Code, ...],
+        items: Sequence[exp.Expr],
+    ) -> PointWrite:
+        returning, columns = self._returning(items)
+        data = encode_program(program)
+        parameters = self._parameters()
+        return PointWrite(
+            self.table,
+            self.tables,
+            command,
+            data,
+            mode.value,
+            key,
+            returning=returning,
+            columns=columns,
+            parameters=parameters,
+        )
+
+    def _found(self, source: exp.Select) -> tuple[tuple[Code, ...], Code | None, RowCompiler]:
+        """The key, and what of WHERE is left."""
+        if any(v for k, v in source.args.items() if k not in ("expressions", "where", "kind")):
+            raise NotByRow("other relations")
+        where = source.args.get("where")
+        if where is None or self.table.hidden_row_id:
+            raise NotByRow("no key")
+        compiler = self._compiler([(self.name, 0)])
+        found: dict[ColumnId, Code] = {}
+        left: list[Code] = []
+        for part in conjuncts(where.this):
+            pair = self._key_part(compiler, part)
+            if pair is None or pair[0] in found:
+                left.append(compiler.condition(part))
+            else:
+                found[pair[0]] = pair[1]
+        if found.keys() != set(self.table.key):
+            raise NotByRow("no whole key")
+        key = tuple(found[column] for column in self.table.key)
+        if not left:
+            return key, None, compiler
+        return key, left[0] if len(left) == 1 else ("and", *left), compiler
+
+    def _key_part(self, compiler: RowCompiler, part: exp.Expr) -> tuple[ColumnId, Code] | None:
+        """`key column = value`, where the value has no column in it."""
+        if not isinstance(part, exp.EQ):
+            return None
+        for side, other in ((part.this, part.expression), (part.expression, part.this)):
+            if not isinstance(side, exp.Column) or other.find(exp.Column) is not None:
+                continue
+            column = self._own_column(side)
+            if column is None or column.id not in self.table.key:
+                continue
+            value = compiler.compared(other, column.type)
+            if column.type.kind not in _KEY_KINDS or not _alike(column.type, value.type):
+                raise NotByRow("a key of such a type")
+            return column.id, value.code
+        return None
+
+    def _own_column(self, node: exp.Column) -> Column | None:
+        qualifier = node.args.get("table")
+        if node.args.get("db") or not isinstance(node.this, exp.Identifier):
+            return None
+        if qualifier is not None and folded(qualifier) != self.name:
+            return None
+        return self.table.column_named(folded(node.this))
+
+    # -- what of a row changes
+
+    def _program(
+        self,
+        compiler: RowCompiler,
+        assignments: Sequence[Assignment],
+        where: Code | None,
+        *,
+        proposes: bool = False,
+    ) -> RowProgram:
+        sets: dict[ColumnId, Code] = {}
+        for assignment in assignments:
+            if len(assignment.columns) != 1:
+                raise NotByRow("several columns at once")
+            column = self._column(assignment.columns[0])
+            fixed = column.id in (*self.table.key, *self.table.partition_columns)
+            if fixed or column.id in sets or column.generated or column.identity == "always":
+                raise NotByRow("a column that is not assigned like this")
+            sets[column.id] = self._assigned(compiler, column, assignment.value)
+        self._learn(compiler)
+        written = set(sets)
+        generated = self._generated(written)
+        written |= {c.id for c in self.table.columns if self.places[c.id] in dict(generated)}
+        return RowProgram(
+            proposes=proposes,
+            where=where,
+            sets=tuple((self.places[column], code) for column, code in sets.items()),
+            generated=generated,
+            not_null=tuple(
+                self.places[c.id] for c in self.table.columns if c.not_null and c.id in written
+            ),
+            checks=self._checks(written),
+            parameters=self._kinds(),
+        )
+
+    def _assigned(self, compiler: RowCompiler, column: Column, value: exp.Expr | None) -> Code:
+        if value is not None:
+            return compiler.assigned(value, column.type)
+        if column.sequence is not None:
+            raise NotByRow("a number of a sequence")
+        return self._default(compiler, column)
+
+    def _generated(self, written: set[ColumnId] | None) -> tuple[tuple[int, Code], ...]:
+        """Generated columns over the new row; those that read a written column."""
+        found = []
+        for column in self.table.visible_columns:
+            if column.generated is None:
+                continue
+            tree = parse_expression(column.generated).copy()
+            if self._reads(tree, written):
+                compiler = self._compiler([(self.table.name, 0)])
+                code = compiler.assigned(tree, column.type)
+                found.append((self.places[column.id], code))
+        return tuple(found)
+
+    def _checks(self, written: set[ColumnId] | None) -> tuple[Code, ...]:
+        found = []
+        for check in self.table.checks:
+            tree = parse_expression(check.expression).copy()
+            if self._reads(tree, written):
+                found.append(self._compiler([(self.table.name, 0)]).condition(tree))
+        return tuple(found)
+
+    def _reads(self, tree: exp.Expr, written: set[ColumnId] | None) -> bool:
+        read = columns_read(tree, self.table.name)
+        return written is None or any(self._column(name).id in written for name in read)
+
+    # -- RETURNING
+
+    def _returning(
+        self, items: Sequence[exp.Expr]
+    ) -> tuple[tuple[Code, ...], tuple[ResultColumn, ...] | None]:
+        if not items:
+            return (), None
+        compiler = self._compiler([(self.name, 0)])
+        codes: list[Code] = []
+        columns: list[ResultColumn] = []
+        for name, tree in self._shown(items):
+            typed = compiler.value(tree)
+            codes.append(typed.code)
+            columns.append(ResultColumn(name, typed.type, (name,)))
+        self._learn(compiler)
+        return tuple(codes), tuple(columns)
+
+    def _shown(self, items: Sequence[exp.Expr]) -> Iterator[tuple[str, exp.Expr]]:
+        for item in items:
+            if type(item) is exp.Star and not any(item.args.values()):
+                for column in self.table.visible_columns:
+                    yield column.name, exp.column(exp.to_identifier(column.name, quoted=True))
+            elif isinstance(item, exp.Alias):
+                yield folded(item.args["alias"]), item.this
+            elif isinstance(item, exp.Column) and isinstance(item.this, exp.Identifier):
+                yield folded(item.this), item
+            else:
+                raise NotByRow("an expression without a name")
+
+    # -- names and types
+
+    def _column(self, name: str) -> Column:
+        found = self.table.column_named(name)
+        if found is None:
+            raise NotByRow("a column that is not there")
+        return found
+
+    def _compiler(self, relations: Iterable[tuple[str, int]]) -> RowCompiler:
+        """Over the row's columns, under each relation's name and from its place on."""
+        columns = [
+            RowColumn(column.name, column.type, first + self.places[column.id], relation)
+            for relation, first in relations
+            for column in self.table.visible_columns
+        ]
+        return RowCompiler(columns, self.context, self.types)
+
+    def _learn(self, compiler: RowCompiler) -> None:
+        """What a compiler has found out about parameters."""
+        self.types = list(compiler.parameter_types)
+
+    def _parameters(self) -> tuple[SqlType, ...]:
+        known = tuple(t for t in self.types if t is not None)
+        if len(known) != len(self.types):
+            raise NotByRow("a parameter without a type")
+        return known
+
+    def _kinds(self) -> tuple[str, ...]:
+        return tuple("" if t is None else t.kind.value for t in self.types)
+
+
+def conjuncts(condition: exp.Expr) -> Iterator[exp.Expr]:
+    """The parts of a condition that all have to hold."""
+    while isinstance(condition, exp.Paren):
+        condition = condition.this
+    if isinstance(condition, exp.And):
+        yield from conjuncts(condition.this)
+        yield from conjuncts(condition.expression)
+    else:
+        yield condition
+
+
+def _alike(column: SqlType, value: SqlType) -> bool:
+    """Whether plain values of both types are equal just when SQL says so."""
+    if column.kind in _INTEGERS:
+        return value.kind in _INTEGERS
+    if column.kind is Kind.NUMERIC:
+        return value.kind in _INTEGERS or value.kind is Kind.NUMERIC
+    if column.kind in _TEXTS:
+        return value.kind in _TEXTS
+    return column.kind is value.kind
