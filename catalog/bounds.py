@@ -16,7 +16,7 @@ error 23514, as in PostgreSQL; so does a NULL in a range key.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 from uuid import UUID
@@ -243,6 +243,23 @@ def ordinal_for(table: Table, values: Sequence[object]) -> int:
         return cut.default
     key = tuple((0, datum) for datum in datums if datum is not None)
     return int(cut.parts[bisect_right(cut.bounds, key)])
+
+
+def ordinals_by(table: Table) -> Callable[[Sequence[object]], int]:
+    """`ordinal_for` for many rows of one table, one at a time; datums only, none of them NULL."""
+    cut = cut_of(table)
+    types = partition_types(table)
+    if any(t.kind is Kind.UUID for t in types):
+        return lambda values: ordinal_for(table, list(map(_uuid_of, types, values)))
+    if not isinstance(cut, RingCut):
+        return lambda values: ordinal_for(table, values)
+    owner_of = cut.owner_of
+    return lambda values: owner_of(keyhash.hash_key(values, types))
+
+
+def _uuid_of(sql_type: SqlType, datum: object) -> object:
+    """The value, where the datum alone would not say that it is one."""
+    return UUID(int=cast(int, datum)) if sql_type.kind is Kind.UUID else datum
 
 
 def ring_positions(types: Sequence[SqlType], keys: Sequence[Sequence[object]]) -> np.ndarray:

@@ -19,6 +19,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from catalog.model import NodeId, Tablet, TabletId
 from cluster.errors import AnswerLost, CannotConnectNow, NotLeader
@@ -79,6 +80,10 @@ def leaderless(tablet: Tablet, error: CannotConnectNow) -> CannotConnectNow:
     )
 
 
+def _stopped_leading(node_id: NodeId, tablet_id: TabletId) -> AnswerLost:
+    return AnswerLost(f"node {node_id} stopped leading tablet {tablet_id} before it answered")
+
+
 @dataclass(slots=True)
 class _Out:
     """A request that is out; `leader` is who was thought to lead when it was sent."""
@@ -86,7 +91,7 @@ class _Out:
     tablet_id: TabletId
     node_id: NodeId
     leader: NodeId | None
-    scope: asyncio.Timeout
+    give_up: Callable[[], None]
     leaderless_since_s: float | None = None
 
 
@@ -111,29 +116,51 @@ class LeaderWatch:
     @asynccontextmanager
     async def watched(self, tablet_id: TabletId, node_id: NodeId) -> AsyncIterator[None]:
         """The block is a request to that node; AnswerLost when its leadership has ended."""
-        self._count += 1
-        key = self._count
+        scope = asyncio.timeout(None)
+
+        def give_up() -> None:
+            if not scope.expired():
+                scope.reschedule(0.0)
+
+        number = self.begin(tablet_id, node_id, give_up)
         try:
-            async with asyncio.timeout(None) as scope:
-                self._out[key] = _Out(tablet_id, node_id, self._leader_of(tablet_id), scope)
-                if self._task is None:
-                    self._task = self._runtime.spawn(self._look(), "leaders of tablets asked")
+            async with scope:
                 yield
         except TimeoutError:
             if not scope.expired():
                 raise
-            raise AnswerLost(
-                f"node {node_id} stopped leading tablet {tablet_id} before it answered"
-            ) from None
+            raise _stopped_leading(node_id, tablet_id) from None
         finally:
-            del self._out[key]
+            self.end(number)
+
+    def watch(self, tablet_id: TabletId, node_id: NodeId, answer: asyncio.Future[Any]) -> int:
+        """The same for one future, until `end`: AnswerLost becomes its answer."""
+
+        def give_up() -> None:
+            if not answer.done():
+                answer.set_exception(_stopped_leading(node_id, tablet_id))
+
+        return self.begin(tablet_id, node_id, give_up)
+
+    def begin(self, tablet_id: TabletId, node_id: NodeId, give_up: Callable[[], None]) -> int:
+        """A request is out, until `end` of the number; calls back, perhaps more than once, when
+        the node's leadership has ended."""
+        self._count += 1
+        self._out[self._count] = _Out(tablet_id, node_id, self._leader_of(tablet_id), give_up)
+        if self._task is None:
+            self._task = self._runtime.spawn(self._look(), "leaders of tablets asked")
+        return self._count
+
+    def end(self, number: int) -> None:
+        """The request has ended."""
+        del self._out[number]
 
     async def _look(self) -> None:
         while self._out:
             await self._runtime.sleep(LOOK_S)
             for out in list(self._out.values()):
-                if self._is_over(out) and not out.scope.expired():
-                    out.scope.reschedule(0.0)
+                if self._is_over(out):
+                    out.give_up()
         self._task = None
 
     def _is_over(self, out: _Out) -> bool:

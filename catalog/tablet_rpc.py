@@ -102,10 +102,15 @@ class TabletServer:
             (requests.Abort, self.abort),
             (requests.AskStatus, self.status),
             (requests.AskReadIndex, self.read_index),
-            (requests.ReadRows, self.read_rows),
         ]
         for request_type, handler in handlers:
             rpc.handle(method_name(request_type), request_type, _served(handler))
+        rpc.handle(
+            method_name(requests.ReadRows),
+            requests.ReadRows,
+            _served(self.read_rows),
+            at_once=self.read_rows_now,
+        )
         rpc.handle(method_name(requests.Stage), requests.Stage, self._serve_stage)
         rpc.handle(ASK_WAITS, requests.AskWaits, self._serve_waits)
         rpc.handle(method_name(requests.LockRows), requests.LockRows, self._serve_lock_rows)
@@ -309,6 +314,14 @@ class TabletServer:
         )
         return requests.Rows(tuple(rows))
 
+    def read_rows_now(self, request: requests.ReadRows) -> requests.Rows | None:
+        """The same where nothing has to be waited for, else None."""
+        if request.timestamp is not None or request.transaction_id:
+            return None
+        tablet = self._storage.tablet(request.tablet_id)
+        rows = tablet.read_stored_now(request.fragment_id, request.keys)
+        return None if rows is None else requests.Rows(tuple(rows))
+
     async def read_index(self, request: requests.AskReadIndex, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         return Done(0, await tablet.read_index(request.timestamp, deadline_s))
@@ -383,6 +396,11 @@ class TabletClient:
         self._terms: dict[tuple[TransactionId, TabletId], int] = {}
         self._waits_turn = asyncio.Lock()
         self._waits_next: asyncio.Task[list[WaitEdge]] | None = None
+
+    @property
+    def watch(self) -> LeaderWatch:
+        """Looks at requests that are out."""
+        return self._watch
 
     # --- Transactions ------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from catalog.liveness import NodeLoad
 from catalog.log_witness import LogPosition, LogWitness
 from catalog.model import Catalog, NodeId
 from catalog.model import Node as NodeRecord
+from catalog.point_reads import PointReads
 from catalog.recovery import RecoveryServer
 from catalog.repair import set_dead_after
 from catalog.repair_settings import check_dead_after
@@ -263,6 +264,7 @@ class Node:
                 rpc, storage, catalog.liveness.live_nodes, catalog.address_of
             ),
             sequences=sequences,
+            point_reads=PointReads(rpc, storage, catalog, tablets, client.watch, node_id),
         )
         runner = StageRunner(
             services,

@@ -14,6 +14,7 @@ import pyarrow as pa
 from catalog.model import NodeId, TabletId
 
 if TYPE_CHECKING:
+    from catalog.point_reads import PointReads
     from catalog.replica_results import ReplicaResult
     from catalog.service import CatalogService
     from catalog.timestamp_client import TimestampClient
@@ -55,5 +56,7 @@ class ExecutorServices:
     watch_transactions: TransactionWatch | None = None
     # None where there is no cluster to draw numbers from.
     sequences: Sequences | None = None
+    # None where every read by key goes through `tablets`.
+    point_reads: PointReads | None = None
     # Rows that a query of this node's reads as a relation (`executor.given_rows`).
     given_rows: dict[str, pa.Table] = field(default_factory=dict)

@@ -55,6 +55,7 @@ from executor.past import PastRead, past_of, told_of_past
 from executor.past_times import LAST_READ, shown
 from executor.point_writes import WriteSettings
 from executor.queries import as_described
+from executor.quick_reads import PlanHold, QuickReads
 from executor.retries import StatementRetries
 from executor.services import ExecutorServices
 from executor.session_tables import reads_session_tables, with_session_tables
@@ -112,6 +113,7 @@ class Prepared:
     columns: tuple[ResultColumn, ...] | None
     created: datetime | None = None
     shown: str = ""  # the text of PREPARE, where there was one
+    hold: PlanHold = field(default_factory=PlanHold, compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -169,6 +171,9 @@ class Session:
         self.forget_protocol_prepared: Callable[[str | None], bool] = _none_forgotten
         self.protocol_prepared: Callable[[], Mapping[str, Prepared]] = dict
         self._limit = _Limit(done=True)
+        self.quick = QuickReads(
+            self, lambda: self._context(services.catalog.current, self.state.settings)
+        )
 
     # -- what the client's server asks between statements -------------------------------
 
@@ -198,6 +203,8 @@ class Session:
 
     def take_notices(self) -> list[tuple[str, Mapping[str, str | int]]]:
         """Severity and fields of what the client is to be told, since the last call."""
+        if not self._notices:
+            return []
         notices = list(self._notices)
         self._notices.clear()
         least = self.state.settings["client_min_messages"].upper()
@@ -218,7 +225,8 @@ class Session:
         error: DqeError = _IDLE
         if self.state.block.open:
             name, error = "idle_in_transaction_session_timeout", _IDLE_IN_TRANSACTION
-        timeout_ms = milliseconds_of(self.state.settings[name])
+        setting = self.state.settings[name]
+        timeout_ms = 0 if setting == "0" else milliseconds_of(setting)
         return (timeout_ms / 1000, error) if timeout_ms else None
 
     def fail_transaction(self) -> None:
@@ -231,6 +239,7 @@ class Session:
 
     def cancel(self) -> None:
         """Stops the statement under way, if there is one; it raises 57014."""
+        self.quick.cancel()
         if self._limit.done:
             return
         self._limit.cancelled = True

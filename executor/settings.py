@@ -11,7 +11,7 @@ start, for ROLLBACK, and the names set with SET LOCAL, for its end (manual, SET)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cluster.errors import CantChangeRuntimeParam, InvalidName, UndefinedObject
@@ -258,7 +258,7 @@ _TRANSACTION_SETTINGS = {
 
 
 class SessionSettings(Mapping[str, str]):
-    """The values in force, by lower-case name."""
+    """The values in force, by lower-case name. `version` grows with every change of them."""
 
     def __init__(self, user: str, startup: Mapping[str, str]) -> None:
         """`startup` are the options of the client's start-up packet; wrong ones raise."""
@@ -269,21 +269,27 @@ class SessionSettings(Mapping[str, str]):
         self._session: dict[str, str] = {}
         self._local: dict[str, str] = {}
         self._before_transaction: dict[str, str] | None = None
+        self.version = 0
+        self._in_force: dict[str, str] = {}
+        self._changed()
         self._told = dict(self._reported())
+        self._untold = False
 
     # -- reading ------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> str:
-        for layer in (self._local, self._session, self._base):
-            if name in layer:
-                return layer[name]
-        raise KeyError(name)
+        return self._in_force[name]
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter({**self._base, **self._session, **self._local})
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._in_force)
 
     def __len__(self) -> int:
-        return len({**self._base, **self._session, **self._local})
+        return len(self._in_force)
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._in_force = {**self._base, **self._session, **self._local}
+        self._untold = True
 
     def show(self, name: str) -> str:
         """The value of a setting by its name in any case; 42704 for one unknown."""
@@ -313,6 +319,7 @@ class SessionSettings(Mapping[str, str]):
         else:
             self._local.pop(key, None)
             self._session[key] = kept
+        self._changed()
         return kept
 
     def reset(self, name: str) -> None:
@@ -325,10 +332,12 @@ class SessionSettings(Mapping[str, str]):
             raise _cannot_change(definition)
         self._local.pop(key, None)
         self._session.pop(key, None)
+        self._changed()
 
     def reset_all(self) -> None:
         self._session.clear()
         self._local.clear()
+        self._changed()
 
     # -- transactions -------------------------------------------------------------------
 
@@ -337,21 +346,31 @@ class SessionSettings(Mapping[str, str]):
         self._before_transaction = dict(self._session)
         for name, default in _TRANSACTION_SETTINGS.items():
             self._local[name] = self[default]
+        untold = self._untold
+        self._changed()
+        self._untold = untold  # none of these is told
 
     def commit(self) -> None:
+        own = self._untold or not self._local.keys() <= _TRANSACTION_SETTINGS.keys()
         self._local.clear()
         self._before_transaction = None
+        self._changed()
+        self._untold = own
 
     def rollback(self) -> None:
         """What was set in the transaction is taken back."""
         if self._before_transaction is not None:
             self._session = self._before_transaction
         self.commit()
+        self._untold = True
 
     # -- telling the client -------------------------------------------------------------
 
     def take_changes(self) -> list[tuple[str, str]]:
         """Reported settings that changed since the last call, with their new values."""
+        if not self._untold:
+            return []
+        self._untold = False
         now = self._reported()
         changed = [(name, value) for name, value in now.items() if self._told[name] != value]
         self._told = now

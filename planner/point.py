@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sqlglot import exp
 
@@ -29,8 +30,12 @@ from storage.types import TEXT, Kind, SqlType
 
 _INTEGERS = frozenset({Kind.INT2, Kind.INT4, Kind.INT8})
 _TEXTS = frozenset({Kind.TEXT, Kind.VARCHAR})
+_LIMITS = {Kind.INT2: 2**15, Kind.INT4: 2**31, Kind.INT8: 2**63}
 # Types whose values a key may be compared with as they stand.
 _KEY_KINDS = _INTEGERS | _TEXTS | {Kind.UUID}
+# Of parameters that stand for literals: whether each is a string; the others are whole numbers.
+LiteralKinds: TypeAlias = tuple[bool, ...]
+
 _CLAUSES = frozenset({"expressions", "from_", "where", "kind"})
 
 
@@ -80,9 +85,15 @@ class PointRead:
 
 
 def point_read(
-    tree: exp.Expr, context: PlannerContext, parameters: Sequence[SqlType | None] = ()
+    tree: exp.Expr,
+    context: PlannerContext,
+    parameters: Sequence[SqlType | None] = (),
+    literals: LiteralKinds | None = None,
 ) -> PointRead | None:
-    """The query as a read of one row by key; None where it is not just that."""
+    """The query as a read of one row by key; None where it is not just that.
+
+    With `literals` its parameters stand for literals and are compared as those are.
+    """
     if not isinstance(tree, exp.Select) or any(
         v for k, v in tree.args.items() if k not in _CLAUSES
     ):
@@ -94,7 +105,7 @@ def point_read(
     table = _table_of(relation, context)
     if table is None:
         return None
-    reader = _Reader(table, relation.alias_or_name, parameters)
+    reader = _Reader(table, relation.alias_or_name, parameters, literals)
     key = reader.key_of(where.this)
     output = reader.output(tree.expressions) if key is not None else None
     if key is None or output is None:
@@ -142,6 +153,7 @@ class _Reader:
     table: Table
     alias: str
     parameters: Sequence[SqlType | None]
+    literals: LiteralKinds | None
 
     def column(self, node: exp.Expr) -> Column | None:
         if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier):
@@ -171,6 +183,9 @@ class _Reader:
         """A constant or parameter that compares with the column as a value of its type."""
         if isinstance(node, exp.Parameter) and isinstance(node.this, exp.Literal):
             number = int(node.this.this)
+            if self.literals is not None:
+                comparable = self.literals[number - 1] or wanted.kind in _INTEGERS
+                return Parameter(number) if comparable else None
             given = self.parameters[number - 1] if number <= len(self.parameters) else None
             return Parameter(number) if given is None or _comparable(wanted, given) else None
         if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal):
@@ -222,13 +237,16 @@ def _comparable(wanted: SqlType, given: SqlType) -> bool:
 
 def _plain(wanted: SqlType, value: Datum) -> object | None:
     """The value as a key of that type has it; None where it is no such value."""
-    text = datum_text(value)
+    text = value if type(value) is str else datum_text(value)
     if text is None or wanted.kind in _TEXTS:
         return text
     if wanted.kind in _INTEGERS:
         digits = text[1:] if text[:1] == "-" else text
         if not (digits.isascii() and digits.isdigit()):
             return None
+        limit = _LIMITS[wanted.kind]
+        number = int(text) if len(text) < 40 else limit
+        return number if -limit <= number < limit else None
     try:
         return datum_of(wanted, text)
     except (DqeError, ValueError):

@@ -5,7 +5,7 @@ The server knows sessions only by these, so its tests run against a small sessio
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -64,6 +64,33 @@ class Prepared(Protocol):
     def columns(self) -> tuple[ResultColumn, ...] | None: ...
 
 
+class QuickPlan(Protocol):
+    """What the session knows of a query for one row by its key."""
+
+    @property
+    def columns(self) -> tuple[ResultColumn, ...]: ...
+    @property
+    def kept(self) -> dict[Hashable, Any]:
+        """Where the wire keeps what it has found out for these columns."""
+        ...
+
+
+class QuickReads(Protocol):
+    """The session's short way for queries of one row by key; None means: not now, not this one,
+    take the usual way. Nothing has happened then."""
+
+    @property
+    def in_block(self) -> bool:
+        """Whether there is a transaction that statements are part of."""
+        ...
+
+    def plan_of(self, prepared: Any) -> QuickPlan | None: ...
+    def plan_of_text(self, sql: str) -> tuple[QuickPlan, Sequence[Any]] | None: ...
+    async def rows(self, plan: Any, values: Sequence[Any]) -> list[list[Any]] | None:
+        """The rows as plain values (`storage.row_values`)."""
+        ...
+
+
 class Session(Protocol):
     """One client's session (see `executor.session`).
 
@@ -73,6 +100,9 @@ class Session(Protocol):
 
     forget_protocol_prepared: Callable[[str | None], bool]
     protocol_prepared: Callable[[], Mapping[str, Any]]
+
+    @property
+    def quick(self) -> QuickReads: ...
 
     @property
     def transaction_status(self) -> str: ...

@@ -34,15 +34,20 @@ from dqe.wire.extended_query import (
     read_bind,
     read_parse,
 )
-from dqe.wire.messages import BodyReader, FieldDescription, FrontendMessage
+from dqe.wire.messages import BodyReader, FrontendMessage
+from dqe.wire.quick_answers import quick_answer, row_description
 from dqe.wire.rows import encode_copy_data, encode_rows
 from dqe.wire.transport import ClientTransport
 from executor.formatting.text import TextSettings
 from planner.plan import ResultColumn
 from planner.statements import Statement
-from storage.types import type_length_bytes, type_modifier, type_oid
+from storage.types import type_oid
 
 _log = logging.getLogger(__name__)
+
+# Unnamed statements whose Parse is known, and how long one may be.
+PARSED_KEPT = 64
+LONGEST_PARSED_BYTES = 1024
 
 
 class ClientGone(Exception):
@@ -58,6 +63,8 @@ class Connection:
         self._store = PortalStore()
         self._skip_to_sync = False
         self._idle = False
+        # What Parse made of an unnamed statement, by the message's body.
+        self._parsed: dict[bytes, Prepared] = {}
         session.forget_protocol_prepared = self._forget_statement
         session.protocol_prepared = self._prepared_statements
 
@@ -149,6 +156,8 @@ class Connection:
             reader = BodyReader(body)
             sql = reader.text()
             reader.end()
+            if await self._simple_quickly(sql):
+                return
             statements = await self._session.parse(sql)
             if not statements:
                 self._transport.write(messages.EMPTY_QUERY)
@@ -160,6 +169,20 @@ class Connection:
             raise
         except Exception as error:  # noqa: BLE001 - the driver loop: one statement's failure
             self._fail(_internal(error))
+
+    async def _simple_quickly(self, sql: str) -> bool:
+        """Answers a query for one row by its key; false where it is to go the usual way."""
+        quick = self._session.quick
+        found = quick.plan_of_text(sql)
+        if found is None:
+            return False
+        plan, values = found
+        answer = quick_answer(plan, ())
+        rows = None if answer is None else await quick.rows(plan, values)
+        if answer is None or rows is None:
+            return False
+        self._transport.write(answer.description + answer.body(rows))
+        return True
 
     async def _run_simple(self, statement: Statement, *, more: bool) -> None:
         result = await self._session.execute(statement, more=more)
@@ -205,6 +228,11 @@ class Connection:
         self._transport.flush()
 
     async def _parse(self, body: bytes) -> None:
+        again = self._parsed.get(body)
+        if again is not None and self._session.quick.plan_of(again) is not None:
+            self._store.statements[""] = again
+            self._transport.write(messages.PARSE_COMPLETE)
+            return
         request = read_parse(body)
         self._store.check_new_statement(request.name)
         statements = await self._session.parse(request.sql)
@@ -215,7 +243,16 @@ class Connection:
         else:
             prepared = EmptyStatement()
         self._store.statements[request.name] = prepared
+        if not request.name and statements and self._session.quick.plan_of(prepared) is not None:
+            self._keep_parsed(body, prepared)
         self._transport.write(messages.PARSE_COMPLETE)
+
+    def _keep_parsed(self, body: bytes, prepared: Prepared) -> None:
+        """Some clients parse the same unnamed statement before every execution."""
+        if len(self._parsed) >= PARSED_KEPT:
+            self._parsed.clear()
+        if len(body) <= LONGEST_PARSED_BYTES:
+            self._parsed[body] = prepared
 
     async def _bind(self, body: bytes) -> None:
         request = read_bind(body)
@@ -247,7 +284,13 @@ class Connection:
             self._write_description(declared, ())
         else:
             portal = self._store.portal(name)
-            self._write_description(portal.prepared.columns, portal.formats)
+            prepared = portal.prepared
+            plan = None if prepared.columns is None else self._session.quick.plan_of(prepared)
+            answer = None if plan is None else quick_answer(plan, portal.formats)
+            if answer is not None:
+                self._transport.write(answer.description)
+            else:
+                self._write_description(prepared.columns, portal.formats)
 
     def _write_description(
         self, columns: tuple[ResultColumn, ...] | None, formats: Sequence[int]
@@ -263,6 +306,12 @@ class Connection:
         portal = self._store.portal(name)
         if portal.prepared.statement is None:
             self._transport.write(messages.EMPTY_QUERY)
+            return
+        if portal.answered:
+            self._complete("SELECT 0")
+            return
+        if portal.result is None and max_rows <= 0 and await self._execute_quickly(portal):
+            portal.answered = True
             return
         if portal.result is None:
             # All up to Sync is one transaction; a lone statement commits by itself.
@@ -282,6 +331,19 @@ class Connection:
             return
         self._complete(portal.result.tag)
         await portal.result.close()
+
+    async def _execute_quickly(self, portal: Portal) -> bool:
+        """Answers a query for one row by its key; false where it is to go the usual way."""
+        quick = self._session.quick
+        plan = quick.plan_of(portal.prepared)
+        if plan is None or not (quick.in_block or self._transport.next_is_sync):
+            return False
+        answer = quick_answer(plan, portal.formats)
+        rows = None if answer is None else await quick.rows(plan, portal.parameters)
+        if answer is None or rows is None:
+            return False
+        self._transport.write(answer.body(rows))
+        return True
 
     async def _send_portal_rows(self, portal: Portal, max_rows: int) -> bool:
         """Sends up to `max_rows` rows (0: all); True when rows may be left."""
@@ -421,15 +483,3 @@ class EmptyStatement:
 def _internal(error: Exception) -> DqeError:
     _log.exception("a statement failed for a reason of our own", exc_info=error)
     return InternalError(f"internal error: {type(error).__name__}: {error}")
-
-
-def row_description(columns: Sequence[ResultColumn], formats: Sequence[int]) -> bytes:
-    """The RowDescription of result columns in the formats asked for."""
-    return messages.row_description(
-        [
-            FieldDescription(
-                c.name, type_oid(c.type), type_length_bytes(c.type), type_modifier(c.type), f
-            )
-            for c, f in zip(columns, formats, strict=True)
-        ]
-    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -14,9 +16,14 @@ from cluster.errors import (
     ProtocolViolation,
 )
 from dqe.wire.backend import Prepared, Result
-from dqe.wire.messages import BodyReader
+from dqe.wire.messages import BodyReader, decode_text
 from dqe.wire.parameters import parameter_text
 from storage.types import SqlType, type_from_oid
+
+_COUNT = struct.Struct("!H")
+_SIZE = struct.Struct("!i")
+# No result format, or one that is text: the same.
+_TEXT_RESULTS = (b"\0\0", b"\0\1\0\0")
 
 
 @dataclass(slots=True)
@@ -29,7 +36,8 @@ class Portal:
     result: Result | None = None
     batches: AsyncIterator[pa.RecordBatch] | None = None
     leftover: pa.RecordBatch | None = None
-    rows_sent: int = 0
+    # Its rows were sent all at once; there is no result.
+    answered: bool = False
 
 
 @dataclass(slots=True)
@@ -76,8 +84,9 @@ def _known_type(oid: int) -> SqlType | None:
     return None if oid in (0, 705) else type_from_oid(oid)
 
 
-@dataclass(frozen=True, slots=True)
-class BindRequest:
+class BindRequest(NamedTuple):
+    """What a Bind message asks for."""
+
     portal: str
     statement: str
     formats: tuple[int, ...]
@@ -86,6 +95,36 @@ class BindRequest:
 
 
 def read_bind(body: bytes) -> BindRequest:
+    """A Bind message."""
+    return _short_bind(body) or _read_bind(body)
+
+
+def _short_bind(body: bytes) -> BindRequest | None:
+    """A Bind of text parameters and text results, as most are; None for any other, or for one
+    that is not well formed."""
+    portal_end = body.find(b"\0")
+    name_end = body.find(b"\0", portal_end + 1)
+    start = name_end + 5
+    if portal_end < 0 or name_end < 0 or body[name_end + 1 : name_end + 3] != b"\0\0":
+        return None
+    values: list[bytes | None] = []
+    try:
+        for _ in range(_COUNT.unpack_from(body, name_end + 3)[0]):
+            size = _SIZE.unpack_from(body, start)[0]
+            start += 4
+            if size < 0:
+                return None
+            values.append(body[start : start + size])
+            start += size
+    except struct.error:
+        return None
+    if body[start:] not in _TEXT_RESULTS:
+        return None
+    portal, name = decode_text(body[:portal_end]), decode_text(body[portal_end + 1 : name_end])
+    return BindRequest(portal, name, (), tuple(values), ())
+
+
+def _read_bind(body: bytes) -> BindRequest:
     reader = BodyReader(body)
     portal, statement = reader.text(), reader.text()
     formats = _formats(reader)
@@ -115,6 +154,9 @@ def bind_portal(request: BindRequest, prepared: Prepared) -> Portal:
             f"bind message supplies {len(request.values)} parameters, but prepared statement "
             f'"{request.statement}" requires {expected}'
         )
+    if not request.formats and not request.result_formats:
+        texts = tuple([None if raw is None else decode_text(raw) for raw in request.values])
+        return Portal(prepared, texts, (0,) * len(prepared.columns or ()))
     formats = spread_formats(request.formats, expected, "parameter")
     parameters = tuple(
         parameter_text(raw, sql_type, binary=bool(form))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cluster.errors import CharacterNotInRepertoire, DqeError, ProtocolViolation
 
@@ -28,8 +29,7 @@ _INT16 = struct.Struct("!h")
 _HEADER = struct.Struct("!ci")
 
 
-@dataclass(frozen=True, slots=True)
-class FrontendMessage:
+class FrontendMessage(NamedTuple):
     """A message with its type byte as an integer and its body without the length."""
 
     type: int

@@ -18,6 +18,7 @@ from cluster.errors import (
     SyntaxError_,
     UndefinedTable,
 )
+from dqe.wire.backend import QuickReads
 from planner.plan import ResultColumn
 from planner.statements import Statement
 from storage import types as t
@@ -115,8 +116,24 @@ class ScriptedPrepared:
     columns: tuple[ResultColumn, ...] | None
 
 
+class NothingQuick:
+    """Has everything go the usual way."""
+
+    in_block = False
+
+    def plan_of(self, prepared: Any) -> None:
+        return None
+
+    def plan_of_text(self, sql: str) -> None:
+        return None
+
+    async def rows(self, plan: Any, values: Sequence[Any]) -> None:
+        return None
+
+
 class ScriptedSession:
     def __init__(self, settings: Mapping[str, str]) -> None:
+        self.quick: QuickReads = NothingQuick()
         self.settings = DEFAULTS | {k.lower(): v for k, v in settings.items()}
         self.connection = duckdb.connect()
         self.connection.execute("set arrow_lossless_conversion=true")

@@ -1,0 +1,253 @@
+"""What is kept of a query for one row by key, ready for any values of its parameters.
+
+A plan is made once for a statement's tree, the types of its parameters and the session's search
+path, and holds until the catalog changes: which part has a key, the fragment and tablet of every
+part, where the wanted columns lie in a stored row. To run it is to read the key's values, find
+the part, ask its tablet (`executor.point_queries`, `executor.quick_reads`).
+
+Simple queries come as text with other literals every time. `lifted` puts their literals aside:
+
+    select v from t where k = 5   ->   select v from t where k = $1   and  ("5",)
+
+so that texts of one shape share a plan. A literal is only ever put back as what a key column is
+compared with, where the parser would have had the literal; any other query of the shape goes the
+usual way by its own text. Texts with quotes, comments, dollars or backslashes that might hide
+what is a literal are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlglot import exp
+
+from catalog.bounds import NO_PART, ordinals_by
+from catalog.fragment_schemas import fragment_schema, store_name
+from catalog.model import Catalog, FragmentId, TabletId
+from cluster.errors import DqeError
+from planner.context import PlannerContext
+from planner.datum import Datum
+from planner.parser import parse
+from planner.plan import ResultColumn
+from planner.point import LiteralKinds, PointRead, point_read
+from planner.statements import Query
+from storage.row_tables import RowTables, StoredKey, StoredRow
+from storage.types import Kind, SqlType
+
+PLANS_KEPT = 512
+# Longer texts are not looked at for literals.
+LONGEST_LIFTED_CHARACTERS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a key's row is, if it is anywhere."""
+
+    tablet_id: TabletId
+    fragment_id: FragmentId
+    key: StoredKey
+
+
+@dataclass(frozen=True, slots=True)
+class PointPlan:
+    """See the module. `tables` are those of the first part; keys and rows of all parts have one
+    form."""
+
+    point: PointRead
+    tables: RowTables
+    # The partition columns among the key's, and the part for their values.
+    key_places: tuple[int, ...]
+    ordinal_of: Callable[[Sequence[object]], int]
+    # By the part's ordinal.
+    fragments: tuple[tuple[TabletId, FragmentId], ...]
+    # The wanted columns among those of the fragment, and their names.
+    places: tuple[int, ...]
+    names: tuple[str, ...]
+    # The lengths of those that are char(n).
+    padded: tuple[int | None, ...]
+    # How those that are not stored as their plain values are read.
+    decoders: tuple[tuple[int, Callable[[Any], Any]], ...]
+    # What a layer above keeps with the plan.
+    kept: dict[Hashable, Any] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[ResultColumn, ...]:
+        return self.point.columns
+
+    def find(self, values: Sequence[Datum]) -> Place | bool:
+        """Where the row for these parameters is; False where there can be none, True where only
+        the usual way can tell."""
+        key = self.point.key_values(values)
+        if key is None:
+            return True
+        ordinal = self.ordinal_of([key[place] for place in self.key_places])
+        if ordinal == NO_PART:
+            return False
+        try:
+            stored = self.tables.encode_key(key)
+        except ValueError:  # no row can have it
+            return False
+        tablet_id, fragment_id = self.fragments[ordinal]
+        return Place(tablet_id, fragment_id, stored)
+
+    def wanted(self, row: StoredRow) -> StoredRow:
+        """The wanted columns of a stored row, as they are stored."""
+        return tuple([row[place] for place in self.places])
+
+    def plain(self, row: StoredRow) -> list[Any]:
+        """The same as plain values (`storage.row_values`); char(n) with its padding."""
+        found = [row[place] for place in self.places]
+        for index, decode in self.decoders:
+            if found[index] is not None:
+                found[index] = decode(found[index])
+        return found
+
+
+@dataclass(slots=True)
+class _Known:
+    """A query that was looked at; `plan` is None where it goes the usual way. The tree is held
+    so that its id stays its own."""
+
+    tree: exp.Expr | None
+    plan: PointPlan | None
+
+
+class PointPlans:
+    """The plans of one node. A newer catalog empties it."""
+
+    def __init__(self) -> None:
+        self._catalog: Catalog | None = None
+        self._kept: OrderedDict[Hashable, _Known] = OrderedDict()
+
+    def of_tree(
+        self, statement: Query, types: tuple[SqlType | None, ...], context: PlannerContext
+    ) -> PointPlan | None:
+        """The plan of a parsed query, if it is for one row by key. `context` holds the node's
+        newest catalog."""
+        if statement.as_of is not None:
+            return None
+        tree = statement.tree
+        key = (id(tree), types, *_path(context))
+        known = self._find(key, context)
+        if known is None or known.tree is not tree:
+            known = self._keep(key, _Known(tree, _planned(tree, context, types, None)))
+        return known.plan
+
+    def of_shape(
+        self, shape: str, kinds: LiteralKinds, context: PlannerContext
+    ) -> PointPlan | None:
+        """The plan of texts of a shape that `lifted` gave."""
+        key = (shape, *_path(context))
+        known = self._find(key, context)
+        if known is None:
+            known = self._keep(key, _Known(None, _planned_shape(shape, kinds, context)))
+        return known.plan
+
+    def _find(self, key: Hashable, context: PlannerContext) -> _Known | None:
+        if context.catalog is not self._catalog:
+            self._catalog = context.catalog
+            self._kept.clear()
+        return self._kept.get(key)
+
+    def _keep(self, key: Hashable, known: _Known) -> _Known:
+        self._kept[key] = known
+        while len(self._kept) > PLANS_KEPT:
+            self._kept.popitem(last=False)
+        return known
+
+
+def _path(context: PlannerContext) -> tuple[str | None, str | None]:
+    """What of the session decides which table a name means."""
+    return context.settings.get("search_path"), context.session.get("temporary_schema")
+
+
+def _planned_shape(shape: str, kinds: LiteralKinds, context: PlannerContext) -> PointPlan | None:
+    pieces = shape.split(_MARK)
+    text = pieces[0] + "".join(f"${n}{piece[1:]}" for n, piece in enumerate(pieces[1:], start=1))
+    try:
+        statements = parse(text)
+    except DqeError:
+        return None  # the text itself will say why
+    if len(statements) != 1 or not isinstance(statements[0], Query):
+        return None
+    query = statements[0]
+    if query.as_of is not None or query.notices:
+        return None
+    return _planned(query.tree, context, (None,) * len(kinds), kinds)
+
+
+def _planned(
+    tree: exp.Expr,
+    context: PlannerContext,
+    types: tuple[SqlType | None, ...],
+    kinds: LiteralKinds | None,
+) -> PointPlan | None:
+    point = point_read(tree, context, types, kinds)
+    if point is None:
+        return None
+    table = point.table
+    fragments = [part.fragments[point.group] for part in table.parts]
+    tables = RowTables(fragment_schema(table, fragments[0]))
+    wanted = [table.column(column_id) for column_id in point.wanted]
+    names = tuple(store_name(column.id) for column in wanted)
+    encodings = [tables.encoding(name) for name in names]
+    padded = tuple(c.type.length if c.type.kind is Kind.BPCHAR else None for c in wanted)
+    decoders = [(i, e.decode) for i, e in enumerate(encodings) if not e.same]
+    decoders += [(i, _padding(length)) for i, length in enumerate(padded) if length is not None]
+    return PointPlan(
+        point,
+        tables,
+        key_places=tuple(table.key.index(column) for column in table.partition_columns),
+        ordinal_of=ordinals_by(table),
+        fragments=tuple((fragment.tablet_id, fragment.id) for fragment in fragments),
+        places=tuple(tables.names.index(name) for name in names),
+        names=names,
+        padded=padded,
+        decoders=tuple(decoders),
+    )
+
+
+def _padding(length: int) -> Callable[[str], str]:
+    return lambda text: text.ljust(length)
+
+
+# ---------------------------------------------------------------------------------------
+# Literals put aside
+
+# Stands for a literal in a shape, with a letter behind it for its kind. No text has it: strings
+# of the protocol end at their first zero.
+_MARK = "\0"
+# A whole number or a plain string. Neither begins within a word, nor does a number end in one.
+_LITERAL = re.compile(r"(?<![\w.])([0-9]+)(?![\w.])|(?<![\w&])'([^']*)'(?!')")
+# What may hide a literal, or make one of something else, is not looked into.
+_HIDING = ('"', "$", "\\", "--", "/*", _MARK)
+
+
+def lifted(sql: str) -> tuple[str, LiteralKinds, list[str]] | None:
+    """The text's shape, the kinds of its literals (whether they are strings) and themselves;
+    None for a text that has none, or that is left alone."""
+    if len(sql) > LONGEST_LIFTED_CHARACTERS:
+        return None
+    pieces = _LITERAL.split(sql)
+    if len(pieces) == 1:
+        return None
+    for hiding in _HIDING:
+        if hiding in sql:
+            return None
+    shape = [pieces[0]]
+    kinds: list[bool] = []
+    values: list[str] = []
+    for place in range(1, len(pieces), 3):
+        number, string, rest = pieces[place : place + 3]
+        is_string = number is None
+        shape.append("\0s" if is_string else "\0n")
+        shape.append(rest)
+        kinds.append(is_string)
+        values.append(string if is_string else number)
+    text = "".join(shape)
+    # A quote that is left opens a string of another kind, with what looked like literals in it.
+    return None if "'" in text else (text, tuple(kinds), values)

@@ -1,0 +1,323 @@
+"""Reads of one row by key by the shortest way, beside the same statements planned in full.
+
+The first node answers as it does; on the second one no statement is taken for a read by key.
+Both must give every client the same: rows, columns, tags and errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg.pq import ExecStatus
+from worlds import World, in_world
+
+from executor.quick_reads import QuickReads
+
+pytestmark = pytest.mark.slow
+
+Answer = tuple[Any, ...]
+
+
+class Counted:
+    """How many statements went the quick way."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        rows = QuickReads.rows
+
+        async def counted(reads: QuickReads, plan: Any, values: Any) -> Any:
+            found = await rows(reads, plan, values)
+            self.count += found is not None
+            return found
+
+        patch.setattr(QuickReads, "rows", counted)
+
+
+class Two:
+    """A quick and a slow connection."""
+
+    def __init__(self, quick: psycopg.AsyncConnection[Any], slow: Any) -> None:
+        self.quick, self.slow = quick, slow
+
+    async def same(self, sql: str, values: Sequence[Any] | None = None, **how: Any) -> Answer:
+        """Runs it on both; the answer, which must be the same."""
+        found = [await answer(c, sql, values, **how) for c in (self.quick, self.slow)]
+        assert found[0] == found[1], (sql, values, how)
+        return found[0]
+
+    async def both(self, sql: str) -> None:
+        for connection in (self.quick, self.slow):
+            await connection.execute(sql.encode())
+
+
+async def answer(
+    connection: psycopg.AsyncConnection[Any],
+    sql: str,
+    values: Sequence[Any] | None = None,
+    *,
+    prepare: bool | None = None,
+    binary: bool = False,
+) -> Answer:
+    try:
+        async with connection.cursor(binary=binary) as cursor:
+            await cursor.execute(sql.encode(), values, prepare=prepare, binary=binary)
+            result = cursor.pgresult
+            assert result is not None
+            assert result.status == ExecStatus.TUPLES_OK
+            described = [
+                (result.fname(i), result.ftype(i), result.fmod(i), result.fformat(i))
+                for i in range(result.nfields)
+            ]
+            rows = [
+                [result.get_value(r, c) for c in range(result.nfields)]
+                for r in range(result.ntuples)
+            ]
+            return described, rows, result.command_status
+    except psycopg.Error as error:
+        return (error.sqlstate, str(error))
+
+
+@contextlib.asynccontextmanager
+async def two(world: World) -> AsyncIterator[Two]:
+    slow = world.nodes[1].parts.coordinator.points
+
+    async def never(*_: Any) -> None:
+        return None
+
+    slow.answer = never  # type: ignore[method-assign]
+    slow.described = lambda *_: None  # type: ignore[method-assign]
+    slow.plans.of_tree = lambda *_: None  # type: ignore[method-assign]
+    slow.plans.of_shape = lambda *_: None  # type: ignore[method-assign]
+    urls = [f"postgresql://dqe@{node.pg_address}/dqe" for node in world.nodes]
+    async with (
+        await psycopg.AsyncConnection.connect(urls[0], autocommit=True) as quick_one,
+        await psycopg.AsyncConnection.connect(urls[1], autocommit=True) as slow_one,
+    ):
+        yield Two(quick_one, slow_one)
+
+
+def in_two(path: Path, test: Callable[[World, Two], Awaitable[None]]) -> None:
+    async def run(world: World) -> None:
+        async with two(world) as clients:
+            await test(world, clients)
+
+    in_world(path, run, count=2)
+
+
+COLUMNS = (
+    "s int2, i int4, b int8, t text, v varchar(5), c char(4), n numeric(10,2), f float8, o bool,"
+    " d date, ts timestamptz, u uuid, j json, y bytea"
+)
+VALUES = (
+    "-7, 2147483647, -9223372036854775808, 'it''s', 'vier', 'ab', -0.50, 'NaN', true,"
+    " '2024-02-29', '2020-01-01 12:00+02', '0e984725-c51c-4bf4-9960-e1c80e27aba0', '[1]', '\\x00ff'"
+)
+NULLS = ", ".join(["NULL"] * 14)
+TABLES = {
+    "whole": ("k int PRIMARY KEY", "USING row", ["1", "2", "-3"]),
+    "small": ("k int2 PRIMARY KEY", "USING hybrid", ["1", "2", "-3"]),
+    "large": ("k int8 PRIMARY KEY", "USING row", ["1", "2", "9223372036854775807"]),
+    "word": ("k text PRIMARY KEY", "USING row", ["'1'", "'2'", "'it''s'", "''", "'ä'"]),
+    "short": ("k varchar(3) PRIMARY KEY", "USING hybrid", ["'1'", "'2'", "'abc'"]),
+    "unique_id": (
+        "k uuid PRIMARY KEY",
+        "USING row",
+        ["'0e984725-c51c-4bf4-9960-e1c80e27aba0'"],
+    ),
+    "ranged": (
+        "k int PRIMARY KEY",
+        "PARTITION BY RANGE (k) (PARTITION a VALUES FROM (MINVALUE) TO (2),"
+        " PARTITION b VALUES FROM (2) TO (10)) USING row",
+        ["1", "2", "-3"],
+    ),
+    "padded": ("k char(3) PRIMARY KEY", "USING row", ["'1'", "'2'", "'abc'"]),
+}
+LITERALS = (
+    "1 2 -3 - 3 +1 007 1.0 1. 1e0 32768 2147483648 9223372036854775807 9223372036854775808 '1' '2'"
+    " ' 1 ' '1.0' 'abc' 'abcd' 'abc ' '' 'it''s' E'1' E'it\\'s' $$1$$ NULL true 'ä' U&'\\0031'"
+    " '0e984725-c51c-4bf4-9960-e1c80e27aba0' '0E984725C51C4BF49960E1C80E27ABA0' 1::int2 '1'::text"
+    " (1) 1+1 date'2024-02-29' '1'\n'' "
+).replace("- 3", "-\u00a03")
+PARAMETERS: tuple[Any, ...] = (
+    1,
+    2,
+    -3,
+    40_000,
+    2**31,
+    2**63 - 1,
+    2**63,
+    Decimal("1.0"),
+    Decimal("1.5"),
+    1.0,
+    "1",
+    " 1 ",
+    "abc",
+    "abcd",
+    "it's",
+    "",
+    "ä",
+    None,
+    True,
+    UUID("0e984725-c51c-4bf4-9960-e1c80e27aba0"),
+    "0e984725-c51c-4bf4-9960-e1c80e27aba0",
+    b"1",
+)
+SHAPES = (
+    "SELECT i FROM {t} WHERE k = {v}",
+    "select k,I , b from {t} where k={v};",
+    "SELECT t AS nm, n, c, o, f FROM public.{t} AS x WHERE x.k = {v}",
+    "SELECT s, k, v, u FROM {t} WHERE\n ({v} = k) ",
+)
+OTHER_SHAPES = (
+    "select * from {t} where k={v};",
+    'SELECT t AS "Nm 1" FROM {t} WHERE k = {v}',
+    "SELECT d, ts, j, y, u FROM {t} WHERE ({v} = k)",
+    "SELECT k, s, b, v FROM {t} WHERE k = {v} -- and k = 5",
+    "SELECT i FROM {t} WHERE k = {v} AND k = 1",
+    "SELECT i FROM {t} WHERE k = {v} LIMIT 1",
+    "SELECT 5, i FROM {t} WHERE k = {v}",
+    "SELECT {v} FROM {t} WHERE k = 1",
+    "SELECT nothing FROM {t} WHERE k = {v}",
+    "SELECT i FROM {t} WHERE k = {v} FOR UPDATE",
+    "SELECT count(*) FROM {t} WHERE k = {v}",
+)
+
+
+async def fill(world: World) -> None:
+    (client,) = await world.clients(1)
+    for name, (key, clauses, keys) in TABLES.items():
+        await client.ask(f"CREATE TABLE {name} ({key}, {COLUMNS}) {clauses}")
+        rows = [f"({k}, {VALUES if i % 2 == 0 else NULLS})" for i, k in enumerate(keys)]
+        await client.ask(f"INSERT INTO {name} VALUES {', '.join(rows)}")
+
+
+def test_texts_with_literals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(world: World, clients: Two) -> None:
+        await fill(world)
+        counted = Counted(monkeypatch)
+        dice = random.Random(7)
+        literals = LITERALS.split(" ")
+        shapes = SHAPES * 3 + OTHER_SHAPES
+        for table in TABLES:
+            for literal in literals:
+                await clients.same(dice.choice(shapes).format(t=table, v=literal))
+        assert counted.count > 30
+
+    in_two(tmp_path, test)
+
+
+def test_parameters_of_any_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(world: World, clients: Two) -> None:
+        await fill(world)
+        counted = Counted(monkeypatch)
+        dice = random.Random(8)
+        for table in TABLES:
+            for value in PARAMETERS:
+                shape = dice.choice(SHAPES + OTHER_SHAPES[:2])
+                sql = shape.format(t=table, v="%s")
+                prepare = dice.random() < 0.5
+                await clients.same(sql, [value], prepare=prepare)
+        assert counted.count > 20
+        before = counted.count
+        for table in ("whole", "word", "unique_id"):
+            for columns in ("s, i, b, t, v, c, o, u", "o, n"):
+                sql = f"SELECT {columns} FROM {table} WHERE k = %s"
+                await clients.same(sql, [PARAMETERS[0]], binary=True)
+        assert counted.count > before
+
+    in_two(tmp_path, test)
+
+
+def test_what_a_name_means_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, prepared = "SELECT * FROM t WHERE k = 1", "SELECT * FROM t WHERE k = %s"
+
+    async def test(world: World, clients: Two) -> None:
+        counted = Counted(monkeypatch)
+
+        async def look() -> None:
+            await clients.same(read)
+            await clients.same(prepared, [1], prepare=True)
+
+        (owner,) = await world.clients(1)
+        await owner.ask("CREATE TABLE t (k int PRIMARY KEY, v int) USING row")
+        await owner.ask("INSERT INTO t VALUES (1, 10)")
+        await look()
+        assert counted.count == 2
+        await owner.ask("ALTER TABLE t ADD COLUMN w text DEFAULT 'new'")
+        await clients.same(read)
+        await owner.ask("ALTER TABLE t RENAME COLUMN v TO renamed")
+        await clients.same(read)
+        await clients.same("SELECT v FROM t WHERE k = 1")
+        await owner.ask("CREATE SCHEMA other")
+        await owner.ask("CREATE TABLE other.t (k int PRIMARY KEY, o int) USING row")
+        await owner.ask("INSERT INTO other.t VALUES (1, 20)")
+        await clients.both("SET search_path = other, public")
+        await clients.same(read)
+        await clients.both("SET search_path = public")
+        await clients.same(read)
+        await clients.both("CREATE TEMPORARY TABLE t (k int PRIMARY KEY, temporary int)")
+        await clients.both("INSERT INTO t VALUES (1, 30)")
+        assert (await clients.same(read))[1] == [[b"1", b"30"]]
+        await clients.both("DROP TABLE pg_temp.t")
+        await clients.same(read)
+        await owner.ask("DROP TABLE t")
+        await look()
+        await owner.ask("CREATE VIEW t AS SELECT 1 AS k, 40 AS v")
+        await clients.same(read)
+
+    in_two(tmp_path, test)
+
+
+def test_transactions_see_what_they_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(world: World, clients: Two) -> None:
+        counted = Counted(monkeypatch)
+        (owner,) = await world.clients(1)
+        await owner.ask("CREATE TABLE t (k int PRIMARY KEY, v int) USING row")
+        await owner.ask("INSERT INTO t SELECT i, 0 FROM generate_series(1, 20) i")
+
+        async def look(key: int) -> list[Any]:
+            found = await clients.same(f"SELECT v FROM t WHERE k = {key}")
+            assert found == await clients.same("SELECT v FROM t WHERE k = %s", [key])
+            return list(found[1])
+
+        await clients.both("BEGIN")
+        assert await look(1) == [[b"0"]]
+        assert counted.count == 2
+        await owner.ask("UPDATE t SET v = 1 WHERE k = 1")
+        assert await look(1) == [[b"1"]]
+        # Each its own change of a row of its own.
+        await clients.quick.execute(b"UPDATE t SET v = 5 WHERE k = 2")
+        found = await answer(clients.quick, "SELECT v FROM t WHERE k = 2")
+        assert found[1] == [[b"5"]]
+        await clients.quick.execute(b"DELETE FROM t WHERE k = 2")
+        assert (await answer(clients.quick, "SELECT v FROM t WHERE k = 2"))[1] == []
+        await clients.both("ROLLBACK")
+        assert await look(2) == [[b"0"]]
+        await clients.both("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        assert await look(3) == [[b"0"]]
+        await owner.ask("UPDATE t SET v = 3 WHERE k = 3")
+        assert await look(3) == [[b"0"]]
+        await clients.both("COMMIT")
+        assert await look(3) == [[b"3"]]
+        await clients.both("BEGIN")
+        assert (await clients.same("SELECT 1/0 FROM t WHERE k = 1"))[0] == "22012"
+        assert (await clients.same("SELECT v FROM t WHERE k = 1"))[0] == "25P02"
+        assert (await clients.same("SELECT v FROM t WHERE k = %s", [1]))[0] == "25P02"
+        await clients.both("ROLLBACK")
+        await clients.both("SET statement_timeout = '1h'")
+        before = counted.count
+        await look(3)
+        assert counted.count == before
+        await clients.both("RESET statement_timeout")
+        await look(3)
+        assert counted.count == before + 2
+
+    in_two(tmp_path, test)
