@@ -122,6 +122,10 @@ class Validate(TransactionRequest, frozen=True):
     commit_ts: Timestamp
 
 
+class Hold(TransactionRequest, frozen=True):
+    """Whether the transaction still has the locks that it took here in that term."""
+
+
 class Decide(TransactionRequest, frozen=True):
     commit_ts: Timestamp
     participants: tuple[TabletId, ...]

@@ -7,7 +7,7 @@ Which requests may be sent again after an answer was lost:
 
     lock, lock_rows,        yes
       take_back, check,
-      ask_own_changes
+      hold, ask_own_changes
     stage, prepare,         no: the error goes up to the coordinator, nothing was decided
       mark_home
     change_rows             no, as stage; one that commits at once as write
@@ -97,6 +97,7 @@ class TabletServer:
             (requests.Precommit, self.precommit),
             (requests.MarkHome, self.mark_home),
             (requests.Validate, self.validate),
+            (requests.Hold, self.hold),
             (requests.Decide, self.decide),
             (requests.Commit, self.commit),
             (requests.Abort, self.abort),
@@ -276,6 +277,12 @@ class TabletServer:
             request.commit_ts,
             deadline_s,
         )
+        return self._done(request)
+
+    async def hold(self, request: requests.Hold, deadline_s: float) -> Done:
+        tablet = self._storage.tablet(request.tablet_id)
+        self._check_term(request)
+        await tablet.hold(request.transaction_id, deadline_s)
         return self._done(request)
 
     async def decide(self, request: requests.Decide, deadline_s: float) -> Done:
@@ -628,6 +635,14 @@ class TabletClient:
             tablet_id, transaction_id, 0, tuple(fragment_ids), base, commit_ts
         )
         await self._ask(request, Done, self._server.validate, deadline_s, again=True)
+
+    async def hold(
+        self, tablet_id: int, transaction_id: TransactionId, deadline_s: float = DEADLINE_S
+    ) -> None:
+        """40001 where the transaction has lost what it locked there."""
+        term = self._term(transaction_id, tablet_id)
+        request = requests.Hold(tablet_id, transaction_id, term)
+        await self._ask(request, Done, self._server.hold, deadline_s, again=True)
 
     async def decide(
         self,

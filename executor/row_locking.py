@@ -68,13 +68,18 @@ class RowLocker:
         *,
         newest: bool = False,
     ) -> None:
-        """`newest`: rows are taken as they are now, whatever snapshot the transaction keeps."""
+        """`newest`: rows are taken as they are now, whatever snapshot the transaction keeps, and
+        what is concluded from them is to hold when it commits."""
         self._execution = execution
         self._opened = opened
         self._plan = plan
         self._rows = rows
         transaction = execution.transaction
         self._keeps_snapshot = transaction is not None and transaction.keeps_snapshot and not newest
+        # Foreign keys rely on these locks: on those of rows that others may refer to, too.
+        self._binding = newest or bool(
+            rows.table.referenced_by and rows.mode is LockMode.FOR_UPDATE
+        )
         # Keys of rows to be read again, by the fragment of the anchor group.
         self._changed: dict[FragmentId, list[pa.RecordBatch]] = {}
 
@@ -103,6 +108,7 @@ class RowLocker:
                 self._rows.mode,
                 self._execution.timestamp,
                 self._rows.policy,
+                binding=self._binding,
             )
             if locked.changed and self._keeps_snapshot:
                 raise SerializationFailure("could not serialize access due to concurrent update")

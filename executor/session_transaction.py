@@ -295,6 +295,8 @@ class StatementChanges:
         mode: LockMode,
         base: Timestamp,
         policy: str = WAIT,
+        *,
+        binding: bool = False,
     ) -> RowsLocked:
         """Locks rows by key until the transaction's end; which others changed after `base`."""
         transaction = self._transaction
@@ -306,6 +308,7 @@ class StatementChanges:
             base,
             policy,
             transaction.command,
+            binding,
         )
 
     def key_changes(self, table: Table) -> KeyChanges:

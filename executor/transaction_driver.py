@@ -115,6 +115,8 @@ class Transaction:
         self._room = asyncio.Event()
         self._error: DqeError | None = None
         self._renewal: asyncio.Task[None] | None = None
+        # Where it has locks that others rely on.
+        self._bound: dict[TabletId, None] = {}
 
     @property
     def id(self) -> TransactionId:
@@ -156,10 +158,16 @@ class Transaction:
         base: Timestamp,
         policy: str = WAIT,
         command: int = 0,
+        binding: bool = False,
     ) -> RowsLocked:
         """Locks rows by key; which of them others changed after `base`, or hold. An optimistic
-        transaction does so at its end, and takes none for changed until then."""
-        if self.control.optimistic:
+        transaction does so at its end, and takes none for changed until then.
+
+        `binding` locks are taken at once by everybody, and must still be had when the commit
+        timestamp is drawn: what was found under them holds up to that (rule I5)."""
+        if binding:
+            self._bound[tablet_id] = None
+        elif self.control.optimistic:
             self.place(tablet_id).defer(KeptRows(command, fragment_id, keys, mode, base))
             return RowsLocked()
 

@@ -187,15 +187,15 @@ class TransactionEnd:
             raise AnswerLost(error.message, detail=error.detail) from error
 
     async def _validate(self, timestamp: Timestamp) -> None:
-        assert self._reads is not None
-        base = self._reads.base
+        reads = self._reads or Reads()
         found = await asyncio.gather(
             *(
                 self._tablets.validate(
-                    tablet_id, self.id, tuple(fragments), base, timestamp, COMMIT_DEADLINE_S
+                    tablet_id, self.id, tuple(fragments), reads.base, timestamp, COMMIT_DEADLINE_S
                 )
-                for tablet_id, fragments in self._reads.fragments.items()
+                for tablet_id, fragments in reads.fragments.items()
             ),
+            *(self._tablets.hold(t, self.id, COMMIT_DEADLINE_S) for t in self._held),
             return_exceptions=True,
         )
         for error in found:

@@ -139,6 +139,10 @@ class TabletAccess(Protocol):
         deadline_s: float,
     ) -> None: ...
 
+    async def hold(
+        self, tablet_id: TabletId, transaction_id: TransactionId, deadline_s: float
+    ) -> None: ...
+
     async def decide(
         self,
         tablet_id: TabletId,
@@ -216,6 +220,8 @@ class Changes(Protocol):
         mode: LockMode,
         base: Timestamp,
         policy: str = ...,
+        *,
+        binding: bool = ...,
     ) -> RowsLocked: ...
 
     async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None: ...

@@ -202,6 +202,16 @@ class TabletCommits(TabletChanges):
         if any(self._locks.newest(f) > base for f in fragment_ids):
             raise read_write_conflict()
 
+    async def hold(self, transaction_id: TransactionId, deadline_s: float = DEADLINE_S) -> None:
+        """Returns if this replica leads now, and the transaction has here what it locked in this
+        term: nobody else has had it since. 40001 where it was lost."""
+        group = await self._lead(deadline_s)
+        with self._speaking(transaction_id, known=True):
+            await group.read_barrier(deadline_s=deadline_s)
+        self._participant.known(transaction_id, self._runtime.monotonic())
+        if not self.is_leader:
+            raise not_leader(self.tablet_id, self._node_id, group.leader_id)
+
     async def decide(
         self,
         transaction_id: TransactionId,
