@@ -6,8 +6,9 @@ timer, so that requests find it high enough; a burst that outruns it waits for t
 The lease is checked *after* the numbers are taken (T1). A node that leads but cannot show its
 lease says so with an error, and the asker looks for the leader again.
 
-Left out: the oldest snapshot that every request carries (T3) is not used here yet; it is there
-for the history horizon (L7), which comes with pruning.
+Every request carries the oldest snapshot in use on its node (T3). From these the same timer has
+the horizon of history published (`catalog.horizon`), as an entry of the catalog's log that makes
+no version.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from catalog.codec import encode_envelope
-from catalog.commands import Envelope, RaiseCeiling
+from catalog.commands import AdvanceHorizon, AnyCommand, Envelope, RaiseCeiling
+from catalog.horizon import HorizonKeeper, retention_ms
+from catalog.model import NodeId, NodeState
 from catalog.oracle import MAX_COUNT, TimestampOracle
 from catalog.state import CatalogStateMachine
 from catalog.timestamp_client import TakeTimestamps, TimestampsTaken
@@ -51,10 +54,12 @@ class OracleService:
         self._machine = machine
         self._catalog_version = catalog_version
         self._oracle = TimestampOracle()
+        self._horizon = HorizonKeeper()
         # How many keep the numbers for themselves now.
         self._shut = 0
         self._opened = asyncio.Event()
         self._raising: asyncio.Task[None] | None = None
+        self._advancing: asyncio.Task[bool] | None = None
         self._tending: asyncio.Task[None] | None = None
         rpc.handle(METHOD, TakeTimestamps, self._serve)
         group.on_leadership(self._lead, self._follow)
@@ -63,10 +68,12 @@ class OracleService:
 
     def _lead(self, term: int) -> None:
         self._oracle.start(self._machine.state.timestamp_ceiling)
+        self._horizon.begin(self._runtime.monotonic())
         self._tending = self._runtime.spawn(self._tend(), "oracle")
 
     def _follow(self) -> None:
         self._oracle.stop()
+        self._horizon.end()
         if self._tending is not None:
             self._tending.cancel()
             self._tending = None
@@ -74,6 +81,7 @@ class OracleService:
     async def _tend(self) -> None:
         while True:
             self._raise_if_wanted()
+            self._advance_if_wanted()
             await self._runtime.sleep(TEND_S)
 
     def close(self) -> None:
@@ -88,13 +96,30 @@ class OracleService:
             self._raising = self._runtime.spawn(self._raise(ceiling), "oracle ceiling")
 
     async def _raise(self, ceiling: int) -> None:
-        envelope = Envelope("", RaiseCeiling(ceiling))
+        if await self._log(RaiseCeiling(ceiling)):
+            self._oracle.ceiling_logged(ceiling)
+
+    def _advance_if_wanted(self) -> None:
+        if self._advancing is not None and not self._advancing.done():
+            return
+        state = self._machine.state
+        nodes = [n.id for n in state.catalog.nodes.values() if n.state is not NodeState.DEAD]
+        kept_ms = retention_ms(state.catalog.settings)
+        horizon = self._horizon.wanted(
+            nodes, self._oracle.last, kept_ms, state.horizon, self._runtime.monotonic()
+        )
+        if horizon is not None:
+            advance = self._log(AdvanceHorizon(horizon))
+            self._advancing = self._runtime.spawn(advance, "horizon of history")
+
+    async def _log(self, command: AnyCommand) -> bool:
         try:
-            await self._group.propose(encode_envelope(envelope), deadline_s=RAISE_TIMEOUT_S)
+            envelope = encode_envelope(Envelope("", command))
+            await self._group.propose(envelope, deadline_s=RAISE_TIMEOUT_S)
         except (CannotConnectNow, StatementCompletionUnknown):
             # No longer leader, or no majority: the next look tries again if it still leads.
-            return
-        self._oracle.ceiling_logged(ceiling)
+            return False
+        return True
 
     # Requests.
 
@@ -117,6 +142,9 @@ class OracleService:
         if not self._group.lease_valid():
             reached(Probe.LEASE_LOST)
             raise _not_serving()
+        self._horizon.hear(
+            NodeId(request.node_id), request.oldest_snapshot, first, self._runtime.monotonic()
+        )
         return TimestampsTaken(first, self._catalog_version())
 
     @contextmanager

@@ -25,6 +25,7 @@ import asyncio
 import logging
 
 from catalog.fragment_schemas import tablet_schemas
+from catalog.history import HistoryKeeper
 from catalog.model import Catalog, Durability, NodeId, Tablet, TabletId
 from catalog.repair import Repairer
 from catalog.service import CatalogService
@@ -76,6 +77,7 @@ class TabletManager:
         self._tender = MemberTender(runtime, catalog, node_id, self._wake.set)
         self._repairer = Repairer(runtime, catalog)
         self._watch = TabletWatch(runtime, storage, catalog, node_id, self._groups)
+        self._history = HistoryKeeper(runtime, storage, catalog, self._groups)
 
     def start(self) -> None:
         """Begins to follow the catalog, and, where this node leads it, to repair the cluster."""
@@ -83,11 +85,13 @@ class TabletManager:
         self._task = self._runtime.spawn(self._reconcile_forever(), "tablets")
         self._repairer.start()
         self._watch.start()
+        self._history.start()
 
     def close(self) -> None:
         """Stops following; the tablets stay open until host and storage are closed."""
         self._repairer.close()
         self._watch.close()
+        self._history.close()
         if self._task is not None:
             self._task.cancel()
 

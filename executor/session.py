@@ -44,7 +44,7 @@ from cluster.errors import (
     QueryCanceled,
     SyntaxError_,
 )
-from executor import session_statements
+from executor import cluster_settings, session_statements
 from executor.changed_rows import report_changes
 from executor.cluster_functions import calls_cluster_function, with_answers, with_words
 from executor.coordinator import Coordinator
@@ -191,7 +191,8 @@ class Session:
         """A setting's value by its name in any case; 42704 for one unknown."""
         if name.lower() == LAST_READ:
             return "" if self.state.last_read is None else shown(self.state.last_read)
-        return self.state.settings.show(name)
+        kept = cluster_settings.shown(name, self.services.catalog.current.settings)
+        return self.state.settings.show(name) if kept is None else kept
 
     def cursor_columns(self, name: str) -> tuple[ResultColumn, ...] | None:
         """The columns of a cursor of DECLARE; None when there is none of that name."""
@@ -392,7 +393,7 @@ class Session:
             statement = replace(statement, statement=prepared.statement)
             types = prepared.parameters
         if isinstance(statement, Vacuum):
-            self._check_no_block("VACUUM")
+            self.check_no_block("VACUUM")
         if isinstance(statement, LockTable) and not self.state.block.begun:
             self.state.block.check_open("LOCK TABLE")
         if isinstance(statement, Declare):
@@ -407,7 +408,8 @@ class Session:
             self.state.block.check_may_write(command, read_only=self._read_only)
         return await self.run_planned(statement, types, values)
 
-    def _check_no_block(self, command: str) -> None:
+    def check_no_block(self, command: str) -> None:
+        """25001 within a block that has begun to do something."""
         transaction = self.state.block.transaction
         if self.state.block.open or (transaction is not None and transaction.has_read):
             raise ActiveSqlTransaction(f"{command} cannot run inside a transaction block")

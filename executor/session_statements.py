@@ -17,6 +17,7 @@ from cluster.errors import (
     InvalidSqlStatementName,
     NoActiveSqlTransaction,
 )
+from executor.cluster_settings import alter_system, refuse_in_session
 from executor.execution import Result
 from executor.past import asked_timestamp
 from executor.rows import columns_of, rows_result
@@ -27,6 +28,7 @@ from planner.datum import Datum
 from planner.ddl_types import sql_type
 from planner.plan import ResultColumn
 from planner.statements import (
+    AlterSystem,
     Begin,
     CloseCursor,
     Commit,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 
 async def set_variable(session: Session, statement: SetVariable) -> Result:
     settings = session.state.settings
+    refuse_in_session(statement.name)
     if statement.local and not session.state.block.begun:
         session.notice("SET LOCAL can only be used in transaction blocks", "WARNING")
         return Result("SET")
@@ -78,7 +81,10 @@ def _show_columns(statement: Show) -> tuple[ResultColumn, ...]:
 async def show(session: Session, statement: Show) -> Result:
     columns = _show_columns(statement)
     if statement.name == "all":
-        return rows_result("SHOW", columns, session.state.settings.shown())
+        rows = session.state.settings.shown()
+        return rows_result(
+            "SHOW", columns, [(n, session.setting(n), words) for n, _, words in rows]
+        )
     return rows_result("SHOW", columns, [(session.setting(statement.name),)])
 
 
@@ -319,6 +325,7 @@ async def close_cursor(session: Session, statement: CloseCursor) -> Result:
 Handler = Callable[..., Awaitable[Result]]
 
 HANDLERS: dict[type[Statement], Handler] = {
+    AlterSystem: alter_system,
     SetVariable: set_variable,
     Show: show,
     Reset: reset,

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from catalog.horizon import DEFAULT_RETENTION, HISTORY_RETENTION
 from cluster.errors import CantChangeRuntimeParam, InvalidName, UndefinedObject
 from executor import setting_kinds as kinds
 from executor.past_times import LAST_READ
@@ -233,6 +234,8 @@ DEFINITIONS: dict[str, Definition] = {
             "How XML is read; there is no XML.",
         ),
         _fixed(LAST_READ, "", "The timestamp that the last query read at."),
+        _fixed(HISTORY_RETENTION, DEFAULT_RETENTION, "How long rows that ended can be read."),
+        _fixed("dqe.dead_after", "5min", "How long a node is silent before it is replaced."),
         _fixed("block_size", "8192", "Bytes of a disk block."),
         _fixed("in_hot_standby", "off", "Whether this server only follows.", reported=True),
         _fixed("integer_datetimes", "on", "Times are whole microseconds.", reported=True),

@@ -85,6 +85,7 @@ class ColumnarStore:
                 f"could not open the store of tablet {tablet_id}", detail=f"{path}: {error}"
             ) from error
         self._cursor = node.store_cursor()
+        self._pruned_to: Timestamp = 0  # history that ended by then is gone
         self._fragments: dict[FragmentId, FragmentSchema] = {}
         # What others may read: a new fragment from its commit on, a dropped one no longer.
         self._readable: dict[FragmentId, FragmentSchema] = {}
@@ -341,7 +342,6 @@ class ColumnarStore:
                 version = operation.schema_version
                 position = replace(position, schema_version=version, max_commit_ts=newest)
             else:
-                self._prune(operation.horizon)
                 position = replace(position, horizon=max(position.horizon, operation.horizon))
         self._apply_steps(steps)
         self._write_position(position)
@@ -355,10 +355,29 @@ class ColumnarStore:
             newest = max(step.timestamp for step in fragment_steps)
             self._recency[fragment_id] = max(self._recency[fragment_id], newest)
 
-    def _prune(self, horizon: Timestamp) -> None:
-        for fragment_id in self._fragments:
-            history = self._own_tables(fragment_id).history
-            self._cursor.execute(f"DELETE FROM {history} WHERE {END} <= ?", [horizon])
+    @property
+    def prunable(self) -> bool:
+        """Whether there may be history that ended by the horizon."""
+        return self.position.horizon > self._pruned_to
+
+    def prune(self, most_rows: int) -> None:
+        """Deletes so many rows of history at most, in a transaction of its own. What they took
+        comes free at the next checkpoint."""
+        horizon, left = self.position.horizon, most_rows
+        try:
+            with self._transaction():
+                for fragment_id in self._fragments:
+                    history = self._own_tables(fragment_id).history
+                    deleted = self._cursor.execute(
+                        f"DELETE FROM {history} WHERE rowid IN"
+                        f" (SELECT rowid FROM {history} WHERE {END} <= {horizon} LIMIT {left})"
+                    ).fetchall()
+                    left -= deleted[0][0]
+                    if not left:
+                        return
+        finally:
+            self._show_state()
+        self._pruned_to = horizon
 
     # Fragments.
 
@@ -390,6 +409,7 @@ class ColumnarStore:
 
     def _fill_from(self, fragment_id: FragmentId, source: FragmentSource) -> None:
         """Begins with the rows of another store, of a moment at or behind this one."""
+        self._pruned_to = 0
         tables = self._own_tables(fragment_id)
         for name, batches in zip((tables.current, tables.history), source.open(), strict=True):
             first = next(batches, None)

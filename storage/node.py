@@ -10,9 +10,9 @@
     DIR/state/                     small states kept whole (`kept_file`)
 
 One task looks after the tablets about every second: leases, transactions in doubt, snapshots
-that are too old, and checkpoints, one tablet at a time. A checkpoint is due when enough log
-waits for it, when a change is older than `CHECKPOINT_AGE_S`, or when the log could let a
-segment go but for that tablet.
+that are too old, history that may go, and checkpoints, one tablet at a time. A checkpoint is due
+when enough log waits for it, when a change is older than `CHECKPOINT_AGE_S`, or when the log could
+let a segment go but for that tablet.
 
 `open` finds the stores; the floors above open the tablets they know of, each with its Raft
 group: `tablet = await storage.open_tablet(id)`, `group = await host.open_group(id, tablet,
@@ -78,6 +78,10 @@ TICK_S = 1.0
 _STORE_SUFFIXES = ("duckdb", "rows", "rows-wal")
 CHECKPOINT_BYTES = 64 * 1024 * 1024
 CHECKPOINT_AGE_S = 60.0
+# Of history that may go, a tablet looks at so many rows at once, the node's tablets together at
+# so many times that each second.
+PRUNE_ROWS = 50_000
+PRUNE_STEPS = 20
 # A stage that reads one snapshot for longer is ended (rule L4).
 MAX_SNAPSHOT_AGE_S = 3600.0
 
@@ -464,6 +468,7 @@ class NodeStorage:
                 tablet.forget_orphans(self.is_orphan)
             self.expire_snapshots(MAX_SNAPSHOT_AGE_S)
             await self._examine_suspects()
+            await self._prune()
             await self.checkpoint_due()
 
     async def _examine_suspects(self) -> None:
@@ -478,6 +483,17 @@ class NodeStorage:
                 self.on_damage(tablet_id, error)
             except DqeError as error:
                 logger.error("tablet %s could not be examined: %s", tablet_id, error)
+
+    async def _prune(self) -> None:
+        """Deletes history below the horizons, some of it at each look."""
+        steps = PRUNE_STEPS
+        for tablet_id, tablet in list(self._tablets.items()):
+            try:
+                while steps and await tablet.prune(PRUNE_ROWS):
+                    steps -= 1
+            except DqeError as error:
+                # It stays, below what anybody may read; the next look tries again.
+                logger.error("history of tablet %s stays: %s", tablet_id, error.message)
 
     def expire_snapshots(self, older_than_s: float) -> None:
         """Ends the reading of snapshots that were opened longer ago."""

@@ -59,7 +59,7 @@ class AlterOperation:
 
 @dataclass(frozen=True, slots=True)
 class HorizonOperation:
-    """Nobody reads below `horizon` any more; history that ended by then goes."""
+    """Nobody reads below `horizon` any more; history that ended by then may go (`Store.prune`)."""
 
     horizon: Timestamp
 
@@ -89,6 +89,15 @@ class Store(Protocol):
 
     def apply(self, operations: Sequence[Operation], applied_index: int) -> None:
         """Takes in the effects of the log up to `applied_index`, all or none of them."""
+        ...
+
+    @property
+    def prunable(self) -> bool:
+        """Whether there may be history that ended by the horizon."""
+        ...
+
+    def prune(self, most_rows: int) -> None:
+        """Deletes some of it, looking at about so many rows."""
         ...
 
     def relieve(self) -> None:

@@ -31,6 +31,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -136,6 +137,10 @@ class TabletReplica:
         self._rows = rows
         self._schemas: dict[FragmentId, FragmentSchema] = {}
         self._schema_version = 0
+        self._horizon: Timestamp = 0
+        # No commit is later, and no row that is kept ended earlier than these.
+        self._newest_ts: Timestamp = 0
+        self._history_since: Timestamp | None = None
         # By the request's number.
         self._lock_waiters: dict[int, asyncio.Future[bool]] = {}
         self._end_waiters: dict[TransactionId, list[asyncio.Future[None]]] = {}
@@ -162,6 +167,13 @@ class TabletReplica:
             self._apply_kept(carried)
             self._carried_index = carried.index
         self._durable_index = _durable_index(image, index)
+        # A log that is replayed raises it again to where it was.
+        positions = [self._applier.store.position]
+        if self._rows.store is not None:
+            positions.append(self._rows.store.position)
+        self._horizon = max(self._horizon, *(position.horizon for position in positions))
+        self._newest_ts = max(position.max_commit_ts for position in positions)
+        self._history_since = self._horizon + 1 if self._newest_ts > self._horizon else None
 
     def _apply_kept(self, carried: CarriedEntry) -> None:
         decoded, _ = decode_entry(carried.data)
@@ -322,9 +334,14 @@ class TabletReplica:
         if decoded is None:
             return None
         if isinstance(decoded, Horizon):
-            prune = HorizonOperation(decoded.horizon)
-            self._applier.push(Queued(entry.index, lambda: prune, len(entry.data)))
-            self._rows.push(Queued(entry.index, lambda: prune, len(entry.data), is_slow=True))
+            self._horizon = max(self._horizon, decoded.horizon)
+            self._history_since = self._horizon + 1 if self._newest_ts > self._horizon else None
+            operation = HorizonOperation(decoded.horizon)
+            # Reads are held to it here already, and need not wait for it in the stores.
+            none: frozenset[FragmentId] = frozenset()
+            queued = Queued(entry.index, lambda: operation, len(entry.data), fragments=none)
+            self._applier.push(queued)
+            self._rows.push(queued)
             return None
         result, instructions = self._participant.apply(decoded, entry.term, staged)
         self._follow(instructions, entry.index)
@@ -381,6 +398,9 @@ class TabletReplica:
         entries: Sequence[StagedEntry] = sorted(instruction.chunks, key=lambda e: e.sequence)
         fragments = frozenset(fragment for entry in entries for fragment in entry.fragments)
         self._committed_here(index, instruction.commit_ts, entries)
+        self._newest_ts = max(self._newest_ts, instruction.commit_ts)
+        if self._history_since is None or instruction.commit_ts < self._history_since:
+            self._history_since = instruction.commit_ts
         methods = [self._schemas[f].method for f in fragments if f in self._schemas]
         pushes = []
         if any(method.in_row_store for method in methods):
@@ -509,6 +529,26 @@ class TabletReplica:
         return schema is not None and not schema.method.in_columnar_store
 
     # Keeping.
+
+    @property
+    def horizon(self) -> Timestamp:
+        """Nobody may read below it here any more (rule L7)."""
+        return self._horizon
+
+    def may_have_history(self, horizon: Timestamp) -> bool:
+        """Whether rows that are kept may have ended by that horizon."""
+        return self._history_since is not None and self._history_since <= horizon
+
+    async def prune(self, most_rows: int) -> bool:
+        """Deletes some of the history that ended by the horizon, looking at about so many rows a
+        store; whether there is more."""
+        appliers: list[StoreApplier[Any]] = [self._applier]
+        if self._rows.store is not None:
+            appliers.append(self._rows.applier)
+        for applier in appliers:
+            if applier.store.prunable:
+                await applier.alone(partial(applier.store.prune, most_rows))
+        return any(applier.store.prunable for applier in appliers)
 
     @property
     def unsaved_bytes(self) -> int:

@@ -57,6 +57,7 @@ from storage.operations import (
     StorePosition,
 )
 from storage.row_apply import apply_change, fill, fill_past
+from storage.row_pruning import RowPruning
 from storage.row_scan import RowScan, begin_of, find, is_empty
 from storage.row_tables import RowTables, StoredKey, StoredRow, quoted
 
@@ -97,6 +98,7 @@ class RowStore:
         self._sync_failed = False
         self._wal_pages = 0
         self.position = StorePosition()
+        self._pruning = RowPruning()
         self.newest_ts: Timestamp = 0
         self.horizon: Timestamp = 0
         self.image_index = 0
@@ -244,8 +246,6 @@ class RowStore:
                 newest = max([newest, *operation.newest()])
                 version = operation.schema_version
             else:
-                for tables in self._tables.values():
-                    self._connection.execute(tables.prune_sql, (operation.horizon,))
                 horizon = max(horizon, operation.horizon)
         position = StorePosition(applied_index, newest, version, horizon)
         self._write_position(position)
@@ -282,6 +282,16 @@ class RowStore:
             raise
 
     # Keeping.
+
+    @property
+    def prunable(self) -> bool:
+        """Whether there may be history that ended by the horizon."""
+        return self.position.horizon > self._pruning.done
+
+    def prune(self, most_rows: int) -> None:
+        """Deletes some of it, in a transaction of its own that looks at so many rows at most."""
+        with self._transaction():
+            self._pruning.step(self._connection, self._tables, self.position.horizon, most_rows)
 
     def checkpoint(self, image: bytes, image_index: int) -> None:
         """Makes all that was applied durable, together with the participant's image."""
@@ -435,6 +445,7 @@ class RowStore:
             self._connection.execute(statement)
         if source is not None:
             current, history = source.open()
+            self._pruning = RowPruning()
             fill(self._connection, tables, current)
             fill_past(self._connection, tables, history)
             self._since[schema.fragment_id] = source.index

@@ -93,7 +93,6 @@ class RowTables:
             f" FROM {self.current} WHERE {BEGIN} < ?1"
         )
         self.clear_sql = f"DELETE FROM {self.current}"
-        self.prune_sql = f"DELETE FROM {self.history} WHERE {END} <= ?"
 
     # Definition.
 

@@ -32,7 +32,7 @@ from storage.fragments import (
 )
 from storage.row_reads import pending_on, read_now
 from storage.row_tables import Plain, RowTables, StoredKey, StoredRow
-from storage.snapshot import fragment_gone
+from storage.snapshot import check_horizon, fragment_gone
 from storage.tablet_leader import DEADLINE_S
 from storage.tablet_rows import TabletRows
 from storage.tasks import deadline
@@ -74,6 +74,7 @@ class Tablet(TabletRows):
         it, waiting on the leader for what may commit at or below it; elsewhere, asking the leader
         how far to follow, and following.
         """
+        check_horizon(self.tablet_id, timestamp, self.horizon)
         async with deadline(deadline_s, f"tablet {self.tablet_id} could not be read"):
             index = self.closed.index_for(timestamp)
             if index is not None:

@@ -109,6 +109,8 @@ def _alter(cursor: Cursor, start: int) -> Statement:
         return tables.alter_table(cursor, start)
     if cursor.key == "SEQUENCE":
         return alter_sequence(cursor, start)
+    if cursor.key == "SYSTEM":
+        return session.alter_system(cursor, start)
     if cursor.key == "INDEX":
         return alter_index(cursor, start)
     if not cursor.at_word:

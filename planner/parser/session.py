@@ -17,6 +17,7 @@ from planner.parser.keywords import words
 from planner.parser.system_time import system_time, time_taken
 from planner.parser.tokens import END, NUMBER, QUOTED, STRING, Cursor
 from planner.statements import (
+    AlterSystem,
     Analyze,
     Begin,
     CloseCursor,
@@ -126,6 +127,18 @@ def _zone(cursor: Cursor) -> str | None:
             cursor.expect("TO", "MINUTE")
         return text
     return _setting_value(cursor)
+
+
+def alter_system(cursor: Cursor, start: int) -> Statement:
+    """ALTER SYSTEM {SET name {TO | =} {value | DEFAULT} | RESET {name | ALL}}."""
+    cursor.expect("SYSTEM")
+    name: str | None
+    if cursor.accept("SET"):
+        name, value = _setting(cursor)
+    else:
+        cursor.expect("RESET")
+        name, value = None if cursor.accept("ALL") else setting_name(cursor), None
+    return AlterSystem(**source(cursor, start), name=name, value=value)
 
 
 def show(cursor: Cursor, start: int) -> Statement:

@@ -77,6 +77,7 @@ from planner.statements.rows import (
     is_default,
 )
 from planner.statements.session import (
+    AlterSystem,
     Analyze,
     Begin,
     CloseCursor,
@@ -128,6 +129,7 @@ __all__ = [
     "AlterAction",
     "AlterIndex",
     "AlterSequence",
+    "AlterSystem",
     "AlterTable",
     "Analyze",
     "Assignment",

@@ -86,6 +86,14 @@ class SetTransaction(Statement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlterSystem(Statement):
+    """ALTER SYSTEM SET name = value, or RESET it (`value` None), or all (`name` None)."""
+
+    name: str | None
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockTable(Statement):
     """LOCK TABLE; `mode` is one of PostgreSQL's eight, in small letters."""
 

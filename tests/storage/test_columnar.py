@@ -217,6 +217,9 @@ def test_below_the_horizon_nothing_is_read(node: DuckDbNode, store: ColumnarStor
     assert read(node, store, 13) == [(2, "b")]
     with pytest.raises(SnapshotTooOld, match="below the horizon"):
         read(node, store, 11)
+    assert store.prunable
+    store.prune(10)
+    assert not store.prunable
     assert store.size()[0].history_rows == 0
     store.apply([HorizonOperation(5)], 5)
     assert store.position.horizon == 12

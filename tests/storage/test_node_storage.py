@@ -7,11 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
-from storage_doubles import SMALL, Oracle, delete, fragment, insert, run
+from storage_doubles import SMALL, Oracle, delete, fragment, insert, run, update
 
 from cluster.errors import (
     CannotConnectNow,
@@ -25,7 +26,7 @@ from cluster.rpc import RpcNode
 from cluster.runtime import ProductionRuntime
 from cluster.transport import TcpTransport
 from storage import node as node_module
-from storage.fragments import FragmentChange
+from storage.fragments import AccessMethod, FragmentChange
 from storage.identity import DataDirectory, write_durably
 from storage.node import NodeStorage
 from storage.tablet import Tablet
@@ -308,6 +309,36 @@ def test_writers_and_readers_over_two_tablets(tmp_path: Path) -> None:
         done.set()
         await asyncio.gather(*others)
         assert await node.count((7, 12), (8, 12)) == [120, 120]
+        await node.stop()
+
+    run(main)
+
+
+ROWS = 2000
+
+
+@pytest.mark.parametrize("method", [AccessMethod.HYBRID, AccessMethod.COLUMNAR, AccessMethod.ROW])
+def test_updates_do_not_grow_the_stores(tmp_path: Path, method: AccessMethod) -> None:
+    """Once their history may go."""
+
+    async def main(runtime: ProductionRuntime) -> None:
+        node = await Node.start(runtime, tmp_path / "a")
+        tablet = await node.open(7)
+        await tablet.alter([replace(fragment(12), method=method)], 1)
+        await node.write(tablet, insert(*((key, "0") for key in range(ROWS))))
+        bytes_after: list[int] = []
+        for number in range(1, 25):
+            await node.write(tablet, update(*((key, str(number)) for key in range(ROWS))))
+            await tablet.set_horizon(node.oracle.now())
+            await tablet.checkpoint()
+            while await tablet.prune(300):
+                pass
+            await tablet.checkpoint()
+            bytes_after.append(node.storage.tablet_bytes()[7])
+        (size,) = await tablet.sizes()
+        assert (size.rows, size.history_rows) == (ROWS, 0)
+        assert max(bytes_after[12:]) <= 1.5 * max(bytes_after[:6]), bytes_after
+        assert await node.count((7, 12)) == [ROWS]
         await node.stop()
 
     run(main)

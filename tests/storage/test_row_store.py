@@ -278,6 +278,9 @@ def test_history_goes_with_the_horizon(store: RowStore) -> None:
     store.apply([CommitOperation(10, [insert((1, "a"))])], 2)
     store.apply([CommitOperation(11, [delete(1)])], 3)
     store.apply([CommitOperation(13, [insert((2, "b"))]), HorizonOperation(12)], 4)
+    assert store.prunable
+    store.prune(10)
+    assert not store.prunable
     assert store.size()[0].history_rows == 0
     assert (store.horizon, store.position.horizon) == (12, 12)
     store.apply([HorizonOperation(5)], 5)
