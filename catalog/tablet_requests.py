@@ -115,11 +115,13 @@ class MarkHome(TransactionRequest, frozen=True):
 
 
 class Validate(TransactionRequest, frozen=True):
-    """Whether what a transaction read here at `base` stands at its commit timestamp."""
+    """Whether what a transaction read here at `base` stands at its commit timestamp: whole
+    fragments, and of others keys as SQLite has them."""
 
     fragment_ids: tuple[FragmentId, ...]
     base: Timestamp
     commit_ts: Timestamp
+    keys: tuple[tuple[FragmentId, tuple[tuple[Any, ...], ...]], ...] = ()
 
 
 class Hold(TransactionRequest, frozen=True):

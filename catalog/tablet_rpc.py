@@ -34,7 +34,7 @@ import pyarrow as pa
 
 from catalog import tablet_requests as requests
 from catalog.leader_search import LeaderSearch, LeaderWatch, is_leaderless, leaderless
-from catalog.model import CATALOG_TABLET, NodeId, Tablet, TabletId
+from catalog.model import CATALOG_TABLET, Durability, NodeId, Tablet, TabletId
 from catalog.service import CatalogService
 from catalog.tablet_requests import Done, Status
 from catalog.tablets import TabletManager
@@ -276,6 +276,7 @@ class TabletServer:
             request.base,
             request.commit_ts,
             deadline_s,
+            request.keys,
         )
         return self._done(request)
 
@@ -509,6 +510,11 @@ class TabletClient:
         done = await self._ask(request, Done, self._server.take_back, deadline_s, again=True)
         self._begun(request, done)
 
+    def is_async(self, tablet_id: int) -> bool:
+        """Whether what the tablet's leader acknowledges may be lost with its node (rule G5)."""
+        tablet = self._catalog.current.tablets.get(TabletId(tablet_id))
+        return tablet is not None and tablet.durability is Durability.ASYNC
+
     def is_led_on(self, tablet_id: int, transaction_id: TransactionId) -> bool:
         """Whether the leader that the transaction began with still leads, by all that this node
         knows: a hint."""
@@ -629,10 +635,12 @@ class TabletClient:
         base: Timestamp,
         commit_ts: Timestamp,
         deadline_s: float = DEADLINE_S,
+        keys: Sequence[tuple[int, Sequence[StoredKey]]] = (),
     ) -> None:
         """40001 where what the transaction read there at `base` does not stand."""
+        listed = tuple((fragment_id, tuple(of_fragment)) for fragment_id, of_fragment in keys)
         request = requests.Validate(
-            tablet_id, transaction_id, 0, tuple(fragment_ids), base, commit_ts
+            tablet_id, transaction_id, 0, tuple(fragment_ids), base, commit_ts, listed
         )
         await self._ask(request, Done, self._server.validate, deadline_s, again=True)
 

@@ -12,7 +12,7 @@ used: a definition is acknowledged when every node that answers has it, and a ta
 fragments that it no longer has. Whatever is refused, or fails in a way that may pass, goes the
 usual way, which plans anew and tries again.
 
-Left out: SERIALIZABLE transactions, whose reads must be remembered.
+A SERIALIZABLE transaction remembers the key, so that its commit validates just that (rule I4).
 """
 
 from __future__ import annotations
@@ -62,15 +62,21 @@ class PointQueries:
         timestamp: Timestamp | None = None
         own: OwnChanges | None = None
         if transaction is not None:
-            if transaction.isolation == SERIALIZABLE or transaction.definitions.any:
+            if transaction.definitions.any:
                 return None
+            if transaction.isolation == SERIALIZABLE and len(plan.point.table.groups) > 1:
+                return None  # who changes a row is known by its key in the first group alone
             if transaction.keeps_snapshot:
                 timestamp, catalog = await transaction.snapshot()
                 if catalog is not context.catalog:
                     return None
             own = transaction.own_changes()
         try:
-            row = await self._row(place, timestamp, own) if isinstance(place, Place) else None
+            row = None
+            if isinstance(place, Place):
+                if transaction is not None:
+                    transaction.note_key(place.tablet_id, place.fragment_id, place.key)
+                row = await self._row(place, timestamp, own)
         except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure):
             return None
         return _result(plan, row)

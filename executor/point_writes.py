@@ -36,7 +36,7 @@ from cluster.errors import (
 )
 from executor.execution import Result
 from executor.services import ExecutorServices
-from executor.session_transaction import SERIALIZABLE, SessionTransaction
+from executor.session_transaction import SessionTransaction
 from executor.transaction_driver import Transaction
 from executor.transaction_faces import Control
 from planner.binder.sequence_calls import session_token
@@ -342,9 +342,9 @@ class _Run:
             base, catalog = await transaction.snapshot()
             if catalog is not self._context.catalog:
                 raise NotByRow("a snapshot of another catalog")
-        if transaction.isolation == SERIALIZABLE:
-            for piece in pieces:
-                transaction.note_row_read(piece.tablet_id, piece.fragment_id)
+        for piece in pieces:
+            for key in piece.keys:
+                transaction.note_key(piece.tablet_id, piece.fragment_id, key)
         opened = transaction.opened
         answers = await self._changed(opened, pieces, packed, transaction.command, base)
         transaction.saw(max(answer.as_of for answer in answers))

@@ -10,9 +10,9 @@ driver, which keeps its tablets' leases alive while the client thinks.
   back to it takes away the changes from that number on.
 - **Snapshots.** READ COMMITTED takes a new one a statement. REPEATABLE READ and SERIALIZABLE
   keep the first one, and with it the catalog it was planned with.
-- **Reads.** A SERIALIZABLE transaction that changes something remembers the fragments it has
-  read; its commit validates them (rule I4). Serial order is that of commit timestamps, so one
-  that only reads has nothing to validate.
+- **Reads.** A SERIALIZABLE transaction that changes something remembers the keys it has looked
+  up, and otherwise the fragments it has read; its commit validates them (rule I4). Serial order is
+  that of commit timestamps, so one that only reads has nothing to validate.
 - **Failure.** The moment a statement fails, what it changed is taken back: to the innermost
   savepoint, or without one everything, so that a failed block holds nothing while its client
   has not said ROLLBACK.
@@ -41,6 +41,7 @@ from planner.plan import QueryPlan
 from storage.fragments import FragmentChange, FragmentId, OwnChanges, TabletId, Timestamp
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
+from storage.row_tables import StoredKey
 
 READ_COMMITTED = ("read committed", "read uncommitted")
 SERIALIZABLE = "serializable"
@@ -178,12 +179,12 @@ class SessionTransaction:
             for scan in stage.scans:
                 for fragments in scan.fragments:
                     for fragment in fragments:
-                        known = self._reads.fragments.setdefault(fragment.tablet_id, {})
-                        known[fragment.fragment_id] = None
+                        self._reads.note(fragment.tablet_id, fragment.fragment_id)
 
-    def note_row_read(self, tablet_id: TabletId, fragment_id: FragmentId) -> None:
-        """The same for a statement that reads single rows of a fragment."""
-        self._reads.fragments.setdefault(tablet_id, {})[fragment_id] = None
+    def note_key(self, tablet_id: TabletId, fragment_id: FragmentId, key: StoredKey) -> None:
+        """The statement looks up a key; counts where the end validates reads."""
+        if self.isolation == SERIALIZABLE:
+            self._reads.note_key(tablet_id, fragment_id, key)
 
     def saw(self, timestamp: Timestamp) -> None:
         """An oracle timestamp from before now: no commit timestamp is below it."""
@@ -240,14 +241,14 @@ class SessionTransaction:
     async def _commit_changes(self) -> None:
         if self._opened is not None:
             reads = None
-            if self.isolation == SERIALIZABLE and self._reads.fragments:
+            if self.isolation == SERIALIZABLE and self._reads.tablets:
                 assert self._snapshot is not None
                 reads = self._reads
                 reads.base = self._snapshot[0]
             home = self.definitions if self.definitions.any else None
             if home is not None and reads is not None:
                 # Its timestamp is drawn after they are validated: they are to stay as they are.
-                await self._opened.lock(reads.fragments, LockMode.SHARE.value)
+                await self._opened.lock(reads.tablets, LockMode.SHARE.value)
             await self._opened.commit(self._floor, checks=False, reads=reads, catalog=home)
 
     async def roll_back(self) -> None:

@@ -351,8 +351,10 @@ class Transaction:
 
     @property
     def home(self) -> TabletId | None:
-        """The tablet whose log decides: the first that was written."""
-        return next(iter(self._written), None)
+        """The tablet whose log decides: the first that was written, of those whose acknowledged
+        decisions outlive a node if there are any (rule C10)."""
+        firm = (t for t in self._written if not self._tablets.is_async(t))
+        return next(firm, next(iter(self._written), None))
 
     @property
     def written(self) -> tuple[TabletId, ...]:

@@ -191,9 +191,15 @@ class TransactionEnd:
         found = await asyncio.gather(
             *(
                 self._tablets.validate(
-                    tablet_id, self.id, tuple(fragments), reads.base, timestamp, COMMIT_DEADLINE_S
+                    tablet_id,
+                    self.id,
+                    tuple(reads.fragments.get(tablet_id, ())),
+                    reads.base,
+                    timestamp,
+                    COMMIT_DEADLINE_S,
+                    reads.keys_at(tablet_id),
                 )
-                for tablet_id, fragments in reads.fragments.items()
+                for tablet_id in reads.tablets
             ),
             *(self._tablets.hold(t, self.id, COMMIT_DEADLINE_S) for t in self._held),
             return_exceptions=True,

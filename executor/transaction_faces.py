@@ -22,6 +22,9 @@ from storage.lock_driver import RowsLocked
 from storage.locks import LockMode
 from storage.row_tables import StoredKey, StoredRow
 
+# Of more keys that a transaction has looked up their fragments are validated as a whole.
+KEYS_NOTED = 10_000
+
 
 class TabletAccess(Protocol):
     """Tablets wherever they are led; the methods are those of `storage.tablet.Tablet`."""
@@ -81,6 +84,8 @@ class TabletAccess(Protocol):
         deadline_s: float,
     ) -> None: ...
 
+    def is_async(self, tablet_id: TabletId) -> bool: ...
+
     def is_led_on(self, tablet_id: TabletId, transaction_id: TransactionId) -> bool: ...
 
     async def check(
@@ -137,6 +142,7 @@ class TabletAccess(Protocol):
         base: Timestamp,
         commit_ts: Timestamp,
         deadline_s: float,
+        keys: Sequence[tuple[FragmentId, Sequence[StoredKey]]] = (),
     ) -> None: ...
 
     async def hold(
@@ -251,7 +257,34 @@ class Control:
 
 @dataclass(slots=True)
 class Reads:
-    """What a SERIALIZABLE transaction read at its snapshot `base`: fragments by tablet."""
+    """What a SERIALIZABLE transaction read at its snapshot `base`, by tablet: fragments as a whole,
+    and of others single keys, whether they have a row or not."""
 
     base: Timestamp = 0
     fragments: dict[TabletId, dict[FragmentId, None]] = field(default_factory=dict)
+    keys: dict[TabletId, dict[FragmentId, dict[StoredKey, None]]] = field(default_factory=dict)
+    _key_count: int = 0
+
+    @property
+    def tablets(self) -> list[TabletId]:
+        """Where anything was read."""
+        return sorted({*self.fragments, *self.keys})
+
+    def note(self, tablet_id: TabletId, fragment_id: FragmentId) -> None:
+        """The fragment was read, or some part of it that nothing tells."""
+        self.fragments.setdefault(tablet_id, {})[fragment_id] = None
+
+    def note_key(self, tablet_id: TabletId, fragment_id: FragmentId, key: StoredKey) -> None:
+        """The key was looked up. Of too many only their fragments are remembered."""
+        if self._key_count >= KEYS_NOTED:
+            self.note(tablet_id, fragment_id)
+            return
+        known = self.keys.setdefault(tablet_id, {}).setdefault(fragment_id, {})
+        self._key_count += key not in known
+        known[key] = None
+
+    def keys_at(self, tablet_id: TabletId) -> tuple[tuple[FragmentId, tuple[StoredKey, ...]], ...]:
+        """The keys looked up there in fragments that were not read as a whole."""
+        whole = self.fragments.get(tablet_id, {})
+        found = self.keys.get(tablet_id, {})
+        return tuple((f, tuple(keys)) for f, keys in found.items() if f not in whole)

@@ -125,6 +125,14 @@ class LockDriver:
         """No commit to the fragment is above it."""
         return self._versions.newest(fragment_id)
 
+    def any_changed_after(
+        self, fragment_id: FragmentId, keys: Sequence[Key], base: Timestamp
+    ) -> bool:
+        """Whether a row with one of the keys was committed after `base`; where that is not
+        remembered, whether any of the fragment was."""
+        changed = self._versions.changed_after(fragment_id, keys, base)
+        return self.newest(fragment_id) > base if changed is None else bool(changed)
+
     def image(self, transaction_id: TransactionId) -> tuple[bool, tuple[LockedKeys, ...]]:
         """For the entry that prepares it: whether it holds the tablet, else what keys."""
         locks = self._participant().locks

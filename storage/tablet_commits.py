@@ -30,9 +30,14 @@ from storage.entries import (
     Write,
 )
 from storage.fragments import FragmentId, TabletId, Timestamp, TransactionId
+from storage.key_overlay import Key
+from storage.locks import LockMode
 from storage.participant import LogAbort, Outcome, Phase, lost_transaction
 from storage.row_side import RowSide
+from storage.row_tables import RowTables, StoredKey
+from storage.snapshot import fragment_gone
 from storage.staging import Staging
+from storage.stored_changes import lock_key
 from storage.surroundings import Peers
 from storage.tablet_changes import TabletChanges
 from storage.tablet_leader import DEADLINE_S
@@ -180,19 +185,24 @@ class TabletCommits(TabletChanges):
         base: Timestamp,
         commit_ts: Timestamp,
         deadline_s: float = DEADLINE_S,
+        keys: Sequence[tuple[FragmentId, Sequence[StoredKey]]] = (),
     ) -> None:
-        """40001 where others have committed to the fragments after `base`, or may yet do so at
-        or below the commit timestamp that the transaction has drawn (rule I4).
+        """40001 where others have committed to the fragments, or to rows with one of the keys,
+        after `base`, or may yet do so at or below the commit timestamp that the transaction has
+        drawn (rule I4).
 
         Who is marked after this look draws a later timestamp. Those marked before are waited
         for; but of two that validate the younger ends instead, so nobody waits in a circle.
         """
         group = await self._lead(deadline_s)
         await group.read_barrier(deadline_s=deadline_s)
+        rows = [(f, self._names_of(f, of_fragment)) for f, of_fragment in keys]
         async with deadline(deadline_s, f"tablet {self.tablet_id} has transactions in doubt"):
             for other in self._participant.pending_below(commit_ts):
                 pending = self._participant.transactions.get(other)
                 if other == transaction_id or pending is None:
+                    continue
+                if not fragment_ids and not self._may_change(other, rows):
                     continue
                 if pending.validates and other < transaction_id:
                     raise read_write_conflict()
@@ -201,6 +211,29 @@ class TabletCommits(TabletChanges):
             raise not_leader(self.tablet_id, self._node_id, group.leader_id)
         if any(self._locks.newest(f) > base for f in fragment_ids):
             raise read_write_conflict()
+        if any(self._locks.any_changed_after(f, names, base) for f, names in rows):
+            raise read_write_conflict()
+
+    def _names_of(self, fragment_id: FragmentId, keys: Sequence[StoredKey]) -> list[Key]:
+        schema = self._schemas.get(fragment_id)
+        if schema is None:
+            raise fragment_gone(self.tablet_id, fragment_id)
+        tables = RowTables(schema)
+        return [lock_key(tables, key) for key in keys]
+
+    def _may_change(
+        self, transaction_id: TransactionId, rows: Sequence[tuple[FragmentId, Sequence[Key]]]
+    ) -> bool:
+        """Whether the transaction, about to commit, may change one of these rows: then it holds a
+        lock on it, or the tablet's."""
+        locks = self._participant.locks
+        if locks.holds(transaction_id, LockMode.EXCLUSIVE):
+            return True
+        return any(
+            locks.holds(transaction_id, LockMode.FOR_NO_KEY_UPDATE, (fragment_id, key))
+            for fragment_id, keys in rows
+            for key in keys
+        )
 
     async def hold(self, transaction_id: TransactionId, deadline_s: float = DEADLINE_S) -> None:
         """Returns if this replica leads now, and the transaction has here what it locked in this

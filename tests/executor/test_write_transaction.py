@@ -208,6 +208,7 @@ class PretendedTablets:
     calls: list[tuple[object, ...]] = field(default_factory=list)
     fails: dict[tuple[str, int], DqeError] = field(default_factory=dict)
     gate: asyncio.Event | None = None
+    asynchronous: tuple[int, ...] = ()
 
     async def _call(self, name: str, tablet: int, *details: object) -> None:
         await asyncio.sleep(0)
@@ -260,6 +261,9 @@ class PretendedTablets:
         self, tablet_id: int, transaction_id: int, number: int, deadline_s: float
     ) -> None:
         await self._call("begin_again", tablet_id, number)
+
+    def is_async(self, tablet_id: int) -> bool:
+        return tablet_id in self.asynchronous
 
     def is_led_on(self, tablet_id: int, transaction_id: int) -> bool:
         return True
@@ -316,6 +320,7 @@ class PretendedTablets:
         base: int,
         commit_ts: int,
         deadline_s: float,
+        keys: object = (),
     ) -> None:
         await self._call("validate", tablet_id, base, commit_ts)
 
@@ -382,6 +387,24 @@ def test_several_tablets_are_locked_in_order_then_asked_at_once() -> None:
     assert calls[3:6] == [("prepare", 1, 3), ("prepare", 2, 3), ("mark_home", 3)]
     assert calls[6] == ("decide", 3, 100, (1, 2))
     assert sorted(calls[7:], key=str) == [("commit", 1, 100), ("commit", 2, 100)]
+
+
+@pytest.mark.parametrize(
+    ("asynchronous", "home"), [((), 1), ((1,), 2), ((1, 2), 3), ((1, 2, 3), 1), ((3,), 1)]
+)
+def test_the_home_is_not_asynchronous_while_another_takes_part(
+    asynchronous: tuple[int, ...], home: int
+) -> None:
+    """Rule C10: a decision that may be lost with a node is made only where all else may be."""
+
+    async def test(transaction: Transaction, tablets: PretendedTablets) -> None:
+        for tablet in (1, 2, 3):
+            await transaction.stage(tablet, change(tablet))
+        assert transaction.home == home
+        await transaction.commit(90, checks=False)
+
+    calls = run(test, PretendedTablets(asynchronous=asynchronous)).calls
+    assert [call[1] for call in calls if call[0] in ("mark_home", "decide")] == [home, home]
 
 
 def test_keys_are_checked_before_the_end_begins() -> None:

@@ -1,0 +1,107 @@
+"""SERIALIZABLE transactions that read by key: only what they looked up counts (rule I4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from worlds import Client, World, in_world
+
+from cluster.errors import SerializationFailure
+
+
+async def made(world: World) -> tuple[Client, Client, Client]:
+    """Two clients within SERIALIZABLE transactions, and one that looks on; one tablet."""
+    one, two, looker = await world.clients(3)
+    await looker.ask(
+        "create table t (id int primary key, v int) using row partition by hash (id) partitions 1"
+    )
+    await looker.ask("insert into t select i, 10 from generate_series(1, 10) s(i)")
+    for client in (one, two):
+        await client.ask("begin isolation level serializable")
+    return one, two, looker
+
+
+def test_rows_that_nobody_else_touches_are_no_conflict(tmp_path: Path) -> None:
+    """All in one fragment; they commit while both are open, in either order."""
+
+    async def test(world: World) -> None:
+        one, two, looker = await made(world)
+        for client, mine, other in ((one, 1, 2), (two, 3, 4)):
+            assert await client.ask(f"select v from t where id = {mine}") == [("10",)]
+            assert await client.ask(f"select v from t where id = {other}") == [("10",)]
+            assert await client.ask(f"select v from t where id = {mine + 100}") == []
+            await client.ask(f"update t set v = v + 1 where id = {mine}")
+        await two.ask("commit")
+        await one.ask("commit")
+        assert await looker.ask("select sum(v) from t") == [("102",)]
+
+    in_world(tmp_path, test)
+
+
+def test_at_the_same_moment_they_do_not_meet_either(tmp_path: Path) -> None:
+    """Both are marked when they validate: neither waits for the other or gives way."""
+
+    async def test(world: World) -> None:
+        one, two, looker = await made(world)
+        for _ in range(10):
+            for client, mine in ((one, 1), (two, 3)):
+                await client.ask(f"select v from t where id = {mine + 1}")
+                await client.ask(f"update t set v = v + 1 where id = {mine}")
+            commits = [client.later("commit") for client in (one, two)]
+            for commit in commits:
+                await commit
+            for client in (one, two):
+                await client.ask("begin isolation level serializable")
+        assert await looker.ask("select sum(v) from t") == [("120",)]
+
+    in_world(tmp_path, test)
+
+
+@pytest.mark.parametrize("absent", [False, True], ids=["rows", "absent keys"])
+def test_write_skew_by_key(tmp_path: Path, absent: bool) -> None:
+    """Each looks up the row that the other changes, or makes."""
+
+    async def test(world: World) -> None:
+        one, two, _ = await made(world)
+        keys = (21, 22) if absent else (1, 2)
+        for client in (one, two):
+            for key in keys:
+                await client.ask(f"select v from t where id = {key}")
+        for client, key in zip((one, two), keys, strict=True):
+            change = (
+                f"insert into t values ({key}, 0)"
+                if absent
+                else (f"update t set v = 0 where id = {key}")
+            )
+            await client.ask(change)
+        await one.ask("commit")
+        await two.refused("commit", SerializationFailure)
+
+    in_world(tmp_path, test)
+
+
+def test_a_scan_counts_as_a_whole(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        one, two, _ = await made(world)
+        await one.ask("select v from t where id = 1")
+        await one.ask("select count(*) from t where v > 100")
+        await two.ask("update t set v = 11 where id = 5; commit")
+        await one.ask("update t set v = 0 where id = 2")
+        await one.refused("commit", SerializationFailure)
+
+    in_world(tmp_path, test)
+
+
+def test_a_key_that_was_deleted_and_one_that_was_made_again(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        one, two, looker = await made(world)
+        await one.ask("select v from t where id = 1")
+        await two.ask("delete from t where id = 1; commit")
+        await one.ask("update t set v = 0 where id = 2")
+        await one.refused("commit", SerializationFailure)
+        await one.ask("begin isolation level serializable; select v from t where id = 3")
+        await looker.ask("delete from t where id = 4; insert into t values (4, 0)")
+        await one.ask("update t set v = 0 where id = 2; commit")
+
+    in_world(tmp_path, test)
