@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,25 @@ def test_write_skew_by_key(tmp_path: Path, absent: bool) -> None:
             await client.ask(change)
         await one.ask("commit")
         await two.refused("commit", SerializationFailure)
+
+    in_world(tmp_path, test)
+
+
+def test_write_skew_by_key_at_the_same_moment(tmp_path: Path) -> None:
+    """Both are marked when they validate: at most one goes on, whoever is asked first."""
+
+    async def test(world: World) -> None:
+        one, two, looker = await made(world)
+        for _ in range(15):
+            for client, mine, other in ((one, 1, 2), (two, 2, 1)):
+                await client.ask(f"select v from t where id = {other}")
+                await client.ask(f"update t set v = v + 1 where id = {mine}")
+            commits = [client.later("commit") for client in (one, two)]
+            found = await asyncio.gather(*commits, return_exceptions=True)
+            assert any(isinstance(answer, SerializationFailure) for answer in found)
+            for client in (one, two):
+                await client.ask("begin isolation level serializable")
+        await looker.ask("select 1")
 
     in_world(tmp_path, test)
 
