@@ -58,6 +58,8 @@ logger = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 20.0
 READY_TIMEOUT_S = 10.0
+# A stopping node's tablets have other leaders within milliseconds, where there is anybody.
+HAND_OVER_TIMEOUT_S = 1.0
 _MIB = 1 << 20
 
 
@@ -298,12 +300,14 @@ class Node:
             self.on_forgotten()
 
     async def stop(self) -> None:
-        """Ends in good order: clients first, then what they stood on."""
+        """Ends in good order: clients first, then others lead its tablets, then the rest."""
         await self._server.close()
         parts = self._parts
         if parts is None:
             return
         self._parts = None
+        live = frozenset(parts.catalog.liveness.live_nodes())
+        await parts.host.hand_over(live, deadline_s=HAND_OVER_TIMEOUT_S)
         parts.runner.threads.close()
         if parts.services.sequences is not None:
             parts.services.sequences.close()
