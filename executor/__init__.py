@@ -8,7 +8,8 @@ In the order in which control flows through them:
   `cursors`, `temporary` (the end of temporary tables), `execution` (what a statement runs with),
   `services` (what all of this stands on)
 - `point_plans`, `quick_reads` and `point_queries` (one row by its key), `queries`, `plan_cache`,
-  `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics after loads), `rows` (answers made here)
+  `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics after loads), `rows`
+  (answers made here)
 - `coordinator` (a distributed query), `results` and `numeric_division` (the client's columns)
 - `messages` (what nodes say to each other), `stage_runner` (the node's side of a query),
   `stage_threads`, `cancellation`

@@ -21,7 +21,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlglot import exp
 
@@ -43,8 +43,7 @@ PLANS_KEPT = 512
 LONGEST_LIFTED_CHARACTERS = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a key's row is, if it is anywhere."""
 
     tablet_id: TabletId

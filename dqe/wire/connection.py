@@ -35,6 +35,7 @@ from dqe.wire.extended_query import (
     read_parse,
 )
 from dqe.wire.messages import BodyReader, FrontendMessage
+from dqe.wire.pipelines import BIND, PARSE, find_pipeline
 from dqe.wire.quick_answers import quick_answer, row_description
 from dqe.wire.rows import encode_copy_data, encode_rows
 from dqe.wire.transport import ClientTransport
@@ -87,6 +88,8 @@ class Connection:
                 if message.type == ord("X"):
                     break
                 self._idle = False
+                if message.type in (BIND, PARSE) and await self._pipelined(message):
+                    continue
                 await self._handle(message)
         except ClientGone:
             pass
@@ -98,6 +101,30 @@ class Connection:
             self._transport.write(messages.error_response(error, "FATAL"))
         finally:
             self._transport.close()
+
+    async def _pipelined(self, first: FrontendMessage) -> bool:
+        """Answers a statement whose messages are all there, if it is for one row by its key."""
+        if self._skip_to_sync:
+            return False
+        quick, ahead = self._session.quick, self._transport.ahead
+        found = find_pipeline(first, ahead, self._store.statements, self._parsed, quick)
+        if found is None:
+            return False
+        try:
+            rows = await quick.rows(found.plan, found.parameters)
+        except DqeError as error:
+            self._transport.write(found.head)
+            self._extended_failed(error)
+            return True
+        if rows is None:
+            return False
+        self._transport.take(found.length)
+        if found.parsed is not None:
+            self._store.statements[""] = found.parsed
+        self._close_unnamed_portal()
+        self._transport.write(found.head + found.answer.body(rows))
+        self._ready()
+        return True
 
     async def _next_message(self) -> FrontendMessage | None:
         """The client's next message; where it may not be idle for ever, within its time."""

@@ -46,6 +46,8 @@ class FrontendDecoder:
 
     def feed(self, data: bytes) -> list[FrontendMessage]:
         """The messages that are now complete, in order."""
+        if not self._buffer:
+            return self._feed_first(data)
         buffer = self._buffer
         buffer += data
         messages: list[FrontendMessage] = []
@@ -60,6 +62,23 @@ class FrontendDecoder:
             start = end
         if start:
             del buffer[:start]
+        return messages
+
+    def _feed_first(self, data: bytes) -> list[FrontendMessage]:
+        """The same with nothing left from before: only what is not whole is copied."""
+        messages: list[FrontendMessage] = []
+        start, size = 0, len(data)
+        while size - start >= 5:
+            kind, length = data[start], _INT32.unpack_from(data, start + 1)[0]
+            if kind not in _FRONTEND_TYPES or not 4 <= length <= MAX_MESSAGE_BYTES:
+                _check_header(kind, length)
+            end = start + 1 + length
+            if size < end:
+                break
+            messages.append(FrontendMessage(kind, data[start + 5 : end]))
+            start = end
+        if start < size:
+            self._buffer += data[start:]
         return messages
 
 
@@ -162,6 +181,9 @@ COPY_DONE = b"c\0\0\0\x04"
 AUTHENTICATION_OK = b"R\0\0\0\x08\0\0\0\0"
 
 
+_READY = {status: b"Z\0\0\0\x05" + status.encode() for status in "ITE"}
+
+
 def message(type_byte: bytes, body: bytes) -> bytes:
     """A backend message around its body."""
     return _HEADER.pack(type_byte, len(body) + 4) + body
@@ -186,7 +208,7 @@ def negotiate_protocol_version(minor: int, unknown_options: Sequence[str]) -> by
 
 
 def ready_for_query(status: str) -> bytes:
-    return message(b"Z", status.encode())
+    return _READY[status]
 
 
 def command_complete(tag: str) -> bytes:

@@ -32,7 +32,7 @@ class ClientTransport(asyncio.Protocol):
         self._queued_bytes = 0
         self._reading_paused = False
         self._failure: DqeError | None = None
-        self._arrived = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
         self._pending: list[bytes | memoryview] = []
@@ -52,7 +52,7 @@ class ClientTransport(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
-        self._arrived.set()
+        self._wake()
         self._writable.set()
         if self.on_lost is not None:
             self.on_lost()
@@ -70,7 +70,7 @@ class ClientTransport(asyncio.Protocol):
             self._decode(data)
         except DqeError as error:
             self._failure = error
-        self._arrived.set()
+        self._wake()
 
     def _decode(self, data: bytes) -> None:
         if self._startup is not None:
@@ -115,6 +115,16 @@ class ClientTransport(asyncio.Protocol):
             await self._wait()
         return self._startup_packets.popleft()
 
+    @property
+    def ahead(self) -> deque[FrontendMessage]:
+        """The messages that have come and were not taken yet; `take` them, change nothing."""
+        return self._messages
+
+    def take(self, count: int) -> None:
+        """Drops the first of them."""
+        for _ in range(count):
+            self._taken(self._messages.popleft())
+
     async def next_message(self) -> FrontendMessage | None:
         """The next message in order; None when the client left."""
         messages = self._messages
@@ -125,12 +135,15 @@ class ClientTransport(asyncio.Protocol):
                 return None
             await self._wait()
         message = messages.popleft()
+        self._taken(message)
+        return message
+
+    def _taken(self, message: FrontendMessage) -> None:
         self._queued_bytes -= len(message.body)
         if self._reading_paused and self._queued_bytes < MAX_QUEUED_BYTES // 2:
             self._reading_paused = False
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
-        return message
 
     @property
     def next_is_sync(self) -> bool:
@@ -138,8 +151,16 @@ class ClientTransport(asyncio.Protocol):
         return bool(self._messages) and self._messages[0].type == ord("S")
 
     async def _wait(self) -> None:
-        self._arrived.clear()
-        await self._arrived.wait()
+        """Until something has come; only the task that serves the connection waits."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def write(self, data: bytes | memoryview) -> None:
         """Queues bytes; they leave at `flush`, or by themselves when many have gathered."""
@@ -150,7 +171,11 @@ class ClientTransport(asyncio.Protocol):
 
     def flush(self) -> None:
         if self._pending and self._transport is not None and not self.closed:
-            self._transport.writelines(self._pending)
+            # One small write costs less than several gathered by the system.
+            if self._pending_bytes < FLUSH_BYTES:
+                self._transport.write(b"".join(self._pending))
+            else:
+                self._transport.writelines(self._pending)
         self._pending = []
         self._pending_bytes = 0
 

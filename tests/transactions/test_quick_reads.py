@@ -6,8 +6,10 @@ Both must give every client the same: rows, columns, tags and errors.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -321,3 +323,101 @@ def test_transactions_see_what_they_should(tmp_path: Path, monkeypatch: pytest.M
         assert counted.count == before + 2
 
     in_two(tmp_path, test)
+
+
+def test_messages_in_any_company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of both nodes are the same however the messages of a statement come."""
+
+    async def test(world: World, clients: Two) -> None:
+        counted = Counted(monkeypatch)
+        (owner,) = await world.clients(1)
+        await owner.ask("CREATE TABLE t (k int PRIMARY KEY, v int) USING row")
+        await owner.ask("INSERT INTO t SELECT i, i * 10 FROM generate_series(1, 9) i")
+        read = b"SELECT v FROM t WHERE k = $1"
+        named, unnamed = (
+            message("P", b"s\0" + read + b"\0\0\0"),
+            message("P", b"\0" + read + b"\0\0\0"),
+        )
+        execute, sync = message("E", b"\0\0\0\0\0"), message("S", b"")
+        describe, one_row = message("D", b"P\0"), message("E", b"\0\0\0\0\1")
+        streams = [
+            unnamed + bind("", "3") + describe + execute + sync,
+            (unnamed + bind("", "3") + describe + execute + sync) * 3,
+            named
+            + sync
+            + bind("s", "4")
+            + execute
+            + sync
+            + bind("s", "5")
+            + describe
+            + execute
+            + sync,
+            bind("s", "4") + execute + execute + sync,
+            bind("s", "4") + execute + bind("s", "6") + execute + sync,
+            bind("s", "4") + one_row + execute + sync,
+            bind("s", "44") + describe + execute + sync,
+            bind("s", None) + describe + execute + sync,
+            bind("s", "four") + describe + execute + sync + bind("s", "4") + execute + sync,
+            bind("s", "4\xff") + describe + execute + sync,
+            bind("s", "4", "5") + execute + sync,
+            bind("gone", "4") + execute + sync,
+            bind("s", "4", results=b"\0\1\0\1") + describe + execute + sync,
+            bind("s", "4", results=b"\0\2\0\1\0\1") + describe + execute + sync,
+            bind("s", "4", results=b"\0\1\0\2") + describe + execute + sync,
+            bind("s", "4") + message("D", b"P") + execute + sync,
+            message("Q", b"BEGIN\0") + (bind("s", "4") + describe + execute + sync) * 2,
+            message("Q", b"SELECT 1/0\0") + bind("s", "4") + execute + sync,
+            message("Q", b"ROLLBACK\0") + bind("s", "4") + execute + sync,
+            message("C", b"Ss\0") + bind("s", "4") + execute + sync,
+        ]
+        for size in (1 << 20, 7):
+            found = [await answers(node.pg_address, streams, size) for node in world.nodes]
+            for stream, quick, slow in zip(streams, *found, strict=True):
+                assert quick == slow, stream
+        assert counted.count >= 20
+
+    in_two(tmp_path, test)
+
+
+def message(kind: str, body: bytes) -> bytes:
+    return kind.encode() + struct.pack("!i", len(body) + 4) + body
+
+
+def bind(name: str, *values: str | None, results: bytes = b"\0\0") -> bytes:
+    body = b"\0" + name.encode() + b"\0\0\0" + struct.pack("!H", len(values))
+    for value in values:
+        raw = b"" if value is None else value.encode("latin-1")
+        body += struct.pack("!i", -1 if value is None else len(raw)) + raw
+    return message("B", body + results)
+
+
+async def answers(address: str, streams: Sequence[bytes], size: int) -> list[bytes]:
+    """What comes back for each stream of messages, sent in pieces of that size."""
+    host, port = address.rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    start = struct.pack("!i", 196608) + b"user\0dqe\0database\0dqe\0\0"
+    writer.write(struct.pack("!i", len(start) + 4) + start)
+    await until_ready(reader, 1)
+    found = []
+    try:
+        for stream in streams:
+            for place in range(0, len(stream), size):
+                writer.write(stream[place : place + size])
+                await writer.drain()
+                await asyncio.sleep(0)
+            ends = stream.count(message("S", b"")) + stream.count(b"Q\0\0")
+            found.append(await until_ready(reader, ends))
+    finally:
+        writer.close()
+    return found
+
+
+async def until_ready(reader: asyncio.StreamReader, count: int) -> bytes:
+    """Everything up to that many ReadyForQuery."""
+    found = b""
+    while count:
+        kind, length = struct.unpack("!ci", await reader.readexactly(5))
+        body = await reader.readexactly(length - 4)
+        count -= kind == b"Z"
+        found += kind + body
+    return found
