@@ -6,8 +6,9 @@ that knows of no leader waits a moment for one (`storage.tablet`), so a search d
 is a few questions, not hundreds.
 
 A request to a leader that is paused, or cut off, would wait for its whole deadline although the
-others have long elected another. So what this node's own replica, and gossip, say is looked at
-while requests are out: one whose leader has changed since it was sent, or whose node is down,
+others have long elected another; and so would one to a leader that has lost its majority. So what
+this node's own replica, and gossip, say is looked at while requests are out: one whose leader has
+changed since it was sent, whose node is down, or whose tablet nobody says to lead for a while,
 ends as *answer lost*: it may have been carried out.
 
 All of this is hints (rule G4). Who leads is decided by terms, at the tablet.
@@ -28,7 +29,8 @@ from cluster.runtime import Runtime
 
 # Requests that are out are looked at this often.
 LOOK_S = 0.25
-# A replica here that has led and knows of no successor for so long has lost its majority.
+# A replica that has led, and knows of no successor for so long, has lost its majority. Longer
+# than gossip takes to tell of a new leader in a cluster of some nodes (docs/gossip.md).
 DEPOSED_S = 5.0
 
 
@@ -104,11 +106,14 @@ class LeaderWatch:
         node_id: NodeId,
         leader_of: Callable[[TabletId], NodeId | None],
         is_live: Callable[[NodeId], bool],
+        says_it_leads: Callable[[TabletId], NodeId | None],
     ) -> None:
+        """`leader_of` is what the replica here knows, `says_it_leads` what gossip does."""
         self._runtime = runtime
         self._node_id = node_id
         self._leader_of = leader_of
         self._is_live = is_live
+        self._says_it_leads = says_it_leads
         self._out: dict[int, _Out] = {}
         self._count = 0
         self._task: asyncio.Task[None] | None = None
@@ -167,9 +172,10 @@ class LeaderWatch:
         leader = self._leader_of(out.tablet_id)
         if leader not in (None, out.leader, out.node_id):
             return True
-        if out.node_id != self._node_id:
-            return not self._is_live(out.node_id)
-        if leader is not None:
+        if not self._is_live(out.node_id):
+            return True
+        here = out.node_id == self._node_id
+        if leader is not None or (not here and self._says_it_leads(out.tablet_id) is not None):
             out.leaderless_since_s = None
             return False
         now_s = self._runtime.monotonic()

@@ -398,7 +398,10 @@ class TabletClient:
         self._tablets = tablets
         self._server = server
         self._node_id = node_id
-        self._watch = LeaderWatch(runtime, node_id, tablets.leader_of, catalog.liveness.is_live)
+        liveness = catalog.liveness
+        self._watch = LeaderWatch(
+            runtime, node_id, tablets.leader_of, liveness.is_live, liveness.leader_of
+        )
         # Where a request was served last, and the term a transaction began with at a tablet.
         self._leaders: dict[TabletId, NodeId] = {}
         self._terms: dict[tuple[TransactionId, TabletId], int] = {}
