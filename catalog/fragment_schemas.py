@@ -29,6 +29,7 @@ def fragment_schema(table: Table, fragment: Fragment) -> FragmentSchema:
         table.name,
         table.access_method,
         _indexes(table, group),
+        table.schema_version,
     )
 
 

@@ -68,6 +68,7 @@ class Stage(TransactionRequest, frozen=True):
     delete_bytes: int
     command: int = 0
     number: int = 0
+    definition: int = 0
 
 
 class TakeBack(TransactionRequest, frozen=True):
@@ -240,6 +241,7 @@ def decode_change(request: Stage, body: bytes | memoryview) -> FragmentChange:
         _from_ipc(view[: request.delete_bytes]),
         _from_ipc(view[request.delete_bytes :]),
         request.truncate,
+        request.definition,
     )
 
 

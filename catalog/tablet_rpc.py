@@ -42,6 +42,7 @@ from cluster.errors import (
     AnswerLost,
     CannotConnectNow,
     DqeError,
+    ObjectNotInPrerequisiteState,
     Outcome,
     SerializationFailure,
     StatementCompletionUnknown,
@@ -479,6 +480,7 @@ class TabletClient:
             0,
             command,
             number,
+            change.definition,
         )
 
         async def here(_: requests.Stage, deadline_s: float) -> Done:
@@ -746,7 +748,7 @@ class TabletClient:
             outcome = None
             try:
                 outcome = await self.status(request.tablet_id, request.transaction_id, left_s)
-            except CannotConnectNow:
+            except (CannotConnectNow, ObjectNotInPrerequisiteState):
                 if self._is_dropped(TabletId(request.tablet_id)):
                     break
             if outcome is not None and outcome.committed:
@@ -903,7 +905,9 @@ class TabletClient:
                 over = now_s - failing_since_s >= LEADERLESS_S or ends_s - now_s <= RETRY_PAUSE_S
                 if is_leaderless(error) or (error.outcome is Outcome.UNKNOWN and not again):
                     raise
-                if over or self._is_dropped(tablet_id):
+                if self._is_dropped(tablet_id):
+                    raise _gone(tablet_id) from error
+                if over:
                     raise leaderless(tablet, error) from error
                 if search.refused(error):
                     await self._runtime.sleep(RETRY_PAUSE_S)
@@ -914,10 +918,7 @@ class TabletClient:
     def _record(self, tablet_id: TabletId) -> Tablet:
         tablet = self._catalog.current.tablets.get(tablet_id)
         if tablet is None:
-            raise CannotConnectNow(
-                f"tablet {tablet_id} does not exist (any more)",
-                hint="The table was changed while the statement was planned; run it again.",
-            )
+            raise _gone(tablet_id)
         return tablet
 
     async def _send(
@@ -969,6 +970,13 @@ async def _or_none(answer: Awaitable[R]) -> R | None:
         return await answer
     except DqeError:
         return None
+
+
+def _gone(tablet_id: TabletId) -> ObjectNotInPrerequisiteState:
+    return ObjectNotInPrerequisiteState(
+        f"tablet {tablet_id} does not exist (any more)",
+        hint="The table was changed while the statement was planned; run it again.",
+    )
 
 
 def _naming(node_id: NodeId, address: str, error: CannotConnectNow) -> CannotConnectNow:

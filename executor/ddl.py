@@ -16,7 +16,7 @@ transaction could take back; in a block those are refused (0A000).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -42,6 +42,7 @@ from planner.ddl import plan_ddl
 from planner.ddl_plan import AddReference, BuildIndex, ChangeCatalog, CreateAndFill, DdlPlan
 from planner.plan import ResultColumn
 from planner.statements import Distribute, Statement
+from storage.fragments import TabletId
 from storage.locks import LockMode
 from storage.types import VOID
 
@@ -230,12 +231,33 @@ async def _locked(execution: Execution, statement: Statement) -> tuple[Execution
         changed = _tables_changed(execution, plan)
         tablets = {tablet for table in changed for tablet in tablets_of(table)}
         if tablets:
-            await block.opened.lock(tablets, LockMode.ACCESS_EXCLUSIVE.value, block.command)
+            await _lock(execution, block, tablets)
         planned = execution.context.catalog
         execution = await _at_present(execution)
         present = execution.context.catalog
         if all(present.tables.get(table.id) is planned.tables.get(table.id) for table in changed):
             return execution, plan
+
+
+async def _lock(
+    execution: Execution, block: SessionTransaction, tablets: Iterable[TabletId]
+) -> None:
+    """Locks the tablets for the statement.
+
+    A writer that has one of them may come to need another: then what the statement has locked is
+    given back, for it has done nothing yet, and it tries again.
+    """
+    runtime = execution.services.runtime
+    for attempts in reversed(range(ATTEMPTS)):
+        try:
+            await block.opened.lock(tablets, LockMode.ACCESS_EXCLUSIVE.value, block.command)
+        except DeadlockDetected:
+            if not attempts:
+                raise
+            await block.opened.take_back(block.command)
+            await runtime.sleep(PAUSE_S * (0.5 + runtime.random.random()))
+        else:
+            return
 
 
 def _tables_changed(execution: Execution, plan: DdlPlan) -> list[Table]:

@@ -380,7 +380,9 @@ async def run_truncate(execution: Execution, statement: Truncate) -> Result:
         for table in plan.tables:
             for part in table.parts:
                 for fragment in part.fragments:
-                    change = FragmentChange(fragment.id, truncate=True)
+                    change = FragmentChange(
+                        fragment.id, truncate=True, definition=table.schema_version
+                    )
                     await opened.stage(fragment.tablet_id, change)
         await opened.commit(execution.timestamp, checks=True)
     for restart in plan.restarts:

@@ -42,6 +42,7 @@ class _Pending:
 
     part: Part
     fragment: Fragment
+    definition: int
     deletes: list[pa.RecordBatch] = field(default_factory=list)
     inserts: list[pa.RecordBatch] = field(default_factory=list)
     size_bytes: int = 0
@@ -53,7 +54,12 @@ class _Pending:
                 self.size_bytes += batch.nbytes
 
     def take(self) -> FragmentChange:
-        change = FragmentChange(self.fragment.id, _joined(self.deletes), _joined(self.inserts))
+        change = FragmentChange(
+            self.fragment.id,
+            _joined(self.deletes),
+            _joined(self.inserts),
+            definition=self.definition,
+        )
         self.deletes, self.inserts, self.size_bytes = [], [], 0
         return change
 
@@ -198,7 +204,7 @@ class TableWriter:
         pending = self._pending.get((ordinal, group_id))
         if pending is None:
             part = self._table.parts[ordinal]
-            pending = _Pending(part, fragment_of(part, group_id))
+            pending = _Pending(part, fragment_of(part, group_id), self._table.schema_version)
             self._pending[ordinal, group_id] = pending
         pending.add(deletes, inserts)
         if pending.size_bytes >= PIECE_BYTES:

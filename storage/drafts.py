@@ -94,6 +94,9 @@ class Draft:
     unchecked_rows: int = 0
     unchecked: list[FragmentChange] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
+    # Of each fragment that changed: the first command that did, and the version of the table's
+    # definition that its changes were made for.
+    made_for: dict[FragmentId, tuple[int, int]] = field(default_factory=dict)
     _newest_number: int = 0
     _starts: list[_Start] = field(default_factory=list)
     _indexes: dict[FragmentId, _KeyIndex] = field(default_factory=dict)
@@ -114,6 +117,11 @@ class Draft:
             self.unchecked.append(change)
             if self.unchecked_rows > FEW_ROWS:
                 self.unchecked.clear()
+
+    def note(self, change: FragmentChange, command: int) -> None:
+        """The command changes the fragment, as that version of its table is defined."""
+        first, _ = self.made_for.get(change.fragment_id, (command, 0))
+        self.made_for[change.fragment_id] = first, change.definition
 
     def expect(self, number: int) -> None:
         """A change of that number comes; 40001 where a later one has come, or it was given up.
@@ -163,6 +171,7 @@ class Draft:
         self._starts = [s for s in self._starts if s.command < command]
         self.checked()  # a statement's rows are, by its end
         self.inserts_into = {f: c for f, c in self.inserts_into.items() if c < command}
+        self.made_for = {f: made for f, made in self.made_for.items() if made[0] < command}
 
     def own_rows(self, tables: RowTables) -> OwnRows:
         """Where the changes left rows of a fragment. `NotByRow` once some are in the log: they
@@ -257,6 +266,7 @@ def in_shape(change: FragmentChange, schema: FragmentSchema) -> FragmentChange:
         _conform(change.delete_keys, schema.key_arrow_schema()),
         _conform(change.insert_rows, schema.arrow_schema()),
         change.truncate,
+        change.definition,
     )
 
 

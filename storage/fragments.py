@@ -75,6 +75,7 @@ class FragmentSchema:
     agree in them: the primary key in `unique` makes sure of it, or whoever draws hidden row
     ids. `unique` lists what this fragment checks, the primary key first. `method` says which
     stores keep the rows; `indexes` are those of the row store beside the unique ones.
+    `definition` is the version of the table's definition, which changes of rows must know.
     """
 
     fragment_id: FragmentId
@@ -84,6 +85,7 @@ class FragmentSchema:
     table_name: str = ""
     method: AccessMethod = AccessMethod.COLUMNAR
     indexes: tuple[StoreIndex, ...] = ()
+    definition: int = 0
 
     def column(self, name: str) -> StoreColumn:
         """The column of that store name; KeyError when there is none."""
@@ -111,13 +113,15 @@ class FragmentChange:
     """What one transaction does to one fragment, in this order: truncate, delete, insert.
 
     `delete_keys` has the key columns, `insert_rows` all columns, by store name. An update is a
-    delete and an insert of the same key in one change.
+    delete and an insert of the same key in one change. `definition` is the version of the table's
+    definition that it was made for, 0 for any.
     """
 
     fragment_id: FragmentId
     delete_keys: pa.RecordBatch | None = None
     insert_rows: pa.RecordBatch | None = None
     truncate: bool = False
+    definition: int = 0
 
     @property
     def delete_count(self) -> int:

@@ -413,6 +413,14 @@ def _views(
     return views
 
 
+def definition_changed(schema: FragmentSchema) -> ObjectNotInPrerequisiteState:
+    """The error for changes of rows that were made for a former version of the table."""
+    return ObjectNotInPrerequisiteState(
+        f'the definition of table "{schema.table_name}" was changed by another transaction',
+        hint="The table was changed while the statement was planned; run it again.",
+    )
+
+
 def fragment_gone(
     tablet_id: TabletId | str, fragment_id: FragmentId | None = None
 ) -> ObjectNotInPrerequisiteState:

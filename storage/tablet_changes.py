@@ -39,7 +39,7 @@ from storage.locks import LockMode
 from storage.participant import ABORTED, Phase, lost_transaction
 from storage.row_checks import Finder, any_changed_after
 from storage.row_keys import has_keys, row_keys
-from storage.snapshot import fragment_gone
+from storage.snapshot import definition_changed, fragment_gone
 from storage.staging import StagedEntry
 from storage.tablet_leader import DEADLINE_S, TabletLeader
 from storage.unique_checker import MANY_ROWS
@@ -136,11 +136,14 @@ class TabletChanges(TabletLeader):
         schema = self._schemas.get(change.fragment_id)
         if schema is None:
             raise fragment_gone(self.tablet_id, change.fragment_id)
+        if change.definition and schema.definition > change.definition:
+            raise definition_changed(schema)
         with self._holding(transaction_id):
             if change.is_empty:
                 return  # a word of the coordinator, for the lease
             draft = self._drafts.setdefault(transaction_id, Draft())
             draft.expect(number)
+            draft.note(change, command)
             if change.size_bytes > INLINE_BYTES:
                 change = await self._runtime.run_blocking(in_shape, change, schema)
             else:
@@ -359,7 +362,10 @@ class TabletChanges(TabletLeader):
         return [c for c in draft.changes if c.fragment_id == fragment_id]
 
     def _refuse_gone(self, draft: Draft) -> None:
-        """Raises when a table was cut anew or dropped, which waits for nobody, meanwhile."""
-        for fragment_id in draft.inserts_into:
-            if fragment_id not in self._schemas:
+        """Raises when a table was defined anew before the transaction had its lock (rule S1)."""
+        for fragment_id, (_, definition) in draft.made_for.items():
+            schema = self._schemas.get(fragment_id)
+            if schema is None:
                 raise fragment_gone(self.tablet_id, fragment_id)
+            if definition and schema.definition > definition:
+                raise definition_changed(schema)
