@@ -10,8 +10,8 @@ declines; so nothing needs to be right here but the reasons to decline:
 
 - settings that say more of a read than where it looks: a time limit, an isolation level above
   READ COMMITTED, stale reads;
-- a block that has failed, that keeps its snapshot, that has definitions or changes of its own
-  where the row is, an implicit transaction;
+- a block that has failed, that keeps its snapshot or has definitions of its own, an implicit
+  transaction;
 - whatever `catalog.point_reads` cannot answer at once, and every error that may pass.
 
 What of that changes seldom is looked at once for each state of settings and catalog. `cancel`
@@ -134,26 +134,32 @@ class QuickReads:
         """The answer's rows as plain values; None where the statement is to go the usual way."""
         place = plan.find(values)
         transaction = self._session.state.block.transaction
-        if place is True or (transaction is not None and not _sees_all(transaction, place)):
+        if place is True:
             return None
+        own: tuple[int, int] | None = None
+        if transaction is not None:
+            if not _reads_newest(transaction):
+                return None
+            transaction.begin_command()
+            own = _own_changes(transaction, place)
         try:
-            found = await self._row(place) if isinstance(place, Place) else ()
+            found = await self._row(place, own) if isinstance(place, Place) else ()
         except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure):
             return None
         if found is None:
             return None
-        if transaction is not None:
-            transaction.begin_command()
         self._session.state.last_read = None
         return [plan.plain(row) for row in found if row is not None]
 
-    async def _row(self, place: Place) -> Sequence[StoredRow | None] | None:
+    async def _row(
+        self, place: Place, own: tuple[int, int] | None
+    ) -> Sequence[StoredRow | None] | None:
         reads = self._reads
         assert reads is not None
-        found = reads.read_here(place.tablet_id, place.fragment_id, (place.key,))
+        found = reads.read_here(place.tablet_id, place.fragment_id, (place.key,), own)
         if found is not None:
             return found
-        asked = reads.ask(place.tablet_id, place.fragment_id, (place.key,))
+        asked = reads.ask(place.tablet_id, place.fragment_id, (place.key,), own)
         if asked is None:
             return None
         self._waits_for = asked.answer
@@ -168,9 +174,14 @@ class QuickReads:
             self._waits_for.set_exception(QueryCanceled("canceling statement due to user request"))
 
 
-def _sees_all(transaction: SessionTransaction, place: Place | bool) -> bool:
-    """Whether committed rows are all that the transaction would see there."""
-    if transaction.is_past or transaction.keeps_snapshot or transaction.definitions.any:
-        return False
+def _reads_newest(transaction: SessionTransaction) -> bool:
+    """Whether committed rows and its own changes are all that the transaction would see."""
+    return not (transaction.is_past or transaction.keeps_snapshot or transaction.definitions.any)
+
+
+def _own_changes(transaction: SessionTransaction, place: Place | bool) -> tuple[int, int] | None:
+    """The transaction and its command, where it has changed something in that tablet."""
     own = transaction.own_changes()
-    return own is None or not isinstance(place, Place) or place.tablet_id not in own.tablets
+    if own is None or not isinstance(place, Place) or place.tablet_id not in own.tablets:
+        return None
+    return own.transaction_id, own.command

@@ -29,6 +29,7 @@ from storage.fragments import (
     FragmentSchema,
     OwnChanges,
     Timestamp,
+    TransactionId,
 )
 from storage.row_reads import pending_on, read_now
 from storage.row_tables import Plain, RowTables, StoredKey, StoredRow
@@ -178,20 +179,42 @@ class Tablet(TabletRows):
                     await group.read_barrier(deadline_s=deadline_s)
 
     def read_stored_now(
-        self, fragment_id: FragmentId, keys: Sequence[StoredKey]
+        self,
+        fragment_id: FragmentId,
+        keys: Sequence[StoredKey],
+        own: tuple[TransactionId, int] | None = None,
     ) -> list[StoredRow | None] | None:
         """`read_stored` of the newest rows (rule R2) without waiting for anything; None where
-        something has to be waited for, or another replica leads."""
+        something has to be waited for, or another replica leads. `own` is a transaction and the
+        number of its command."""
         group = self._group
         if group is None or not self.is_leader:
             return None
         tables = self._row_tables(fragment_id)
-        if pending_on(self._participant, tables, keys, None):
+        changes = () if own is None else self._own_changes_now(fragment_id, *own)
+        if changes is None or pending_on(self._participant, tables, keys, None):
             return None
         if not self._rows.is_current((fragment_id,), END_OF_TIME):
             return None
-        found = read_now(self._rows, tables, keys, None, ())
+        found = read_now(self._rows, tables, keys, None, changes)
         return found if group.lease_valid() else None
+
+    def _own_changes_now(
+        self, fragment_id: FragmentId, transaction_id: TransactionId, command: int
+    ) -> Sequence[FragmentChange] | None:
+        """`own_changes`, as long as all of them are in memory."""
+        transaction = self._participant.transactions.get(transaction_id)
+        draft = self._drafts.get(transaction_id)
+        if transaction is None or draft is None or draft.error is not None:
+            return None
+        if transaction.chunks or draft.chunks or draft.in_flight:
+            return None
+        cuts = draft.cuts_before(command)
+        return [
+            change
+            for place, change in enumerate(draft.changes)
+            if change.fragment_id == fragment_id and all(cut.keeps(0, place) for cut in cuts)
+        ]
 
     def _row_tables(self, fragment_id: FragmentId) -> RowTables:
         store = self._rows.store

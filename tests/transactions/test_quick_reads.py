@@ -325,6 +325,65 @@ def test_transactions_see_what_they_should(tmp_path: Path, monkeypatch: pytest.M
     in_two(tmp_path, test)
 
 
+def test_a_transaction_sees_its_own_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a dictionary, savepoints included; the rows lie on both nodes."""
+
+    async def test(world: World, clients: Two) -> None:
+        counted = Counted(monkeypatch)
+        (owner,) = await world.clients(1)
+        await owner.ask(
+            "CREATE TABLE t (k int PRIMARY KEY, v int) PARTITION BY HASH (k) PARTITIONS 4 USING row"
+        )
+        dice = random.Random(11)
+        model: dict[int, int] = {}
+
+        async def change() -> None:
+            key, value = dice.randrange(6), dice.randrange(1000)
+            if key not in model:
+                await clients.quick.execute(b"INSERT INTO t VALUES (%d, %d)" % (key, value))
+                model[key] = value
+            elif dice.random() < 0.6:
+                await clients.quick.execute(b"UPDATE t SET v = %d WHERE k = %d" % (value, key))
+                model[key] = value
+            else:
+                await clients.quick.execute(b"DELETE FROM t WHERE k = %d" % key)
+                del model[key]
+
+        async def look() -> None:
+            for key in range(6):
+                found = await answer(clients.quick, "SELECT v FROM t WHERE k = %s", [key])
+                wanted = [[b"%d" % model[key]]] if key in model else []
+                assert found[1] == wanted, (key, model)
+
+        for _ in range(6):
+            before = dict(model)
+            await clients.quick.execute(b"BEGIN")
+            await change()
+            await look()
+            await clients.quick.execute(b"SAVEPOINT s")
+            saved = dict(model)
+            await change()
+            await change()
+            await look()
+            if dice.random() < 0.5:
+                await clients.quick.execute(b"ROLLBACK TO s")
+                model.clear()
+                model.update(saved)
+                await look()
+            if dice.random() < 0.7:
+                await clients.quick.execute(b"COMMIT")
+            else:
+                await clients.quick.execute(b"ROLLBACK")
+                model.clear()
+                model.update(before)
+            await look()
+        assert counted.count > 100
+
+    in_two(tmp_path, test)
+
+
 def test_messages_in_any_company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes of both nodes are the same however the messages of a statement come."""
 
