@@ -235,6 +235,11 @@ class SessionTransaction:
         self._end()
         try:
             await self._commit_changes()
+        except BaseException as error:
+            # What went wrong before the end proper has ended nothing: a lock that was not had.
+            if self._opened is not None:
+                await self._opened.abort(error if isinstance(error, DqeError) else None)
+            raise
         finally:
             await self.definitions.end()
 
