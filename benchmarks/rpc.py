@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import functools
 import json
 import multiprocessing
 import statistics
@@ -91,24 +93,28 @@ async def _stream(node: RpcNode, address: str) -> float:
     return messages / (time.perf_counter() - start) * 1.048576
 
 
-async def _beside_stream(node: RpcNode, address: str) -> float:
-    """The 99th percentile of a round trip in microseconds, while a stream sends all it can."""
-    count, times = 1000, []
+async def _beside_streams(node: RpcNode, address: str, streams: int) -> float:
+    """The 99th percentile of a round trip in microseconds, while streams send all they can."""
+    count = 1000
+    times: list[float] = []
     body = bytes(1 << 20)
 
     async def send(stream: Stream) -> None:
         while len(times) < count:
             await stream.send(body)
         await stream.finish()
+        assert await stream.receive() is None
 
-    async with await node.open_stream(address, "drain", Ping("x")) as stream:
-        sending = asyncio.ensure_future(send(stream))
+    async with contextlib.AsyncExitStack() as stack:
+        opened = [await node.open_stream(address, "drain", Ping("x")) for _ in range(streams)]
+        for stream in opened:
+            await stack.enter_async_context(stream)
+        sending = asyncio.gather(*(send(stream) for stream in opened))
         while len(times) < count:
             start = time.perf_counter()
             await node.call(address, "echo", Ping("x"), Ping, deadline_s=10)
             times.append((time.perf_counter() - start) * 1e6)
         await sending
-        assert await stream.receive() is None
     return statistics.quantiles(times, n=100)[98]
 
 
@@ -116,7 +122,8 @@ MEASURES: dict[str, Callable[[RpcNode, str], Awaitable[float]]] = {
     "round trip, us": _one_at_a_time,
     "calls a second, 256 in flight": _many_at_once,
     "stream of 1 MiB messages, MB/s": _stream,
-    "round trip beside a stream, p99, us": _beside_stream,
+    "round trip beside a stream, p99, us": functools.partial(_beside_streams, streams=1),
+    "round trip beside 16 streams, p99, us": functools.partial(_beside_streams, streams=16),
 }
 
 
