@@ -7,7 +7,7 @@ had (rule C9):
     ask -> call at the leader -> its answer, and what it took is kept
                 \\-> LeaderChanged, or no answer and the leader is another now:
                        all calls there are waited for -> begin again at the new leader ->
-                       what was kept is taken again, in its order -> the call again
+                       what was kept is taken again, changes first -> the call again
 
 Taken again, a lock asks whether its rows have changed since it was had first. If not, nobody can
 tell that there was a gap; else the transaction ends with 40001, as it does for a new key that
@@ -335,8 +335,15 @@ class TabletPlace:
     async def _take_again(self) -> None:
         self._number += 1
         await self.tablets.begin_again(self.tablet_id, self.id, self._number, ASK_DEADLINE_S)
-        for kept in list(self._kept):
+        # Changes first: a row that the transaction has made is not there yet, rather than gone.
+        for kept in sorted(self._kept, key=_turn):
             await kept.repeat(self)
+
+
+def _turn(kept: Kept) -> int:
+    if isinstance(kept, KeptChange):
+        return 0
+    return 2 if isinstance(kept, KeptCheck) else 1
 
 
 def _these(rows: KeptRows, _: None) -> list[Kept]:

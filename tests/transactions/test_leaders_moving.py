@@ -140,6 +140,23 @@ def test_a_whole_tablet_that_was_locked_may_not_have_changed(tmp_path: Path) -> 
     in_world(tmp_path, test, 3)
 
 
+def test_a_row_of_its_own_is_not_taken_for_changed(tmp_path: Path) -> None:
+    """It is locked, and not there yet; others commit other rows before the leader moves."""
+
+    async def test(world: World) -> None:
+        one = await three(world)
+        two = await world.client(1)
+        await one.ask("begin; insert into t select i, 0 from generate_series(5, 6) s(i)")
+        await one.ask("update t set v = v + 1 where id + 0 > 4")
+        await two.ask("update t set v = v + 1 where id = 3")
+        await move_leader(world)
+        await one.ask("update t set v = v + 1 where id + 0 > 4; commit")
+        rows = await one.ask("select id, v from t where id > 2 order by id")
+        assert rows == [("3", "31"), ("5", "2"), ("6", "2")]
+
+    in_world(tmp_path, test, 3)
+
+
 def test_who_waits_for_a_lock_waits_on_at_the_new_leader(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         one = await three(world)
