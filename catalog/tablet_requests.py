@@ -20,6 +20,7 @@ from storage.deadlocks import WaitEdge
 from storage.drafts import encode_with_changes
 from storage.entries import Ingest
 from storage.fragments import FragmentChange, FragmentId, TabletId, Timestamp, TransactionId
+from storage.index_reads import IndexScan
 
 
 class TransactionRequest(msgspec.Struct, frozen=True):
@@ -197,6 +198,21 @@ class Rows(msgspec.Struct, frozen=True):
     """One a key asked for, None where there is none."""
 
     rows: tuple[tuple[Any, ...] | None, ...]
+
+
+class ScanRows(msgspec.Struct, frozen=True):
+    """Rows of a fragment by an index; see `storage.index_reads`."""
+
+    tablet_id: TabletId
+    fragment_id: FragmentId
+    scan: IndexScan
+    timestamp: Timestamp | None
+
+
+class ScannedRows(msgspec.Struct, frozen=True):
+    """None where the index is not the way to them."""
+
+    rows: tuple[tuple[Any, ...], ...] | None
 
 
 class AskReadIndex(msgspec.Struct, frozen=True):

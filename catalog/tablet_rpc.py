@@ -53,6 +53,7 @@ from cluster.runtime import Runtime
 from storage import row_programs
 from storage.deadlocks import WaitEdge
 from storage.fragments import FragmentChange, OwnChanges, Timestamp, TransactionId
+from storage.index_reads import IndexScan
 from storage.lock_driver import RowsLocked
 from storage.locks import LockMode
 from storage.node import NodeStorage
@@ -76,7 +77,9 @@ OUTCOME_S = 15.0
 Handler = Callable[..., Awaitable[msgspec.Struct]]
 
 R = TypeVar("R", bound=msgspec.Struct)
-Request = requests.TransactionRequest | requests.AskReadIndex | requests.ReadRows
+Request = (
+    requests.TransactionRequest | requests.AskReadIndex | requests.ReadRows | requests.ScanRows
+)
 
 
 class TabletServer:
@@ -104,6 +107,7 @@ class TabletServer:
             (requests.Abort, self.abort),
             (requests.AskStatus, self.status),
             (requests.AskReadIndex, self.read_index),
+            (requests.ScanRows, self.scan_rows),
         ]
         for request_type, handler in handlers:
             rpc.handle(method_name(request_type), request_type, _served(handler))
@@ -322,6 +326,15 @@ class TabletServer:
             request.fragment_id, request.keys, request.timestamp, own, deadline_s
         )
         return requests.Rows(tuple(rows))
+
+    async def scan_rows(
+        self, request: requests.ScanRows, deadline_s: float
+    ) -> requests.ScannedRows:
+        tablet = self._storage.tablet(request.tablet_id)
+        rows = await tablet.scan_stored(
+            request.fragment_id, request.scan, request.timestamp, deadline_s
+        )
+        return requests.ScannedRows(None if rows is None else tuple(rows))
 
     def read_rows_now(self, request: requests.ReadRows) -> requests.Rows | None:
         """The same where nothing has to be waited for, else None."""
@@ -793,6 +806,21 @@ class TabletClient:
         )
         here = self._server.read_rows
         reply = await self._ask(request, requests.Rows, here, deadline_s, again=True)
+        return reply.rows
+
+    async def scan_stored(
+        self,
+        tablet_id: int,
+        fragment_id: int,
+        scan: IndexScan,
+        timestamp: Timestamp | None = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> Sequence[StoredRow] | None:
+        """Rows of a fragment by an index, as `storage.index_reads` says, from the tablet's
+        leader; None where the index is not the way to them."""
+        request = requests.ScanRows(tablet_id, fragment_id, scan, timestamp)
+        here = self._server.scan_rows
+        reply = await self._ask(request, requests.ScannedRows, here, deadline_s, again=True)
         return reply.rows
 
     async def ask_read_index(self, tablet_id: int, timestamp: Timestamp, deadline_s: float) -> int:

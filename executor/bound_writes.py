@@ -1,6 +1,9 @@
 """Statements that change tables with foreign keys: each runs in a transaction, its session's or
 one of its own, and ends by looking after the keys (`executor.foreign_keys`).
 
+So does one that changes a table for which its transaction has defined a unique index: the tablets
+do not know of it yet.
+
 COPY FROM STDIN ends when its client has sent everything.
 """
 
@@ -10,27 +13,38 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 
 from catalog.model import Table
+from executor.ddl_keys import check_own_indexes, own_indexes
 from executor.execution import CopyIn, Execution, Result
 from executor.foreign_keys import keep_foreign_keys
 from executor.session_transaction import SessionTransaction
 from executor.writes import lock_deadline_s, max_bytes
 from planner.ddl_names import find_relation
-from planner.statements import CopyFrom, Delete, Insert, Merge, Statement, Update
+from planner.statements import (
+    CopyFrom,
+    Delete,
+    Insert,
+    Merge,
+    ObjectName,
+    Statement,
+    Update,
+)
 
 Handler = Callable[..., Awaitable[Result]]
+_CHANGING = (Insert, Update, Delete, Merge, CopyFrom)
 
 
 def is_bound(execution: Execution, statement: Statement) -> bool:
-    """Whether the statement changes rows of a table with foreign keys, its own or others'."""
-    if not isinstance(statement, Insert | Update | Delete | Merge | CopyFrom):
+    """Whether the statement changes rows that something besides their tablets looks after."""
+    if not isinstance(statement, _CHANGING):
         return False
     table = find_relation(execution.context, statement.table)
-    return isinstance(table, Table) and table.is_bound
+    return isinstance(table, Table) and (table.is_bound or bool(own_indexes(execution, table)))
 
 
 async def run_bound(handler: Handler, execution: Execution, statement: Statement) -> Result:
     """Runs such a statement, and what its foreign keys ask for."""
-    ending = _Ending(execution)
+    assert isinstance(statement, _CHANGING)
+    ending = _Ending(execution, statement.table)
     async with ending:
         result = await handler(ending.execution, statement)
         if result.copy_in is None:
@@ -50,7 +64,8 @@ async def run_bound(handler: Handler, execution: Execution, statement: Statement
 class _Ending:
     """How such a statement ends; within the block what fails gives it up."""
 
-    def __init__(self, execution: Execution) -> None:
+    def __init__(self, execution: Execution, name: ObjectName) -> None:
+        self._name = name
         self._own: SessionTransaction | None = None
         if execution.transaction is None:
             self._own = SessionTransaction(execution.services)
@@ -71,6 +86,9 @@ class _Ending:
     async def finish(self) -> None:
         """The statement's own changes are done."""
         await keep_foreign_keys(self.execution)
+        table = find_relation(self.execution.context, self._name)
+        if isinstance(table, Table):
+            await check_own_indexes(self.execution, table)
         own, self._own = self._own, None
         if own is not None:
             await own.commit()

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from catalog.model import NodeId
 from cluster.errors import CannotConnectNow, DqeError, InternalError, QueryCanceled
+from executor.index_queries import IndexQueries
 from executor.load_watch import LoadWatch
 from executor.messages import (
     RESULT_READER,
@@ -320,6 +321,7 @@ class Coordinator:
         self.load_watch = LoadWatch(runner.services, self)
         self.plans = PlanCache()
         self.points = PointQueries(runner.services)
+        self.indexes = IndexQueries(runner.services)
         self.point_writes = PointWrites(runner.services)
 
     async def run_query(

@@ -20,7 +20,13 @@ from catalog.changes.draft import Draft
 from catalog.changes.foreign_keys import planned_foreign_key
 from catalog.commands import Command, CommandResult
 from catalog.model import Index, Table, TableId
-from cluster.errors import DeadlockDetected, DqeError, UndefinedTable, UniqueViolation
+from cluster.errors import (
+    ActiveSqlTransaction,
+    DeadlockDetected,
+    DqeError,
+    UndefinedTable,
+    UniqueViolation,
+)
 from executor.execution import Execution
 from executor.foreign_key_errors import key_text, not_present, row_texts
 from executor.writes import rows_of, transaction
@@ -65,6 +71,10 @@ async def add_reference(change: Definition, plan: AddReference) -> None:
 
 async def build_index(change: Definition, plan: BuildIndex) -> None:
     """CREATE [UNIQUE] INDEX."""
+    if plan.concurrently and change.execution.transaction is not None:
+        raise ActiveSqlTransaction(
+            "CREATE INDEX CONCURRENTLY cannot run inside a transaction block"
+        )
     created = await change.execute(plan.command)
     await change.everywhere()
     if not created.changed or not plan.command.definition.unique:
@@ -91,6 +101,32 @@ async def _check_unique(change: Definition, table_id: TableId, index_id: TableId
     values = await first_row(current, duplicates(table, index.column_ids))
     if values is not None:
         raise _not_unique(table, index, values)
+
+
+def own_indexes(execution: Execution, table: Table) -> list[Index]:
+    """The unique indexes that only the statement's transaction knows of."""
+    block = execution.transaction
+    if block is None or not block.definitions.any:
+        return []
+    known = execution.services.catalog.current.tables.get(table.id)
+    ids = set() if known is None else {index.id for index in known.indexes}
+    return [index for index in table.indexes if index.unique and index.id not in ids]
+
+
+async def check_own_indexes(execution: Execution, table: Table) -> None:
+    """Looks through the table for what the statement may have put in twice."""
+    for index in own_indexes(execution, table):
+        assert execution.transaction is not None
+        execution.transaction.begin_part()
+        current = await _present(execution)
+        values = await first_row(current, duplicates(table, index.column_ids))
+        if values is not None:
+            raise UniqueViolation(
+                f'duplicate key value violates unique constraint "{index.name}"',
+                detail=f"{key_text(table, index.column_ids, values)} already exists.",
+                table=table.name,
+                constraint=index.name,
+            )
 
 
 async def _drop(change: Definition, table_id: TableId, index_id: TableId) -> None:

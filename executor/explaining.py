@@ -15,6 +15,7 @@ from cluster.errors import FeatureNotSupported
 from executor import writes
 from executor.coordinator import QueryStatistics
 from executor.execution import Execution, Result
+from executor.index_queries import explained
 from executor.queries import plan_select
 from executor.readings import Reading, reading_of
 from executor.rows import columns_of, rows_result
@@ -52,7 +53,12 @@ async def run_explain(execution: Execution, statement: Explain) -> Result:
         raise FeatureNotSupported("EXPLAIN with TIMING OFF is not supported")
     runtime = execution.services.runtime
     started_s = runtime.monotonic()
-    plan = await _plan(execution, statement.statement, shown_as_json=statement.format == "json")
+    plan = await _plan(
+        execution,
+        statement.statement,
+        shown_as_json=statement.format == "json",
+        analyzed=statement.analyze,
+    )
     times = _Times((runtime.monotonic() - started_s) * 1000)
     actuals, reading = None, None
     if statement.analyze:
@@ -100,10 +106,15 @@ def _json(plan: QueryPlan, actuals: Actuals | None, reading: Reading | None, tim
 # -- planning ---------------------------------------------------------------------------------
 
 
-async def _plan(execution: Execution, statement: Statement, *, shown_as_json: bool) -> QueryPlan:
+async def _plan(
+    execution: Execution, statement: Statement, *, shown_as_json: bool, analyzed: bool
+) -> QueryPlan:
+    """Under ANALYZE a query runs by its plan, where an index would do as well."""
     match statement:
         case Query():
-            return await plan_select(execution, statement)
+            plan = await plan_select(execution, statement)
+            found = None if analyzed else explained(execution, statement, plan.explanation)
+            return plan if found is None else replace(plan, explanation=found)
         case Declare():
             return await plan_select(execution, statement.query)
         case CreateTableAs():

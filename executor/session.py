@@ -473,14 +473,16 @@ class Session:
     async def _point_query(
         self, statement: Query, types: tuple[SqlType, ...], values: Sequence[Datum]
     ) -> Result | None:
-        """The answer of a query for one row by its key, which needs no plan and no snapshot."""
+        """The answer of a query for rows by a key or an index, which needs no plan."""
         transaction = self.state.block.transaction
         if transaction is not None:
             if transaction.is_past:
                 return None
             transaction.isolation = self.state.settings["transaction_isolation"]
         context = self._context(self.services.catalog.current, self.state.settings)
-        return await self.coordinator.points.answer(statement, types, values, context, transaction)
+        given = statement, types, values, context, transaction
+        answer = await self.coordinator.points.answer(*given)
+        return answer or await self.coordinator.indexes.answer(*given)
 
     async def _point_write(
         self,

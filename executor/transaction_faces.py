@@ -18,6 +18,7 @@ from storage.fragments import (
     Timestamp,
     TransactionId,
 )
+from storage.index_reads import IndexScan
 from storage.lock_driver import RowsLocked
 from storage.locks import LockMode
 from storage.row_tables import StoredKey, StoredRow
@@ -177,6 +178,14 @@ class TabletAccess(Protocol):
         settles: bool,
         deadline_s: float,
     ) -> str: ...
+
+    async def scan_stored(
+        self,
+        tablet_id: TabletId,
+        fragment_id: FragmentId,
+        scan: IndexScan,
+        timestamp: Timestamp | None = None,
+    ) -> Sequence[StoredRow] | None: ...
 
     async def read_stored(
         self,

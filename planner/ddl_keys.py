@@ -68,7 +68,7 @@ def plan_create_index(statement: CreateIndex, context: PlannerContext) -> BuildI
             f'the index finds no rows as long as table "{table.name}" is columnar: ALTER TABLE'
             f" {quote_name(table.name)} SET ACCESS METHOD hybrid has it used",
         )
-    return BuildIndex(table.id, command, "CREATE INDEX", notices)
+    return BuildIndex(table.id, command, "CREATE INDEX", notices, statement.concurrently)
 
 
 def plan_drop_index(statement: DropIndex, context: PlannerContext) -> ChangeCatalog:

@@ -65,6 +65,7 @@ class BuildIndex:
     command: CreateIndex
     tag: str
     notices: tuple[str, ...] = ()
+    concurrently: bool = False
 
 
 DdlPlan = ChangeCatalog | CreateAndFill | AddReference | BuildIndex

@@ -32,7 +32,7 @@ _INTEGERS = frozenset({Kind.INT2, Kind.INT4, Kind.INT8})
 _TEXTS = frozenset({Kind.TEXT, Kind.VARCHAR})
 _LIMITS = {Kind.INT2: 2**15, Kind.INT4: 2**31, Kind.INT8: 2**63}
 # Types whose values a key may be compared with as they stand.
-_KEY_KINDS = _INTEGERS | _TEXTS | {Kind.UUID}
+KEY_KINDS = _INTEGERS | _TEXTS | {Kind.UUID}
 # Of parameters that stand for literals: whether each is a string; the others are whole numbers.
 LiteralKinds: TypeAlias = tuple[bool, ...]
 
@@ -64,7 +64,7 @@ class PointRead:
         found: list[object] = []
         for column_id, source in zip(self.table.key, self.key, strict=True):
             value = values[source.number - 1] if isinstance(source, Parameter) else source
-            plain = _plain(self.table.column(column_id).type, value)
+            plain = plain_value(self.table.column(column_id).type, value)
             if plain is None:
                 return None
             found.append(plain)
@@ -98,26 +98,27 @@ def point_read(
         v for k, v in tree.args.items() if k not in _CLAUSES
     ):
         return None
-    relation = _only_relation(tree)
+    relation = only_relation(tree)
     where = tree.args.get("where")
     if relation is None or where is None:
         return None
-    table = _table_of(relation, context)
+    table = table_with_key(relation, context)
     if table is None:
         return None
-    reader = _Reader(table, relation.alias_or_name, parameters, literals)
+    reader = PointReader(table, relation.alias_or_name, parameters, literals)
     key = reader.key_of(where.this)
     output = reader.output(tree.expressions) if key is not None else None
     if key is None or output is None:
         return None
-    group = _group_with(table, [column.id for column, _ in output])
+    group = group_with(table, [column.id for column, _ in output])
     if group is None:
         return None
     columns = tuple(ResultColumn(name, column.type, (name,)) for column, name in output)
     return PointRead(table, group, key, tuple(column.id for column, _ in output), columns)
 
 
-def _only_relation(tree: exp.Select) -> exp.Table | None:
+def only_relation(tree: exp.Select) -> exp.Table | None:
+    """The one table in FROM, if that is all there is."""
     source = tree.args.get("from_")
     relation = source.this if source is not None else None
     if not isinstance(relation, exp.Table) or not isinstance(relation.this, exp.Identifier):
@@ -129,16 +130,23 @@ def _only_relation(tree: exp.Select) -> exp.Table | None:
     return None if any(v for k, v in relation.args.items() if k not in known) else relation
 
 
-def _table_of(relation: exp.Table, context: PlannerContext) -> Table | None:
+def table_with_key(relation: exp.Table, context: PlannerContext) -> Table | None:
+    """The table, if it is in the row store and its rows can be told by their keys here."""
+    table = table_of(relation, context)
+    if table is None or table.hidden_row_id:
+        return None
+    kinds = {table.column(column_id).type.kind for column_id in table.key}
+    return table if kinds <= KEY_KINDS else None
+
+
+def table_of(relation: exp.Table, context: PlannerContext) -> Table | None:
+    """The table of the row store that is meant, as it stands."""
     schema = relation.args.get("db")
     name = ObjectName(_name(relation.this), None if schema is None else _name(schema))
     table = find_relation(context, name)
     if not isinstance(table, Table) or table.access_method is AccessMethod.COLUMNAR:
         return None
-    if table.hidden_row_id or table.id in context.catalog.recuts:
-        return None
-    kinds = {table.column(column_id).type.kind for column_id in table.key}
-    return table if kinds <= _KEY_KINDS else None
+    return None if table.id in context.catalog.recuts else table
 
 
 def _name(identifier: exp.Identifier) -> str:
@@ -147,7 +155,7 @@ def _name(identifier: exp.Identifier) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class PointReader:
     """The parts of one query over one table."""
 
     table: Table
@@ -165,7 +173,7 @@ class _Reader:
 
     def key_of(self, condition: exp.Expr) -> tuple[str | Parameter, ...] | None:
         found: dict[ColumnId, str | Parameter] = {}
-        for part in _conjuncts(condition):
+        for part in conjuncts(condition):
             if not isinstance(part, exp.EQ):
                 return None
             column, other = self.column(part.this), part.expression
@@ -195,13 +203,13 @@ class _Reader:
         if not node.is_string:
             return self._number(wanted, node, "")
         text = str(node.this)
-        return text if _plain(wanted, text) is not None else None
+        return text if plain_value(wanted, text) is not None else None
 
     @staticmethod
     def _number(wanted: SqlType, node: exp.Literal, sign: str) -> str | None:
         text = sign + str(node.this)
         fits = wanted.kind in _INTEGERS and not node.is_string
-        return text if fits and _plain(wanted, text) is not None else None
+        return text if fits and plain_value(wanted, text) is not None else None
 
     def output(self, items: Sequence[exp.Expr]) -> list[tuple[Column, str]] | None:
         found: list[tuple[Column, str]] = []
@@ -218,12 +226,13 @@ class _Reader:
         return found
 
 
-def _conjuncts(condition: exp.Expr) -> Iterator[exp.Expr]:
+def conjuncts(condition: exp.Expr) -> Iterator[exp.Expr]:
+    """The conditions that AND joins."""
     while isinstance(condition, exp.Paren):
         condition = condition.this
     if isinstance(condition, exp.And):
-        yield from _conjuncts(condition.this)
-        yield from _conjuncts(condition.expression)
+        yield from conjuncts(condition.this)
+        yield from conjuncts(condition.expression)
     else:
         yield condition
 
@@ -235,7 +244,7 @@ def _comparable(wanted: SqlType, given: SqlType) -> bool:
     return wanted.kind is given.kind
 
 
-def _plain(wanted: SqlType, value: Datum) -> object | None:
+def plain_value(wanted: SqlType, value: Datum) -> object | None:
     """The value as a key of that type has it; None where it is no such value."""
     text = value if type(value) is str else datum_text(value)
     if text is None or wanted.kind in _TEXTS:
@@ -253,7 +262,7 @@ def _plain(wanted: SqlType, value: Datum) -> object | None:
         return None
 
 
-def _group_with(table: Table, wanted: Sequence[ColumnId]) -> int | None:
+def group_with(table: Table, wanted: Sequence[ColumnId]) -> int | None:
     """The column group that has all of them; the anchor where the key alone is wanted."""
     own = set(wanted) - set(table.key)
     for place, group in enumerate(table.groups):

@@ -31,6 +31,7 @@ from storage.fragments import (
     Timestamp,
     TransactionId,
 )
+from storage.index_reads import IndexScan, pending_in, scan_now
 from storage.row_reads import pending_on, read_now
 from storage.row_tables import Plain, RowTables, StoredKey, StoredRow
 from storage.snapshot import check_horizon, fragment_gone
@@ -174,6 +175,30 @@ class Tablet(TabletRows):
                     await self._rows.bring_up([fragment_id], at)
                 else:
                     found = read_now(self._rows, tables, keys, timestamp, changes)
+                    if group.lease_valid():
+                        return found
+                    await group.read_barrier(deadline_s=deadline_s)
+
+    async def scan_stored(
+        self,
+        fragment_id: FragmentId,
+        scan: IndexScan,
+        timestamp: Timestamp | None = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> list[StoredRow] | None:
+        """Rows by an index, as SQLite has them; None where it is not the way to them. Leader
+        only. See `storage.index_reads`."""
+        group = await self._lead(deadline_s)
+        at = END_OF_TIME if timestamp is None else timestamp
+        async with deadline(deadline_s, f"tablet {self.tablet_id} could not be read"):
+            while True:
+                self._row_tables(fragment_id)
+                if pending := pending_in(self._participant, fragment_id, timestamp):
+                    await self._wait_ends(pending)
+                elif not self._rows.is_current([fragment_id], at):
+                    await self._rows.bring_up([fragment_id], at)
+                else:
+                    found = scan_now(self._rows, fragment_id, scan, timestamp)
                     if group.lease_valid():
                         return found
                     await group.read_barrier(deadline_s=deadline_s)

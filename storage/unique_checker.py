@@ -15,7 +15,7 @@ from cluster.runtime import Runtime
 from storage.applier import StoreApplier
 from storage.columnar import ColumnarStore
 from storage.entries import Cut
-from storage.fragments import FragmentChange, FragmentId, FragmentSchema
+from storage.fragments import FragmentChange, FragmentId, FragmentSchema, UniqueKey
 from storage.key_overlay import KeyOverlay
 from storage.row_checks import Conflict, Finder, find_conflict
 from storage.row_side import RowSide
@@ -55,6 +55,9 @@ class UniqueChecker:
         self._load = load
         self._rows = rows
         self._overlay = KeyOverlay()
+        self._newest_index = 0
+        # The constraints by which queued changes of a fragment were looked into.
+        self._known: dict[FragmentId, tuple[UniqueKey, ...]] = {}
 
     def begin_term(self, applied_index: int) -> None:
         """Up to this index, what is queued has not been looked into."""
@@ -75,6 +78,9 @@ class UniqueChecker:
         that are too large to be looked into."""
         if not self._applier.has_queued:
             self._overlay.forget(self._applier.store.position.applied_index)
+        for fragment_id in fragment_ids:
+            self._learn(fragment_id)
+        self._newest_index = index
         touched = [fragment_id for fragment_id in fragment_ids if self.checks(fragment_id)]
         if changes is None:
             self._overlay.skip(index, touched)
@@ -85,6 +91,14 @@ class UniqueChecker:
                 self._overlay.skip(index, [change.fragment_id])
             elif self.checks(change.fragment_id):
                 self._overlay.note(index, self._schemas()[change.fragment_id], change)
+
+    def _learn(self, fragment_id: FragmentId) -> None:
+        """What was queued before a fragment got another constraint was not looked into for it."""
+        schema = self._schemas().get(fragment_id)
+        unique = () if schema is None else schema.unique
+        if self._known.setdefault(fragment_id, unique) != unique:
+            self._overlay.skip(self._newest_index, [fragment_id])
+            self._known[fragment_id] = unique
 
     async def check(
         self,
@@ -97,6 +111,8 @@ class UniqueChecker:
 
         `chunks` are its changes in the log, without the `cuts`, `changes` those behind them.
         """
+        for fragment_id in fragment_ids:
+            self._learn(fragment_id)
         looked_up = [f for f in fragment_ids if self._looks_up(f, chunks, changes)]
         if looked_up:
             await self._check_by_lookups(looked_up, chunks, cuts, changes)

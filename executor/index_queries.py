@@ -1,0 +1,266 @@
+"""Queries for the rows that an index leads to, from the row stores of the tablets' leaders.
+
+    statement -> `planner.index_reads` -> the parts that may have such rows -> `scan_stored` at
+    each -> merged in the order asked for -> one batch
+
+One tablet gives its newest rows (rule R2). Several are read at one snapshot, or at that of the
+transaction; a store that has gone past it since refuses, and another snapshot is drawn. Whatever
+is refused, gives more rows than an index is for, or fails in a way that may pass, goes the usual
+way, through the columnar store.
+
+Left out: SERIALIZABLE transactions, and those that have changed one of the tablets themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlglot import exp
+
+from catalog.bounds import NO_PART, ordinals_by
+from catalog.fragment_schemas import fragment_schema, store_name
+from catalog.model import Catalog, Fragment
+from cluster.errors import CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure
+from executor.execution import Execution, Result
+from executor.services import ExecutorServices
+from executor.session_transaction import SERIALIZABLE, SessionTransaction
+from planner.context import PlannerContext
+from planner.datum import Datum
+from planner.index_reads import IndexRead, Source, index_read
+from planner.plan import PlanNote
+from planner.point import Parameter
+from planner.statements import Query
+from storage.fragments import Timestamp
+from storage.index_reads import MOST_ROWS, IndexScan
+from storage.row_tables import RowTables, StoredRow
+from storage.types import Kind, SqlType
+
+PLANS_KEPT = 256
+# How often a snapshot is drawn anew where stores have gone past it.
+SNAPSHOTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A query that was looked at; `read` is None where it goes the usual way."""
+
+    tree: exp.Expr
+    read: IndexRead | None
+    tables: RowTables | None
+
+
+class IndexQueries:
+    """What one node knows of such queries. A newer catalog empties it."""
+
+    def __init__(self, services: ExecutorServices) -> None:
+        self._services = services
+        self._catalog: Catalog | None = None
+        self._kept: OrderedDict[tuple[object, ...], _Known] = OrderedDict()
+
+    async def answer(
+        self,
+        statement: Query,
+        types: tuple[SqlType, ...],
+        values: Sequence[Datum],
+        context: PlannerContext,
+        transaction: SessionTransaction | None,
+    ) -> Result | None:
+        """The answer, or None where the statement is to go the usual way.
+
+        `context` holds the node's newest catalog.
+        """
+        known = self._known(statement, types, context)
+        if known.read is None or known.tables is None:
+            return None
+        scan = _scan(known.read, known.tables, values)
+        fragments = None if scan is None else _fragments(known.read, values)
+        if scan is None or fragments is None or not _may_read(transaction, fragments):
+            return None
+        try:
+            rows = await self._rows(fragments, scan, context.catalog, transaction)
+        except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure):
+            return None
+        if rows is None:
+            return None
+        return _result(known.read, known.tables, _merged(known.read, known.tables, rows))
+
+    def _known(
+        self, statement: Query, types: tuple[SqlType, ...], context: PlannerContext
+    ) -> _Known:
+        if context.catalog is not self._catalog:
+            self._catalog = context.catalog
+            self._kept.clear()
+        path = context.settings.get("search_path")
+        tree = statement.tree
+        key = (id(tree), types, path, context.session.get("temporary_schema"))
+        known = self._kept.get(key)
+        if known is None or known.tree is not tree:
+            read = None if statement.as_of is not None else index_read(tree, context, types)
+            known = self._kept[key] = _Known(tree, read, None if read is None else _tables(read))
+            while len(self._kept) > PLANS_KEPT:
+                self._kept.popitem(last=False)
+        return known
+
+    async def _rows(
+        self,
+        fragments: Sequence[Fragment],
+        scan: IndexScan,
+        catalog: Catalog,
+        transaction: SessionTransaction | None,
+    ) -> list[Sequence[StoredRow]] | None:
+        """Each fragment's rows; None where one of them refuses."""
+        if transaction is not None and transaction.keeps_snapshot:
+            timestamp, known = await transaction.snapshot()
+            return await self._at(fragments, scan, timestamp) if known is catalog else None
+        if len(fragments) <= 1:
+            return await self._at(fragments, scan, None)
+        for _ in range(SNAPSHOTS):
+            timestamp, version = await self._services.timestamps.snapshot()
+            if version > catalog.version:
+                return None
+            found = await self._at(fragments, scan, timestamp)
+            if found is not None:
+                return found
+        return None
+
+    async def _at(
+        self, fragments: Sequence[Fragment], scan: IndexScan, timestamp: Timestamp | None
+    ) -> list[Sequence[StoredRow]] | None:
+        tablets = self._services.tablets
+        asked = (
+            tablets.scan_stored(each.tablet_id, each.id, scan, timestamp) for each in fragments
+        )
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        for each in found:
+            if isinstance(each, BaseException):
+                raise each
+        rows = [each for each in found if not isinstance(each, BaseException) and each is not None]
+        return rows if len(rows) == len(found) else None
+
+
+def _tables(read: IndexRead) -> RowTables | None:
+    """How rows of all the table's parts are stored."""
+    parts = read.table.parts
+    if not parts:
+        return None
+    return RowTables(fragment_schema(read.table, parts[0].fragments[read.group]))
+
+
+def _may_read(transaction: SessionTransaction | None, fragments: Sequence[Fragment]) -> bool:
+    if transaction is None:
+        return True
+    if transaction.definitions.any or transaction.isolation == SERIALIZABLE:
+        return False
+    return not {each.tablet_id for each in fragments}.intersection(transaction.written)
+
+
+def _scan(read: IndexRead, tables: RowTables, values: Sequence[Datum]) -> IndexScan | None:
+    """What to ask a tablet; None where only the usual way can tell."""
+    names = [store_name(column) for column in read.index]
+
+    def stored(place: int, source: Source) -> object | None:
+        plain = read.plain(place, source, values)
+        return None if plain is None else tables.encoding(names[place]).encode(plain)
+
+    prefix = [stored(place, source) for place, source in enumerate(read.equal)]
+    bounds: list[tuple[object, bool] | None] = []
+    for bound in (read.low, read.high):
+        value = None if bound is None else stored(len(read.equal), bound[0])
+        if bound is not None and value is None:
+            return None
+        bounds.append(None if bound is None else (value, bound[1]))
+    if None in prefix:
+        return None
+    return IndexScan(tuple(names), tuple(prefix), bounds[0], bounds[1], read.descending, read.limit)
+
+
+def _fragments(read: IndexRead, values: Sequence[Datum]) -> list[Fragment] | None:
+    """Where such rows may lie."""
+    table = read.table
+    given = dict(zip(read.index, read.equal, strict=False))
+    parts = table.parts
+    if table.partition_columns and set(table.partition_columns) <= given.keys():
+        places = [read.index.index(column) for column in table.partition_columns]
+        key = [read.plain(place, read.equal[place], values) for place in places]
+        ordinal = ordinals_by(table)(key)
+        parts = () if ordinal == NO_PART else (table.parts[ordinal],)
+    return [part.fragments[read.group] for part in parts]
+
+
+def _merged(
+    read: IndexRead, tables: RowTables, rows: Sequence[Sequence[StoredRow]]
+) -> Iterable[StoredRow]:
+    """The rows of all fragments, in their order if one is asked for, as many as are."""
+    if not read.is_ordered:
+        return islice((row for found in rows for row in found), read.limit)
+    places = [tables.names.index(store_name(read.index[p])) for p in read.ordered_places]
+
+    def order(row: StoredRow) -> list[tuple[bool, Any]]:
+        # Behind the columns that are asked for the order is the store's own, NULLs among them.
+        return [(row[place] is not None, row[place] or 0) for place in places]
+
+    return islice(heapq.merge(*rows, key=order, reverse=read.descending), read.limit)
+
+
+def _result(read: IndexRead, tables: RowTables, rows: Iterable[StoredRow]) -> Result:
+    names = tuple(store_name(column) for column in read.wanted)
+    places = [tables.names.index(name) for name in names]
+    listed = [tuple(row[place] for place in places) for row in rows]
+    batch = tables.to_batch(listed, names)
+    for place, column_id in enumerate(read.wanted):
+        found = read.table.column(column_id).type
+        if found.kind is Kind.BPCHAR and found.length is not None:
+            padded = pc.utf8_rpad(batch.column(place), found.length)
+            batch = batch.set_column(place, batch.schema.names[place], padded)
+    return Result(f"SELECT {len(listed)}", read.columns, _one(batch))
+
+
+async def _one(batch: pa.RecordBatch) -> AsyncIterator[pa.RecordBatch]:
+    if batch.num_rows:
+        yield batch
+
+
+def explained(execution: Execution, statement: Query, usual: PlanNote) -> PlanNote | None:
+    """How EXPLAIN shows a query that goes this way; None for any other. `usual` is its plan."""
+    if statement.as_of is not None:
+        return None
+    read = index_read(statement.tree, execution.context, execution.parameter_types)
+    if read is None:
+        return None
+    fragments = None if _has_parameters(read) else _fragments(read, execution.values)
+    asked = len(read.table.parts) if fragments is None else len(fragments)
+    properties: dict[str, str | int | float | list[str]] = {
+        "Relation Name": read.table.name,
+        "Schema": read.table.schema,
+        "Alias": read.table.name,
+        **{name: usual.properties.get(name, 0) for name in ("Plan Rows", "Plan Width")},
+        "Index Name": read.name,
+        "Index Cond": _condition(read),
+        "Fragments": f"{asked} of {len(read.table.parts)}",
+        "Scan Instead": f"above {MOST_ROWS} rows of a fragment",
+    }
+    return PlanNote("Index Lookup", usual.stage_id, properties)
+
+
+def _has_parameters(read: IndexRead) -> bool:
+    return any(isinstance(source, Parameter) for source in read.equal)
+
+
+def _condition(read: IndexRead) -> str:
+    names = [read.table.column(column).name for column in read.index]
+    compared = [(name, "=", source) for name, source in zip(names, read.equal, strict=False)]
+    for bound, sign in ((read.low, ">"), (read.high, "<")):
+        if bound is not None:
+            compared.append((names[len(read.equal)], sign + "=" * bound[1], bound[0]))
+    return " AND ".join(
+        f"{name} {sign} {f'${s.number}' if isinstance(s, Parameter) else repr(s)}"
+        for name, sign, s in compared
+    )
