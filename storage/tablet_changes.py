@@ -18,6 +18,7 @@ import pyarrow as pa
 from cluster.errors import DqeError
 from storage.conflicts import changed_after, concurrent_update
 from storage.drafts import (
+    LAST_COMMAND,
     Draft,
     check_json,
     encode_with_changes,
@@ -99,9 +100,9 @@ class TabletChanges(TabletLeader):
             locked = await self._locks.take_rows(
                 transaction_id, schema, keys, LockMode(mode), base, command, policy, deadline_s
             )
-            return self._without_own(transaction_id, schema, keys, locked)
+            return await self._without_own(transaction_id, schema, keys, locked)
 
-    def _without_own(
+    async def _without_own(
         self,
         transaction_id: TransactionId,
         schema: FragmentSchema,
@@ -112,7 +113,11 @@ class TabletChanges(TabletLeader):
         draft = self._drafts.get(transaction_id)
         if not locked.changed or draft is None or not has_keys(schema, schema.key):
             return locked
-        made = made_rows(schema, draft.changes)
+        # What is logged counts too: a row deleted there and inserted here was there before.
+        changes = draft.changes
+        if draft.chunks:
+            changes = await self.own_changes(transaction_id, [schema.fragment_id], LAST_COMMAND)
+        made = made_rows(schema, changes)
         found = row_keys(schema, keys, schema.key)
         changed = tuple(place for place in locked.changed if found[place] not in made)
         return RowsLocked(changed, locked.skipped, locked.as_of)
