@@ -1,30 +1,41 @@
 """Nodes die under a steady load: nothing acknowledged is lost, and somebody else goes on soon.
 
-The load is single-row writes and reads by key, from clients that hold to their node while it
-lives. The longest times without an answer are printed (`pytest -s`), and bounded generously.
+The loads and figures are those of `benchmarks.failover`, `bank` and `tpch_failover`, for a short
+while; times are bounded generously.
 """
 
 from __future__ import annotations
 
-import random
-import threading
+import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from benchmarks import bank, failover, tpch_failover
+from benchmarks.clients import CONNECTION_LOST, OUTCOME_UNKNOWN
+from benchmarks.tpch import load
+from dqe.commands import check, recover
 from dqe.local_cluster import LocalCluster, NodeProcess
+from dqe.tpch import TABLES, generate
 
 pytestmark = pytest.mark.cluster
 
-ROUNDS = 2
-DOWN_S = 4.0
-BACK_S = 2.0
+ROUNDS = 1
+CLIENTS = 4
+DOWN_S = 2.5
+BANK_S = 12.0
+TPCH_SCALE = 0.01
+KINDS = ("write", "read")
+UNKNOWN = (CONNECTION_LOST, OUTCOME_UNKNOWN)
 # A leader is replaced in 1.1 to 2 s; the machine of a test may be busy.
 GAP_LIMIT_S = 8.0
 SOON_S = 8.0
+REPAIRED_S = 30.0
 NODE_DOWN = psycopg.errors.CannotConnectNow
 
 
@@ -55,109 +66,51 @@ def ask(node: NodeProcess, sql: str) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-class Load:
-    """Clients that write keys of their own and read what was acknowledged."""
-
-    def __init__(self, cluster: LocalCluster) -> None:
-        self._cluster = cluster
-        self._stop = threading.Event()
-        self.acknowledged: list[int] = []
-        self.unknown: list[int] = []
-        self.stale: list[int] = []
-        self.refused: list[str] = []
-        self.answers_s: dict[str, list[float]] = {"writes": [], "reads": []}
-        self._threads = [
-            threading.Thread(target=self._run, args=(seed, step))
-            for seed, step in enumerate((self._write, self._write, self._read, self._read))
-        ]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a client waits for ever"
-
-    def _run(self, seed: int, step: Callable[..., None]) -> None:
-        chance = random.Random(seed)
-        number = 0
-        session: psycopg.Connection[Any] | None = None
-        while not self._stop.is_set():
-            try:
-                if session is None or session.closed:
-                    up = [node for node in self._cluster.nodes if not node.held]
-                    url = chance.choice(up).url
-                    session = psycopg.connect(url, autocommit=True, connect_timeout=5)
-                number += 1
-                step(session, chance, seed * 1_000_000 + number)
-            except psycopg.Error as error:
-                if error.sqlstate is not None and error.sqlstate != "40003":
-                    self.refused.append(f"{step.__name__}: {error.sqlstate} {error}")
-                self._stop.wait(0.02)
-        if session is not None:
-            session.close()
-
-    def _write(self, session: psycopg.Connection[Any], _: random.Random, key: int) -> None:
-        try:
-            session.execute("INSERT INTO t VALUES (%s, 1)", (key,))
-        except psycopg.Error as error:
-            if error.sqlstate in (None, "40003"):
-                self.unknown.append(key)
-            raise
-        self.acknowledged.append(key)
-        self.answers_s["writes"].append(time.monotonic())
-
-    def _read(self, session: psycopg.Connection[Any], chance: random.Random, _: int) -> None:
-        known = self.acknowledged[-20:]
-        key = chance.choice(known) if known else 0
-        found = session.execute("SELECT v FROM t WHERE k = %s", (key,)).fetchall()
-        if known and not found:
-            self.stale.append(key)
-        self.answers_s["reads"].append(time.monotonic())
-
-    def longest_gap_s(self, kind: str, begin_s: float, end_s: float) -> float:
-        times = [t for t in sorted(self.answers_s[kind]) if begin_s < t < end_s]
-        return max(b - a for a, b in zip([begin_s, *times], [*times, end_s], strict=True))
-
-    def wait_acknowledged(self, count: int) -> None:
-        wanted = len(self.acknowledged) + count
-        ends_s = time.monotonic() + 30
-        while len(self.acknowledged) < wanted:
-            assert time.monotonic() < ends_s, "nothing is acknowledged any more"
-            time.sleep(0.02)
-
-
 def test_no_acknowledged_write_is_lost_whichever_node_dies(
     cluster: LocalCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gaps: list[tuple[int, float, float]] = []
-    with Load(cluster) as load:
-        load.wait_acknowledged(20)
-        for victim in list(cluster.nodes) * ROUNDS:
-            begin_s = time.monotonic()
-            cluster.hold(victim)
-            time.sleep(DOWN_S)
-            end_s = time.monotonic()
-            longest = [load.longest_gap_s(kind, begin_s, end_s) for kind in ("writes", "reads")]
-            gaps.append((victim.number, *longest))
-            cluster.release(victim)
-            cluster.wait_ready()
-            time.sleep(BACK_S)
-        load.wait_acknowledged(10)
+    outcome = asyncio.run(failover.measure(cluster, ROUNDS, CLIENTS, DOWN_S))
     with capsys.disabled():
-        for number, writes_s, reads_s in gaps:
-            print(f"\nnode {number} killed: no write for {writes_s:.2f} s, no read {reads_s:.2f} s")
-        print(f"{len(load.acknowledged)} acknowledged, {len(load.unknown)} unknown")
-    found = {int(k) for (k,) in ask(cluster.nodes[0], "SELECT k FROM t")}
-    assert set(load.acknowledged) <= found, "acknowledged writes that are lost"
-    assert found <= {*load.acknowledged, *load.unknown}, "writes that were refused and are there"
-    assert load.stale == []
-    assert load.refused == [], "statements that could have been run again"
-    assert max(max(writes_s, reads_s) for _, writes_s, reads_s in gaps) < GAP_LIMIT_S
+        print()
+        failover.show(outcome)
+    ask(cluster.nodes[0], "DROP TABLE steady")
+    assert outcome.lost == []
+    assert outcome.stale == []
+    # What was refused could have been run again unseen.
+    assert set(outcome.errors) <= {f"{what} {state}" for what in KINDS for state in UNKNOWN}
+    assert outcome.longest_gap_s < GAP_LIMIT_S
+
+
+def test_no_sum_of_money_is_wrong_while_nodes_die(
+    cluster: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = bank.Ledger(100)
+    asyncio.run(bank.run(cluster, ledger, clients=8, seconds=BANK_S, kills=True, seed=1))
+    with capsys.disabled():
+        print()
+        bank.show(ledger, BANK_S)
+    for table in ("accounts", "moves"):
+        ask(cluster.nodes[0], f"DROP TABLE {table}")
+    assert ledger.wrong == []
+    assert ledger.kills > 0
+    assert len(ledger.acknowledged) > 0
+    assert len(ledger.sums) > 0
+
+
+def test_queries_are_answered_right_or_asked_again_while_nodes_die(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    files = generate(TPCH_SCALE, tmp_path)
+    answers = tpch_failover.duckdb_answers(files)
+    with psycopg.connect(cluster.nodes[0].url, autocommit=True) as session:
+        load(session, files, "hash")
+    asked = tpch_failover.ask_while_nodes_die(cluster, answers, seconds=0, clients=2)
+    outcome = asyncio.run(asked)
+    for table in reversed(TABLES):
+        ask(cluster.nodes[0], f"DROP TABLE {table}")
+    assert outcome.wrong == []
+    assert outcome.kills == len(cluster.nodes)
+    assert len(outcome.right) > len(answers)
 
 
 def test_tables_are_made_and_written_while_a_node_is_down(cluster: LocalCluster) -> None:
@@ -175,7 +128,9 @@ def test_tables_are_made_and_written_while_a_node_is_down(cluster: LocalCluster)
     ask(live, "DROP TABLE made")
 
 
-def test_tablet_without_a_majority_is_named_and_comes_back(cluster: LocalCluster) -> None:
+def test_tablet_without_a_majority_is_named_and_comes_back_or_is_recovered(
+    cluster: LocalCluster,
+) -> None:
     ask(cluster.nodes[0], "DROP TABLE IF EXISTS here")
     # Voters of the catalog stay a majority: only the table loses its own.
     ask(
@@ -196,11 +151,35 @@ def test_tablet_without_a_majority_is_named_and_comes_back(cluster: LocalCluster
     assert ask(cluster.nodes[1], "SELECT count(*) FROM t") == [(50,)]
     cluster.release(cluster.nodes[2])
     cluster.wait_ready()
-    began_s = time.monotonic()
-    while ask(cluster.nodes[0], "SELECT count(*) FROM here") != [(50,)]:
-        assert time.monotonic() - began_s < SOON_S
+    until_counted(cluster.nodes[0], 50)
     ask(cluster.nodes[0], "INSERT INTO here VALUES (200, 1)")
+    # The node is gone again, for good as far as the operator knows.
+    cluster.hold(cluster.nodes[2])
+    lost = "SELECT tablet_id FROM dqe.repairs WHERE trouble = 'no majority' ORDER BY 1"
+    began_s = time.monotonic()
+    while not (tablets := ask(cluster.nodes[0], lost)):
+        assert time.monotonic() - began_s < SOON_S
+    for (tablet_id,) in tablets:
+        assert recover.run(tablet_id, cluster.nodes[1].url, accept_data_loss=True) == 0
+    until_counted(cluster.nodes[1], 51)
+    ask(cluster.nodes[0], "INSERT INTO here VALUES (201, 1)")
+    cluster.release(cluster.nodes[2])
+    cluster.wait_ready()
+    until_counted(cluster.nodes[2], 52)
+    began_s = time.monotonic()
+    while ask(cluster.nodes[0], "SELECT count(*) FROM dqe.repairs") != [(0,)]:
+        assert time.monotonic() - began_s < REPAIRED_S, "the lost replicas are not replaced"
+    assert check.run(cluster.nodes[0].url) == 0
     ask(cluster.nodes[0], "DROP TABLE here")
+
+
+def until_counted(node: NodeProcess, rows: int) -> None:
+    began_s = time.monotonic()
+    while True:
+        with contextlib.suppress(NODE_DOWN):
+            assert ask(node, "SELECT count(*) FROM here") == [(rows,)]
+            return
+        assert time.monotonic() - began_s < REPAIRED_S, "the tablet does not come back"
 
 
 def test_durability_changes_while_the_table_is_in_use(cluster: LocalCluster) -> None:
