@@ -289,27 +289,9 @@ def test_flipped_bytes_in_a_store_are_never_an_answer(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_rolling_restart_under_load_fails_no_statement_for_good(tmp_path: Path) -> None:
-    async def scenario(three: Three) -> None:
-        clients = Clients(three, 3)
-        await clients.goes_on()
-        for name in ("n1", "n2", "n3"):
-            await three.stop(name)
-            await clients.goes_on()
-            await three.start(name)
-            await clients.goes_on()
-        await clients.stop()
-        node = three.nodes["n1"]
-        for number, done in enumerate(clients.done):
-            [(value,)] = await node.ask(f"SELECT v FROM c WHERE id = {number + 1}")
-            assert int(value) in (done, done + 1)  # the last one may have been cancelled late
-        await node.until("SELECT DISTINCT verdict FROM dqe.replica_checks", [("equal",)])
+def test_node_with_a_full_disk_ends_and_the_others_go_on(tmp_path: Path) -> None:
+    name = "n1"  # it leads the catalog
 
-    run(tmp_path, scenario)
-
-
-@pytest.mark.parametrize("name", ["n1", "n2", "n3"])
-def test_node_with_a_full_disk_ends_and_the_others_go_on(tmp_path: Path, name: str) -> None:
     async def scenario(three: Three) -> None:
         clients = Clients(three, 2)
         await clients.goes_on()

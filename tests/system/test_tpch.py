@@ -79,7 +79,7 @@ def test_replicated_tables_are_read_at_once_after_restarts(tmp_path: Path) -> No
             for name in ("r1", "r2", "r3"):
                 connection.execute(f"create table {name} (id int primary key) replicated".encode())
                 connection.execute(f"insert into {name} values (1), (2)".encode())
-        for _ in range(3):
+        for _ in range(2):
             cluster.restart()
             for node in cluster.nodes:
                 with psycopg.connect(node.url, autocommit=True) as connection:
