@@ -195,6 +195,9 @@ class TabletPlace:
         self._number = 0
         # How often it was begun again; who asks and who may not meanwhile.
         self._begun = 0
+        # It could not be begun again: not yet, or not at all.
+        self._is_half = False
+        self._lost: DqeError | None = None
         self._asking = 0
         self._quiet = asyncio.Event()
         self._beginning = asyncio.Lock()
@@ -215,6 +218,10 @@ class TabletPlace:
         `waits` that it may have waited for another transaction's lock."""
         while True:
             async with self._beginning:
+                if self._lost is not None:
+                    raise self._lost
+                if self._is_half:
+                    await self._come_along()
                 begun = self._begun
                 self._asking += 1
             asked_s = self._runtime.monotonic()
@@ -319,18 +326,31 @@ class TabletPlace:
                 return  # another call has done it
             if self._too_much:
                 raise _too_much_to_bring(changed) from changed
-            while self._asking:
-                self._quiet.clear()
-                await self._quiet.wait()
-            for left in reversed(range(TRIES)):
-                try:
-                    await self._take_again()
-                    break
-                except (LeaderChanged, AnswerLost):
-                    if not left:
-                        raise
-            self._begun += 1
-            reached(Probe.LEADER_FOLLOWED_IN_TRANSACTION)
+            await self._come_along()
+
+    async def _come_along(self) -> None:
+        """Begins again at the leader that there is now; nothing else is asked meanwhile.
+
+        Where it fails the leader knows the transaction and may hold part of what it held: whoever
+        asks next must not find that enough.
+        """
+        self._is_half = True
+        while self._asking:
+            self._quiet.clear()
+            await self._quiet.wait()
+        for left in reversed(range(TRIES)):
+            try:
+                await self._take_again()
+                break
+            except (LeaderChanged, AnswerLost):
+                if not left:
+                    raise
+            except DqeError as error:
+                self._lost = error
+                raise
+        self._is_half = False
+        self._begun += 1
+        reached(Probe.LEADER_FOLLOWED_IN_TRANSACTION)
 
     async def _take_again(self) -> None:
         self._number += 1
