@@ -7,8 +7,9 @@ Of new rows that conflict with each other DO NOTHING keeps the first; for DO UPD
 21000, as it is to update a stored row twice. The new rows are held in memory, up to
 `PROPOSED_BYTES`.
 
-The locks are those of whole tablets: every unique constraint holds the partition key, so a
-row's conflicts lie where it would go.
+Where only the primary key decides what conflicts, the keys of the new rows are locked, whether they
+have a row or not. Else the locks are those of whole tablets: every unique constraint holds the
+partition key, so a row's conflicts lie where it would go.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from catalog.bounds import route
+from catalog.fragment_schemas import ANCHOR_GROUP, store_name
 from catalog.model import ColumnId, Table, UniqueConstraint
 from cluster.errors import (
     CardinalityViolation,
@@ -31,7 +33,7 @@ from cluster.errors import (
 from executor import writes
 from executor.execution import Execution, Result
 from executor.given_rows import given
-from executor.transaction_faces import Changes
+from executor.transaction_faces import Changes, Control
 from executor.writes import (
     StatementRows,
     at_new_snapshot,
@@ -44,12 +46,14 @@ from executor.writes import (
     transaction,
 )
 from executor.writes_rows import BATCH_SQL, RowChecker, row_batch, true_rows
-from executor.writes_stage import TableWriter, tablets_of
+from executor.writes_stage import TableWriter, fragment_of, tablets_of
 from planner.parser.expressions import quote_name
 from planner.statements import Insert
 from planner.write_conflict import EXCLUDED, ROW_NUMBER, plan_conflict
 from planner.write_plan import ConflictPlan, InsertPlan, UpdatePlan
 from planner.writes import plan_insert
+from storage.fragments import END_OF_TIME
+from storage.locks import LockMode
 from storage.types import INT8, arrow_type
 
 PROPOSED_BYTES = 256 * 1024 * 1024
@@ -79,7 +83,10 @@ async def run_insert(execution: Execution, statement: Insert) -> Result:
     try:
         async with transaction(execution) as opened:
             proposed = await _proposed(execution, plan, rows)
-            await opened.lock(_tablets_for(plan.table, statement, proposed))
+            if _is_by_key(execution, plan, statement):
+                await _lock_keys(opened, plan.table, proposed)
+            else:
+                await opened.lock(_tablets_for(plan.table, statement, proposed))
             current = await _under_locks(execution, plan.table)
             upsert = _Upsert(current, statement, plan, rows, proposed)
             count = await upsert.run(opened)
@@ -114,13 +121,50 @@ def _nothing(table: Table) -> list[pa.Array]:
     return [pa.array([], type=arrow_type(column.type)) for column in table.visible_columns]
 
 
-def _tablets_for(table: Table, statement: Insert, proposed: pa.RecordBatch) -> list[int]:
-    """Where the rows go, and so where what they conflict with lies; everywhere, where an update
-    may move rows to other parts."""
+def _is_by_key(execution: Execution, plan: InsertPlan, statement: Insert) -> bool:
+    """Whether a lock on the new rows' keys is enough for what is read then to stay so. Optimistic
+    transactions have no such locks."""
+    table, transaction = plan.table, execution.transaction
+    if transaction is None:
+        control = Control.of(execution.context.settings)
+    else:
+        control = transaction.opened.control
+    if table.primary_key is None or control.optimistic or _places_anew(table, statement):
+        return False
+    return all(set(a.columns) == set(table.key) for a in plan.arbiters or ())
+
+
+async def _lock_keys(opened: Changes, table: Table, proposed: pa.RecordBatch) -> None:
+    """Locks the keys, in the order of tablets, so that statements meet each other in one order."""
+    if not proposed.num_rows:
+        return
+    columns = [proposed.column(table.column(c).name) for c in table.partition_columns]
+    ordinals = route(table, columns, proposed.num_rows)
+    keys = pa.RecordBatch.from_arrays(
+        [proposed.column(table.column(c).name) for c in table.key],
+        names=[store_name(c) for c in table.key],
+    )
+    parts = {int(o): fragment_of(table.parts[int(o)], ANCHOR_GROUP) for o in np.unique(ordinals)}
+    for ordinal, fragment in sorted(parts.items(), key=lambda item: item[1].tablet_id):
+        mine = keys.take(pa.array(np.flatnonzero(ordinals == ordinal)))
+        # Whatever their rows are, they are read once the locks are had.
+        await opened.lock_rows(
+            fragment.tablet_id, fragment.id, mine, LockMode.FOR_UPDATE, END_OF_TIME
+        )
+
+
+def _places_anew(table: Table, statement: Insert) -> bool:
+    """Whether an update may give a row another key or part."""
     assert statement.on_conflict is not None
     placing = {table.column(c).name for c in (*table.key, *table.partition_columns)}
     assigned = {n for a in statement.on_conflict.assignments or () for n in a.columns}
-    if placing & assigned or not table.partition_columns or not proposed.num_rows:
+    return bool(placing & assigned)
+
+
+def _tablets_for(table: Table, statement: Insert, proposed: pa.RecordBatch) -> list[int]:
+    """Where the rows go, and so where what they conflict with lies; everywhere, where an update
+    may move rows to other parts."""
+    if _places_anew(table, statement) or not table.partition_columns or not proposed.num_rows:
         return tablets_of(table)
     columns = [proposed.column(table.column(c).name) for c in table.partition_columns]
     ordinals = np.unique(route(table, columns, proposed.num_rows))
