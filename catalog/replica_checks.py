@@ -11,7 +11,7 @@ down in doing so. Where no majority says who is right, that is reported and noth
 In the background each leader checks one tablet every `PACE_S`, each again after `AGAIN_S`, so
 that the reading costs little. `check_all` is what `dqe check` asks for.
 
-Left out: history (see `storage.checksum`); the catalog tablet, whose copies are compared by tests.
+Left out: the catalog tablet, whose copies are compared by tests.
 """
 
 from __future__ import annotations
@@ -54,10 +54,12 @@ WRONG = (Verdict.DIFFERS, Verdict.DAMAGED)
 
 
 class AskSums(msgspec.Struct, frozen=True):
-    """Asks a node for the checksums of its replica at a timestamp."""
+    """Asks a node for the checksums of its replica at a timestamp, with what ended since the
+    horizon (0 for its own)."""
 
     tablet_id: int
     timestamp: int
+    horizon: int = 0
 
 
 class Sums(msgspec.Struct, frozen=True):
@@ -258,17 +260,19 @@ class ReplicaChecker:
     async def _compare(self, tablet: Tablet) -> _Round:
         timestamp, _ = await self._catalog.timestamps.snapshot()
         members = [n for n in tablet.replicas if n not in tablet.joining]
-        answers = await asyncio.gather(*(self._ask(tablet.id, n, timestamp) for n in members))
+        horizon = max(self._catalog.horizon, self._storage.tablet(tablet.id).horizon)
+        asked = AskSums(tablet.id, timestamp, horizon)
+        answers = await asyncio.gather(*(self._ask(asked, n) for n in members))
         return _Round(judge(dict(zip(members, answers, strict=True))))
 
-    async def _ask(self, tablet_id: TabletId, node_id: NodeId, timestamp: int) -> Answer:
+    async def _ask(self, asked: AskSums, node_id: NodeId) -> Answer:
         if not self._catalog.liveness.is_live(node_id):
             return Answer(trouble=f"node {node_id} does not answer")
         try:
             reply = await self._rpc.call(
                 self._catalog.address_of(node_id),
                 SUMS_METHOD,
-                AskSums(tablet_id, timestamp),
+                asked,
                 Sums,
                 deadline_s=SUMS_TIMEOUT_S,
             )
@@ -304,6 +308,7 @@ class ReplicaChecker:
             request.tablet_id,
             request.timestamp,
             context.remaining_s(),
+            request.horizon,
         )
         return Sums(sums, ENGINE)
 

@@ -3,7 +3,7 @@
     dqe.drain_node(node)              it leads nothing from now on, and gets nothing new
     dqe.activate_node(node)           takes back drain_node and decommission_node
     dqe.decommission_node(node)       its replicas move away, then it is forgotten
-    dqe.set_cluster_setting(name, value)   NULL takes a setting back to its default
+    dqe.set_cluster_setting(name, value)   as ALTER SYSTEM does; NULL for the default
     dqe.transaction_token()           what to ask the next one about this transaction
     dqe.commit_status(token)          how that transaction ended
     dqe.recover_tablet(tablet, word)  gives up what the lost majority of a tablet may have held
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from catalog.commands import SetClusterSetting, SetNodeState
+from catalog.horizon import HISTORY_RETENTION, check_retention
 from catalog.model import NodeId, NodeState
 from catalog.repair_report import member, refuse_decommission, refuse_drain
 from catalog.repair_settings import DEAD_AFTER, check_dead_after
@@ -207,7 +208,10 @@ def _live(services: ExecutorServices) -> frozenset[NodeId]:
     return frozenset(services.catalog.liveness.live_nodes())
 
 
-_SETTINGS: dict[str, Callable[[str], str]] = {DEAD_AFTER: check_dead_after}
+_SETTINGS: dict[str, Callable[[str], str]] = {
+    DEAD_AFTER: check_dead_after,
+    HISTORY_RETENTION: check_retention,
+}
 
 
 async def _set_cluster_setting(services: ExecutorServices, arguments: Arguments) -> str:

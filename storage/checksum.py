@@ -1,21 +1,22 @@
 """Checksums over the rows of a replica, to be compared with those of the others (rule G6).
 
-A fragment's checksum is the number of its rows and the sum of a hash of each: independent of
-the order in which rows lie, computed by DuckDB as one aggregate (33 million rows a second on two
-cores). It is taken of the rows *at a timestamp*, as every reader of that replica would see them:
-the replica follows the log as far as the leader says first (rule R3), so replicas asked at
-different moments, at whatever log index each is by then, must give the same. Of a table in both
+A fragment's checksum is the number of its rows and the sum of a hash of each, with its begin:
+independent of the order in which rows lie, computed by DuckDB as one aggregate. It is taken of the
+rows *at a timestamp*, as every reader of that replica would see them, and of those that ended
+between a horizon and then, with their end: all that a reader of any time above the horizon could
+meet. The replica follows the log as far as the leader says first (rule R3), so replicas asked at
+different moments, at whatever log index each is by then, must give the same; one that has let
+history above that horizon go says so (rule L7). Of a table in both
 stores both are summed up; where they differ the replica is damaged, whatever others say.
 
 The hash is DuckDB's own and may differ between its versions; `ENGINE` goes with each answer, and
 answers of different engines are not compared.
-
-Left out: history. Rows that ended are compared only by asking at a timestamp at which they lived.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import duckdb
 import msgspec
@@ -23,11 +24,12 @@ import pyarrow as pa
 
 from cluster.errors import DataCorrupted, InternalError
 from cluster.runtime import Runtime
+from storage.columnar_apply import BEGIN, END
 from storage.duckdb_node import quote_name
 from storage.fragments import AccessMethod, FragmentId, FragmentSchema, TabletId, Timestamp
 from storage.node import NodeStorage
 from storage.row_scan import RowScan
-from storage.snapshot import StoreSnapshot
+from storage.snapshot import StoreSnapshot, check_horizon
 from storage.types import duckdb_type
 
 ENGINE = f"duckdb {duckdb.__version__}"
@@ -49,8 +51,9 @@ async def tablet_checksums(
     tablet_id: TabletId,
     timestamp: Timestamp,
     deadline_s: float,
+    horizon: Timestamp = 0,
 ) -> tuple[FragmentChecksum, ...]:
-    """Of every fragment of the replica here, at the timestamp.
+    """Of every fragment of the replica here, at the timestamp, with what ended since the horizon.
 
     57P03 when the replica cannot be read in time, 72000 for a timestamp below the horizon, XX001
     when a store is found damaged, or two that hold the same rows differ.
@@ -62,7 +65,12 @@ async def tablet_checksums(
     scan: RowScan | None = None
     try:
         scan = await tablet.row_scan(timestamp)
-        return await runtime.run_blocking(_checksums, snapshot, scan, tablet_id, schemas)
+        if horizon == 0:
+            horizon = tablet.horizon
+        work = partial(_checksums, snapshot, scan, tablet_id, schemas, horizon)
+        sums = await runtime.run_blocking(work)
+        check_horizon(tablet_id, horizon, tablet.horizon)
+        return sums
     except duckdb.Error as error:
         snapshot.check_damage(error)
         raise InternalError(f"tablet {tablet_id} cannot be summed up: {error}") from error
@@ -77,13 +85,19 @@ def _checksums(
     scan: RowScan | None,
     tablet_id: TabletId,
     schemas: Mapping[FragmentId, FragmentSchema],
+    horizon: Timestamp,
 ) -> tuple[FragmentChecksum, ...]:
     found = []
     for fragment_id, schema in schemas.items():
-        relation = snapshot.relation_sql(tablet_id, fragment_id, schema.names)
-        rows, total = _sum(snapshot.cursor, ", ".join(map(quote_name, schema.names)), relation)
-        if scan is not None and schema.method is AccessMethod.HYBRID:
-            _compare(snapshot, scan, tablet_id, schema, (rows, total))
+        if schema.method.in_columnar_store:
+            relation = snapshot.versions_sql(tablet_id, fragment_id, horizon)
+            names = ", ".join(map(quote_name, schema.names))
+            rows, total = _sum(snapshot.cursor, names, relation)
+            if scan is not None and schema.method is AccessMethod.HYBRID:
+                _compare(snapshot, scan, tablet_id, schema, (rows, total), horizon)
+        else:
+            assert scan is not None
+            rows, total = _sum_rows(snapshot, scan, schema, horizon)
         found.append(FragmentChecksum(fragment_id, rows, f"{total:x}"))
     return tuple(found)
 
@@ -94,17 +108,10 @@ def _compare(
     tablet_id: TabletId,
     schema: FragmentSchema,
     columnar: tuple[int, int],
+    horizon: Timestamp,
 ) -> None:
     """Raises XX001 unless the row store holds the same."""
-    columns = ", ".join(
-        f"CAST({quote_name(column.name)} AS {duckdb_type(column.type)})"
-        for column in schema.columns
-    )
-    rows = total = 0
-    for batch in scan.batches_at(schema.fragment_id, schema.names, snapshot.timestamp):
-        snapshot.cursor.register(_BATCH, pa.Table.from_batches([batch]))
-        batch_rows, batch_total = _sum(snapshot.cursor, columns, quote_name(_BATCH))
-        rows, total = rows + batch_rows, total + batch_total
+    rows, total = _sum_rows(snapshot, scan, schema, horizon)
     if (rows, total) != columnar:
         raise DataCorrupted(
             f"the two stores of tablet {tablet_id} differ on this node",
@@ -114,8 +121,25 @@ def _compare(
         )
 
 
+def _sum_rows(
+    snapshot: StoreSnapshot, scan: RowScan, schema: FragmentSchema, horizon: Timestamp
+) -> tuple[int, int]:
+    columns = ", ".join(
+        f"CAST({quote_name(column.name)} AS {duckdb_type(column.type)})"
+        for column in schema.columns
+    )
+    rows = total = 0
+    for batch in scan.versions_at(schema.fragment_id, snapshot.timestamp, horizon):
+        snapshot.cursor.register(_BATCH, pa.Table.from_batches([batch]))
+        batch_rows, batch_total = _sum(snapshot.cursor, columns, quote_name(_BATCH))
+        rows, total = rows + batch_rows, total + batch_total
+    return rows, total
+
+
 def _sum(cursor: duckdb.DuckDBPyConnection, columns: str, relation: str) -> tuple[int, int]:
+    """Rows that have not ended, and the hashes of all."""
     row = cursor.execute(
-        f"SELECT count(*), coalesce(sum(hash({columns})), 0) FROM {relation} AS rows"
+        f"SELECT count(*) FILTER (WHERE {END} = 0),"
+        f" coalesce(sum(hash({columns}, {BEGIN}, {END})), 0) FROM {relation} AS rows"
     ).fetchall()[0]
     return int(row[0]), int(row[1])

@@ -62,7 +62,6 @@ from storage.entries import (
     decode_entry,
 )
 from storage.fragments import (
-    AccessMethod,
     FragmentChange,
     FragmentId,
     FragmentSchema,
@@ -514,14 +513,14 @@ class TabletReplica:
         return found
 
     async def row_scan(self, timestamp: Timestamp) -> RowScan | None:
-        """The row store at or behind the timestamp, where a fragment is in both stores.
+        """The row store at or behind the timestamp, where a fragment is in it.
 
         The caller has made a read at the timestamp possible, and closes the scan.
         """
-        both = [f for f, schema in self._schemas.items() if schema.method is AccessMethod.HYBRID]
-        if not both or self._rows.store is None:
+        held = [f for f, schema in self._schemas.items() if schema.method.in_row_store]
+        if not held or self._rows.store is None:
             return None
-        await self._rows.bring_up(both, timestamp)
+        await self._rows.bring_up(held, timestamp)
         return self._rows.store.snapshot()
 
     def _only_in_rows(self, fragment_id: FragmentId) -> bool:

@@ -91,6 +91,21 @@ class RowScan:
         )
         return self._batches(tables, sql, names)
 
+    def versions_at(
+        self, fragment_id: FragmentId, timestamp: Timestamp, horizon: Timestamp
+    ) -> Batches:
+        """Rows that began by the timestamp, all columns with begin and end: 0 for an end behind
+        the timestamp, and none of those that ended by the horizon."""
+        tables = self._tables[fragment_id]
+        names = [*tables.names, BEGIN, END]
+        listed, at = _listed([*tables.names, BEGIN]), int(timestamp)
+        sql = (
+            f"SELECT {listed}, 0 FROM {tables.current} WHERE {BEGIN} <= {at} UNION ALL"
+            f" SELECT {listed}, CASE WHEN {END} > {at} THEN 0 ELSE {END} END FROM {tables.history}"
+            f" WHERE {BEGIN} <= {at} AND {END} > {int(horizon)}"
+        )
+        return self._batches(tables, sql, names)
+
     def _batches(self, tables: RowTables, sql: str, names: Sequence[str]) -> Batches:
         cursor = self._connection.execute(sql)
         while rows := list(islice(cursor, SCAN_BATCH_ROWS)):

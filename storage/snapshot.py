@@ -217,6 +217,18 @@ class StoreSnapshot:
         at = self.timestamp if timestamp is None else timestamp
         return relation_sql(self._views[read], columns, at, self._own.get(read))
 
+    def versions_sql(self, tablet_id: TabletId, fragment_id: FragmentId, horizon: Timestamp) -> str:
+        """What `RowScan.versions_at` gives, of a fragment of the columnar store."""
+        view = self._views[tablet_id, fragment_id]
+        names = ", ".join(map(quote_name, view.tables.schema.names))
+        at = self.timestamp
+        return (
+            f"(SELECT {names}, {BEGIN}, 0::BIGINT AS {END} FROM {view.tables.current}"
+            f" WHERE {BEGIN} <= {at} UNION ALL"
+            f" SELECT {names}, {BEGIN}, CASE WHEN {END} > {at} THEN 0 ELSE {END} END"
+            f" FROM {view.tables.history} WHERE {BEGIN} <= {at} AND {END} > {horizon})"
+        )
+
     def applied_index(self, tablet_id: TabletId, fragment_id: FragmentId) -> int:
         """The log index that the rows read here reflect."""
         return self._views[tablet_id, fragment_id].applied_index

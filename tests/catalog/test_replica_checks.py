@@ -10,6 +10,7 @@ from pathlib import Path
 
 import apsw
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,14 +23,15 @@ from catalog.definition import (
     TableDefinition,
     UniqueDefinition,
 )
+from catalog.fragment_schemas import store_name
 from catalog.model import Fragment, NodeId, PartitionMethod, Table, TabletId
 from catalog.replica_checks import ReplicaChecker
 from catalog.replica_verdicts import Answer, Verdict, judge
-from cluster.errors import CannotConnectNow, DataCorrupted
+from cluster.errors import CannotConnectNow, DataCorrupted, SnapshotTooOld
 from cluster.raft import group as raft_group
 from storage.checksum import FragmentChecksum, tablet_checksums
 from storage.duckdb_node import BLOCK_SIZE_BYTES
-from storage.fragments import AccessMethod
+from storage.fragments import AccessMethod, FragmentChange
 from storage.tablet import Tablet
 from storage.types import INT8, TEXT
 
@@ -185,6 +187,51 @@ def test_replica_that_differs_is_rebuilt(tmp_path: Path, statement: str, at_lead
         if at_leader:
             await checked.until(lambda: checked.leader() not in (None, node))
         await checked.all_right()
+
+    run_cluster(tmp_path, scenario)
+
+
+HISTORY_TAMPERINGS = [
+    "DELETE FROM {h} WHERE c{k} = 17",
+    "INSERT INTO {h} SELECT * REPLACE ('other' AS c{v}) FROM {h} WHERE c{k} = 5; "
+    "DELETE FROM {h} WHERE c{k} = 5 AND c{v} <> 'other'",
+    "INSERT INTO {h} SELECT * REPLACE (end_ts + 1 AS end_ts) FROM {h} WHERE c{k} = 5; "
+    "DELETE FROM {h} WHERE c{k} = 5 AND end_ts = (SELECT min(end_ts) FROM {h})",
+]
+
+
+@pytest.mark.parametrize("statement", HISTORY_TAMPERINGS)
+@pytest.mark.parametrize("method", [AccessMethod.COLUMNAR, AccessMethod.HYBRID])
+def test_history_that_differs_is_found_above_the_horizon(
+    tmp_path: Path, statement: str, method: AccessMethod
+) -> None:
+    """And what is to go is compared no more."""
+
+    async def scenario(cluster: Cluster) -> None:
+        checked = await Checked(cluster).start(method=method)
+        names = [store_name(column.id) for column in checked.table.columns]
+        keys = pa.record_batch([pa.array([5, 17], pa.int64())], names[:1])
+        again = insertion(checked.table, checked.fragment, {5: "row 5", 17: "row 17"})
+        change = FragmentChange(checked.fragment.id, keys, again.insert_rows)
+        before, _ = await cluster.nodes[0].catalog.timestamps.snapshot()
+        ended = await write_one(cluster.nodes[0], checked.tablet_id, change, 78)
+        await checked.all_right()
+        node = checked.follower()
+        k, v = (column.id for column in checked.table.columns)
+        statement_here = statement.replace("{k}", str(k)).replace("{v}", str(v))
+        await checked.tamper(node, statement_here.replace("{h}", "{f}_history"))
+        assert await checked.rows(node) == ALL_ROWS, "nobody sees it now"
+        found = await checked.check()
+        assert found.pop(node.id)[1]
+        assert set(found.values()) == {("equal", False)}
+        await checked.all_right()
+        await checked.tamper(node, statement_here.replace("{h}", "{f}_history"))
+        leader = checked.leader()
+        assert leader is not None
+        await leader.storage.tablet(checked.tablet_id).set_horizon(ended + 1)
+        await checked.all_right()
+        with pytest.raises(SnapshotTooOld):
+            await node.read(checked.table, checked.fragment, before)
 
     run_cluster(tmp_path, scenario)
 
