@@ -5,7 +5,9 @@ whose fate nobody knows may take effect at any moment after its call, or never.
 
 The search is Wing and Gong's with Lowe's memory: try as next every operation that no other one
 surely precedes, go back where that leads nowhere, and never look twice at the same set of
-operations done with the same value. Histories are checked a key at a time, which is allowed,
+operations done with the same value. What changes nothing is done as soon as it can be, and writes
+of unknown fate that nobody met are told apart no more than need be; else a minute's history with
+some dozens of these would take for ever. Histories are checked a key at a time, which is allowed,
 because a history is linearisable if each object's is.
 """
 
@@ -63,29 +65,75 @@ def linearizable(history: Sequence[Operation], initial: Value) -> bool:
     """Whether there is such an order; operations in any order."""
     operations = _relevant(sorted(history, key=lambda operation: operation.begun_s))
     wanted = sum(1 << i for i, operation in enumerate(operations) if operation.certain)
-    seen: set[tuple[int, Value]] = set()
-    stack: list[tuple[int, Value, Iterator[int]]] = [(0, initial, _next_ones(operations, 0))]
+    idle = _unmet(operations)
+    start = _with_all_that_fits(operations, 0, initial)
+    seen: set[tuple[int, Value]] = {(start, initial)}
+    stack: list[tuple[int, Value, Iterator[int]]] = [
+        (start, initial, _choices(operations, start, idle))
+    ]
     while stack:
         done, value, choices = stack[-1]
         if done & wanted == wanted:
             return True
         for choice in choices:
             after = apply(operations[choice], value)
-            state = (done | 1 << choice, after)
-            if after is not None and state not in seen:
-                seen.add((state[0], after))
-                stack.append((state[0], after, _next_ones(operations, state[0])))
+            if after is None:
+                continue
+            state = (_with_all_that_fits(operations, done | 1 << choice, after), after)
+            if state not in seen:
+                seen.add(state)
+                stack.append((*state, _choices(operations, state[0], idle)))
                 break
         else:
             stack.pop()
     return False
 
 
+def _with_all_that_fits(operations: Sequence[Operation], done: int, value: Value) -> int:
+    """With all operations done that can come now and change nothing. None is better kept for
+    later: whatever order there is, they can be moved to here in it."""
+    while True:
+        before = done
+        for index in _next_ones(operations, done):
+            operation = operations[index]
+            changes = operation.kind is Kind.WRITE or operation.result is None
+            if not changes and apply(operation, value) == value:
+                done |= 1 << index
+        if done == before:
+            return done
+
+
+def _unmet(operations: Sequence[Operation]) -> int:
+    """Writes of unknown fate whose values nobody met. All they can do is to keep a compare-and-set
+    from being made, and one is as good for that as another."""
+    met = _met(operations)
+    return sum(
+        1 << index
+        for index, operation in enumerate(operations)
+        if operation.kind is Kind.WRITE and not operation.certain and operation.value not in met
+    )
+
+
+def _choices(operations: Sequence[Operation], done: int, idle: int) -> Iterator[int]:
+    """What to try next; of idle writes the first alone."""
+    tried = False
+    for index in _next_ones(operations, done):
+        if idle >> index & 1:
+            if tried:
+                continue
+            tried = True
+        yield index
+
+
+def _met(operations: Sequence[Operation]) -> set[Value | None]:
+    met: set[Value | None] = {o.result for o in operations if o.kind is Kind.READ}
+    return met | {o.expected for o in operations if o.kind is Kind.COMPARE_AND_SET}
+
+
 def _relevant(operations: list[Operation]) -> list[Operation]:
     """Without reads nobody heard of, and without writes of unknown fate that nobody met."""
     compared = any(o.kind is Kind.COMPARE_AND_SET and o.result == 0 for o in operations)
-    met = {o.result for o in operations if o.kind is Kind.READ}
-    met |= {o.expected for o in operations if o.kind is Kind.COMPARE_AND_SET}
+    met = _met(operations)
     return [
         o
         for o in operations
