@@ -34,6 +34,10 @@ from planner.datum import Datum
 from planner.parser import parse
 from planner.plan import ResultColumn
 from planner.point import LiteralKinds, PointRead, point_read
+from planner.point_computed import Computed
+from planner.row_casts import parameter_value
+from planner.row_expressions import row_function
+from planner.semantics.environment import Environment
 from planner.statements import Query
 from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.types import Kind, SqlType
@@ -51,6 +55,25 @@ class Place(NamedTuple):
     key: StoredKey
 
 
+class Computer:
+    """The functions of what is computed."""
+
+    def __init__(self, computed: Computed, context: PlannerContext) -> None:
+        self.conditions = [row_function(code) for code in computed.conditions]
+        self.outputs = [row_function(code) for code in computed.outputs]
+        self._types = computed.parameters
+        # Nothing of it counts: only types that mean the same everywhere are computed with.
+        self._environment = Environment(context)
+
+    def values(self, given: Sequence[Datum]) -> Sequence[Any]:
+        """What the functions take."""
+        used = zip(self._types, given, strict=False)
+        return [
+            None,
+            *(None if t is None else parameter_value(v, t, self._environment) for t, v in used),
+        ]
+
+
 @dataclass(frozen=True, slots=True)
 class PointPlan:
     """See the module. `tables` are those of the first part; keys and rows of all parts have one
@@ -63,13 +86,11 @@ class PointPlan:
     ordinal_of: Callable[[Sequence[object]], int]
     # By the part's ordinal.
     fragments: tuple[tuple[TabletId, FragmentId], ...]
-    # The wanted columns among those of the fragment, and their names.
+    # The wanted columns among those of the fragment.
     places: tuple[int, ...]
-    names: tuple[str, ...]
-    # The lengths of those that are char(n).
-    padded: tuple[int | None, ...]
     # How those that are not stored as their plain values are read.
     decoders: tuple[tuple[int, Callable[[Any], Any]], ...]
+    computer: Computer | None
     # What a layer above keeps with the plan.
     kept: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -93,12 +114,19 @@ class PointPlan:
         tablet_id, fragment_id = self.fragments[ordinal]
         return Place(tablet_id, fragment_id, stored)
 
-    def wanted(self, row: StoredRow) -> StoredRow:
-        """The wanted columns of a stored row, as they are stored."""
-        return tuple([row[place] for place in self.places])
+    def answer(self, row: StoredRow, values: Sequence[Datum]) -> list[Any] | None:
+        """The answer's columns as plain values (`storage.row_values`), char(n) with its padding;
+        None where the row does not meet the conditions.
 
-    def plain(self, row: StoredRow) -> list[Any]:
-        """The same as plain values (`storage.row_values`); char(n) with its padding."""
+        Raises what computing them raises, `NotByRow` included.
+        """
+        computer = self.computer
+        if computer is not None:
+            given, plain = computer.values(values), self.tables.decode_row(row)
+            if not all(condition(plain, given) for condition in computer.conditions):
+                return None
+            if computer.outputs:
+                return [output(plain, given) for output in computer.outputs]
         found = [row[place] for place in self.places]
         for index, decode in self.decoders:
             if found[index] is not None:
@@ -194,9 +222,12 @@ def _planned(
     wanted = [table.column(column_id) for column_id in point.wanted]
     names = tuple(store_name(column.id) for column in wanted)
     encodings = [tables.encoding(name) for name in names]
-    padded = tuple(c.type.length if c.type.kind is Kind.BPCHAR else None for c in wanted)
     decoders = [(i, e.decode) for i, e in enumerate(encodings) if not e.same]
-    decoders += [(i, _padding(length)) for i, length in enumerate(padded) if length is not None]
+    decoders += [
+        (i, _padding(column.type.length))
+        for i, column in enumerate(wanted)
+        if column.type.kind is Kind.BPCHAR and column.type.length is not None
+    ]
     return PointPlan(
         point,
         tables,
@@ -204,9 +235,8 @@ def _planned(
         ordinal_of=ordinals_by(table),
         fragments=tuple((fragment.tablet_id, fragment.id) for fragment in fragments),
         places=tuple(tables.names.index(name) for name in names),
-        names=names,
-        padded=padded,
         decoders=tuple(decoders),
+        computer=None if point.computed is None else Computer(point.computed, context),
     )
 
 

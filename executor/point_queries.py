@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.errors import CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure
 from executor.execution import Result
@@ -32,7 +31,9 @@ from planner.datum import Datum
 from planner.plan import ResultColumn
 from planner.statements import Query
 from storage.fragments import OwnChanges, Timestamp
+from storage.row_closures import NotByRow
 from storage.row_tables import StoredRow
+from storage.row_values import encoding_of
 from storage.types import SqlType
 
 
@@ -77,9 +78,14 @@ class PointQueries:
                 if transaction is not None:
                     transaction.note_key(place.tablet_id, place.fragment_id, place.key)
                 row = await self._row(place, timestamp, own)
-        except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure):
+            return _result(plan, row, values)
+        except (
+            CannotConnectNow,
+            NotByRow,
+            ObjectNotInPrerequisiteState,
+            SerializationFailure,
+        ):
             return None
-        return _result(plan, row)
 
     def described(
         self, statement: Query, types: tuple[SqlType | None, ...], context: PlannerContext
@@ -100,15 +106,16 @@ class PointQueries:
         return row
 
 
-def _result(plan: PointPlan, row: StoredRow | None) -> Result:
-    if row is None:
+def _result(plan: PointPlan, row: StoredRow | None, values: Sequence[Datum]) -> Result:
+    answer = None if row is None else plan.answer(row, values)
+    if answer is None:
         return Result("SELECT 0", plan.columns, _rows(None))
-    batch = plan.tables.to_batch([plan.wanted(row)], plan.names)
-    for place, length in enumerate(plan.padded):
-        if length is not None:
-            column = pc.utf8_rpad(batch.column(place), length)
-            batch = batch.set_column(place, batch.schema.names[place], column)
-    return Result("SELECT 1", plan.columns, _rows(batch))
+    arrays = []
+    for column, value in zip(plan.columns, answer, strict=True):
+        encoding = encoding_of(column.type)
+        arrays.append(encoding.to_arrow([None if value is None else encoding.encode(value)]))
+    names = [column.name for column in plan.columns]
+    return Result("SELECT 1", plan.columns, _rows(pa.RecordBatch.from_arrays(arrays, names)))
 
 
 async def _rows(batch: pa.RecordBatch | None) -> AsyncIterator[pa.RecordBatch]:

@@ -40,6 +40,7 @@ from executor.transaction_block import Status
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.statements import Query
+from storage.row_closures import NotByRow
 from storage.row_tables import StoredRow
 
 if TYPE_CHECKING:
@@ -149,7 +150,11 @@ class QuickReads:
         if found is None:
             return None
         self._session.state.last_read = None
-        return [plan.plain(row) for row in found if row is not None]
+        try:
+            answers = [plan.answer(row, values) for row in found if row is not None]
+        except NotByRow:
+            return None
+        return [answer for answer in answers if answer is not None]
 
     async def _row(
         self, place: Place, own: tuple[int, int] | None

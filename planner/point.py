@@ -1,13 +1,16 @@
 """Queries for one row by its key, told apart before anything is bound or optimised.
 
-    SELECT column, ... FROM table WHERE key column = constant or $n AND ...
+    SELECT column or expression, ... FROM table
+    WHERE key column = constant or $n AND ... [AND condition ...]
 
-A query of just this shape needs no stages: its one row is read where it lies. Everything that
-is not plainly of the shape gives None and goes the usual way, with the same answer; so there
-are no errors here, and nothing is rewritten.
+A query of just this shape needs no stages: its one row is read where it lies, and what is
+computed of it is computed in Python (`planner.row_expressions`). Everything that is not plainly of
+the shape gives None and goes the usual way, with the same answer; so there are no errors here,
+and nothing is rewritten.
 
 Left out: keys of types whose equality is not that of their plain values (char(n), floats,
-json, intervals), and columns from more than one column group.
+json, intervals), columns from more than one column group; in expressions, tables of several
+groups, and types whose meaning depends on the session's settings.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from planner.context import PlannerContext
 from planner.datum import Datum, datum_text
 from planner.ddl_names import find_relation
 from planner.plan import ResultColumn
+from planner.point_computed import Computed, computed
 from planner.statements import ObjectName
 from storage.types import TEXT, Kind, SqlType
 
@@ -57,6 +61,7 @@ class PointRead:
     key: tuple[str | Parameter, ...]
     wanted: tuple[ColumnId, ...]
     columns: tuple[ResultColumn, ...]
+    computed: Computed | None = None
 
     def key_values(self, values: Sequence[Datum]) -> list[object] | None:
         """The plain key for these parameter values; None where no such row can be, or only
@@ -78,6 +83,9 @@ class PointRead:
             if isinstance(source, Parameter):
                 own = self.table.column(column_id).type
                 found[source.number] = TEXT if own.kind in _TEXTS else own
+        if self.computed is not None:
+            used = enumerate(self.computed.parameters, start=1)
+            found |= {number: t for number, t in used if t is not None}
         count = max(len(given), *found, 0) if found else len(given)
         types = [given[n - 1] if n <= len(given) else None for n in range(1, count + 1)]
         whole = [known or found.get(n) for n, known in enumerate(types, start=1)]
@@ -106,15 +114,45 @@ def point_read(
     if table is None:
         return None
     reader = PointReader(table, relation.alias_or_name, parameters, literals)
-    key = reader.key_of(where.this)
-    output = reader.output(tree.expressions) if key is not None else None
-    if key is None or output is None:
+    key, conditions = reader.key_of(where.this)
+    if key is None:
         return None
+    output = reader.output(tree.expressions)
+    if conditions or output is None:
+        if output is None and any(isinstance(item, exp.Star) for item in tree.expressions):
+            return None
+        return _read_computed(reader, key, conditions, tree.expressions, output, context)
     group = group_with(table, [column.id for column, _ in output])
     if group is None:
         return None
     columns = tuple(ResultColumn(name, column.type, (name,)) for column, name in output)
     return PointRead(table, group, key, tuple(column.id for column, _ in output), columns)
+
+
+def _read_computed(
+    reader: PointReader,
+    key: tuple[str | Parameter, ...],
+    conditions: Sequence[exp.Expr],
+    items: Sequence[exp.Expr],
+    output: list[tuple[Column, str]] | None,
+    context: PlannerContext,
+) -> PointRead | None:
+    """The same with something to compute; `output` where the answer's columns are plain."""
+    table = reader.table
+    if len(table.groups) != 1 or not reader.may_compute([*conditions, *items], key):
+        return None
+    given = reader.parameters
+    found = computed(
+        table, reader.alias, given, conditions, () if output is not None else items, context
+    )
+    if found is None:
+        return None
+    wanted: tuple[ColumnId, ...] = ()
+    columns = found.columns
+    if output is not None:
+        wanted = tuple(column.id for column, _ in output)
+        columns = tuple(ResultColumn(name, column.type, (name,)) for column, name in output)
+    return PointRead(table, 0, key, wanted, columns, found)
 
 
 def only_relation(tree: exp.Select) -> exp.Table | None:
@@ -171,21 +209,44 @@ class PointReader:
             return None
         return self.table.column_named(_name(node.this))
 
-    def key_of(self, condition: exp.Expr) -> tuple[str | Parameter, ...] | None:
+    def key_of(
+        self, condition: exp.Expr
+    ) -> tuple[tuple[str | Parameter, ...] | None, list[exp.Expr]]:
+        """The key's values, None where not all are given, and what else the row must meet."""
         found: dict[ColumnId, str | Parameter] = {}
+        others: list[exp.Expr] = []
         for part in conjuncts(condition):
-            if not isinstance(part, exp.EQ):
-                return None
-            column, other = self.column(part.this), part.expression
-            if column is None:
-                column, other = self.column(part.expression), part.this
-            source = None if column is None else self.source(column.type, other)
+            column, source = self.equality(part)
             if column is None or source is None or column.id in found:
-                return None
-            found[column.id] = source
+                others.append(part)
+            else:
+                found[column.id] = source
         if found.keys() != set(self.table.key):
-            return None
-        return tuple(found[column_id] for column_id in self.table.key)
+            return None, others
+        return tuple(found[column_id] for column_id in self.table.key), others
+
+    def equality(self, part: exp.Expr) -> tuple[Column | None, str | Parameter | None]:
+        """A key's column and what it is to be equal to, where the condition says just that."""
+        if not isinstance(part, exp.EQ):
+            return None, None
+        column, other = self.column(part.this), part.expression
+        if column is None:
+            column, other = self.column(part.expression), part.this
+        if column is None or column.id not in self.table.key:
+            return None, None
+        return column, self.source(column.type, other)
+
+    def may_compute(self, trees: Sequence[exp.Expr], key: tuple[str | Parameter, ...]) -> bool:
+        """Whether all parameters in these are typed by where they stand, or given types. Those
+        that stand for literals, and those of the key that have none, are not."""
+        of_key = {source.number for source in key if isinstance(source, Parameter)}
+        for tree in trees:
+            for node in tree.find_all(exp.Parameter):
+                number = int(node.name)
+                given = self.parameters[number - 1] if number <= len(self.parameters) else None
+                if self.literals is not None or (given is None and number in of_key):
+                    return False
+        return True
 
     def source(self, wanted: SqlType, node: exp.Expr) -> str | Parameter | None:
         """A constant or parameter that compares with the column as a value of its type."""

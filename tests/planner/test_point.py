@@ -62,14 +62,16 @@ def test_reads_by_key(
         "select v from t",
         "select v from t where k > 5",
         "select v from t where k = 5 or k = 6",
-        "select v from t where k = 5 and w = 1",
-        "select v from t where k = 5 and k = 6",
+        "select v from t where k = 5 and w in (select 1)",
+        "select v, k + 1 from t where k = 5 and now() > '2020-01-01'",
         "select v from t where k = w",
         "select v from t where k = 5.0",
         "select v from t where k = 3000000000",
         "select v from t where k = null",
         "select v from t where k = 'x'",
-        "select v || '' from t where k = 5",
+        "select *, w + 1 from t where k = 5",
+        "select k + 1 from cut where k = 5",
+        "select random() from t where k = 5",
         "select count(*) from t where k = 5",
         "select v from t where k = 5 for update",
         "select v from t where k = 5 limit 1",
@@ -96,6 +98,40 @@ def test_reads_by_key(
 )
 def test_everything_else_goes_the_usual_way(cluster: PlanCluster, sql: str) -> None:
     assert read_of(cluster, sql) is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "names", "conditions"),
+    [
+        ("select v from t where k = 5 and w = 1", ["v"], 1),
+        ("select v from t where k = 5 and k = 6 and v > 'a'", ["v"], 2),
+        ("select v || '' from t where k = 5", ["?column?"], 0),
+        ("select w + 1 as z, coalesce(w, 0), v from t where k = 5", ["z", "coalesce", "v"], 0),
+        ("select w + $2 from t where k = $1 and w > $3", ["?column?"], 1),
+    ],
+)
+def test_what_is_computed_of_the_row(
+    cluster: PlanCluster, sql: str, names: list[str], conditions: int
+) -> None:
+    read = read_of(cluster, sql)
+    assert read is not None
+    assert read.computed is not None
+    assert [column.name for column in read.columns] == names
+    assert len(read.computed.conditions) == conditions
+
+
+def test_parameters_are_typed_by_the_first_place_that_has_them(cluster: PlanCluster) -> None:
+    int4 = SqlType(Kind.INT4)
+    read = read_of(cluster, "select w + $2 from t where k = $1 and w > $3")
+    assert read is not None
+    assert read.parameter_types(()) == (int4, int4, int4)
+    # The key's parameter stands elsewhere, too: which place comes first is the binder's to say.
+    assert read_of(cluster, "select w + $1 from t where k = $1") is None
+    assert read_of(cluster, "select w + $1 from t where k = $1", int4) is not None
+    # The scale of a bare numeric is its value's.
+    assert (
+        read_of(cluster, "select w + $2 from t where k = $1", int4, SqlType(Kind.NUMERIC)) is None
+    )
 
 
 def test_parameters_of_other_families_go_the_usual_way(cluster: PlanCluster) -> None:

@@ -178,6 +178,23 @@ SHAPES = (
     "SELECT t AS nm, n, c, o, f FROM public.{t} AS x WHERE x.k = {v}",
     "SELECT s, k, v, u FROM {t} WHERE\n ({v} = k) ",
 )
+COMPUTED = (
+    "SELECT i - 1, n * 2, t || 'x', -s FROM {t} WHERE k = {v} AND i > 0",
+    "SELECT i FROM {t} x WHERE k = {v} AND x.o AND NOT (x.s = 5)",
+    "SELECT coalesce(i, 0) AS z, s / 0 FROM {t} WHERE k = {v}",
+    "SELECT i + 1 FROM {t} WHERE k = {v}",
+    "SELECT n, i FROM {t} WHERE k = {v} AND f > 1 AND n + 1 < 5.5",
+    "SELECT CASE WHEN b > 0 THEN 'a' ELSE v END, i IS NULL, t IS NOT NULL FROM {t} WHERE k = {v}",
+    "SELECT k, c, u FROM {t} WHERE k = {v} AND s IN (1, -7) AND v BETWEEN 'a' AND 'z'",
+    "SELECT k FROM {t} WHERE k = {v} AND (i IS NULL OR n < 0) AND t <> 'else'",
+    "SELECT i FROM {t} WHERE k = {v} AND d > '2020-01-01' AND ts < now()",
+    "SELECT now() IS NULL, n::int, i::text, b::int4 FROM {t} WHERE k = {v}",
+    "SELECT c || '|', v || c, upper(t), length(c) FROM {t} WHERE k = {v}",
+    "SELECT n + f, n / 3, i / 2, i % 4, s * s, i * i FROM {t} WHERE k = {v}",
+    "SELECT i FROM {t} WHERE k = {v} AND nothing > 1",
+    "SELECT i FROM {t} WHERE k = {v} AND t",
+    "SELECT i, j FROM {t} WHERE k = {v} AND i = '2147483647' AND k = {v}",
+)
 OTHER_SHAPES = (
     "select * from {t} where k={v};",
     'SELECT t AS "Nm 1" FROM {t} WHERE k = {v}',
@@ -211,6 +228,8 @@ def test_texts_with_literals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         for table in TABLES:
             for literal in literals:
                 await clients.same(dice.choice(shapes).format(t=table, v=literal))
+            for shape in COMPUTED:
+                await clients.same(shape.format(t=table, v=dice.choice(TABLES[table][2])))
         assert counted.count > 30
 
     in_two(tmp_path, test)
@@ -227,6 +246,15 @@ def test_parameters_of_any_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 sql = shape.format(t=table, v="%s")
                 prepare = dice.random() < 0.5
                 await clients.same(sql, [value], prepare=prepare)
+            for shape in COMPUTED[:-1]:
+                value = dice.choice(PARAMETERS)
+                await clients.same(shape.format(t=table, v="%s").replace("% 4", "%% 4"), [value])
+        both = "SELECT i + %s, %s FROM whole WHERE k = %s AND i > %s"
+        for values in ([1, "x", 1, 0], [None, None, 1, None], ["1", 2, 1, "0"], [2**40, 1.5, 1, 1]):
+            await clients.same(both, values)
+        # Of no given type: each by the place that has it.
+        await clients.same(both, ["5", "6", "1", "7"])
+        await clients.same("SELECT n * %s FROM whole WHERE k = %s", [Decimal("1.25"), "1"])
         assert counted.count > 20
         before = counted.count
         for table in ("whole", "word", "unique_id"):
