@@ -43,10 +43,12 @@ class Finder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A unique constraint that would be broken; `values` has one row, the key's columns."""
+    """A unique constraint that would be broken; `values` has one row, the key's columns.
+    `held_by` are the keys of the current rows that have these values."""
 
     unique: UniqueKey
     values: pa.RecordBatch
+    held_by: tuple[StoredKey, ...] = ()
 
 
 def find_conflict(
@@ -75,8 +77,9 @@ def find_conflict(
             seen.add(compared)
             if look_up:
                 found = finder.find(fragment_id, unique.columns, values)
-                if any(key not in rows.deleted for key in found):
-                    return rows.conflict(unique, row)
+                others = tuple(key for key in found if key not in rows.deleted)
+                if others:
+                    return rows.conflict(unique, row, others)
     return None
 
 
@@ -113,10 +116,12 @@ class _Rows:
                         self.twice[key] = row
                     self.inserted[key] = row
 
-    def conflict(self, unique: UniqueKey, row: StoredRow) -> Conflict:
+    def conflict(
+        self, unique: UniqueKey, row: StoredRow, held_by: tuple[StoredKey, ...] = ()
+    ) -> Conflict:
         places = [self._tables.names.index(name) for name in unique.columns]
         values = tuple(row[place] for place in places)
-        return Conflict(unique, self._tables.to_batch([values], unique.columns))
+        return Conflict(unique, self._tables.to_batch([values], unique.columns), held_by)
 
 
 def changed_places(

@@ -12,6 +12,7 @@ when this node does not lead the tablet (`NotLeader`), 40001 when the transactio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -40,8 +41,10 @@ from storage.locks import LockMode
 from storage.participant import ABORTED, Phase, lost_transaction
 from storage.row_checks import Finder, any_changed_after
 from storage.row_keys import has_keys, row_keys
+from storage.row_tables import RowTables, StoredKey
 from storage.snapshot import definition_changed, fragment_gone
 from storage.staging import StagedEntry
+from storage.stored_changes import lock_key
 from storage.tablet_leader import DEADLINE_S, TabletLeader
 from storage.unique_checker import MANY_ROWS
 
@@ -349,13 +352,37 @@ class TabletChanges(TabletLeader):
             checked = list(dict.fromkeys(change.fragment_id for change in draft.unchecked))
             checked = [f for f in checked if self._unique.checks(f)]
             changes = [c for f in checked for c in self._to_check(draft, f)]
+        wait_for = partial(self._wait_for_rows, transaction_id, command, deadline_s)
         try:
-            await self._unique.check(chunks, changes, checked, draft.cuts)
+            await self._unique.check(
+                chunks, changes, checked, draft.cuts, wait_for if locks else None
+            )
         except Exception:
             self._refuse_gone(draft)
             raise
         if locks:
             draft.checked()
+
+    async def _wait_for_rows(
+        self,
+        transaction_id: TransactionId,
+        command: int,
+        deadline_s: float,
+        fragment_id: FragmentId,
+        keys: Sequence[StoredKey],
+    ) -> bool:
+        """Waits for whoever is about to delete these rows, or to change their keys, as PostgreSQL
+        does before it says that a value is taken; whether there was anybody."""
+        schema = self._schemas.get(fragment_id)
+        if schema is None or not has_keys(schema, schema.key):
+            return False
+        tables, waited = RowTables(schema), False
+        for key in keys:
+            resource = fragment_id, lock_key(tables, key)
+            waited |= await self._locks.take(
+                transaction_id, LockMode.FOR_KEY_SHARE, deadline_s, resource, command=command
+            )
+        return waited
 
     def _to_check(self, draft: Draft, fragment_id: FragmentId) -> list[FragmentChange]:
         """What tells whether the draft's unchecked rows of a fragment conflict."""

@@ -7,7 +7,7 @@ caller holds locks, so nothing that matters to a check is committed while it run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from cluster.errors import UniqueViolation
@@ -19,6 +19,7 @@ from storage.fragments import FragmentChange, FragmentId, FragmentSchema, Unique
 from storage.key_overlay import KeyOverlay
 from storage.row_checks import Conflict, Finder, find_conflict
 from storage.row_side import RowSide
+from storage.row_tables import StoredKey
 from storage.staging import StagedEntry
 from storage.stored_changes import StoredChange
 from storage.uniqueness import (
@@ -32,6 +33,10 @@ from storage.uniqueness import (
 # Of a table in both stores; more rows are joined in the columnar one.
 LOOKED_UP_ROWS = 1_000
 MANY_ROWS = 2**31
+
+
+# Waits for those who may take rows away; whether there was anybody to wait for.
+WaitFor = Callable[[FragmentId, Sequence[StoredKey]], Awaitable[bool]]
 
 
 class UniqueChecker:
@@ -106,16 +111,19 @@ class UniqueChecker:
         changes: Sequence[FragmentChange],
         fragment_ids: Sequence[FragmentId],
         cuts: Sequence[Cut] = (),
+        wait_for: WaitFor | None = None,
     ) -> None:
         """Raises UniqueViolation if the transaction's rows of these fragments conflict.
 
         `chunks` are its changes in the log, without the `cuts`, `changes` those behind them.
+        Where the row store is asked, `wait_for` is told which rows are in the way: they may be
+        about to go. If it had to wait it is looked again.
         """
         for fragment_id in fragment_ids:
             self._learn(fragment_id)
         looked_up = [f for f in fragment_ids if self._looks_up(f, chunks, changes)]
         if looked_up:
-            await self._check_by_lookups(looked_up, chunks, cuts, changes)
+            await self._check_by_lookups(looked_up, chunks, cuts, changes, wait_for)
         fragment_ids = [f for f in fragment_ids if f not in looked_up]
         if not fragment_ids:
             return
@@ -150,6 +158,7 @@ class UniqueChecker:
         chunks: Sequence[StagedEntry],
         cuts: Sequence[Cut],
         changes: Sequence[FragmentChange],
+        wait_for: WaitFor | None,
     ) -> None:
         ordered = sorted(chunks, key=lambda entry: entry.sequence)
 
@@ -163,9 +172,10 @@ class UniqueChecker:
             return None
 
         row_count = MANY_ROWS if ordered else _row_count(changes)
-        found = await self._rows.look_up(fragment_ids, row_count, find)
-        if found is not None:
+        while found := await self._rows.look_up(fragment_ids, row_count, find):
             fragment_id, conflict = found
+            if wait_for is not None and await wait_for(fragment_id, conflict.held_by):
+                continue
             schema = self._schemas()[fragment_id]
             raise await self._runtime.run_blocking(self.violation, schema, conflict)
 

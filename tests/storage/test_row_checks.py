@@ -121,7 +121,8 @@ def test_lookups_find_what_the_bulk_check_finds(
 def test_the_conflict_names_constraint_and_values(both: Both) -> None:
     both.begin([(1, "a", 1)])
     found = find_conflict(both.rows, 12, [FragmentChange(12, insert_rows=batch([(2, "a", 1)]))])
-    assert found == Conflict(UNIQUE[1], pa.record_batch({"c2": ["a"], "c3": pa.array([1], "i4")}))
+    values = pa.record_batch({"c2": ["a"], "c3": pa.array([1], "i4")})
+    assert found == Conflict(UNIQUE[1], values, held_by=((1,),))
 
 
 def test_rows_changed_after_a_timestamp(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from worlds import World, in_world
 
-from cluster.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
+from cluster.errors import DeadlockDetected, LockNotAvailable, QueryCanceled, UniqueViolation
 
 
 async def two_rows(world: World) -> None:
@@ -68,5 +69,40 @@ def test_a_client_that_leaves_gives_its_locks_back(tmp_path: Path) -> None:
         await one.session.close()
         await asyncio.wait_for(waiting, 1)
         assert await two.ask("select v from t") == [("2",), ("2",)]
+
+    in_world(tmp_path, test)
+
+
+GIVES_UP = ["delete from t where id = 1", "update t set u = 9 where id = 1"]
+NEW_ROWS = [
+    "insert into t values (1, 2, 5)",
+    "insert into t select 1, i, i + 3 from generate_series(2, 3) s(i)",
+]
+
+
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+@pytest.mark.parametrize("gives_up", GIVES_UP)
+@pytest.mark.parametrize("new_rows", NEW_ROWS)
+def test_a_unique_value_about_to_be_given_up_is_waited_for(
+    tmp_path: Path, ends: str, gives_up: str, new_rows: str
+) -> None:
+    async def test(world: World) -> None:
+        one, two = await world.clients(2)
+        await one.ask(
+            "create table t (a int, id int, u int, primary key (a, id), unique (a, u))"
+            " using hybrid partition by hash (a) partitions 1"
+        )
+        await one.ask("insert into t values (1, 1, 5)")
+        await one.ask(f"begin; {gives_up}")
+        waiting = two.later(new_rows)
+        await world.waits(waiting)
+        await one.ask(ends)
+        if ends == "commit":
+            await waiting
+        else:
+            with pytest.raises(UniqueViolation):
+                await waiting
+        count = await one.ask("select count(*) from t where u = 5")
+        assert count == [("1",)]
 
     in_world(tmp_path, test)
