@@ -94,7 +94,7 @@ def planned_foreign_key(draft: Draft, table: Table, definition: ForeignKeyDefini
         definition.on_delete,
         definition.on_update,
         definition.match_full,
-        _set_columns(definition, columns),
+        _set_columns(table, definition, columns),
     )
     _check_near(table, target, key)
     return key
@@ -224,11 +224,11 @@ def _check_actions(definition: ForeignKeyDefinition, columns: Sequence[Column]) 
 
 
 def _set_columns(
-    definition: ForeignKeyDefinition, columns: Sequence[Column]
+    table: Table, definition: ForeignKeyDefinition, columns: Sequence[Column]
 ) -> tuple[ColumnId, ...]:
     by_name = {column.name: column.id for column in columns}
     for name in definition.set_columns:
-        if name not in by_name:
+        if _column(table, name).id not in by_name.values():
             raise InvalidForeignKey(
                 f'column "{name}" referenced in ON DELETE SET action must be part of foreign key'
             )

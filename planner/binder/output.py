@@ -13,7 +13,7 @@ from planner.semantics import build
 from planner.semantics.casts import Casts, padded
 from planner.semantics.numbers import division_operands, is_numeric_division
 from planner.types import REG_KINDS
-from storage.types import NUMERIC, Kind
+from storage.types import INT2, NUMERIC, TEXT, Kind, array_of
 
 
 def finished(block: Block, casts: Casts) -> tuple[ResultColumn, ...]:
@@ -53,11 +53,23 @@ def _output_aliases(tree: exp.Expr, index: int) -> list[exp.Expr]:
 def shown(node: exp.Expr, casts: Casts) -> exp.Expr:
     """What a client sees of a value: char(n) padded, names for regclass and its like."""
     sql_type = type_of(node)
+    if isinstance(node, exp.Column) and node.name.rpartition(".")[2] in _VECTORS:
+        return _vector(node)
     if sql_type.kind in (Kind.BPCHAR, Kind.ARRAY):
         return padded(node)
     if sql_type.kind in REG_KINDS or sql_type.kind is Kind.RECORD:
         return casts.to_text(node)
     return node
+
+
+# Columns of pg_index whose type clients know as int2vector, which is written without braces.
+_VECTORS = ("indkey", "indoption")
+
+
+def _vector(node: exp.Expr) -> exp.Expr:
+    if type_of(node) != array_of(INT2):
+        return node
+    return build.call("array_to_string", node, build.text(" "), type=TEXT)
 
 
 def _keep_spelling(node: exp.Expr, made: exp.Expr) -> None:
