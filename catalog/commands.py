@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from catalog.definition import (
+    CheckDefinition,
     ColumnDefinition,
     ForeignKeyDefinition,
     IndexDefinition,
@@ -243,6 +244,63 @@ class SetAccessMethod(Command, frozen=True):
     method: AccessMethod | None
 
 
+class AlterColumnType(Command, frozen=True):
+    """Prepares a re-cut: the executor converts the rows."""
+
+    table_id: TableId
+    name: str
+    new_type: SqlType
+
+
+class SetColumnOrigin(Command, frozen=True):
+    """Where a column's values come from: `identity` with a `sequence` makes it an identity column,
+    without one changes which it is; None makes it none, or with `expression` not generated."""
+
+    table_id: TableId
+    name: str
+    identity: str | None = None
+    sequence: SequenceDefinition | None = None
+    expression: bool = False
+    if_exists: bool = False
+
+
+class AddCheck(Command, frozen=True):
+    """`validated`: the executor tests the rows."""
+
+    table_id: TableId
+    check: CheckDefinition
+    validated: bool = True
+
+
+class ValidateConstraint(Command, frozen=True):
+    """The executor tests the rows."""
+
+    table_id: TableId
+    name: str
+
+
+class AddUnique(Command, frozen=True):
+    """Prepares a re-cut: the new fragments check the constraint."""
+
+    table_id: TableId
+    unique: UniqueDefinition
+
+
+class DropConstraint(Command, frozen=True):
+    """Of a key it prepares a re-cut. `cascade` takes foreign keys that refer to it along."""
+
+    table_id: TableId
+    name: str
+    if_exists: bool = False
+    cascade: bool = False
+
+
+class RenameConstraint(Command, frozen=True):
+    table_id: TableId
+    name: str
+    new_name: str
+
+
 class PrepareRecut(Command, frozen=True):
     """Makes new, empty fragments for a table that is to be cut by another scheme.
 
@@ -453,6 +511,13 @@ AnyCommand = (
     | SetColumnDefault
     | SetColumnNotNull
     | SetAccessMethod
+    | AlterColumnType
+    | SetColumnOrigin
+    | AddCheck
+    | ValidateConstraint
+    | AddUnique
+    | DropConstraint
+    | RenameConstraint
     | PrepareRecut
     | FinishRecut
     | AbortRecut
@@ -498,14 +563,13 @@ class CommandResult(msgspec.Struct, frozen=True):
 
     `version` is the catalog version from which it shows. `changed` is False where IF EXISTS or
     IF NOT EXISTS made it do nothing; `notices` are the words for that, as PostgreSQL's.
-    `recut`: the change waits in `Catalog.recuts` for its rows, and for `FinishRecut`. `first_id`
-    is the first of ids set aside, `commit_ts` what a transaction's definitions committed at.
+    `first_id` is the first of ids set aside, `commit_ts` what a transaction's definitions committed
+    at.
     """
 
     version: int
     changed: bool = True
     notices: tuple[str, ...] = ()
-    recut: bool = False
     table_id: TableId | None = None
     node_id: NodeId | None = None
     first_id: int | None = None

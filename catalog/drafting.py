@@ -1,12 +1,13 @@
-"""A command carried out on a catalog of one's own, to see what it would do.
+"""Commands carried out on a catalog of one's own, to see what they would do.
 
-The state machine is the one of the catalog's log, so a draft fails as the command would, and
-what it makes is what the command would make. What would wait for its rows (`CommandResult.recut`)
+The state machine is the one of the catalog's log, so a draft fails as the commands would, and
+what it makes is what they would make. What would wait for its rows, a table in `Catalog.recuts`,
 is finished here at once: whoever drafts it moves the rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from catalog.commands import AnyCommand, Command, CommandResult, Envelope, FinishRecut
@@ -18,9 +19,9 @@ from cluster.errors import DqeError
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """What a command would do to a catalog."""
+    """What commands would do to a catalog, each behind those before."""
 
-    result: CommandResult
+    results: tuple[CommandResult, ...]
     before: Catalog
     after: Catalog
 
@@ -30,25 +31,26 @@ class Drafted:
 
     @property
     def ids(self) -> int:
-        """How many new ids it takes."""
+        """How many new ids they take."""
         return self.after.next_id - self.before.next_id
 
 
-def draft(catalog: Catalog, command: Command, first_id: int | None = None) -> Drafted:
-    """The command carried out on a catalog of one's own; raises as it would."""
-    assert isinstance(command, AnyCommand)
+def draft(catalog: Catalog, listed: Sequence[Command], first_id: int | None = None) -> Drafted:
+    """The commands carried out on a catalog of one's own; raises as they would."""
     before = catalog if first_id is None else replace(catalog, next_id=first_id)
     state = CatalogState(before)
-    result = _carry_out(state, command)
-    if result.recut:
-        assert result.table_id is not None
-        version = before.tables[result.table_id].schema_version
-        _carry_out(state, FinishRecut(result.table_id, version))
-    return Drafted(result, before, state.catalog)
+    results = []
+    for number, command in enumerate(listed):
+        results.append(_carry_out(state, command, number))
+        for table_id in [i for i in state.catalog.recuts if i not in before.recuts]:
+            version = state.catalog.tables[table_id].schema_version
+            _carry_out(state, FinishRecut(table_id, version), f"{number} finished")
+    return Drafted(tuple(results), before, state.catalog)
 
 
-def _carry_out(state: CatalogState, command: AnyCommand) -> CommandResult:
-    result = state.apply_envelope(Envelope(type(command).__name__, command))
+def _carry_out(state: CatalogState, command: Command, name: int | str) -> CommandResult:
+    assert isinstance(command, AnyCommand)
+    result = state.apply_envelope(Envelope(str(name), command))
     if isinstance(result, DqeError):
         raise result
     return result

@@ -24,6 +24,7 @@ import msgspec
 from catalog import commands
 from catalog.changes import (
     columns,
+    constraints,
     definitions,
     foreign_keys,
     indexes,
@@ -114,7 +115,6 @@ class CatalogState:
             first_id=first_id if isinstance(command, commands.ReserveIds) else None,
             commit_ts=getattr(command, "commit_ts", 0),
             notices=tuple(draft.notices),
-            recut=isinstance(command, _PREPARING),
             table_id=TableId(done) if _returns_table(command) else None,
             node_id=NodeId(done) if _returns_node(command) else None,
         )
@@ -185,9 +185,6 @@ def _returns_table(command: commands.AnyCommand) -> bool:
     )
 
 
-_PREPARING = (commands.AddColumn, commands.DropColumn, commands.PrepareRecut)
-
-
 def _returns_node(command: commands.AnyCommand) -> bool:
     return isinstance(command, commands.AddNode | commands.CreateCluster)
 
@@ -234,6 +231,13 @@ _CHANGES: dict[type[commands.Command], Callable[..., int | bool | None]] = {
     commands.SetColumnDefault: columns.set_column_default,
     commands.SetColumnNotNull: columns.set_column_not_null,
     commands.SetAccessMethod: columns.set_access_method,
+    commands.AlterColumnType: constraints.alter_column_type,
+    commands.SetColumnOrigin: constraints.set_column_origin,
+    commands.AddCheck: constraints.add_check,
+    commands.ValidateConstraint: constraints.validate_constraint,
+    commands.AddUnique: constraints.add_unique,
+    commands.DropConstraint: constraints.drop_constraint,
+    commands.RenameConstraint: constraints.rename_constraint,
     commands.CreateView: schemas.create_view,
     commands.DropView: schemas.drop_view,
     commands.CreateSequence: sequences.create_sequence,

@@ -24,8 +24,8 @@ import pyarrow as pa
 from catalog import commands
 from catalog.commands import AnyCommand, Command, CommandResult
 from catalog.drafting import draft
-from catalog.model import Catalog, Table, TableId
-from catalog.patches import Patch, difference, drafted, joined
+from catalog.model import Table, TableId
+from catalog.patches import Patch
 from cluster.errors import (
     DeadlockDetected,
     FeatureNotSupported,
@@ -188,14 +188,19 @@ class DraftedChange:
 
     async def execute(self, command: Command) -> CommandResult:
         """Drafts a command; its notices go to the client, and `execution` sees it."""
+        (result,) = await self.execute_all([command])
+        return result
+
+    async def execute_all(self, listed: Sequence[Command]) -> Sequence[CommandResult]:
+        """The same with commands that come one upon the other."""
         block = self._block
-        result = await block.definitions.apply(command, block.opened.id, block.command)
-        for notice in result.notices:
+        results = await block.definitions.apply(listed, block.opened.id, block.command)
+        for notice in (notice for result in results for notice in result.notices):
             self.execution.notice(notice)
         catalog = block.definitions.view(self.execution.services.catalog.current)
         context = replace(self.execution.context, catalog=catalog)
         self.execution = replace(self.execution, context=context)
-        return result
+        return results
 
     async def everywhere(self) -> None:
         """The commit sees to that."""
@@ -210,8 +215,7 @@ async def _define(execution: Execution, statement: Statement) -> str:
     match plan:
         case ChangeCatalog():
             before = execution
-            for command in plan.commands:
-                await change.execute(command)
+            await change.execute_all(plan.commands)
             await move_and_check(before, change.execution, plan)
         case CreateAndFill():
             return await _create_and_fill(change, plan)
@@ -267,20 +271,11 @@ def _tables_changed(execution: Execution, plan: DdlPlan) -> list[Table]:
     patch = Patch()
     if isinstance(plan, ChangeCatalog):
         _refuse_irrevocable(plan)
-        patch = _patch_of(catalog, plan.commands)
+        patch = draft(catalog, plan.commands).patch
     found = [before for before, _ in patch.tables.values() if before is not None]
     if isinstance(plan, AddReference | BuildIndex):
         found.append(catalog.tables[plan.table_id])
     return [table for table in found if not block.definitions.is_new(table.id)]
-
-
-def _patch_of(catalog: Catalog, listed: Sequence[Command]) -> Patch:
-    patch = Patch()
-    for command in listed:
-        present = drafted(catalog, patch)
-        found = draft(present, command)
-        patch = joined(patch, difference(present, found.after))
-    return patch
 
 
 def _refuse_irrevocable(plan: ChangeCatalog) -> None:

@@ -164,6 +164,9 @@ def _newly_not_null(old: Table, new: Table) -> Iterator[Column]:
 
 def _new_checks(old: Table, new: Table) -> Iterator[CheckConstraint]:
     known = {(check.name, check.validated) for check in old.checks}
+    types = {column.id: column.type for column in old.columns}
+    if any(types.get(column.id, column.type) != column.type for column in new.columns):
+        known = set()  # they mean something else now
     return (check for check in new.checks if (check.name, check.validated) not in known)
 
 

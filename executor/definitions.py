@@ -82,25 +82,27 @@ class TransactionDefinitions:
 
     # -- defining
 
-    async def apply(self, command: Command, transaction_id: int, number: int) -> CommandResult:
-        """Carries out a command of the transaction's statement of that number, for itself."""
-        found = await self._drafted(command)
+    async def apply(
+        self, listed: Sequence[Command], transaction_id: int, number: int
+    ) -> Sequence[CommandResult]:
+        """Carries out commands of the transaction's statement of that number, for itself."""
+        found = await self._drafted(listed)
         patch = found.patch
-        if not found.result.changed or patch.is_empty:
-            return found.result
+        if patch.is_empty:
+            return found.results
         if not self.transaction_id:
             self.transaction_id = transaction_id
             self.services.catalog.definitions.begin(transaction_id)
         await self._stage(found, patch)
         self._keep([*self._kept, (number, patch)])
-        return found.result
+        return found.results
 
-    async def _drafted(self, command: Command) -> Drafted:
+    async def _drafted(self, listed: Sequence[Command]) -> Drafted:
         catalog = self.services.catalog
         first_id: int | None = None
         wanted = 0
         for _ in range(ATTEMPTS):
-            found = draft(self.view(catalog.current), command, first_id)
+            found = draft(self.view(catalog.current), listed, first_id)
             if found.ids <= wanted:
                 return found
             wanted = found.ids

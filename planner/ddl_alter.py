@@ -1,49 +1,59 @@
-"""ALTER TABLE, action by action.
-
-Changes that the catalog has no command for yet (constraints other than a primary key, another
-placement) are refused with 0A000.
-"""
+"""ALTER TABLE, action by action; those about columns are in `ddl_columns`."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from catalog import commands
 from catalog.definition import UniqueDefinition
 from catalog.drafting import draft
-from catalog.model import Table
+from catalog.model import Table, TableId
 from cluster.errors import (
     FeatureNotSupported,
     InvalidTableDefinition,
     UndefinedColumn,
-    UndefinedObject,
 )
 from planner.context import PlannerContext
+from planner.ddl_columns import (
+    add_column,
+    alter_type,
+    changed,
+    definitions,
+    drop_column,
+    drop_origin,
+    set_default,
+    set_identity,
+    set_not_null,
+)
 from planner.ddl_keys import foreign_key_definition
 from planner.ddl_names import creation_schema, find_relation, find_table, placement_of
 from planner.ddl_plan import AddReference, ChangeCatalog, DdlPlan
 from planner.ddl_recut import scheme_with_key
-from planner.ddl_tables import column_definition, columns_read, default_text
-from planner.parser.expressions import parse_expression, rename_in_expression
+from planner.ddl_tables import check_definition
+from planner.parser.expressions import rename_in_expression
 from planner.statements import (
     AddColumn,
     AddConstraint,
     AlterAction,
     AlterTable,
+    AlterType,
     ConstraintKind,
     DropColumn,
     DropConstraint,
+    DropOrigin,
     ObjectName,
     RenameColumn,
     RenameConstraint,
     RenameTable,
     SetAccessMethod,
     SetDefault,
+    SetIdentity,
     SetNotNull,
     SetStorage,
     SetTableSchema,
     StorageClauses,
+    ValidateConstraint,
 )
 
 
@@ -53,11 +63,29 @@ def plan_alter_table(statement: AlterTable, context: PlannerContext) -> DdlPlan:
         notice = f'relation "{statement.table.name}" does not exist, skipping'
         return ChangeCatalog((), "ALTER TABLE", (*statement.notices, notice))
     table = find_table(context, statement.table)
-    if len(statement.actions) == 1:
-        return _with_notices(_plan_action(table, statement.actions[0], context), statement.notices)
-    whole = ChangeCatalog((), "ALTER TABLE", statement.notices)
-    for action in statement.actions:
-        plan = _plan_action(context.catalog.tables[table.id], action, context)
+    actions = [each for action in statement.actions for each in _parts(table, action)]
+    if len(actions) == 1:
+        return _with_notices(_plan_action(table, actions[0], context), statement.notices)
+    return _with_notices(_one_by_one(table.id, actions, context), statement.notices)
+
+
+def _parts(table: Table, action: AlterAction) -> list[AlterAction]:
+    """A new column, and then its constraints."""
+    if not isinstance(action, AddColumn):
+        return [action]
+    column = dataclasses.replace(action, constraints=())
+    if action.if_not_exists and table.column_named(action.column.name) is not None:
+        return [column]
+    return [column, *map(AddConstraint, action.constraints)]
+
+
+def _one_by_one(
+    table_id: TableId, actions: Sequence[AlterAction], context: PlannerContext
+) -> ChangeCatalog:
+    whole = ChangeCatalog((), "ALTER TABLE")
+    for action in actions:
+        table = context.catalog.tables[table_id]
+        plan = _plan_action(table, action, context)
         if not isinstance(plan, ChangeCatalog):
             raise FeatureNotSupported(
                 "this ALTER TABLE action cannot be combined with others",
@@ -74,9 +102,7 @@ def plan_alter_table(statement: AlterTable, context: PlannerContext) -> DdlPlan:
 
 
 def _drafted(context: PlannerContext, plan: ChangeCatalog) -> PlannerContext:
-    catalog = context.catalog
-    for command in plan.commands:
-        catalog = draft(catalog, command).after
+    catalog = draft(context.catalog, plan.commands).after
     return dataclasses.replace(context, catalog=catalog)
 
 
@@ -90,17 +116,13 @@ def _plan_action(table: Table, action: AlterAction, context: PlannerContext) -> 
     return _ACTIONS[type(action)](table, action, context)
 
 
-def _changed(*found: commands.Command, notices: tuple[str, ...] = ()) -> ChangeCatalog:
-    return ChangeCatalog(tuple(found), "ALTER TABLE", notices)
-
-
 def _rename_table(table: Table, action: RenameTable, context: PlannerContext) -> DdlPlan:
-    return _changed(commands.RenameTable(table.schema, table.name, table.schema, action.new_name))
+    return changed(commands.RenameTable(table.schema, table.name, table.schema, action.new_name))
 
 
 def _set_schema(table: Table, action: SetTableSchema, context: PlannerContext) -> DdlPlan:
     schema = creation_schema(context, ObjectName("", action.schema))
-    return _changed(commands.RenameTable(table.schema, table.name, schema, table.name))
+    return changed(commands.RenameTable(table.schema, table.name, schema, table.name))
 
 
 def _rename_column(table: Table, action: RenameColumn, context: PlannerContext) -> DdlPlan:
@@ -108,48 +130,7 @@ def _rename_column(table: Table, action: RenameColumn, context: PlannerContext) 
         rename_in_expression(check.expression, action.column, action.new_name)
         for check in table.checks
     )
-    return _changed(commands.RenameColumn(table.id, action.column, action.new_name, checks))
-
-
-def _add_column(table: Table, action: AddColumn, context: PlannerContext) -> DdlPlan:
-    if action.constraints:
-        raise FeatureNotSupported(
-            "ADD COLUMN with a key or CHECK constraint is not supported",
-            hint="Create a new table with the constraint and copy the rows.",
-        )
-    definition = column_definition(action.column, context)
-    if definition.sequence is not None or definition.generated is not None:
-        raise FeatureNotSupported(
-            "ADD COLUMN of a serial, identity or generated column is not supported",
-            hint="Create a new table with the column and copy the rows.",
-        )
-    return _changed(commands.AddColumn(table.id, definition, None, action.if_not_exists))
-
-
-def _drop_column(table: Table, action: DropColumn, context: PlannerContext) -> DdlPlan:
-    checks = tuple(
-        check.name
-        for check in table.checks
-        if action.column in columns_read(parse_expression(check.expression).copy(), table.name)
-    )
-    return _changed(commands.DropColumn(table.id, action.column, action.if_exists, checks))
-
-
-def _set_default(table: Table, action: SetDefault, context: PlannerContext) -> DdlPlan:
-    column = table.column_named(action.column)
-    if column is None:
-        raise _no_column(table, action.column)
-    text = None
-    if action.default is not None:
-        text = default_text(action.default, column.type, context)
-    return _changed(commands.SetColumnDefault(table.id, action.column, text))
-
-
-def _set_not_null(table: Table, action: SetNotNull, context: PlannerContext) -> DdlPlan:
-    column = table.column_named(action.column)
-    if column is None:
-        raise _no_column(table, action.column)
-    return _changed(commands.SetColumnNotNull(table.id, action.column, action.not_null))
+    return changed(commands.RenameColumn(table.id, action.column, action.new_name, checks))
 
 
 def _add_constraint(table: Table, action: AddConstraint, context: PlannerContext) -> DdlPlan:
@@ -157,12 +138,12 @@ def _add_constraint(table: Table, action: AddConstraint, context: PlannerContext
     if clause.kind is ConstraintKind.FOREIGN_KEY:
         definition = foreign_key_definition(clause, context, (table.schema, table.name))
         return AddReference(table.id, definition, "ALTER TABLE")
-    if clause.kind is not ConstraintKind.PRIMARY_KEY:
-        raise FeatureNotSupported(
-            f"ALTER TABLE ... ADD {clause.kind.upper()} is not supported yet",
-            hint="Give the constraint when the table is created.",
-            position=clause.position,
-        )
+    if clause.kind is ConstraintKind.CHECK:
+        check = check_definition(table.name, definitions(table), clause, context)
+        return changed(commands.AddCheck(table.id, check, action.validated))
+    if clause.kind is ConstraintKind.UNIQUE:
+        unique = UniqueDefinition(clause.columns, clause.name)
+        return changed(commands.AddUnique(table.id, unique))
     if table.primary_key is not None:
         raise InvalidTableDefinition(
             f'multiple primary keys for table "{table.name}" are not allowed',
@@ -176,26 +157,21 @@ def _add_constraint(table: Table, action: AddConstraint, context: PlannerContext
             )
     key = UniqueDefinition(clause.columns, clause.name)
     scheme = scheme_with_key(table, clause.columns)
-    return _changed(commands.PrepareRecut(table.id, scheme, key))
+    return changed(commands.PrepareRecut(table.id, scheme, key))
 
 
-def _refuse_rename_constraint(
-    table: Table, action: RenameConstraint, context: PlannerContext
-) -> DdlPlan:
-    raise FeatureNotSupported("ALTER TABLE ... RENAME CONSTRAINT is not supported yet")
+def _rename_constraint(table: Table, action: RenameConstraint, context: PlannerContext) -> DdlPlan:
+    return changed(commands.RenameConstraint(table.id, action.constraint, action.new_name))
 
 
 def _drop_constraint(table: Table, action: DropConstraint, context: PlannerContext) -> DdlPlan:
-    if any(key.name == action.constraint for key in table.foreign_keys):
-        return _changed(commands.DropForeignKey(table.id, action.constraint))
-    names = [u.name for u in (*table.unique, table.primary_key) if u]
-    names += [check.name for check in table.checks]
-    if action.constraint in names:
-        raise FeatureNotSupported("ALTER TABLE ... DROP CONSTRAINT is not supported yet")
-    message = f'constraint "{action.constraint}" of relation "{table.name}" does not exist'
-    if not action.if_exists:
-        raise UndefinedObject(message)
-    return _changed(notices=(f"{message}, skipping",))
+    return changed(
+        commands.DropConstraint(table.id, action.constraint, action.if_exists, action.cascade)
+    )
+
+
+def _validate(table: Table, action: ValidateConstraint, context: PlannerContext) -> DdlPlan:
+    return changed(commands.ValidateConstraint(table.id, action.constraint))
 
 
 def _set_storage(table: Table, action: SetStorage, context: PlannerContext) -> DdlPlan:
@@ -213,26 +189,26 @@ def _set_storage(table: Table, action: SetStorage, context: PlannerContext) -> D
         found.append(commands.SetTablePlacement(table.id, where))
     if clauses.durability is not None:
         found.append(commands.SetTableDurability(table.id, clauses.durability))
-    return _changed(*found)
+    return changed(*found)
 
 
 def _set_access_method(table: Table, action: SetAccessMethod, context: PlannerContext) -> DdlPlan:
-    return _changed(commands.SetAccessMethod(table.id, action.method))
-
-
-def _no_column(table: Table, name: str) -> UndefinedColumn:
-    return UndefinedColumn(f'column "{name}" of relation "{table.name}" does not exist')
+    return changed(commands.SetAccessMethod(table.id, action.method))
 
 
 _ACTIONS: dict[type[AlterAction], Callable[..., DdlPlan]] = {
     RenameTable: _rename_table,
     RenameColumn: _rename_column,
-    RenameConstraint: _refuse_rename_constraint,
+    RenameConstraint: _rename_constraint,
     SetTableSchema: _set_schema,
-    AddColumn: _add_column,
-    DropColumn: _drop_column,
-    SetDefault: _set_default,
-    SetNotNull: _set_not_null,
+    AddColumn: add_column,
+    DropColumn: drop_column,
+    SetDefault: set_default,
+    SetNotNull: set_not_null,
+    AlterType: alter_type,
+    SetIdentity: set_identity,
+    DropOrigin: drop_origin,
+    ValidateConstraint: _validate,
     AddConstraint: _add_constraint,
     DropConstraint: _drop_constraint,
     SetStorage: _set_storage,

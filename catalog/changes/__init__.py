@@ -4,6 +4,7 @@ draft      the catalog being changed, look-ups with PostgreSQL's errors
 scheme     cutting a table: method, groups, parts, tablets
 tables     create and drop tables; parts attached and detached; re-cutting
 columns    what ALTER TABLE does to columns and names
+constraints   what it does to constraints, types and identity
 definitions  those of transactions: staged, committed, aborted
 foreign_keys   what ties rows to those of other tables
 indexes    secondary indexes

@@ -2,7 +2,7 @@
 
 The columns of a fragment never change. So adding or dropping one prepares the table as it will
 be, with new fragments, among `Catalog.recuts`, and the executor copies the rows and finishes it
-as any re-cut (`CommandResult.recut` says so). Other changes show at once.
+as any re-cut. Other changes show at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from catalog.changes.foreign_keys import dependence, keys_on_columns
 from catalog.changes.indexes import without_column
 from catalog.changes.schemas import dependent_views, refuse_dependents
 from catalog.changes.scheme import placed_anew
+from catalog.changes.sequences import with_sequences
 from catalog.changes.tables import (
     DEFAULT_ACCESS_METHOD,
     MAX_COLUMNS,
@@ -50,15 +51,15 @@ def rename_table(draft: Draft, command: commands.RenameTable) -> TableId:
     if isinstance(found, Table):
         check_not_recut(draft, found)
         renamed = replace(found, schema=command.new_schema, name=command.new_name)
-        _store(draft, renamed, stores_change=True)
+        store(draft, renamed, stores_change=True)
     else:
         draft.views[found.id] = replace(found, schema=command.new_schema, name=command.new_name)
     return found.id
 
 
 def rename_column(draft: Draft, command: commands.RenameColumn) -> TableId:
-    table = _table_to_alter(draft, command.table_id)
-    column = _column(table, command.name)
+    table = table_to_alter(draft, command.table_id)
+    column = column_to_alter(table, command.name)
     _check_new_name(table, command.new_name)
     _refuse_renaming_under_views(draft, table.id, f'column "{command.name}"')
     checks = table.checks
@@ -66,13 +67,13 @@ def rename_column(draft: Draft, command: commands.RenameColumn) -> TableId:
         pairs = zip(table.checks, command.new_checks, strict=True)
         checks = tuple(replace(check, expression=text) for check, text in pairs)
     columns = _replaced(table, replace(column, name=command.new_name))
-    _store(draft, replace(table, columns=columns, checks=checks))
+    store(draft, replace(table, columns=columns, checks=checks))
     return table.id
 
 
 def add_column(draft: Draft, command: commands.AddColumn) -> TableId | None:
     """Prepares a column at the end; None when IF NOT EXISTS found one."""
-    table = _table_to_alter(draft, command.table_id)
+    table = table_to_alter(draft, command.table_id)
     name = command.column.name
     if command.if_not_exists and table.column_named(name):
         draft.notices.append(f'column "{name}" of relation "{table.name}" already exists, skipping')
@@ -87,6 +88,7 @@ def add_column(draft: Draft, command: commands.AddColumn) -> TableId | None:
         for group in table.groups
     )
     grown = replace(table, columns=(*table.columns, column), groups=groups)
+    grown = with_sequences(draft, grown, [command.column])
     draft.recuts[table.id] = placed_anew(draft, grown)
     return table.id
 
@@ -101,13 +103,13 @@ def _group_to_extend(table: Table, name: str | None) -> ColumnGroup:
 def drop_column(draft: Draft, command: commands.DropColumn) -> TableId | None:
     """Prepares the table without a column and the constraints that name it; None when IF
     EXISTS found none."""
-    table = _table_to_alter(draft, command.table_id)
+    table = table_to_alter(draft, command.table_id)
     if command.if_exists and table.column_named(command.name) is None:
         draft.notices.append(
             f'column "{command.name}" of relation "{table.name}" does not exist, skipping'
         )
         return None
-    column = _column(table, command.name)
+    column = column_to_alter(table, command.name)
     check_alterable_key(table, column)
     views = dependent_views(draft, [table.id])
     if views:
@@ -136,39 +138,41 @@ def drop_column(draft: Draft, command: commands.DropColumn) -> TableId | None:
 
 
 def set_column_default(draft: Draft, command: commands.SetColumnDefault) -> TableId:
-    table = _table_to_alter(draft, command.table_id)
-    column = replace(_column(table, command.name), default=command.default)
-    _store(draft, replace(table, columns=_replaced(table, column)))
+    table = table_to_alter(draft, command.table_id)
+    column = replace(column_to_alter(table, command.name), default=command.default)
+    store(draft, replace(table, columns=_replaced(table, column)))
     return table.id
 
 
 def set_column_not_null(draft: Draft, command: commands.SetColumnNotNull) -> TableId:
-    table = _table_to_alter(draft, command.table_id)
-    column = _column(table, command.name)
+    table = table_to_alter(draft, command.table_id)
+    column = column_to_alter(table, command.name)
     if column.id in table.key and not command.not_null:
         raise InvalidTableDefinition(f'column "{column.name}" is in a primary key')
     changed = replace(column, not_null=command.not_null)
-    _store(draft, replace(table, columns=_replaced(table, changed)))
+    store(draft, replace(table, columns=_replaced(table, changed)))
     return table.id
 
 
 def set_access_method(draft: Draft, command: commands.SetAccessMethod) -> TableId | None:
     """None where the table has that method already."""
-    table = _table_to_alter(draft, command.table_id)
+    table = table_to_alter(draft, command.table_id)
     method = command.method or DEFAULT_ACCESS_METHOD
     if table.access_method is method:
         return None
-    _store(draft, replace(table, access_method=method), stores_change=True)
+    store(draft, replace(table, access_method=method), stores_change=True)
     return table.id
 
 
-def _table_to_alter(draft: Draft, table_id: TableId) -> Table:
+def table_to_alter(draft: Draft, table_id: TableId) -> Table:
+    """The table; 42P01 and 55000 where it cannot be changed."""
     table = draft.table(table_id)
     check_not_recut(draft, table)
     return table
 
 
-def _column(table: Table, name: str) -> Column:
+def column_to_alter(table: Table, name: str) -> Column:
+    """The column of that name; 42703 without one."""
     column = table.column_named(name)
     if column is None:
         raise UndefinedColumn(f'column "{name}" of relation "{table.name}" does not exist')
@@ -194,7 +198,8 @@ def _refuse_renaming_under_views(draft: Draft, table_id: TableId, what: str) -> 
         )
 
 
-def _store(draft: Draft, table: Table, *, stores_change: bool = False) -> None:
+def store(draft: Draft, table: Table, *, stores_change: bool = False) -> None:
+    """The table as it is from now on, in its next version."""
     draft.tables[table.id] = replace(table, schema_version=table.schema_version + 1)
     if stores_change:
         draft.touch_tablets(table)

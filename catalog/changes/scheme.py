@@ -83,7 +83,7 @@ def cut_table(draft: Draft, shell: Table, scheme: SchemeDefinition) -> Table:
         placement=scheme.placement,
         colocation_id=NO_COLOCATION,
     )
-    _check_keys_contain_partition_columns(table)
+    check_keys_contain_partition_columns(table)
     table = replace(table, groups=_groups_of(table, scheme.groups))
     cuts = _cuts_of(draft, table, scheme, base)
     if base is not None and _shares_tablets(draft, shell.id, base):
@@ -186,7 +186,8 @@ def _partition_column(shell: Table, names: Sequence[str]) -> Iterator[ColumnId]:
         yield column.id
 
 
-def _check_keys_contain_partition_columns(table: Table) -> None:
+def check_keys_contain_partition_columns(table: Table) -> None:
+    """0A000 for a key whose rows would not lie together."""
     for constraint in _key_constraints(table):
         for column_id in table.partition_columns:
             if column_id in constraint.columns:

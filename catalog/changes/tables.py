@@ -136,13 +136,14 @@ def _unique(
     names: _ConstraintNames,
     kind: str,
 ) -> UniqueConstraint:
-    ids = _unique_columns(columns, definition, kind)
+    ids = unique_columns(columns, definition, kind)
     return UniqueConstraint(names.of_key(definition, is_primary=kind == "primary key"), ids)
 
 
-def _unique_columns(
+def unique_columns(
     columns: Iterable[Column], definition: UniqueDefinition, kind: str
 ) -> tuple[ColumnId, ...]:
+    """The columns of a key; 42703 and 42701 for wrong ones."""
     by_name = {column.name: column.id for column in columns}
     for place, name in enumerate(definition.columns):
         if name not in by_name:
@@ -317,7 +318,7 @@ def _with_primary_key(table: Table, key: UniqueDefinition) -> Table:
     name = key.name or f"{table.name}_pkey"
     if name in taken:
         raise DuplicateObject(f'constraint "{name}" for relation "{table.name}" already exists')
-    ids = _unique_columns(visible, key, "primary key")
+    ids = unique_columns(visible, key, "primary key")
     columns = tuple(replace(c, not_null=True) if c.id in ids else c for c in visible)
     groups = tuple(
         replace(group, columns=tuple(c for c in group.columns if c not in ids))

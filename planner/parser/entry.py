@@ -16,7 +16,8 @@ from cluster.errors import (
     ProgramLimitExceeded,
     SyntaxError_,
 )
-from planner.parser import changes, copying, grammar, objects, session, tables
+from planner.parser import changes, copying, grammar, objects, session
+from planner.parser.alterations import alter_table
 from planner.parser.builder import build_query, source
 from planner.parser.distribute import distribution
 from planner.parser.indexes import alter_index, reindex
@@ -106,7 +107,7 @@ def _with(cursor: Cursor, start: int) -> Statement:
 def _alter(cursor: Cursor, start: int) -> Statement:
     cursor.expect("ALTER")
     if cursor.key == "TABLE":
-        return tables.alter_table(cursor, start)
+        return alter_table(cursor, start)
     if cursor.key == "SEQUENCE":
         return alter_sequence(cursor, start)
     if cursor.key == "SYSTEM":

@@ -1,4 +1,4 @@
-"""CREATE TABLE in its forms, and ALTER TABLE.
+"""CREATE TABLE in its forms.
 
 What tables here do not have (exclusion constraints, inheritance, unlogged tables) is refused with
 0A000, not ignored.
@@ -18,47 +18,31 @@ from planner.parser.builder import (
     source_expression,
 )
 from planner.parser.clauses import (
-    access_method,
     bound_spec,
     placement,
     storage_clauses,
-    table_options,
 )
 from planner.parser.foreign_keys import references
 from planner.parser.sequences import sequence_options
 from planner.parser.tokens import Cursor
 from planner.parser.types import type_name
 from planner.statements import (
-    AddColumn,
-    AddConstraint,
-    AlterAction,
-    AlterTable,
     ColumnClause,
     ConstraintClause,
     ConstraintKind,
     CreatePartition,
     CreateTable,
     CreateTableAs,
-    DropColumn,
-    DropConstraint,
     LikeClause,
     ObjectName,
     PartClause,
-    RenameColumn,
-    RenameConstraint,
-    RenameTable,
     SequenceOptions,
-    SetAccessMethod,
-    SetDefault,
-    SetNotNull,
-    SetStorage,
-    SetTableSchema,
     Statement,
     StorageClauses,
 )
 
 _Constraints = list[ConstraintClause]
-_CONSTRAINT_STARTS = (
+CONSTRAINT_STARTS = (
     "CONSTRAINT", "PRIMARY KEY", "UNIQUE", "CHECK", "FOREIGN KEY", "EXCLUDE",
 )  # fmt: skip
 
@@ -73,7 +57,7 @@ def create_table(cursor: Cursor, start: int, *, temporary: bool = False) -> Stat
     if cursor.key == "(" and not _is_column_name_list(cursor):
         return _create_columns(cursor, start, table, if_not_exists, temporary)
     if cursor.key == "OF":
-        _refuse(cursor, "typed tables are not supported")
+        refuse(cursor, "typed tables are not supported")
     columns = names_in_parentheses(cursor) if cursor.key == "(" else None
     clauses = storage_clauses(cursor)
     _create_tail(cursor, temporary)
@@ -97,7 +81,7 @@ def _create_columns(
             _element(cursor, elements, constraints)
     cursor.expect(")")
     if cursor.key == "INHERITS":
-        _refuse(cursor, "table inheritance is not supported")
+        refuse(cursor, "table inheritance is not supported")
     clauses = storage_clauses(cursor)
     _create_tail(cursor, temporary)
     return CreateTable(
@@ -115,7 +99,7 @@ def _create_tail(cursor: Cursor, temporary: bool) -> None:
     if cursor.key == "ON" and cursor.peek() == "COMMIT":
         _on_commit(cursor, temporary)
     if cursor.key == "TABLESPACE":
-        _refuse(
+        refuse(
             cursor,
             "tablespaces are not supported",
             "Say where a table lies with WITH (region = ..., zone = ..., nodes = ...).",
@@ -131,7 +115,7 @@ def _on_commit(cursor: Cursor, temporary: bool) -> None:
         )
     cursor.expect("ON", "COMMIT")
     if not cursor.accept("PRESERVE", "ROWS"):
-        _refuse(cursor, f"ON COMMIT {cursor.key} is not supported yet")
+        refuse(cursor, f"ON COMMIT {cursor.key} is not supported yet")
 
 
 def _create_as(
@@ -145,7 +129,7 @@ def _create_as(
 ) -> Statement:
     cursor.expect("AS")
     if cursor.key == "EXECUTE":
-        _refuse(cursor, "CREATE TABLE AS EXECUTE is not supported")
+        refuse(cursor, "CREATE TABLE AS EXECUTE is not supported")
     tree = query(cursor)
     with_data = True
     if cursor.accept("WITH"):
@@ -169,7 +153,7 @@ def _create_partition(
     cursor.expect("PARTITION", "OF")
     parent = object_name(cursor)
     if cursor.key == "(":
-        _refuse(cursor, "constraints and defaults of a single part are not supported")
+        refuse(cursor, "constraints and defaults of a single part are not supported")
     position = cursor.position
     if cursor.accept("DEFAULT"):
         part = PartClause(table.name, position, is_default=True)
@@ -177,7 +161,7 @@ def _create_partition(
         cursor.expect("FOR", "VALUES")
         part = bound_spec(cursor, table.name, position)
     if cursor.key == "PARTITION BY":
-        _refuse(cursor, "a part cannot be partitioned again")
+        refuse(cursor, "a part cannot be partitioned again")
     if cursor.accept("WITH"):
         part = dataclasses.replace(part, placement=placement(cursor))
     return CreatePartition(
@@ -189,7 +173,8 @@ def _create_partition(
     )
 
 
-def _refuse(cursor: Cursor, message: str, hint: str | None = None) -> NoReturn:
+def refuse(cursor: Cursor, message: str, hint: str | None = None) -> NoReturn:
+    """0A000 at the cursor."""
     raise FeatureNotSupported(message, hint=hint, position=cursor.position)
 
 
@@ -202,10 +187,10 @@ def _element(
 ) -> None:
     if cursor.key == "LIKE":
         elements.append(_like(cursor))
-    elif cursor.key in _CONSTRAINT_STARTS:
-        constraints.append(_table_constraint(cursor))
+    elif cursor.key in CONSTRAINT_STARTS:
+        constraints.append(table_constraint(cursor))
     else:
-        column, own = _column(cursor)
+        column, own = column_clause(cursor)
         elements.append(column)
         constraints.extend(own)
 
@@ -235,7 +220,8 @@ def _with_like_option(like: LikeClause, name: str, including: bool) -> LikeClaus
     return dataclasses.replace(like, indexes=including)
 
 
-def _column(cursor: Cursor) -> tuple[ColumnClause, _Constraints]:
+def column_clause(cursor: Cursor) -> tuple[ColumnClause, list[ConstraintClause]]:
+    """Take a column with its constraints."""
     position = cursor.position
     column = ColumnClause(cursor.name(), type_name(cursor), position)
     constraints: _Constraints = []
@@ -320,7 +306,7 @@ def _generated(cursor: Cursor, column: ColumnClause) -> ColumnClause:
     expression = source_expression(cursor)
     cursor.expect(")")
     if cursor.key == "VIRTUAL" or not cursor.accept("STORED"):
-        _refuse(
+        refuse(
             cursor,
             "virtual generated columns are not supported",
             "Write STORED behind the expression.",
@@ -334,7 +320,7 @@ def _generated(cursor: Cursor, column: ColumnClause) -> ColumnClause:
 
 def _refuse_column_constraint(cursor: Cursor) -> None:
     if cursor.key in ("STORAGE", "COMPRESSION"):
-        _refuse(cursor, f"{cursor.key} is not supported")
+        refuse(cursor, f"{cursor.key} is not supported")
 
 
 def _collation(cursor: Cursor) -> None:
@@ -357,7 +343,8 @@ def _check(cursor: Cursor, position: int, name: str | None) -> ConstraintClause:
     return ConstraintClause(ConstraintKind.CHECK, position, name, check=check)
 
 
-def _table_constraint(cursor: Cursor) -> ConstraintClause:
+def table_constraint(cursor: Cursor) -> ConstraintClause:
+    """Take a constraint of the whole table."""
     position = cursor.position
     name = cursor.name() if cursor.accept("CONSTRAINT") else None
     if cursor.key == "CHECK":
@@ -375,7 +362,7 @@ def _table_constraint(cursor: Cursor) -> ConstraintClause:
             ConstraintKind.FOREIGN_KEY, position, name, columns, references=references(cursor)
         )
     elif cursor.key == "EXCLUDE":
-        _refuse(cursor, "exclusion constraints are not supported")
+        refuse(cursor, "exclusion constraints are not supported")
     else:
         cursor.fail()
     _index_parameters(cursor)
@@ -384,7 +371,7 @@ def _table_constraint(cursor: Cursor) -> ConstraintClause:
 
 def _key_columns(cursor: Cursor) -> tuple[str, ...]:
     if cursor.key == "USING":
-        _refuse(
+        refuse(
             cursor,
             "a constraint cannot take over an index",
             "Name the columns of the constraint; the index can be dropped.",
@@ -396,7 +383,7 @@ def _nulls_distinct(cursor: Cursor) -> None:
     if cursor.key != "NULLS":
         return
     if cursor.peek() == "NOT":
-        _refuse(cursor, "NULLS NOT DISTINCT is not supported")
+        refuse(cursor, "NULLS NOT DISTINCT is not supported")
     cursor.expect("NULLS", "DISTINCT")
 
 
@@ -408,113 +395,12 @@ def _index_parameters(cursor: Cursor) -> None:
             return
         if following == "WITH" and cursor.peek(2) != "FILLFACTOR":
             return
-        _refuse(cursor, "index parameters of a constraint are not supported")
+        refuse(cursor, "index parameters of a constraint are not supported")
     while cursor.accept("NOT", "DEFERRABLE") or cursor.accept("INITIALLY", "IMMEDIATE"):
         pass
     if cursor.key in ("DEFERRABLE", "INITIALLY"):
-        _refuse(
+        refuse(
             cursor,
             "deferrable constraints are not supported",
             "Leave DEFERRABLE out: constraints are checked at the end of each statement.",
         )
-
-
-# ---------------------------------------------------------------------------------------
-# ALTER TABLE
-
-
-def alter_table(cursor: Cursor, start: int) -> Statement:
-    """Take ALTER TABLE from the word TABLE on."""
-    cursor.expect("TABLE")
-    if_exists = cursor.accept("IF", "EXISTS")
-    cursor.accept("ONLY")
-    table = object_name(cursor)
-    cursor.accept("*")
-    actions = _alter_actions(cursor)
-    return AlterTable(**source(cursor, start), table=table, if_exists=if_exists, actions=actions)
-
-
-def _alter_actions(cursor: Cursor) -> tuple[AlterAction, ...]:
-    if cursor.accept("RENAME"):
-        return (_rename(cursor),)
-    if cursor.accept("SET", "SCHEMA"):
-        return (SetTableSchema(cursor.name()),)
-    actions = [_alter_action(cursor)]
-    while cursor.accept(","):
-        actions.append(_alter_action(cursor))
-    return tuple(actions)
-
-
-def _rename(cursor: Cursor) -> AlterAction:
-    if cursor.accept("TO"):
-        return RenameTable(cursor.name())
-    if cursor.accept("CONSTRAINT"):
-        constraint = cursor.name()
-        cursor.expect("TO")
-        return RenameConstraint(constraint, cursor.name())
-    cursor.accept("COLUMN")
-    column = cursor.name()
-    cursor.expect("TO")
-    return RenameColumn(column, cursor.name())
-
-
-def _alter_action(cursor: Cursor) -> AlterAction:
-    if cursor.accept("ADD"):
-        return _add(cursor)
-    if cursor.accept("DROP"):
-        return _drop(cursor)
-    if cursor.accept("ALTER"):
-        cursor.accept("COLUMN")
-        return _alter_column(cursor)
-    if cursor.accept("SET"):
-        if cursor.key == "(":
-            return SetStorage(table_options(cursor, StorageClauses()))
-        if cursor.accept("ACCESS", "METHOD"):
-            return SetAccessMethod(None if cursor.accept("DEFAULT") else access_method(cursor))
-        _refuse(cursor, "this form of ALTER TABLE ... SET is not supported")
-    if not cursor.at_word:
-        cursor.fail()
-    _refuse(cursor, f"ALTER TABLE ... {cursor.key} is not supported")
-
-
-def _add(cursor: Cursor) -> AlterAction:
-    if cursor.key in _CONSTRAINT_STARTS:
-        constraint = _table_constraint(cursor)
-        if cursor.key == "NOT" and cursor.peek() == "VALID":
-            _refuse(
-                cursor,
-                "NOT VALID constraints are not supported",
-                "Leave NOT VALID out: existing rows are checked.",
-            )
-        return AddConstraint(constraint)
-    cursor.accept("COLUMN")
-    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
-    column, constraints = _column(cursor)
-    return AddColumn(column, tuple(constraints), if_not_exists)
-
-
-def _drop(cursor: Cursor) -> AlterAction:
-    is_constraint = cursor.accept("CONSTRAINT")
-    if not is_constraint:
-        cursor.accept("COLUMN")
-    if_exists = cursor.accept("IF", "EXISTS")
-    name = cursor.name()
-    cascade = cursor.accept_any(("CASCADE", "RESTRICT")) == "CASCADE"
-    if is_constraint:
-        return DropConstraint(name, if_exists, cascade)
-    return DropColumn(name, if_exists, cascade)
-
-
-def _alter_column(cursor: Cursor) -> AlterAction:
-    column = cursor.name()
-    if cursor.accept("SET", "DEFAULT"):
-        return SetDefault(column, source_expression(cursor))
-    if cursor.accept("DROP", "DEFAULT"):
-        return SetDefault(column, None)
-    if cursor.accept("SET", "NOT", "NULL"):
-        return SetNotNull(column, True)
-    if cursor.accept("DROP", "NOT", "NULL"):
-        return SetNotNull(column, False)
-    if cursor.key in ("TYPE", "SET", "DROP", "ADD", "RESET", "RESTART"):
-        _refuse(cursor, "this form of ALTER TABLE ... ALTER COLUMN is not supported")
-    raise cursor.error()

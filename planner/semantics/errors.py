@@ -107,6 +107,7 @@ _Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], DqeError]]
 _RULES: tuple[_Rule, ...] = (
     (re.compile("[Dd]ivision by zero"), lambda _m: DivisionByZero("division by zero")),
     (re.compile(r"Overflow in \w[\w ]* of (?P<type>INT\d+|\w+)"), _overflow),
+    (re.compile(r"Failed to cast decimal value \S+ to type (?P<type>INT\d+)"), _overflow),
     (
         re.compile(r"Overflow on abs|Overflow in negation"),
         lambda _m: NumericValueOutOfRange("integer out of range"),

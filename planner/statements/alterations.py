@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from catalog.model import AccessMethod
-from planner.statements.common import ObjectName, SourceExpression, Statement
-from planner.statements.tables import ColumnClause, ConstraintClause, StorageClauses
+from planner.statements.common import ObjectName, SourceExpression, Statement, TypeName
+from planner.statements.tables import (
+    ColumnClause,
+    ConstraintClause,
+    SequenceOptions,
+    StorageClauses,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,34 @@ class SetNotNull:
 
 
 @dataclass(frozen=True, slots=True)
+class AlterType:
+    """`using` is over the columns as they were; without it values are cast as assigned."""
+
+    column: str
+    type: TypeName
+    using: SourceExpression | None
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetIdentity:
+    """ADD GENERATED ... AS IDENTITY with `sequence`, SET GENERATED ... without."""
+
+    column: str
+    identity: str
+    sequence: SequenceOptions | None
+
+
+@dataclass(frozen=True, slots=True)
+class DropOrigin:
+    """DROP IDENTITY, DROP EXPRESSION."""
+
+    column: str
+    what: str
+    if_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SetAccessMethod:
     """`method` None for DEFAULT."""
 
@@ -68,7 +101,15 @@ class SetAccessMethod:
 
 @dataclass(frozen=True, slots=True)
 class AddConstraint:
+    """One that is not `validated` says nothing of the rows that are there (NOT VALID)."""
+
     constraint: ConstraintClause
+    validated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateConstraint:
+    constraint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +136,11 @@ AlterAction = (
     | DropColumn
     | SetDefault
     | SetNotNull
+    | AlterType
+    | SetIdentity
+    | DropOrigin
     | AddConstraint
+    | ValidateConstraint
     | DropConstraint
     | SetStorage
 )
