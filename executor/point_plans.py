@@ -48,11 +48,11 @@ LONGEST_LIFTED_CHARACTERS = 1024
 
 
 class Place(NamedTuple):
-    """Where a key's row is, if it is anywhere."""
+    """Where the rows of some keys are, if they are anywhere: one fragment."""
 
     tablet_id: TabletId
     fragment_id: FragmentId
-    key: StoredKey
+    keys: tuple[StoredKey, ...]
 
 
 class Computer:
@@ -99,9 +99,24 @@ class PointPlan:
         return self.point.columns
 
     def find(self, values: Sequence[Datum]) -> Place | bool:
-        """Where the row for these parameters is; False where there can be none, True where only
-        the usual way can tell."""
-        key = self.point.key_values(values)
+        """Where the rows for these parameters are; False where there can be none, True where
+        only the usual way can tell: rows in several tablets are read at one snapshot."""
+        found = self._place(self.point.key_values(values))
+        if not self.point.more_keys or found is True:
+            return found
+        for key in self.point.more_keys:
+            more = self._place(self.point.key_values(values, key))
+            if more is True:
+                return True
+            if isinstance(more, Place) and isinstance(found, Place):
+                if more.fragment_id != found.fragment_id:
+                    return True
+                keys = tuple(dict.fromkeys(found.keys + more.keys))
+                more = found._replace(keys=keys)
+            found = more or found
+        return found
+
+    def _place(self, key: list[object] | None) -> Place | bool:
         if key is None:
             return True
         ordinal = self.ordinal_of([key[place] for place in self.key_places])
@@ -112,7 +127,7 @@ class PointPlan:
         except ValueError:  # no row can have it
             return False
         tablet_id, fragment_id = self.fragments[ordinal]
-        return Place(tablet_id, fragment_id, stored)
+        return Place(tablet_id, fragment_id, (stored,))
 
     def answer(self, row: StoredRow, values: Sequence[Datum]) -> list[Any] | None:
         """The answer's columns as plain values (`storage.row_values`), char(n) with its padding;

@@ -73,12 +73,13 @@ class PointQueries:
                     return None
             own = transaction.own_changes()
         try:
-            row = None
+            found: Sequence[StoredRow | None] = ()
             if isinstance(place, Place):
                 if transaction is not None:
-                    transaction.note_key(place.tablet_id, place.fragment_id, place.key)
-                row = await self._row(place, timestamp, own)
-            return _result(plan, row, values)
+                    for key in place.keys:
+                        transaction.note_key(place.tablet_id, place.fragment_id, key)
+                found = await self._stored(place, timestamp, own)
+            return _result(plan, [row for row in found if row is not None], values)
         except (
             CannotConnectNow,
             NotByRow,
@@ -95,27 +96,29 @@ class PointQueries:
         parameters = None if plan is None else plan.point.parameter_types(types)
         return None if plan is None or parameters is None else (parameters, plan.columns)
 
-    async def _row(
+    async def _stored(
         self, place: Place, timestamp: Timestamp | None, own: OwnChanges | None
-    ) -> StoredRow | None:
+    ) -> Sequence[StoredRow | None]:
         if own is not None and place.tablet_id not in own.tablets:
             own = None
-        (row,) = await self._services.tablets.read_stored(
-            place.tablet_id, place.fragment_id, (place.key,), timestamp, own
+        return await self._services.tablets.read_stored(
+            place.tablet_id, place.fragment_id, place.keys, timestamp, own
         )
-        return row
 
 
-def _result(plan: PointPlan, row: StoredRow | None, values: Sequence[Datum]) -> Result:
-    answer = None if row is None else plan.answer(row, values)
-    if answer is None:
+def _result(plan: PointPlan, rows: Sequence[StoredRow], values: Sequence[Datum]) -> Result:
+    answers = [plan.answer(row, values) for row in rows]
+    kept = [answer for answer in answers if answer is not None]
+    if not kept:
         return Result("SELECT 0", plan.columns, _rows(None))
     arrays = []
-    for column, value in zip(plan.columns, answer, strict=True):
+    for column, plain in zip(plan.columns, zip(*kept, strict=True), strict=True):
         encoding = encoding_of(column.type)
-        arrays.append(encoding.to_arrow([None if value is None else encoding.encode(value)]))
+        stored = [None if value is None else encoding.encode(value) for value in plain]
+        arrays.append(encoding.to_arrow(stored))
     names = [column.name for column in plan.columns]
-    return Result("SELECT 1", plan.columns, _rows(pa.RecordBatch.from_arrays(arrays, names)))
+    batch = pa.RecordBatch.from_arrays(arrays, names)
+    return Result(f"SELECT {len(kept)}", plan.columns, _rows(batch))
 
 
 async def _rows(batch: pa.RecordBatch | None) -> AsyncIterator[pa.RecordBatch]:

@@ -161,10 +161,10 @@ class QuickReads:
     ) -> Sequence[StoredRow | None] | None:
         reads = self._reads
         assert reads is not None
-        found = reads.read_here(place.tablet_id, place.fragment_id, (place.key,), own)
+        found = reads.read_here(place.tablet_id, place.fragment_id, place.keys, own)
         if found is not None:
             return found
-        asked = reads.ask(place.tablet_id, place.fragment_id, (place.key,), own)
+        asked = reads.ask(place.tablet_id, place.fragment_id, place.keys, own)
         if asked is None:
             return None
         self._waits_for = asked.answer

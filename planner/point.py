@@ -3,7 +3,8 @@
     SELECT column or expression, ... FROM table
     WHERE key column = constant or $n AND ... [AND condition ...]
 
-A query of just this shape needs no stages: its one row is read where it lies, and what is
+A query of just this shape needs no stages: its one row is read where it lies, or few rows where
+IN lists their keys, and what is
 computed of it is computed in Python (`planner.row_expressions`). Everything that is not plainly of
 the shape gives None and goes the usual way, with the same answer; so there are no errors here,
 and nothing is rewritten.
@@ -17,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 from typing import TypeAlias
 
 from sqlglot import exp
@@ -40,6 +43,11 @@ KEY_KINDS = _INTEGERS | _TEXTS | {Kind.UUID}
 # Of parameters that stand for literals: whether each is a string; the others are whole numbers.
 LiteralKinds: TypeAlias = tuple[bool, ...]
 
+# Longer lists of keys are worth a plan.
+MOST_KEYS = 16
+
+# IN of anything but a list of expressions.
+_OTHER_LISTS = ("query", "unnest", "field", "is_global")
 _CLAUSES = frozenset({"expressions", "from_", "where", "kind"})
 
 
@@ -50,24 +58,29 @@ class Parameter:
     number: int
 
 
+Key: TypeAlias = tuple[str | Parameter, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class PointRead:
     """One row of a table by its key. `key` has a value for each key column: its text, or the
-    parameter that will have it. `wanted` are the columns of the answer, all in the column group
-    at the place `group`."""
+    parameter that will have it; `more_keys` are those of further rows. `wanted` are the columns
+    of the answer, all in the column group at the place `group`."""
 
     table: Table
     group: int
-    key: tuple[str | Parameter, ...]
+    key: Key
     wanted: tuple[ColumnId, ...]
     columns: tuple[ResultColumn, ...]
     computed: Computed | None = None
+    more_keys: tuple[Key, ...] = ()
 
-    def key_values(self, values: Sequence[Datum]) -> list[object] | None:
-        """The plain key for these parameter values; None where no such row can be, or only
-        the usual way can tell."""
+    def key_values(self, values: Sequence[Datum], key: Key | None = None) -> list[object] | None:
+        """The plain key for these parameter values, the first or a given one; None where no such
+        row can be, or only the usual way can tell."""
         found: list[object] = []
-        for column_id, source in zip(self.table.key, self.key, strict=True):
+        sources = self.key if key is None else key
+        for column_id, source in zip(self.table.key, sources, strict=True):
             value = values[source.number - 1] if isinstance(source, Parameter) else source
             plain = plain_value(self.table.column(column_id).type, value)
             if plain is None:
@@ -79,10 +92,11 @@ class PointRead:
         """The types of `$1`, `$2`, ...; those not given are as the key's columns compare. None
         where one of them is not in the query."""
         found: dict[int, SqlType] = {}
-        for column_id, source in zip(self.table.key, self.key, strict=True):
-            if isinstance(source, Parameter):
-                own = self.table.column(column_id).type
-                found[source.number] = TEXT if own.kind in _TEXTS else own
+        for key in (self.key, *self.more_keys):
+            for column_id, source in zip(self.table.key, key, strict=True):
+                if isinstance(source, Parameter):
+                    own = self.table.column(column_id).type
+                    found[source.number] = TEXT if own.kind in _TEXTS else own
         if self.computed is not None:
             used = enumerate(self.computed.parameters, start=1)
             found |= {number: t for number, t in used if t is not None}
@@ -108,30 +122,31 @@ def point_read(
         return None
     relation = only_relation(tree)
     where = tree.args.get("where")
-    if relation is None or where is None:
+    if relation is None or where is None or not tree.expressions:
         return None
     table = table_with_key(relation, context)
     if table is None:
         return None
     reader = PointReader(table, relation.alias_or_name, parameters, literals)
-    key, conditions = reader.key_of(where.this)
-    if key is None:
+    keys, conditions = reader.keys_of(where.this)
+    if not keys:
         return None
     output = reader.output(tree.expressions)
     if conditions or output is None:
         if output is None and any(isinstance(item, exp.Star) for item in tree.expressions):
             return None
-        return _read_computed(reader, key, conditions, tree.expressions, output, context)
+        return _read_computed(reader, keys, conditions, tree.expressions, output, context)
     group = group_with(table, [column.id for column, _ in output])
     if group is None:
         return None
     columns = tuple(ResultColumn(name, column.type, (name,)) for column, name in output)
-    return PointRead(table, group, key, tuple(column.id for column, _ in output), columns)
+    wanted = tuple(column.id for column, _ in output)
+    return PointRead(table, group, keys[0], wanted, columns, None, tuple(keys[1:]))
 
 
 def _read_computed(
     reader: PointReader,
-    key: tuple[str | Parameter, ...],
+    keys: Sequence[Key],
     conditions: Sequence[exp.Expr],
     items: Sequence[exp.Expr],
     output: list[tuple[Column, str]] | None,
@@ -139,7 +154,7 @@ def _read_computed(
 ) -> PointRead | None:
     """The same with something to compute; `output` where the answer's columns are plain."""
     table = reader.table
-    if len(table.groups) != 1 or not reader.may_compute([*conditions, *items], key):
+    if len(table.groups) != 1 or not reader.may_compute([*conditions, *items], keys):
         return None
     given = reader.parameters
     found = computed(
@@ -152,7 +167,7 @@ def _read_computed(
     if output is not None:
         wanted = tuple(column.id for column, _ in output)
         columns = tuple(ResultColumn(name, column.type, (name,)) for column, name in output)
-    return PointRead(table, 0, key, wanted, columns, found)
+    return PointRead(table, 0, keys[0], wanted, columns, found, tuple(keys[1:]))
 
 
 def only_relation(tree: exp.Select) -> exp.Table | None:
@@ -209,37 +224,43 @@ class PointReader:
             return None
         return self.table.column_named(_name(node.this))
 
-    def key_of(
-        self, condition: exp.Expr
-    ) -> tuple[tuple[str | Parameter, ...] | None, list[exp.Expr]]:
-        """The key's values, None where not all are given, and what else the row must meet."""
-        found: dict[ColumnId, str | Parameter] = {}
+    def keys_of(self, condition: exp.Expr) -> tuple[list[Key], list[exp.Expr]]:
+        """The keys of the rows asked for, none where not all of a key is given or where there are
+        too many, and what else a row must meet."""
+        found: dict[ColumnId, list[str | Parameter]] = {}
         others: list[exp.Expr] = []
         for part in conjuncts(condition):
-            column, source = self.equality(part)
-            if column is None or source is None or column.id in found:
+            column, sources = self.equality(part)
+            if column is None or not sources or column.id in found:
                 others.append(part)
             else:
-                found[column.id] = source
+                found[column.id] = sources
         if found.keys() != set(self.table.key):
-            return None, others
-        return tuple(found[column_id] for column_id in self.table.key), others
+            return [], others
+        count = prod(len(sources) for sources in found.values())
+        listed = (found[column_id] for column_id in self.table.key)
+        return (list(product(*listed)) if count <= MOST_KEYS else []), others
 
-    def equality(self, part: exp.Expr) -> tuple[Column | None, str | Parameter | None]:
+    def equality(self, part: exp.Expr) -> tuple[Column | None, list[str | Parameter]]:
         """A key's column and what it is to be equal to, where the condition says just that."""
-        if not isinstance(part, exp.EQ):
-            return None, None
-        column, other = self.column(part.this), part.expression
-        if column is None:
-            column, other = self.column(part.expression), part.this
+        if isinstance(part, exp.In) and not any(part.args.get(a) for a in _OTHER_LISTS):
+            column, others = self.column(part.this), part.expressions
+        elif isinstance(part, exp.EQ):
+            column, others = self.column(part.this), [part.expression]
+            if column is None:
+                column, others = self.column(part.expression), [part.this]
+        else:
+            return None, []
         if column is None or column.id not in self.table.key:
-            return None, None
-        return column, self.source(column.type, other)
+            return None, []
+        sources = [self.source(column.type, other) for other in others]
+        known = [source for source in sources if source is not None]
+        return column, known if len(known) == len(sources) else []
 
-    def may_compute(self, trees: Sequence[exp.Expr], key: tuple[str | Parameter, ...]) -> bool:
+    def may_compute(self, trees: Sequence[exp.Expr], keys: Sequence[Key]) -> bool:
         """Whether all parameters in these are typed by where they stand, or given types. Those
         that stand for literals, and those of the key that have none, are not."""
-        of_key = {source.number for source in key if isinstance(source, Parameter)}
+        of_key = {s.number for key in keys for s in key if isinstance(s, Parameter)}
         for tree in trees:
             for node in tree.find_all(exp.Parameter):
                 number = int(node.name)

@@ -101,6 +101,38 @@ def test_everything_else_goes_the_usual_way(cluster: PlanCluster, sql: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("sql", "keys"),
+    [
+        ("select v from t where k in (5, 6, 5)", [("5",), ("6",), ("5",)]),
+        ("select v from t where k in ($2, 6)", [(Parameter(2),), ("6",)]),
+        ("select c from two where a in (1, 2) and b = 'x'", [("x", "1"), ("x", "2")]),
+        ("select c from two where a in (1, 2) and b in ('x', 'y')", 4),
+        ("select v from t where k in (5)", [("5",)]),
+    ],
+)
+def test_few_keys(cluster: PlanCluster, sql: str, keys: list[object] | int) -> None:
+    read = read_of(cluster, sql, None, None)
+    assert read is not None
+    found = [read.key, *read.more_keys]
+    assert found == keys if isinstance(keys, list) else len(found) == keys
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select v from t where k in (5, w)",
+        "select v from t where k in (5, 6.5)",
+        "select v from t where k in (5, null)",
+        "select v from t where k not in (5, 6)",
+        "select v from t where k in (select 5)",
+        f"select v from t where k in ({', '.join(map(str, range(17)))})",
+    ],
+)
+def test_other_lists_go_the_usual_way(cluster: PlanCluster, sql: str) -> None:
+    assert read_of(cluster, sql) is None
+
+
+@pytest.mark.parametrize(
     ("sql", "names", "conditions"),
     [
         ("select v from t where k = 5 and w = 1", ["v"], 1),

@@ -82,6 +82,8 @@ async def answer(
                 [result.get_value(r, c) for c in range(result.nfields)]
                 for r in range(result.ntuples)
             ]
+            if " IN (" in sql:  # in no order
+                rows.sort(key=repr)
             return described, rows, result.command_status
     except psycopg.Error as error:
         return (error.sqlstate, str(error))
@@ -195,6 +197,14 @@ COMPUTED = (
     "SELECT i FROM {t} WHERE k = {v} AND t",
     "SELECT i, j FROM {t} WHERE k = {v} AND i = '2147483647' AND k = {v}",
 )
+LISTS = (
+    "SELECT i, k FROM {t} WHERE k IN ({v}, {w})",
+    "SELECT k, i + 1 FROM {t} WHERE k IN ({v}, {w}, {w}) AND s < 0",
+    "SELECT k FROM {t} WHERE k IN ({v})",
+    "SELECT k FROM {t} WHERE k IN ({v}, NULL)",
+    "SELECT k FROM {t} WHERE k NOT IN ({v}, {w})",
+    "SELECT k FROM {t} WHERE k IN (SELECT k FROM {t}) AND k = {v}",
+)
 OTHER_SHAPES = (
     "select * from {t} where k={v};",
     'SELECT t AS "Nm 1" FROM {t} WHERE k = {v}',
@@ -228,8 +238,10 @@ def test_texts_with_literals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         for table in TABLES:
             for literal in literals:
                 await clients.same(dice.choice(shapes).format(t=table, v=literal))
-            for shape in COMPUTED:
-                await clients.same(shape.format(t=table, v=dice.choice(TABLES[table][2])))
+            keys = TABLES[table][2]
+            for shape in COMPUTED + LISTS:
+                some = {"v": dice.choice(keys), "w": dice.choice(keys)}
+                await clients.same(shape.format(t=table, **some))
         assert counted.count > 30
 
     in_two(tmp_path, test)
@@ -249,6 +261,9 @@ def test_parameters_of_any_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             for shape in COMPUTED[:-1]:
                 value = dice.choice(PARAMETERS)
                 await clients.same(shape.format(t=table, v="%s").replace("% 4", "%% 4"), [value])
+        for keys in ([1, 2], [1, 1], ["2", -3], [9, 1], [None, 1]):
+            await clients.same("SELECT * FROM whole WHERE k IN (%s, %s)", keys)
+            await clients.same("SELECT i FROM ranged WHERE k IN (%s, %s)", keys)
         both = "SELECT i + %s, %s FROM whole WHERE k = %s AND i > %s"
         for values in ([1, "x", 1, 0], [None, None, 1, None], ["1", 2, 1, "0"], [2**40, 1.5, 1, 1]):
             await clients.same(both, values)
