@@ -36,7 +36,7 @@ class Probe(Enum):
     LEASE_LOST = "the oracle took a number and had lost its lease"
 
     # Transactions over several tablets.
-    LEADER_CHANGED_IN_TRANSACTION = "a transaction ended because a tablet changed its leader"
+    LEADER_CHANGED_IN_TRANSACTION = "a transaction met another leader than it began with"
     LEADER_FOLLOWED_IN_TRANSACTION = "an open transaction came along to a tablet's new leader"
     OPTIMISTIC_VALIDATED = "an optimistic transaction locked at its end what it had changed"
     OPTIMISTIC_REFUSED = "an optimistic transaction found at its end that another came first"
