@@ -49,7 +49,7 @@ from cluster.errors import (
 )
 from storage.types import INT8
 
-DEFAULT_ACCESS_METHOD = AccessMethod.COLUMNAR
+DEFAULT_ACCESS_METHOD = AccessMethod.HYBRID
 MAX_COLUMNS = 1600
 
 

@@ -10,17 +10,27 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import pyarrow as pa
 
 from catalog.bounds import route_batch
-from catalog.commands import AddNode, AnyCommand, CommandResult, CreateCluster, Envelope
+from catalog.commands import (
+    AddNode,
+    AnyCommand,
+    Command,
+    CommandResult,
+    CreateCluster,
+    CreateTable,
+    Envelope,
+)
 from catalog.liveness import NodeLoad, ReplicaTroubles
 from catalog.model import (
+    AccessMethod,
     Catalog,
     Fragment,
     FragmentId,
@@ -213,6 +223,14 @@ class MiniNode:
         self.storage.database.execute(f"CREATE TABLE t{fragment_id} AS {sql}")
 
 
+def _columnar(command: Command) -> Command:
+    """The same for the only kind of store that there is here."""
+    if not isinstance(command, CreateTable):
+        return command
+    definition = replace(command.definition, access_method=AccessMethod.COLUMNAR)
+    return msgspec.structs.replace(command, definition=definition)
+
+
 class MiniCluster:
     def __init__(self, runtime: ProductionRuntime, nodes: list[MiniNode]) -> None:
         self.runtime = runtime
@@ -231,7 +249,7 @@ class MiniCluster:
             planned = plan_ddl(statement, context)
             assert isinstance(planned, ChangeCatalog)
             for command in planned.commands:
-                await node.catalog.execute(command)
+                await node.catalog.execute(_columnar(command))
         for table in node.catalog.current.tables.values():
             for _, fragment, holder in self._fragments(table):
                 columns = ", ".join(
