@@ -32,6 +32,7 @@ import pyarrow.compute as pc
 from catalog.model import ColumnId, ForeignKey, ReferentialAction, Table
 from executor.execution import Execution
 from executor.foreign_key_errors import not_present, row_texts, still_referenced
+from executor.foreign_key_reads import Found, lock_by_key
 from executor.given_rows import given
 from executor.key_changes import KeyChanges, numbered
 from executor.row_locking import LockedRows, RowLocker
@@ -100,6 +101,27 @@ def _whole(execution: Execution, table: Table, key: ForeignKey, values: pa.Table
 async def _lock_referenced(
     execution: Execution, table: Table, key: ForeignKey, values: pa.Table
 ) -> None:
+    found = await _locked_by_key(execution, key, values)
+    if found is None:
+        found = await _found_and_locked(execution, table, key, values)
+    if not found.all():
+        target = execution.context.catalog.tables[key.target]
+        row = int(np.flatnonzero(~found)[0])
+        raise not_present(table, target, key, _texts(table, key.columns, values, row))
+
+
+async def _locked_by_key(execution: Execution, key: ForeignKey, values: pa.Table) -> Found | None:
+    transaction = execution.transaction
+    assert transaction is not None
+    target = execution.context.catalog.tables[key.target]
+    transaction.begin_part()
+    return await lock_by_key(execution, target, key, values)
+
+
+async def _found_and_locked(
+    execution: Execution, table: Table, key: ForeignKey, values: pa.Table
+) -> Found:
+    """The same by a join, for as many values as there are."""
     found = np.zeros(values.num_rows, dtype=bool)
     types = [table.column(column).type for column in key.columns]
     async with _now(execution, values, types) as current:
@@ -112,9 +134,7 @@ async def _lock_referenced(
         locker = RowLocker(current, transaction.statement(), plan, locked, newest=True)
         async for batch in locker.batches():
             found[batch.column(len(identity)).to_numpy(zero_copy_only=False)] = True
-    if not found.all():
-        row = int(np.flatnonzero(~found)[0])
-        raise not_present(table, target, key, _texts(table, key.columns, values, row))
+    return found
 
 
 # ---------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ NEAR = (
     "CREATE TABLE c (pid int REFERENCES p{}, n int, PRIMARY KEY (pid, n)) COLOCATE WITH p",
 )
 EVERYWHERE = (
-    "CREATE TABLE p (id int PRIMARY KEY, v int) REPLICATED",
+    "CREATE TABLE p (id int PRIMARY KEY, v int) REPLICATED USING hybrid",
     "CREATE TABLE c (pid int REFERENCES p{}, n int PRIMARY KEY) PARTITION BY HASH (n) PARTITIONS 3",
 )
 ORPHANS = "SELECT c.* FROM c LEFT JOIN p ON p.id = c.pid WHERE p.id IS NULL AND c.pid IS NOT NULL"
