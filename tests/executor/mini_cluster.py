@@ -22,7 +22,6 @@ from catalog.bounds import route_batch
 from catalog.commands import (
     AddNode,
     AnyCommand,
-    Command,
     CommandResult,
     CreateCluster,
     CreateTable,
@@ -223,10 +222,8 @@ class MiniNode:
         self.storage.database.execute(f"CREATE TABLE t{fragment_id} AS {sql}")
 
 
-def _columnar(command: Command) -> Command:
+def _columnar(command: CreateTable) -> CreateTable:
     """The same for the only kind of store that there is here."""
-    if not isinstance(command, CreateTable):
-        return command
     definition = replace(command.definition, access_method=AccessMethod.COLUMNAR)
     return msgspec.structs.replace(command, definition=definition)
 
@@ -249,7 +246,8 @@ class MiniCluster:
             planned = plan_ddl(statement, context)
             assert isinstance(planned, ChangeCatalog)
             for command in planned.commands:
-                await node.catalog.execute(_columnar(command))
+                made = _columnar(command) if isinstance(command, CreateTable) else command
+                await node.catalog.execute(made)
         for table in node.catalog.current.tables.values():
             for _, fragment, holder in self._fragments(table):
                 columns = ", ".join(
