@@ -1,0 +1,54 @@
+"""Transactions over tablets under faults from seeds. A failure names what replays it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from model_nodes import STEPS
+from tablet_simulation import WORLDS, run_seed
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", WORLDS)
+def test_every_promise_is_kept(world: str) -> None:
+    committed = sum(run_seed(seed, WORLDS[world]).committed for seed in (1, 2))
+    assert committed > 20
+
+
+@pytest.mark.slow
+def test_a_seed_is_the_same_run() -> None:
+    found = {_report(hash_seed) for hash_seed in ("0", "1")}
+    assert len(found) == 1
+
+
+def _report(hash_seed: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(HERE / "tablet_simulation.py"), "--seed", "5"],
+        env={"PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("world", WORLDS)
+def test_every_promise_is_kept_for_long(world: str) -> None:
+    for seed in range(3, 103):
+        run_seed(seed, WORLDS[world])
+
+
+@pytest.mark.long
+def test_nodes_die_at_every_step_of_a_commit() -> None:
+    steps: Counter[tuple[str, bool]] = Counter()
+    for seed in range(200, 300):
+        steps += run_seed(seed, WORLDS["in doubt"]).steps
+    wanted = {(step, before) for step in STEPS for before in (True, False)}
+    assert set(steps) == wanted, wanted - set(steps)
