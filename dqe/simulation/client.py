@@ -37,6 +37,8 @@ _EXPECTED = ("08", "40", "53", "55", "57", "58", "72")
 class Refused(Exception):
     """The statement did not happen."""
 
+    sqlstate = ""
+
 
 class Unknown(Exception):
     """The statement may have happened, or may yet."""
@@ -50,6 +52,7 @@ class Asked:
     ended_s: float
     answer: Answer | None
     refused: bool
+    sqlstate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Client:
         self._stays = watched is not None
         self._patience_s = WATCHER_PATIENCE_S if watched else self.chance.choice(PATIENCES_S)
         self._in_block = False
+        self._also: tuple[str, ...] = ()
         # Where the transaction under way was begun.
         self._life: Life | None = None
 
@@ -89,14 +93,19 @@ class Client:
         """The time between two statements."""
         await asyncio.sleep(self.chance.expovariate(1 / self._cluster.around.world.think_s))
 
-    async def try_to(self, sql: str) -> Asked:
-        """Asks, whatever comes of it."""
+    async def try_to(self, sql: str, also: tuple[str, ...] = ()) -> Asked:
+        """Asks, whatever comes of it; `also` are SQLSTATEs that it may be refused with."""
         loop = asyncio.get_running_loop()
         begun_s = loop.time()
+        self._also = also
         try:
             answer = await self.ask(sql)
-        except (Refused, Unknown) as error:
-            return Asked(begun_s, loop.time(), None, isinstance(error, Refused))
+        except Refused as error:
+            return Asked(begun_s, loop.time(), None, True, error.sqlstate)
+        except Unknown:
+            return Asked(begun_s, loop.time(), None, False)
+        finally:
+            self._also = ()
         return Asked(begun_s, loop.time(), answer, refused=False)
 
     async def ask(self, sql: str, machine: SimulatedMachine | None = None) -> Answer:
@@ -232,6 +241,10 @@ class Client:
 
     def _outcome_of(self, error: DqeError) -> Exception:
         text = f"{error.sqlstate} {error.message} ({error.detail})"
-        if not error.sqlstate.startswith(_EXPECTED):
+        if not error.sqlstate.startswith((*_EXPECTED, *self._also)):
             return Violation(f"no fault explains {text}")
-        return Unknown(text) if error.outcome is Outcome.UNKNOWN else Refused(text)
+        if error.outcome is Outcome.UNKNOWN:
+            return Unknown(text)
+        refused = Refused(text)
+        refused.sqlstate = error.sqlstate
+        return refused

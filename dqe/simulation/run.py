@@ -38,6 +38,7 @@ from dqe.simulation.stores import Instances
 from dqe.simulation.trace import Trace
 from dqe.simulation.workloads.bank import Bank
 from dqe.simulation.workloads.counters import Counters
+from dqe.simulation.workloads.definitions import Definitions
 from dqe.simulation.workloads.lists import Lists
 from dqe.simulation.workloads.registers import Registers
 from dqe.simulation.workloads.sets import Sets
@@ -52,6 +53,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "bank": Bank,
     "transfers": Transfers,
     "lists": Lists,
+    "definitions": Definitions,
 }
 CLIENTS = 6
 COLLECT_EVERY_S = 10.0

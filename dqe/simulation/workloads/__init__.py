@@ -7,5 +7,6 @@
 - `counters`: rows counted up; between what was acknowledged and what was asked.
 - `bank`: transfers between rows on several tablets; the sum never changes.
 - `transfers`: the same in transactions of several statements, at every isolation level.
+- `definitions`: tables and columns come and go beside writes; all nodes know at once.
 - `lists`: transactions that read and append to lists; no circles of dependencies.
 """
