@@ -50,6 +50,7 @@ class StoredChange(FragmentChange):
         set_ = object.__setattr__
         set_(self, "fragment_id", tables.schema.fragment_id)
         set_(self, "truncate", False)
+        set_(self, "definition", tables.schema.definition)
         set_(self, "tables", tables)
         set_(self, "keys", keys)
         set_(self, "rows", rows)

@@ -12,15 +12,15 @@ from cluster.errors import DqeError, SerializationFailure
 from cluster.raft.group import RaftGroup
 
 
-async def three(world: World) -> Client:
+async def three(world: World, method: str = "columnar") -> Client:
     """A client of three nodes, with a table of one tablet that has a replica on each."""
     one = await world.client(0)
     catalog = world.nodes[0].parts.catalog
     while len(catalog.group.configuration.voters) < 3:
         await asyncio.sleep(0.05)
     await one.ask(
-        "create table t (id int primary key, v int) partition by hash (id) partitions 1"
-        " with (replicas = 3)"
+        f"create table t (id int primary key, v int) using {method}"
+        " partition by hash (id) partitions 1 with (replicas = 3)"
     )
     await one.ask("insert into t values (1, 10), (2, 20), (3, 30)")
     return one
@@ -53,10 +53,13 @@ async def move_leader(world: World, table: str = "t") -> None:
         assert target is not leader
 
 
+@pytest.mark.parametrize("method", ["columnar", "hybrid"])
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
-def test_a_transaction_goes_on_at_the_new_leader(tmp_path: Path, level: str) -> None:
+def test_a_transaction_goes_on_at_the_new_leader(tmp_path: Path, level: str, method: str) -> None:
+    """By the rows of stages, and by rows that leaders change themselves."""
+
     async def test(world: World) -> None:
-        one = await three(world)
+        one = await three(world, method)
         await one.ask(f"begin isolation level {level}")
         await one.ask("update t set v = v + 1 where id = 1")
         await one.ask("savepoint a")
