@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -80,29 +81,24 @@ NEW_ROWS = [
 ]
 
 
-@pytest.mark.parametrize("ends", ["commit", "rollback"])
-@pytest.mark.parametrize("gives_up", GIVES_UP)
-@pytest.mark.parametrize("new_rows", NEW_ROWS)
-def test_a_unique_value_about_to_be_given_up_is_waited_for(
-    tmp_path: Path, ends: str, gives_up: str, new_rows: str
-) -> None:
+def test_a_unique_value_about_to_be_given_up_is_waited_for(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         one, two = await world.clients(2)
         await one.ask(
             "create table t (a int, id int, u int, primary key (a, id), unique (a, u))"
             " using hybrid partition by hash (a) partitions 1"
         )
-        await one.ask("insert into t values (1, 1, 5)")
-        await one.ask(f"begin; {gives_up}")
-        waiting = two.later(new_rows)
-        await world.waits(waiting)
-        await one.ask(ends)
-        if ends == "commit":
-            await waiting
-        else:
-            with pytest.raises(UniqueViolation):
+        for ends, gives_up, new_rows in product(["commit", "rollback"], GIVES_UP, NEW_ROWS):
+            await one.ask("delete from t; insert into t values (1, 1, 5)")
+            await one.ask(f"begin; {gives_up}")
+            waiting = two.later(new_rows)
+            await world.waits(waiting)
+            await one.ask(ends)
+            if ends == "commit":
                 await waiting
-        count = await one.ask("select count(*) from t where u = 5")
-        assert count == [("1",)]
+            else:
+                with pytest.raises(UniqueViolation):
+                    await waiting
+            assert await one.ask("select count(*) from t where u = 5") == [("1",)]
 
     in_world(tmp_path, test)
