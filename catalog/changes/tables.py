@@ -264,6 +264,12 @@ def detach_part(draft: Draft, command: commands.DetachPart) -> bool:
             f'relation "{command.part_name}" is not a partition of relation "{table.name}"'
         )
     _check_parts_can_change(draft, table)
+    for owner, key in keys_from_outside(draft, {table.id}):
+        raise FeatureNotSupported(
+            f'cannot drop a part of "{table.name}" because foreign key "{key.name}" on table'
+            f' "{owner.name}" may refer to its rows',
+            hint="Drop the constraint before.",
+        )
     draft.touch_tablets(table)
     parts = tuple(replace(part, ordinal=ordinal) for ordinal, part in enumerate(kept))
     _alter(draft, replace(table, parts=parts))
