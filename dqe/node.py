@@ -30,7 +30,8 @@ from catalog.repair import set_dead_after
 from catalog.repair_settings import check_dead_after
 from catalog.replica_checks import ReplicaChecker
 from catalog.service import FOUNDER, CatalogService
-from catalog.tablet_rpc import TabletClient, TabletServer
+from catalog.tablet_rpc import TabletClient
+from catalog.tablet_server import TabletServer
 from catalog.tablets import TabletManager
 from catalog.transaction_watch import TransactionWatch
 from cluster.errors import CannotConnectNow, IoError, ObjectNotInPrerequisiteState

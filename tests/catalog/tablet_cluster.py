@@ -21,7 +21,8 @@ from catalog.fragment_schemas import store_name
 from catalog.joining import JoinRequest, join_cluster
 from catalog.model import Fragment, Node, NodeId, PartitionMethod, Table, TabletId
 from catalog.service import CatalogService
-from catalog.tablet_rpc import TabletClient, TabletServer
+from catalog.tablet_rpc import TabletClient
+from catalog.tablet_server import TabletServer
 from catalog.tablets import TabletManager
 from cluster.raft.host import RaftHost
 from cluster.rpc import RpcNode

@@ -24,7 +24,8 @@ from catalog.model import Tablet as TabletRecord
 from catalog.oracle_service import METHOD as TAKE
 from catalog.oracle_service import OracleService
 from catalog.state import CatalogStateMachine
-from catalog.tablet_rpc import TabletClient, TabletServer
+from catalog.tablet_rpc import TabletClient
+from catalog.tablet_server import TabletServer
 from catalog.timestamp_client import TakeTimestamps, TimestampClient, TimestampsTaken
 from cluster.errors import AnswerLost, CannotConnectNow
 from cluster.rpc import Reply

@@ -17,7 +17,7 @@ from model_consensus import Replica
 from model_nodes import ORACLE
 
 from catalog.oracle import TimestampOracle
-from catalog.tablet_rpc import TabletServer
+from catalog.tablet_server import TabletServer
 from catalog.timestamp_client import TimestampClient
 from executor import transaction as machine
 from executor.session_transaction import SessionTransaction
