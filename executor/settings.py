@@ -18,6 +18,7 @@ from catalog.horizon import DEFAULT_RETENTION, HISTORY_RETENTION
 from cluster.errors import CantChangeRuntimeParam, InvalidName, UndefinedObject
 from executor import setting_kinds as kinds
 from executor.past_times import LAST_READ
+from planner.optimizer.planning import CHEAPEST, LED, NEAREST, READ_REPLICAS
 
 DATABASE = "dqe"
 SERVER_VERSION = "18.0"
@@ -173,6 +174,12 @@ DEFINITIONS: dict[str, Definition] = {
             "16GB",
             kinds.kilobytes,
             "The most that one transaction may change.",
+        ),
+        Definition(
+            READ_REPLICAS,
+            LED,
+            kinds.one_of(LED, NEAREST, CHEAPEST),
+            "Which replicas answer queries of the present.",
         ),
         Definition(
             "dqe.read_staleness",

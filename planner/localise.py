@@ -53,13 +53,19 @@ class _GroupColumns:
     sources: tuple[TableColumn, ...]
 
 
-def localise(scan: Scan, conditions: Sequence[Scalar], context: PlannerContext) -> Node:
-    """The scan over fragments; the conditions, which hold above it, keep parts out."""
+def localise(
+    scan: Scan,
+    conditions: Sequence[Scalar],
+    context: PlannerContext,
+    nearest: tuple[NodeId, ...] = (),
+) -> Node:
+    """The scan over fragments; the conditions, which hold above it, keep parts out. With all nodes
+    given, the nearest first, each tablet is read at its nearest replica."""
     parts, reason = _remaining_parts(scan, conditions)
     wanted = _needed_groups(scan)
     scans = [
-        _table_scan(scan, some, parts, reason, context)
-        for some in _side_by_side(wanted, parts, scan.table, context)
+        _table_scan(scan, some, parts, reason, context, nearest)
+        for some in _side_by_side(wanted, parts, scan.table, context, nearest)
     ]
     node: Node = scans[0]
     for other in scans[1:]:
@@ -125,6 +131,7 @@ def _side_by_side(
     parts: tuple[Part, ...],
     table: Table,
     context: PlannerContext,
+    nearest: tuple[NodeId, ...],
 ) -> list[list[_GroupColumns]]:
     """The groups, those together whose fragments lie on the same nodes part by part."""
     if len(wanted) == 1 or table.method is PartitionMethod.REPLICATED:
@@ -132,7 +139,7 @@ def _side_by_side(
     together: dict[tuple[NodeId, ...], list[_GroupColumns]] = {}
     for columns in wanted:
         nodes = tuple(
-            node_for(part.fragments[_position(table, columns.group)].tablet_id, context)
+            node_for(part.fragments[_position(table, columns.group)].tablet_id, context, nearest)
             for part in parts
         )
         together.setdefault(nodes, []).append(columns)
@@ -149,6 +156,7 @@ def _table_scan(
     parts: tuple[Part, ...],
     reason: str,
     context: PlannerContext,
+    nearest: tuple[NodeId, ...],
 ) -> TableScan:
     table = scan.table
     first = _position(table, columns[0].group)
@@ -157,7 +165,9 @@ def _table_scan(
     replicated = table.method is PartitionMethod.REPLICATED
     # A replicated table has many nodes to choose from, later.
     places = tuple(
-        PartPlace(part, tablet, context.node_id if replicated else node_for(tablet, context))
+        PartPlace(
+            part, tablet, context.node_id if replicated else node_for(tablet, context, nearest)
+        )
         for part in parts
         for tablet in (part.fragments[first].tablet_id,)
     )
@@ -196,13 +206,15 @@ def _column_of(scan: TableScan, column_id: ColumnId) -> Column:
     return next(column for column, source in pairs if source.id == column_id)
 
 
-def node_for(tablet_id: TabletId, context: PlannerContext) -> NodeId:
-    """The node asked for a tablet: of its replicas that live the nearest, where any may answer,
-    or the preferred one; else the preferred one."""
+def node_for(
+    tablet_id: TabletId, context: PlannerContext, nearest: tuple[NodeId, ...] = ()
+) -> NodeId:
+    """The node asked for a tablet: of its replicas that live the nearest, where that is wanted, or
+    the preferred one; else the preferred one."""
     replicas = context.catalog.tablets[tablet_id].serving
     live = [n for n in replicas if n in context.live_nodes]
-    if context.nearest:
-        return min(live or replicas, key=context.nearest.index)
+    if nearest:
+        return min(live or replicas, key=nearest.index)
     return live[0] if live else replicas[0]
 
 

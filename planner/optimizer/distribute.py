@@ -83,8 +83,12 @@ Alternatives = list[Alternative]
 class Distributor:
     """Plans one statement."""
 
-    def __init__(self, context: PlannerContext, estimator: Estimator) -> None:
+    def __init__(
+        self, context: PlannerContext, estimator: Estimator, nearest: tuple[NodeId, ...] = ()
+    ) -> None:
+        """`nearest` are all nodes, the nearest first, where tablets are to be read near."""
         self._context = context
+        self._nearest = nearest
         self._estimator = estimator
         self._fresh_count: Counter[str] = Counter()
         self._pinned_to: NodeId | None = None
@@ -112,13 +116,13 @@ class Distributor:
             Opaque: self._opaque,
         }
 
-    def physical(self, node: Node) -> tuple[Node, Distribution]:
-        """The cheapest plan, in the order the statement asks for. Rows that lie on several
-        nodes go to the client from there; ordered rows are always on one."""
+    def physical(self, node: Node) -> tuple[Node, Distribution, float]:
+        """The cheapest plan, in the order the statement asks for, and its cost. Rows that lie on
+        several nodes go to the client from there; ordered rows are always on one."""
         ended = [localised(a, self.coordinator) for a in self.plan(node)]
         size = self._size(node)
         chosen = min(ended, key=lambda a: a.cost + self._sent(a, size))
-        return chosen.build(), chosen.distribution
+        return chosen.build(), chosen.distribution, chosen.cost + self._sent(chosen, size)
 
     def _sent(self, alternative: Alternative, size: Size) -> float:
         """What it costs to bring the rows to the coordinator."""
@@ -148,7 +152,7 @@ class Distributor:
     # Leaves
 
     def _scan(self, node: Scan, conditions: tuple[Scalar, ...] = ()) -> Alternatives:
-        found = localise(node, conditions, self._context)
+        found = localise(node, conditions, self._context, self._nearest)
         if isinstance(found, TableScan):
             return [self._table_scan(found)]
         return self._groups_joined(found, node)

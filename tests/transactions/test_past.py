@@ -126,7 +126,8 @@ def test_what_cannot_be_read_is_refused_with_a_word(tmp_path: Path) -> None:
         now = await _now(client)
         await client.ask("DROP TABLE t")
         found = await client.refused(f"SELECT * FROM t AS OF SYSTEM TIME {now}", UndefinedTable)
-        assert found.hint is not None and "dropped" in found.hint
+        assert found.hint is not None
+        assert "dropped" in found.hint
         await client.ask("CREATE TABLE t (k int)")
         found = await client.refused(f"SELECT * FROM t AS OF SYSTEM TIME {now}", UndefinedTable)
         assert "did not exist" in found.message

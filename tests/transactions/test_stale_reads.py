@@ -113,3 +113,27 @@ def test_the_past_is_read_when_nobody_leads(tmp_path: Path) -> None:
         await last.ask("COMMIT")
 
     in_world(tmp_path, test, 3)
+
+
+def test_the_present_is_read_near_where_that_is_wished(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        writer, reader, *_ = await world.clients(3)
+        await _rows(writer)
+        await reader.ask("SET dqe.read_replicas = 'nearest'")
+        for number in range(5):
+            await writer.ask(f"UPDATE t SET v = {number}")
+            assert await reader.ask("SELECT min(v), max(v) FROM t") == [(f"{number}",) * 2]
+        (line,) = await _replicas(reader, "SELECT sum(v) FROM t")
+        assert line.startswith("Replicas Read on node 2: ")
+        assert "having asked the leader" in line
+        await reader.ask("BEGIN ISOLATION LEVEL SERIALIZABLE")
+        await reader.ask("UPDATE t SET v = -1 WHERE k = 7")
+        assert await reader.ask("SELECT min(v), max(v) FROM t") == [("-1", "4")]
+        await reader.ask("COMMIT")
+        await reader.ask("SET dqe.read_replicas = 'cheapest'")
+        await reader.ask("ANALYZE t")
+        assert await reader.ask("SELECT min(v), max(v) FROM t") == [("-1", "4")]
+        (line,) = await _replicas(reader, "SELECT sum(v) FROM t")
+        assert line.startswith("Replicas Read on node 2: ")
+
+    in_world(tmp_path, test, 3)
