@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 APPLY_BYTES = 4 * 1024 * 1024
 APPLY_AGE_S = 0.5
+# Of rows that the row store has, too: they are applied many at a time, or when a query comes.
+PATIENT_AGE_S = 5.0
 # Past this much in memory, beside what may be staged there, the log's driver waits.
 QUEUE_LIMIT_BYTES = DEFAULT_MEMORY_BYTES + 64 * 1024 * 1024
 RETRY_S = 2.0
@@ -66,6 +68,8 @@ class Queued:
     memory_bytes: int = 0
     done: Callable[[], None] | None = None
     is_slow: bool = False
+    # Nobody misses it here for a while: another store has it.
+    is_patient: bool = False
 
 
 def _nothing() -> None:
@@ -90,6 +94,8 @@ class StoreApplier(Generic[S]):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_s = 0.0
         self._closed = False
+        # Calls of the store on threads that have not ended.
+        self._on_threads = 0
         # Called, on the loop, when DuckDB says that the file is damaged.
         self.on_damage: Callable[[], None] = _nothing
         # Log bytes that have gone into the store since its last checkpoint.
@@ -119,7 +125,7 @@ class StoreApplier(Generic[S]):
         self._queue_bytes += queued.size_bytes
         self._queue_memory_bytes += queued.memory_bytes
         if not now:
-            self._schedule()
+            self._schedule(PATIENT_AGE_S if queued.is_patient else APPLY_AGE_S)
 
     def seen(self, index: int) -> None:
         """Every entry up to `index` has been pushed, or has no effect on the store."""
@@ -274,7 +280,13 @@ class StoreApplier(Generic[S]):
             if queued.done is not None:
                 queued.done()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no thread is at the store, and none will be before the loop turns."""
+        return not self._on_threads
+
     async def _blocking(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        self._on_threads += 1
         try:
             return await self._runtime.run_blocking(function, *args)
         except duckdb.Error as error:
@@ -287,14 +299,16 @@ class StoreApplier(Generic[S]):
             if isinstance(failure, DataCorrupted):
                 self.on_damage()
             raise failure from error
+        finally:
+            self._on_threads -= 1
 
-    def _schedule(self) -> None:
+    def _schedule(self, age_s: float) -> None:
         if self._closed:
             return
         if self._queue_bytes >= APPLY_BYTES:
             self._start_background(0.0)
-        elif self._timer is None:
-            self._start_background(APPLY_AGE_S)
+        else:
+            self._start_background(age_s)
 
     def _start_background(self, delay_s: float) -> None:
         # The handle itself may not know: uvloop's has no `when` where the delay is 0.

@@ -62,6 +62,7 @@ from storage.entries import (
     decode_entry,
 )
 from storage.fragments import (
+    AccessMethod,
     FragmentChange,
     FragmentId,
     FragmentSchema,
@@ -416,6 +417,7 @@ class TabletReplica:
             sum(0 if entry.data is None else entry.length for entry in entries),
             done.one,
             any(entry.truncates for entry in entries),
+            is_patient=all(method is AccessMethod.HYBRID for method in methods),
         )
         for push in pushes:
             push(queued)

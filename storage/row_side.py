@@ -74,7 +74,8 @@ class RowSide:
             self.seen(seen_index)
 
     def _adopt(self, store: RowStore) -> None:
-        self._applier = StoreApplier(self._runtime, store, GROUP_BYTES)
+        applier = self._applier = StoreApplier(self._runtime, store, GROUP_BYTES)
+        store.is_idle = lambda: applier.is_idle
         self._applier.on_damage = lambda: self.on_damage()
 
     # Following the log.

@@ -31,7 +31,7 @@ Left out: vacuuming; a file keeps its length and reuses its pages.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -95,6 +95,9 @@ class RowStore:
         self._readable: dict[FragmentId, RowTables] = {}
         self._since: dict[FragmentId, int] = {}
         self._reading: Connection | None = None
+        # Told by who changes the store: whether no thread is at it, so that the loop may read
+        # by the connection that writes.
+        self.is_idle: Callable[[], bool] = _is_not_known
         self._sync_failed = False
         self._wal_pages = 0
         self.position = StorePosition()
@@ -201,6 +204,9 @@ class RowStore:
         return is_empty(self._reader(), self._readable[fragment_id])
 
     def _reader(self) -> Connection:
+        # What was written by one connection another one has to read again.
+        if self.is_idle():
+            return self._connection
         if self._reading is None:
             self._reading = connect(self.path, read_only=True)
         return self._reading
@@ -481,6 +487,10 @@ class RowStore:
             "INSERT OR REPLACE INTO fragment VALUES (?, ?, ?)",
             (fragment_id, msgspec.json.encode(tables.schema), self._since.get(fragment_id)),
         )
+
+
+def _is_not_known() -> bool:
+    return False
 
 
 def connect(path: Path, *, read_only: bool = False) -> Connection:
