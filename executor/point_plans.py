@@ -158,6 +158,14 @@ class _Known:
     plan: PointPlan | None
 
 
+class NamesMeant(NamedTuple):
+    """What decides which table a name means."""
+
+    catalog: Catalog
+    search_path: str | None
+    temporary_schema: str | None
+
+
 class PointPlans:
     """The plans of one node. A newer catalog empties it."""
 
@@ -173,25 +181,31 @@ class PointPlans:
         if statement.as_of is not None:
             return None
         tree = statement.tree
-        key = (id(tree), types, *_path(context))
-        known = self._find(key, context)
+        names = names_meant(context)
+        key = (id(tree), types, names.search_path, names.temporary_schema)
+        known = self._find(key, names.catalog)
         if known is None or known.tree is not tree:
             known = self._keep(key, _Known(tree, _planned(tree, context, types, None)))
         return known.plan
 
     def of_shape(
-        self, shape: str, kinds: LiteralKinds, context: PlannerContext
+        self,
+        shape: str,
+        kinds: LiteralKinds,
+        names: NamesMeant,
+        context: Callable[[], PlannerContext],
     ) -> PointPlan | None:
-        """The plan of texts of a shape that `lifted` gave."""
-        key = (shape, *_path(context))
-        known = self._find(key, context)
+        """The plan of texts of a shape that `lifted` gave. `context`, which takes longer to make
+        than a plan to find, is of the same catalog and session as `names`."""
+        key = (shape, names.search_path, names.temporary_schema)
+        known = self._find(key, names.catalog)
         if known is None:
-            known = self._keep(key, _Known(None, _planned_shape(shape, kinds, context)))
+            known = self._keep(key, _Known(None, _planned_shape(shape, kinds, context())))
         return known.plan
 
-    def _find(self, key: Hashable, context: PlannerContext) -> _Known | None:
-        if context.catalog is not self._catalog:
-            self._catalog = context.catalog
+    def _find(self, key: Hashable, catalog: Catalog) -> _Known | None:
+        if catalog is not self._catalog:
+            self._catalog = catalog
             self._kept.clear()
         return self._kept.get(key)
 
@@ -202,9 +216,10 @@ class PointPlans:
         return known
 
 
-def _path(context: PlannerContext) -> tuple[str | None, str | None]:
-    """What of the session decides which table a name means."""
-    return context.settings.get("search_path"), context.session.get("temporary_schema")
+def names_meant(context: PlannerContext) -> NamesMeant:
+    """The part of the context that says which table a name means."""
+    path = context.settings.get("search_path")
+    return NamesMeant(context.catalog, path, context.session.get("temporary_schema"))
 
 
 def _planned_shape(shape: str, kinds: LiteralKinds, context: PlannerContext) -> PointPlan | None:

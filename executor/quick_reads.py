@@ -34,7 +34,7 @@ from cluster.errors import (
     QueryCanceled,
     SerializationFailure,
 )
-from executor.point_plans import Place, PointPlan, lifted
+from executor.point_plans import NamesMeant, Place, PointPlan, lifted, names_meant
 from executor.session_transaction import READ_COMMITTED, SessionTransaction
 from executor.transaction_block import Status
 from planner.context import PlannerContext
@@ -74,6 +74,7 @@ class QuickReads:
         self._surroundings = Surroundings(alone=False, in_block=False)
         self._settings_version = -1
         self._catalog: object = None
+        self._names: NamesMeant | None = None
         self._waits_for: asyncio.Future[Any] | None = None
 
     # Which statements.
@@ -103,7 +104,8 @@ class QuickReads:
         if found is None:
             return None
         shape, kinds, values = found
-        plan = self._plans.of_shape(shape, kinds, self._context())
+        assert self._names is not None
+        plan = self._plans.of_shape(shape, kinds, self._names, self._context)
         return None if plan is None else (plan, values)
 
     def _allowed(self) -> bool:
@@ -120,6 +122,7 @@ class QuickReads:
             alone = plain and settings["default_transaction_isolation"] in READ_COMMITTED
             in_block = plain and settings["transaction_isolation"] in READ_COMMITTED
             self._surroundings = Surroundings(alone=alone, in_block=in_block)
+            self._names = names_meant(self._context())
         if state.block.transaction is None:
             return self._surroundings.alone
         return self._surroundings.in_block and state.block.status is Status.ACTIVE

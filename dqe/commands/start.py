@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import resource
 import signal
@@ -25,6 +26,8 @@ OPEN_FILES = 32_768
 # every one is mapped afresh and given back, and page faults take a third of a load's time.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT_BYTES = 256 << 20
+# New objects before the youngest are looked through, and how often that before the older are.
+_COLLECTED_AFTER = (20_000, 20, 50)
 _ARENAS = 4
 
 
@@ -54,6 +57,17 @@ def keep_freed_memory() -> None:
     mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
     mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
     mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def collect_rarely() -> None:
+    """Has Python look for unreachable cycles less often, and never through what is here now.
+
+    A look through everything that a node keeps is 20 ms in which no client is answered; almost all
+    that statements leave behind goes by its count of references, without any look.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED_AFTER)
 
 
 def _allow_many_files() -> None:
@@ -95,6 +109,7 @@ async def _serve(configuration: NodeConfiguration, stop_when_stdin_closes: bool)
             f"node {node.node_id}: PostgreSQL on {node.pg_address}, nodes on {node.rpc_address}",
             flush=True,
         )
+        collect_rarely()
         await stop.wait()
     await node.stop()
     return FORGOTTEN_STATUS if forgotten else 0
