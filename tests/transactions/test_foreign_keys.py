@@ -227,7 +227,7 @@ def _lose_locks(world: World, client: Client) -> None:
     transaction = client.session.state.block.transaction
     assert transaction is not None
     opened = transaction.opened
-    for tablet_id, tablet in world.nodes[0]._parts.storage.tablets.items():
+    for tablet_id, tablet in world.nodes[0].parts.storage.tablets.items():
         if tablet_id not in opened.written:
             tablet._follow(tablet._participant.abandon(opened.id))
 
