@@ -45,7 +45,6 @@ class Probe(Enum):
     HOME_SAID_ABORTED = "the home said: aborted"
     PARTICIPANTS_TOLD_AGAIN = "a home told its participants again"
     READ_WAITED = "a read waited for a transaction that might commit below it"
-
     FATE_TOLD = "a client was told what became of its transaction"
 
     # Stores.

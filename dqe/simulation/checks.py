@@ -24,6 +24,8 @@ from storage.replica import ReplicaImage
 from storage.transfer import ReceivedContents
 
 PROGRESS_S = 60.0
+# A machine that was wiped is dead first, and then replaced.
+REPAIR_S = 120.0
 
 
 async def check_progress(
@@ -54,6 +56,7 @@ async def _read(
 
 async def check_replicas(cluster: SimulatedCluster) -> int:
     """All replicas of a tablet come to the same index and hold the same; how many compared."""
+    await cluster.until(cluster.is_whole, REPAIR_S, "every tablet has its replicas")
     await cluster.until(
         lambda: not _behind(cluster), PROGRESS_S, "all replicas of a tablet are at one index"
     )

@@ -11,6 +11,8 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from catalog.model import NodeId
+from catalog.repair_report import troubles
 from cluster.simulation.network import SimulatedNetwork
 from dqe.simulation.errors import Violation
 from dqe.simulation.machine import SimulatedMachine, Surroundings
@@ -53,6 +55,15 @@ class SimulatedCluster:
 
     def all_serve(self) -> bool:
         return all(machine.is_serving for machine in self.machines)
+
+    def is_whole(self) -> bool:
+        """Whether every tablet has all its replicas on nodes that serve, by the newest catalog."""
+        serving = [machine.parts for machine in self.machines if machine.is_serving]
+        if not serving:
+            return False
+        live = frozenset(NodeId(parts.storage.identity.node_id) for parts in serving)
+        newest = max((parts.catalog.current for parts in serving), key=lambda c: c.version)
+        return not list(troubles(newest, live))
 
     def _catalog_is_everywhere(self) -> bool:
         count = len(self.machines)

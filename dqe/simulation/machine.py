@@ -275,6 +275,7 @@ class SimulatedMachine:
         self.blocking_s = 0.002
         self.life: Life | None = None
         self._lives = 0
+        self._wipes = 0
         self._past: list[Life] = []
 
     @property
@@ -351,6 +352,14 @@ class SimulatedMachine:
                 copy = path.with_name(path.name + ".copy")
                 shutil.copyfile(path, copy)
                 copy.replace(path)
+
+    def wipe(self) -> None:
+        """The process is gone, and with it all it had; the next one is a new node (rule G3)."""
+        self.end("it is wiped", power_cut=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self._wipes += 1
+        self.disk = SimulatedDisk(random.Random(f"{self.around.seed}/{self.name}/{self._wipes}"))
+        self.shelf.clear()
 
     def judge(self) -> None:
         """Nothing fails unheard in a node, and no crash damages its data."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import combinations
 
+from catalog.model import TabletId
+from cluster.errors import DqeError
 from dqe.simulation.cluster import SimulatedCluster
 from dqe.simulation.machine import SimulatedMachine
+
+HAND_OVER_S = 5.0
 
 
 class Nemesis:
@@ -32,6 +37,8 @@ class Nemesis:
             "slow disk": self._slow_disk,
             "full disk": self._full_disk,
             "clock step": self._clock_step,
+            "move a leader": self._move_a_leader,
+            "wipe": self._wipe,
         }
 
     async def run(self) -> None:
@@ -70,6 +77,31 @@ class Nemesis:
     def _power_cut_for_all(self) -> None:
         for machine in self._cluster.machines:
             machine.end("power cut for all", power_cut=True)
+
+    def _wipe(self) -> None:
+        """Only where nothing is missing: of what a majority has lost nobody promises anything."""
+        cluster = self._cluster
+        if cluster.all_serve() and cluster.is_whole():
+            self._any().wipe()
+
+    def _move_a_leader(self) -> None:
+        machine = self._any()
+        life = machine.life
+        if life is None or not machine.is_serving:
+            return
+        ids = map(TabletId, machine.parts.storage.tablets)
+        groups = [machine.parts.tablets.group(tablet_id) for tablet_id in ids]
+        led = [group for group in groups if group is not None and group.is_leader]
+        if not led:
+            return
+        group = self._chance.choice(led)
+        others = [v for v in group.configuration.voters if v != group.node_id]
+        if others:
+            self._note(f"{machine.name} hands over {group.group_id}")
+            handed_over = group.transfer_leadership(
+                self._chance.choice(others), deadline_s=HAND_OVER_S
+            )
+            life.runtime.spawn(_refused(handed_over), "move of a leader")
 
     # The network.
 
@@ -157,3 +189,8 @@ class Nemesis:
         self._note(f"wall clock of {machine.name} is off by {machine.wall_skew_s:.3f} s")
         if machine.life is not None:
             machine.life.runtime.wall_skew_s = machine.wall_skew_s
+
+
+async def _refused(work: Awaitable[None]) -> None:
+    with contextlib.suppress(DqeError):
+        await work

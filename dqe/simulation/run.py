@@ -195,6 +195,9 @@ class _Simulation:
         await cluster.found()
         background.append(asyncio.create_task(cluster.keep_up()))
         client = Client(cluster, "c0")
+        if self._world.dead_after is not None:
+            word = f"SELECT dqe.set_cluster_setting('dead_after', '{self._world.dead_after}')"
+            await client.until_done(word)
         await workload.set_up(client)
         await self._under_faults()
         cluster.calm()
@@ -222,6 +225,8 @@ class _Simulation:
                 else [timer, watch, *clients],
                 return_when=asyncio.FIRST_COMPLETED,
             )
+            if nemesis.done() and self._world.faults:
+                nemesis.result()  # it ends with an error only
             nemesis.cancel()
             stop.set()
             cluster.calm()

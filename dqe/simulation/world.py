@@ -32,6 +32,7 @@ FAULTS = (
     "slow disk",
     "full disk",
     "clock step",
+    "move a leader",
 )
 
 
@@ -48,12 +49,14 @@ class World:
     retained_entries: int
     clock_drift: float
     think_s: float
+    # When replicas of a silent node are rebuilt elsewhere; None for the product's own time.
+    dead_after: str | None = None
 
     @classmethod
     def draw(cls, chance: random.Random) -> World:
         """A world of this seed: a quarter of the seeds live in one made for some trouble."""
         if chance.random() < 0.25:
-            return WORLDS[chance.choice(list(WORLDS))]
+            return WORLDS[chance.choice(DRAWN)]
         count = chance.choice((1, 2, 3, 5, len(FAULTS)))
         return cls(
             network=_draw_network(chance),
@@ -117,7 +120,19 @@ WORLDS = {
     ),
     # Replicas come back behind the beginning of the logs of the others.
     "left behind": replace(_BUSY, faults=("crash", "isolate"), fault_every_s=4.0),
+    # Snapshots meet disks that have no room for them, and crashes while they are taken in.
+    "full disks": replace(
+        _BUSY,
+        log=WalSettings(segment_bytes=8 << 10, inline_sync_s=0.0, idle_s=0.1),
+        faults=("full disk", "isolate", "slow disk", "crash"),
+    ),
+    # Machines come back with nothing, as new nodes, while leaders move; for five of them.
+    "wiped": replace(
+        _BUSY, faults=("wipe", "move a leader", "crash"), fault_every_s=2.0, dead_after="10s"
+    ),
 }
+# Those that a seed may draw, whatever it runs.
+DRAWN = [name for name in WORLDS if name != "wiped"]
 
 
 def _draw_network(chance: random.Random) -> NetworkFaults:

@@ -13,11 +13,15 @@ from typing import Any
 
 import pytest
 
+from catalog.model import Catalog
+from catalog.service import CatalogService
 from cluster.disk import DiskFile
 from cluster.raft import election, replication, state
 from cluster.raft.group import RaftGroup
 from cluster.raft.snapshot_data import FileSnapshot
+from executor.session_transaction import StatementChanges
 from storage import wal_format, wal_recovery
+from storage.lock_driver import RowsLocked
 from storage.replica import TabletReplica
 from storage.wal import WriteAheadLog
 
@@ -122,6 +126,31 @@ def snapshot_without_applied_index(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(TabletReplica, "open_snapshot", snapshot)
 
 
+def catalog_not_waited_for(patch: pytest.MonkeyPatch) -> None:
+    """A statement is planned with the catalog that its node happens to have (rule T3), and who
+    defines something does not see to it that all nodes have heard of it."""
+
+    async def wait_version(self: CatalogService, *arguments: Any, **named: Any) -> Catalog:
+        return self.current
+
+    async def ensure_everywhere(self: CatalogService, *arguments: Any, **named: Any) -> None:
+        return
+
+    patch.setattr(CatalogService, "wait_version", wait_version)
+    patch.setattr(CatalogService, "ensure_everywhere", ensure_everywhere)
+
+
+def older_versions_changed(patch: pytest.MonkeyPatch) -> None:
+    """A statement at READ COMMITTED changes rows as it found them, not as they are (rule I2)."""
+    original = StatementChanges.lock_rows
+
+    async def lock_rows(self: StatementChanges, *arguments: Any, **named: Any) -> RowsLocked:
+        found = await original(self, *arguments, **named)
+        return RowsLocked((), found.skipped, found.as_of)
+
+    patch.setattr(StatementChanges, "lock_rows", lock_rows)
+
+
 CLUSTER_BUGS: Sequence[Planted] = (
     Planted(forgotten_fsync, "power cuts", "sets"),
     Planted(torn_tail_accepted, "torn tails", "sets"),
@@ -129,4 +158,6 @@ CLUSTER_BUGS: Sequence[Planted] = (
     Planted(acknowledged_before_a_quorum, "cut off", "sets", is_rare=True),
     Planted(compacted_past_the_store, "power cuts", "sets"),
     Planted(snapshot_without_applied_index, "left behind", "counters", is_rare=True),
+    Planted(catalog_not_waited_for, "cut off", "definitions", is_rare=True),
+    Planted(older_versions_changed, "left behind", "transfers", is_rare=True),
 )

@@ -14,7 +14,7 @@ import pytest
 
 from cluster.probes import Probe
 from dqe.simulation.run import WORKLOADS, Options, simulate
-from dqe.simulation.world import WORLDS
+from dqe.simulation.world import DRAWN, WORLDS
 
 # World, workload, seeds.
 SHORT_SWEEP = (
@@ -22,7 +22,10 @@ SHORT_SWEEP = (
     ("torn tails", "sets", (1, 2)),
     ("cut off", "counters", (1,)),
     ("left behind", "bank", (1,)),
+    ("full disks", "transfers", (1,)),
 )
+# Each with all workloads.
+LONG_SEEDS = 12
 SOON_REACHED = {
     Probe.TORN_TAIL_CUT,
     Probe.LEADER_DEPOSED,
@@ -36,17 +39,17 @@ def test_every_promise_is_kept_in_every_world() -> None:
     probes: Counter[Probe] = Counter()
     for world, workload, seeds in SHORT_SWEEP:
         for seed in seeds:
-            report = simulate(Options(seed, 0.2, workload, world=WORLDS[world]))
+            report = simulate(Options(seed, 0.15, workload, world=WORLDS[world]))
             assert report.summary["replicas compared"] >= 3
             probes += report.probes
-    assert {world for world, _, _ in SHORT_SWEEP} == set(WORLDS)
+    assert {world for world, _, _ in SHORT_SWEEP} == set(DRAWN)
     assert set(probes) >= SOON_REACHED
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_every_promise_is_kept_in_a_world_of_the_seed(workload: str) -> None:
-    simulate(Options(1, 0.25, workload))
+    simulate(Options(1, 0.1, workload))
 
 
 @pytest.mark.slow
@@ -59,7 +62,7 @@ def test_a_seed_is_the_same_run_to_the_byte() -> None:
 def _digest_with_hash_seed(hash_seed: str) -> str:
     program = (
         "from dqe.simulation.run import Options, simulate\n"
-        "print(simulate(Options(3, 0.2, 'bank')).digest)"
+        "print(simulate(Options(3, 0.1, 'transfers')).digest)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -74,7 +77,17 @@ def _digest_with_hash_seed(hash_seed: str) -> str:
 @pytest.mark.long
 def test_a_long_sweep_keeps_every_promise_and_reaches_every_probe() -> None:
     probes: Counter[Probe] = Counter()
-    for seed in range(1, 31):
+    for seed in range(1, LONG_SEEDS + 1):
         for workload in WORKLOADS:
             probes += simulate(Options(seed, 2.0, workload, nodes=3 + 2 * (seed % 2))).probes
+    for world in WORLDS.values():
+        for workload in ("sets", "transfers", "lists"):
+            probes += simulate(Options(1, 1.0, workload, 5, world)).probes
     assert [probe for probe in Probe if not probes[probe]] == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workload", ["sets", "transfers"])
+def test_machines_come_back_as_new_nodes(workload: str) -> None:
+    for seed in range(1, 6):
+        simulate(Options(seed, 1.0, workload, 5, WORLDS["wiped"]))
