@@ -7,9 +7,9 @@ In the order in which control flows through them:
   (what each kind of statement does), `session_statements`, `set_config`, `session_tables`,
   `cursors`, `temporary` (the end of temporary tables), `execution` (what a statement runs with),
   `services` (what all of this stands on)
-- `point_plans`, `quick_reads` and `point_queries` (one row by its key), `queries`, `plan_cache`,
-  `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics after loads), `rows`
-  (answers made here)
+- `lifted_literals`, `point_plans`, `quick_reads` and `point_queries` (one row by its key),
+  `queries`, `plan_cache`, `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics
+  after loads), `rows` (answers made here)
 - `coordinator` (a distributed query), `results` and `numeric_division` (the client's columns)
 - `messages` (what nodes say to each other), `stage_runner` (the node's side of a query),
   `stage_threads`, `cancellation`

@@ -5,19 +5,13 @@ path, and holds until the catalog changes: which part has a key, the fragment an
 part, where the wanted columns lie in a stored row. To run it is to read the key's values, find
 the part, ask its tablet (`executor.point_queries`, `executor.quick_reads`).
 
-Simple queries come as text with other literals every time. `lifted` puts their literals aside:
-
-    select v from t where k = 5   ->   select v from t where k = $1   and  ("5",)
-
-so that texts of one shape share a plan. A literal is only ever put back as what a key column is
-compared with, where the parser would have had the literal; any other query of the shape goes the
-usual way by its own text. Texts with quotes, comments, dollars or backslashes that might hide
-what is a literal are left alone.
+Simple queries come as text with other literals every time; texts of one shape
+(`executor.lifted_literals`) share a plan, their literals being its parameters. Any other query of a
+shape goes the usual way by its own text.
 """
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +23,7 @@ from catalog.bounds import NO_PART, ordinals_by
 from catalog.fragment_schemas import fragment_schema, store_name
 from catalog.model import Catalog, FragmentId, TabletId
 from cluster.errors import DqeError
+from executor.lifted_literals import MARK
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.parser import parse
@@ -43,8 +38,6 @@ from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.types import Kind, SqlType
 
 PLANS_KEPT = 512
-# Longer texts are not looked at for literals.
-LONGEST_LIFTED_CHARACTERS = 1024
 
 
 class Place(NamedTuple):
@@ -223,7 +216,7 @@ def names_meant(context: PlannerContext) -> NamesMeant:
 
 
 def _planned_shape(shape: str, kinds: LiteralKinds, context: PlannerContext) -> PointPlan | None:
-    pieces = shape.split(_MARK)
+    pieces = shape.split(MARK)
     text = pieces[0] + "".join(f"${n}{piece[1:]}" for n, piece in enumerate(pieces[1:], start=1))
     try:
         statements = parse(text)
@@ -272,41 +265,3 @@ def _planned(
 
 def _padding(length: int) -> Callable[[str], str]:
     return lambda text: text.ljust(length)
-
-
-# ---------------------------------------------------------------------------------------
-# Literals put aside
-
-# Stands for a literal in a shape, with a letter behind it for its kind. No text has it: strings
-# of the protocol end at their first zero.
-_MARK = "\0"
-# A whole number or a plain string. Neither begins within a word, nor does a number end in one.
-_LITERAL = re.compile(r"(?<![\w.])([0-9]+)(?![\w.])|(?<![\w&])'([^']*)'(?!')")
-# What may hide a literal, or make one of something else, is not looked into.
-_HIDING = ('"', "$", "\\", "--", "/*", _MARK)
-
-
-def lifted(sql: str) -> tuple[str, LiteralKinds, list[str]] | None:
-    """The text's shape, the kinds of its literals (whether they are strings) and themselves;
-    None for a text that has none, or that is left alone."""
-    if len(sql) > LONGEST_LIFTED_CHARACTERS:
-        return None
-    pieces = _LITERAL.split(sql)
-    if len(pieces) == 1:
-        return None
-    for hiding in _HIDING:
-        if hiding in sql:
-            return None
-    shape = [pieces[0]]
-    kinds: list[bool] = []
-    values: list[str] = []
-    for place in range(1, len(pieces), 3):
-        number, string, rest = pieces[place : place + 3]
-        is_string = number is None
-        shape.append("\0s" if is_string else "\0n")
-        shape.append(rest)
-        kinds.append(is_string)
-        values.append(string if is_string else number)
-    text = "".join(shape)
-    # A quote that is left opens a string of another kind, with what looked like literals in it.
-    return None if "'" in text else (text, tuple(kinds), values)

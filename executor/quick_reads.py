@@ -34,7 +34,8 @@ from cluster.errors import (
     QueryCanceled,
     SerializationFailure,
 )
-from executor.point_plans import NamesMeant, Place, PointPlan, lifted, names_meant
+from executor.lifted_literals import lifted
+from executor.point_plans import NamesMeant, Place, PointPlan, names_meant
 from executor.session_transaction import READ_COMMITTED, SessionTransaction
 from executor.transaction_block import Status
 from planner.context import PlannerContext

@@ -37,7 +37,8 @@ from dqe.wire.messages import FrontendDecoder
 from dqe.wire.pipelines import find_pipeline
 from dqe.wire.quick_answers import quick_answer
 from dqe.wire.transport import ClientTransport
-from executor.point_plans import Place, lifted
+from executor.lifted_literals import lifted
+from executor.point_plans import Place
 from executor.session import Session
 
 ROWS = 10_000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from executor.point_plans import LONGEST_LIFTED_CHARACTERS, lifted
+from executor.lifted_literals import LONGEST_LIFTED_CHARACTERS, lifted
 
 
 @pytest.mark.parametrize(
