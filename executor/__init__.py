@@ -8,6 +8,7 @@ In the order in which control flows through them:
   `cursors`, `temporary` (the end of temporary tables), `execution` (what a statement runs with),
   `services` (what all of this stands on)
 - `lifted_literals`, `point_plans`, `quick_reads` and `point_queries` (one row by its key),
+  `point_writes` (single rows changed by key),
   `queries`, `plan_cache`, `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics
   after loads), `rows` (answers made here)
 - `coordinator` (a distributed query), `results` and `numeric_division` (the client's columns)

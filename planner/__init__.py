@@ -17,5 +17,6 @@ In the order control flows:
     localise*       a table as its fragments, reduced to those needed
     stages*, plan   stages and exchanges, and the plan they make
     explain         the plan as text and JSON
+    point*, row_*   single rows by key, and expressions over them as Python functions
     ddl*, writes*   definitions as catalog commands; plans of INSERT, UPDATE, DELETE, COPY
 """

@@ -36,17 +36,20 @@ from storage.tablet_leader import DEADLINE_S
 @dataclass(frozen=True, slots=True)
 class RowWork:
     """One row by its key. `mode` None: nobody else can have the key. `inserts`: 23505 where
-    there is a row; else one that others changed after the base is a conflict."""
+    there is a row; else one that others changed after the base is a conflict. `only_locks`: the
+    row stays as it is, and `change` says whether it is meant."""
 
     key: StoredKey
     change: RowChange
     mode: LockMode | None = LockMode.FOR_UPDATE
     inserts: bool = False
+    only_locks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RowsChanged:
-    """What each row was and is, the same where it was left alone.
+    """What each row was and is, the same where it was left alone; None and the row where it was
+    only locked.
 
     `as_of`: no change of these rows is above it, and every later commit is. `commit_ts` where
     the statement has committed, 0 where there was nothing to commit.
@@ -95,7 +98,8 @@ class TabletRows(TabletCommits):
                 raise await self._runtime.run_blocking(
                     self._unique.violation, tables.schema, changed
                 )
-            await self._keep(transaction_id, draft, tables, changed, command, deadline_s)
+            if not any(work.only_locks for work in wanted):
+                await self._keep(transaction_id, draft, tables, changed, command, deadline_s)
             await self._sure(group, deadline_s)
             return changed
 
@@ -136,7 +140,9 @@ class TabletRows(TabletCommits):
     ) -> None:
         take, fragment_id = self._locks.take, tables.schema.fragment_id
         ends_s = self._runtime.monotonic() + deadline_s
-        await take(transaction_id, LockMode.ROW_EXCLUSIVE, deadline_s, TABLET, command=command)
+        only_locks = any(work.only_locks for work in works)
+        table_mode = LockMode.ROW_SHARE if only_locks else LockMode.ROW_EXCLUSIVE
+        await take(transaction_id, table_mode, deadline_s, TABLET, command=command)
         for work in works:
             if work.mode is not None:
                 left_s = max(ends_s - self._runtime.monotonic(), 0.001)
@@ -164,7 +170,9 @@ class TabletRows(TabletCommits):
         rows: list[tuple[StoredRow | None, StoredRow | None]] = []
         fresh: dict[StoredKey, StoredRow | None] = {}
         for work in works:
-            if work.key in fresh:
+            if work.mode is None:
+                before = None
+            elif work.key in fresh:
                 before = fresh[work.key]
             elif own.changes(work.key):
                 before = own.row(work.key)
@@ -176,6 +184,9 @@ class TabletRows(TabletCommits):
             if work.inserts and before is not None:
                 return _conflict(tables, before)
             after = work.change(before)
+            if work.only_locks:
+                rows.append((None, after))
+                continue
             fresh[work.key] = after
             rows.append((before, after))
         return RowsChanged(rows, self._participant.newest_ts)
