@@ -10,6 +10,7 @@ import pytest
 from worlds import Client, World, in_world
 
 from cluster.errors import (
+    CheckViolation,
     DeadlockDetected,
     NotNullViolation,
     ObjectNotInPrerequisiteState,
@@ -114,6 +115,33 @@ def test_what_is_forbidden_is_not_written_by_who_began_before(tmp_path: Path) ->
             with pytest.raises(why):
                 await refused
         assert await one.ask("select * from t order by id") == [("1", "1"), ("4", "4")]
+
+    in_world(tmp_path, test, count=2)
+
+
+@pytest.mark.parametrize("store", ["columnar", "hybrid"])
+def test_a_new_rule_holds_for_who_was_planned_without_it(tmp_path: Path, store: str) -> None:
+    async def test(world: World) -> None:
+        one, two, third, fourth = await world.clients(4)
+        await one.ask(
+            f"create table t (id int primary key, v int) partition by hash (id) partitions 1"
+            f" using {store}"
+        )
+        await one.ask("begin; insert into t values (1, 1)")
+        changing = two.later(
+            "begin; alter table t alter v set not null; alter table t add check (v > 0); commit"
+        )
+        await world.waits(changing)
+        null = third.later("insert into t (id) values (2)")
+        negative = fourth.later("insert into t values (3, -1)")
+        await world.waits(null)
+        await world.waits(negative)
+        await one.ask("commit")
+        await changing
+        for refused, why in ((null, NotNullViolation), (negative, CheckViolation)):
+            with pytest.raises(why):
+                await refused
+        assert await one.ask("select * from t") == [("1", "1")]
 
     in_world(tmp_path, test, count=2)
 
