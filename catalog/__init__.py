@@ -30,6 +30,7 @@ On a node:
     sequence_service    numbers of sequences, on the catalog's leader
     service             the local copy, changing it, waiting for it
     oracle              timestamps, sans-IO; oracle_service drives it on the leader
+    horizon             how far history may go, sans-IO; history has tablets log it
     timestamp_client    how a node asks for them
     repair              the loop that has replicas rebuilt, moved, evened out
     tablets             local tablets kept as the catalog says; tablet_members their groups

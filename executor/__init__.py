@@ -6,7 +6,9 @@ In the order in which control flows through them:
   `session_transaction` and `block_definitions` (what is behind a block), `statements`
   (what each kind of statement does), `session_statements`, `set_config`, `session_tables`,
   `cursors`, `temporary` (the end of temporary tables), `execution` (what a statement runs with),
-  `services` (what all of this stands on)
+  `services` (what all of this stands on), `cluster_settings`
+- `past` (at what time a statement reads, where that is not the present), `past_times`,
+  `past_tables`, `readings` (what EXPLAIN ANALYZE tells of it)
 - `lifted_literals`, `point_plans`, `quick_reads` and `point_queries` (one row by its key),
   `point_writes` (single rows changed by key),
   `queries`, `plan_cache`, `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics

@@ -14,6 +14,7 @@ In the order control flows:
     bound           the bound query, which the rest works on
     algebra*        the bound tree as relational operators
     optimizer       rewrites, join order, distribution
+    nearness        which nodes are near to another
     localise*       a table as its fragments, reduced to those needed
     stages*, plan   stages and exchanges, and the plan they make
     explain         the plan as text and JSON

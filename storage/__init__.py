@@ -41,6 +41,7 @@ In the order control flows through them, from the node to the bytes:
     row_side        the row store beside it, where a fragment needs one
     row_store       a tablet's SQLite file
     row_apply       changes, in SQLite
+    row_pruning     history of it that may go
     row_scan        whole fragments of it as Arrow
     row_checks      unique constraints and changed rows, by lookups
     row_tables      one fragment's tables and statements in SQLite
