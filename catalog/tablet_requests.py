@@ -172,8 +172,9 @@ class ChangeRows(TransactionRequest, frozen=True):
 
 
 class RowsChanged(msgspec.Struct, frozen=True):
-    """How many rows were changed; `rows` is each before and after, None where there is none, of
-    those that were. Not `by_row`: the statement is to go the usual way, nothing was done."""
+    """How many rows were changed or locked; `rows` is each of these before and after, None where
+    there is none, and before it was only locked. Not `by_row`: the statement is to go the usual
+    way, nothing was done."""
 
     term: int
     changed: int = 0

@@ -328,7 +328,8 @@ def row_works(request: requests.ChangeRows) -> Callable[[RowTables], list[RowWor
     def works(tables: RowTables) -> list[RowWork]:
         if not request.rows:
             change = program.change(tables, values)
-            return [RowWork(key, change, mode) for key in request.keys]
+            only_locks = program.only_locks
+            return [RowWork(key, change, mode, only_locks=only_locks) for key in request.keys]
         return [
             RowWork(key, program.change(tables, values, row), mode, inserts)
             for key, row in zip(request.keys, request.rows, strict=True)

@@ -196,6 +196,8 @@ class _Run:
         if not pieces:
             return self._answer([])
         packed = pack_values(values)
+        if self._point.command == "SELECT" and self._transaction is None:
+            raise NotByRow("locks that end with their statement")
         if self._transaction is not None:
             return await self._in_block(self._transaction, pieces, packed)
         if len(pieces) == 1 and self._write.shows_plainly and self._is_small(pieces[0]):

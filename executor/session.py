@@ -75,16 +75,14 @@ from planner.locking import locks_rows, without_locks
 from planner.nearness import nearest_nodes
 from planner.parser import parse
 from planner.plan import ResultColumn
+from planner.point_writes import PointStatement, may_be_by_row
 from planner.statements import (
     Declare,
-    Delete,
     Execute,
     Explain,
-    Insert,
     LockTable,
     Query,
     Statement,
-    Update,
     Vacuum,
 )
 from storage.fragments import Timestamp
@@ -287,7 +285,7 @@ class Session:
             found = self.coordinator.points.described(statement, types, context)
             if found is not None:
                 return Prepared(statement, found[0], found[1], now)
-        if isinstance(statement, Insert | Update | Delete):
+        if may_be_by_row(statement):
             context = self._context(self._present(), self.state.settings)
             write = self.coordinator.point_writes.described(statement, types, context)
             if write is not None:
@@ -438,7 +436,7 @@ class Session:
             if found is not None:
                 self.state.last_read = None
                 return found
-        if isinstance(statement, Insert | Update | Delete) and past is None:
+        if may_be_by_row(statement) and past is None:
             found = await self._point_write(statement, types, values)
             if found is not None:
                 self.state.last_read = None
@@ -486,7 +484,7 @@ class Session:
 
     async def _point_write(
         self,
-        statement: Insert | Update | Delete,
+        statement: PointStatement,
         types: tuple[SqlType, ...],
         values: Sequence[Datum],
     ) -> Result | None:

@@ -41,6 +41,7 @@ from executor.transaction_faces import (
     TimestampSource,
 )
 from executor.transaction_places import KeptCheck, KeptLock, KeptRows, TabletPlace
+from storage import row_programs
 from storage.drafts import LAST_COMMAND
 from storage.fragments import (
     FragmentChange,
@@ -281,7 +282,7 @@ class Transaction:
         self._raise()
         answer = await lane.place.change_rows(request, tables)
         self._locked.setdefault(request.tablet_id, {}).setdefault(SHARED, request.command)
-        if answer.changed:
+        if answer.changed and not row_programs.compiled(request.program).only_locks:
             self._written[request.tablet_id] = request.fragment_id
             rows = [after for _, after in answer.rows if after is not None]
             self._grow(StoredChange(tables, (), rows).size_bytes)

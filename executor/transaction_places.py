@@ -53,6 +53,7 @@ from cluster.errors import (
 from cluster.probes import Probe, reached
 from cluster.runtime import Runtime
 from executor.transaction_faces import TabletAccess
+from storage import row_programs
 from storage.drafts import NO_COMMAND
 from storage.entries import CHUNK_BYTES
 from storage.fragments import (
@@ -374,13 +375,19 @@ def _changed_rows(request: ChangeRows, tables: RowTables, answer: RowsChanged) -
     command, fragment_id = request.command, request.fragment_id
     keys = [tables.key_of(before) for before, _ in answer.rows if before is not None]
     rows = [after for _, after in answer.rows if after is not None]
+    only_locks = row_programs.compiled(request.program).only_locks
+    if only_locks:
+        keys = [tables.key_of(row) for row in rows]
     kept: list[Kept] = []
     if keys:
         batch = tables.to_batch(keys, tables.schema.key)
         mode = LockMode(request.mode)
         kept.append(KeptRows(command, fragment_id, batch, mode, answer.as_of))
+    if only_locks:
+        return kept
     if answer.rows:
-        kept.append(KeptChange(command, StoredChange(tables, keys, rows)))
+        # The tables may be those of another part.
+        kept.append(KeptChange(command, StoredChange(tables, keys, rows, fragment_id)))
     if rows:
         kept.append(KeptCheck(command, 0))
     return kept

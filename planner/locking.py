@@ -71,7 +71,7 @@ def plan_locking(
     """The plan of a query with a locking clause. 0A000 where rows cannot be told, as after
     GROUP BY."""
     lock = _one_lock(tree)
-    mode = _mode(lock)
+    mode = lock_mode(lock)
     if not isinstance(tree, exp.Select):
         raise FeatureNotSupported(f"{mode.upper()} is not allowed with UNION/INTERSECT/EXCEPT")
     _check_rows_are_told(tree, mode)
@@ -107,7 +107,7 @@ def plan_locking(
         len(bound.columns) - len(identity),
         identity,
         mode,
-        _policy(lock),
+        lock_policy(lock),
         plan_query(bound_numbers, context),
     )
 
@@ -120,13 +120,15 @@ def _one_lock(tree: exp.Query) -> exp.Lock:
     return found
 
 
-def _mode(lock: exp.Lock) -> str:
+def lock_mode(lock: exp.Lock) -> str:
+    """The mode of a locking clause as in SQL, "for no key update"."""
     if lock.args.get("update"):
         return "for no key update" if lock.args.get("key") else "for update"
     return "for key share" if lock.args.get("key") else "for share"
 
 
-def _policy(lock: exp.Lock) -> str:
+def lock_policy(lock: exp.Lock) -> str:
+    """What becomes of rows that others hold: "wait", "nowait" or "skip"."""
     # sqlglot keeps NOWAIT as a true `wait`, and SKIP LOCKED as a false one.
     wait = lock.args.get("wait")
     return "wait" if wait is None else "nowait" if wait else "skip"

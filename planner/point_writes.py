@@ -1,8 +1,9 @@
-"""Statements that change single rows by key, told apart before anything is bound or optimised.
+"""Statements that change or lock single rows by key, told apart before anything is bound.
 
     INSERT INTO t VALUES (...), ... [ON CONFLICT (key) DO NOTHING | UPDATE ...] [RETURNING ...]
     UPDATE t SET column = expression, ... WHERE key column = value AND ... [RETURNING ...]
     DELETE FROM t WHERE key column = value AND ... [RETURNING ...]
+    SELECT column, ... FROM t WHERE key column = value AND ... FOR UPDATE
 
 Such a statement needs no row source: its rows are known by their keys, and what becomes of each
 is a `RowProgram` for the leader that has it. Expressions are compiled (`planner.row_expressions`);
@@ -13,13 +14,14 @@ The new rows of an INSERT are computed where the client is connected, defaults a
 they do not depend on what is stored.
 
 Left out: tables of several column groups, changes of key columns, rows that foreign keys bind,
-expressions without a name in RETURNING.
+expressions without a name in RETURNING, NOWAIT and SKIP LOCKED.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from sqlglot import exp
 
@@ -28,10 +30,21 @@ from catalog.model import AccessMethod, Column, ColumnId, Table, TableId
 from planner.context import PlannerContext
 from planner.ddl_names import find_relation
 from planner.ddl_tables import columns_read
+from planner.locking import lock_mode, lock_policy, locks_rows
 from planner.parser.expressions import parse_expression
 from planner.plan import ResultColumn
+from planner.point import only_relation
 from planner.row_expressions import Code, NotByRow, RowColumn, RowCompiler, folded
-from planner.statements import Assignment, Delete, Insert, ObjectName, Update, is_default
+from planner.statements import (
+    Assignment,
+    Delete,
+    Insert,
+    ObjectName,
+    Query,
+    Statement,
+    Update,
+    is_default,
+)
 from planner.write_conflict import EXCLUDED, arbiters_of
 from planner.write_rows import default_tree, is_volatile
 from planner.write_values import value_rows
@@ -43,7 +56,7 @@ from storage.types import Kind, SqlType
 # INSERTs of more rows are worth a plan.
 MOST_ROWS = 100
 
-PointStatement = Insert | Update | Delete
+PointStatement = Insert | Update | Delete | Query
 
 _KEY_KINDS = frozenset(
     {
@@ -97,12 +110,21 @@ class PointWrite:
     updates_conflicts: bool = False
 
 
+def may_be_by_row(statement: Statement) -> TypeGuard[PointStatement]:
+    """Whether the statement is of a kind that is looked at here."""
+    if isinstance(statement, Query):
+        return locks_rows(statement.tree)
+    return isinstance(statement, Insert | Update | Delete)
+
+
 def point_write(
     statement: PointStatement,
     context: PlannerContext,
     parameters: Sequence[SqlType | None] = (),
 ) -> PointWrite:
     """The statement as one over single rows; `NotByRow` where it is not just that."""
+    if isinstance(statement, Query):
+        return _locking(statement, context, parameters)
     table = _table_of(statement.table, context)
     shape = _Shape(table, statement.alias, context, parameters)
     if isinstance(statement, Insert):
@@ -110,6 +132,25 @@ def point_write(
     if isinstance(statement, Update):
         return shape.update(statement)
     return shape.delete(statement)
+
+
+def _locking(
+    statement: Query, context: PlannerContext, parameters: Sequence[SqlType | None]
+) -> PointWrite:
+    tree = statement.tree
+    if statement.as_of is not None or not isinstance(tree, exp.Select):
+        raise NotByRow("such a query")
+    relation, locks = only_relation(tree), tree.args.get("locks") or []
+    if relation is None or len(locks) != 1 or not tree.expressions:
+        raise NotByRow("such a query")
+    lock: exp.Lock = locks[0]
+    table = _table_of(ObjectName(relation.name, relation.db or None), context)
+    shape = _Shape(table, relation.alias_or_name, context, parameters)
+    if lock_policy(lock) != "wait" or any(
+        named.name != shape.name for named in lock.args.get("expressions") or []
+    ):
+        raise NotByRow("such a lock")
+    return shape.lock(tree, LockMode(lock_mode(lock)))
 
 
 def _table_of(name: ObjectName, context: PlannerContext) -> Table:
@@ -273,6 +314,14 @@ class _Shape:
         program = RowProgram(deletes=True, where=where, parameters=self._kinds())
         return self._by_key("DELETE", program, LockMode.FOR_UPDATE, key, statement.returning)
 
+    # -- SELECT ... FOR UPDATE
+
+    def lock(self, tree: exp.Select, mode: LockMode) -> PointWrite:
+        key, where, compiler = self._found(tree, ("from_", "locks"))
+        self._learn(compiler)
+        program = RowProgram(only_locks=True, where=where, parameters=self._kinds())
+        return self._by_key("SELECT", program, mode, key, tree.expressions)
+
     def _by_key(
         self,
         command: str,
@@ -296,9 +345,12 @@ class _Shape:
             parameters=parameters,
         )
 
-    def _found(self, source: exp.Select) -> tuple[tuple[Code, ...], Code | None, RowCompiler]:
-        """The key, and what of WHERE is left."""
-        if any(v for k, v in source.args.items() if k not in ("expressions", "where", "kind")):
+    def _found(
+        self, source: exp.Select, clauses: Sequence[str] = ()
+    ) -> tuple[tuple[Code, ...], Code | None, RowCompiler]:
+        """The key, and what of WHERE is left. No clauses but WHERE and these may be there."""
+        known = ("expressions", "where", "kind", *clauses)
+        if any(v for k, v in source.args.items() if k not in known):
             raise NotByRow("other relations")
         where = source.args.get("where")
         if where is None or self.table.hidden_row_id:

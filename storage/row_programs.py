@@ -32,7 +32,8 @@ class RowProgram(msgspec.Struct, frozen=True, array_like=True):
     the old row, then `generated` over the new one. `not_null` and `checks` are of the new row.
 
     With `proposes` a new row comes along, and goes in where there is none; in expressions it
-    stands behind the old one. `parameters` are the kinds of the values' types.
+    stands behind the old one. With `only_locks` a row that is meant stays as it is. `parameters`
+    are the kinds of the values' types.
     """
 
     deletes: bool = False
@@ -43,6 +44,7 @@ class RowProgram(msgspec.Struct, frozen=True, array_like=True):
     not_null: tuple[int, ...] = ()
     checks: tuple[Any, ...] = ()
     parameters: tuple[str, ...] = ()
+    only_locks: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -106,6 +108,11 @@ class CompiledProgram:
         """Whether a new row comes along, which may be there already."""
         return self._program.proposes
 
+    @property
+    def only_locks(self) -> bool:
+        """Whether rows are locked and shown, and nothing becomes of them."""
+        return self._program.only_locks
+
     def values(self, packed: Sequence[Any]) -> Sequence[Any]:
         """The parameters' plain values again."""
         if not self._unpacked:
@@ -119,7 +126,8 @@ class CompiledProgram:
     def change(
         self, tables: RowTables, values: Sequence[Any], proposed: StoredRow | None = None
     ) -> RowChange:
-        """What it makes of a row, with these parameters."""
+        """What it makes of a row, with these parameters; None where one that would only be
+        locked is not meant."""
 
         def of(current: StoredRow | None) -> StoredRow | None:
             if current is None:
@@ -129,6 +137,8 @@ class CompiledProgram:
             if proposed is not None:
                 known = (*row, *tables.decode_row(proposed))
             if self._where is not None and self._where(known, values) is not True:
+                return None if self._program.only_locks else current
+            if self._program.only_locks:
                 return current
             if self._program.deletes:
                 return None

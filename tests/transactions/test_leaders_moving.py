@@ -77,20 +77,45 @@ def test_a_transaction_goes_on_at_the_new_leader(tmp_path: Path, level: str, met
     in_world(tmp_path, test, 3)
 
 
-def test_its_locks_come_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "statement"),
+    [
+        ("columnar", "update t set v = v where id = 1"),
+        ("hybrid", "select v from t where id = 1 for update"),
+    ],
+)
+def test_rows_of_every_part_come_along(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         one = await three(world)
+        await one.ask(
+            "create table u (id int primary key, v int) partition by hash (id) partitions 3"
+            " using hybrid with (replicas = 3)"
+        )
+        await one.ask("begin")
+        for number in range(8):
+            await one.ask(f"insert into u values ({number}, 1)")
+        await move_leader(world, "u")
+        await one.ask("update u set v = 2 where id = 5")
+        await one.ask("commit")
+        assert await one.ask("select count(*), sum(v) from u") == [("8", "9")]
+
+    in_world(tmp_path, test, 3)
+
+
+def test_its_locks_come_along(tmp_path: Path, method: str, statement: str) -> None:
+    async def test(world: World) -> None:
+        one = await three(world, method)
         two = await world.client(1)
         await one.ask("begin")
-        await one.ask("update t set v = 11 where id = 1")
+        await one.ask(statement)
         await move_leader(world)
         # The first word at the new leader brings the lock.
-        assert await one.ask("select v from t where id = 1") == [("11",)]
+        await one.ask("update t set v = 0 where id = 2")
         waiting = two.later("update t set v = v + 1 where id = 1")
         await world.waits(waiting)
         await one.ask("commit")
         await waiting
-        assert await one.ask("select v from t where id = 1") == [("12",)]
+        assert await one.ask("select v from t where id = 1") == [("11",)]
 
     in_world(tmp_path, test, 3)
 

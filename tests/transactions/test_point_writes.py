@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from worlds import Client, Row, World, in_world
 
-from cluster.errors import DqeError, UniqueViolation
+from cluster.errors import DqeError, LockNotAvailable, SerializationFailure, UniqueViolation
 from executor.point_writes import PointWrites
 
 COLUMNS = (
@@ -115,6 +115,10 @@ class Maker:
     def statement(self) -> str:
         made = self.chance.random()
         more = self.pick("", "", " and n < 20", " and (f is not true or m > 0)")
+        if made < 0.1:
+            mode = self.pick("update", "no key update", "share", "key share", "update of {t}")
+            shown = self.pick("*", "n, m as money", "n / 5 as q, k")
+            return f"select {shown} from {{t}} where {self.key()}{more} for {mode}"
         if made < 0.4:
             text = self.insert()
         elif made < 0.8:
@@ -249,3 +253,36 @@ def test_rows_on_several_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert await clients[1].ask("update t set v = 0 where k = 3 returning v, k") == [("0", "3")]
 
     in_world(tmp_path, test, 3)
+
+
+def test_rows_that_are_only_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch)
+
+    async def test(world: World) -> None:
+        one, two = await world.clients(2)
+        await one.ask("create table t (k int primary key, v int) using hybrid")
+        await one.ask("insert into t values (1, 10), (2, 20)")
+        await two.ask("begin isolation level repeatable read")
+        assert await two.ask("select count(*) from t") == [("2",)]
+        await one.ask("begin")
+        before = watched.by_row
+        lock = "select v + 1 as more, k from t where k = 1"
+        assert await one.ask(lock + " and v = 10 for no key update") == [("11", "1")]
+        assert one.tag == "SELECT 1"
+        assert await one.ask(lock + " and v = 11 for update") == []
+        assert await one.ask("select v from t where k = 3 for share") == []
+        assert watched.by_row == before + 3
+        await two.ask("set lock_timeout = '50ms'")
+        assert await two.ask("select k from t where k = 2 for update") == [("2",)]
+        await two.refused("update t set v = 0 where k = 1", LockNotAvailable)
+        await two.ask("rollback")
+        await one.ask("update t set v = 7 where k = 1")
+        assert await one.ask(lock + " for update") == [("8", "1")]
+        await two.ask("begin isolation level repeatable read; select count(*) from t")
+        await one.ask("commit")
+        await two.refused("select v from t where k = 1 for key share", SerializationFailure)
+        await two.ask("rollback")
+        await one.ask("begin; select v from t where k = 1 for update; commit")
+        await two.ask("update t set v = 0 where k = 1")
+
+    in_world(tmp_path, test, 2)
