@@ -22,6 +22,7 @@ from catalog.model import NodeId, TabletId
 from catalog.service import CatalogService
 from catalog.tablet_requests import ReadRows, Rows
 from catalog.tablets import TabletManager
+from cluster.errors import CannotConnectNow
 from cluster.rpc import RpcNode
 from cluster.rpc_frames import Frame
 from storage.fragments import TransactionId
@@ -50,6 +51,8 @@ class PointReads:
         self._tablets = tablets
         self._node_id = node_id
         self._watch = watch
+        # What gossip said of tablets without a replica here, as long as it is right.
+        self._told: dict[TabletId, NodeId] = {}
 
     def read_here(
         self,
@@ -82,11 +85,16 @@ class PointReads:
         answer = self._rpc.ask(address, METHOD, request, deadline_s=DEADLINE_S)
         if answer is None:
             return None
-        return Asked(self._rpc, self._watch, tablet_id, leader, answer)
+        return Asked(self._rpc, self._watch, self._told, tablet_id, leader, answer)
 
     def _leader(self, tablet_id: TabletId) -> NodeId | None:
-        known = self._tablets.leader_of(tablet_id)
+        """Who is thought to lead, as this node's replica or gossip has it: a hint (rule G4)."""
+        known = self._tablets.leader_of(tablet_id) or self._told.get(tablet_id)
         if known is not None:
+            return known
+        known = self._catalog.liveness.leader_of(tablet_id)
+        if known is not None:
+            self._told[tablet_id] = known
             return known
         tablet = self._catalog.current.tablets.get(tablet_id)
         if tablet is None or len(tablet.replicas) != 1:
@@ -97,18 +105,20 @@ class PointReads:
 class Asked:
     """One request that is out. `answer` may be given another end by who waits for it."""
 
-    __slots__ = ("_leader", "_rpc", "_tablet_id", "_watch", "answer")
+    __slots__ = ("_leader", "_rpc", "_tablet_id", "_told", "_watch", "answer")
 
     def __init__(
         self,
         rpc: RpcNode,
         watch: LeaderWatch,
+        told: dict[TabletId, NodeId],
         tablet_id: TabletId,
         leader: NodeId,
         answer: asyncio.Future[Frame],
     ) -> None:
         self._rpc = rpc
         self._watch = watch
+        self._told = told
         self._tablet_id = tablet_id
         self._leader = leader
         self.answer = answer
@@ -117,7 +127,9 @@ class Asked:
         """The rows; raises what the leader raised, AnswerLost, or what `answer` was given."""
         number = self._watch.watch(self._tablet_id, self._leader, self.answer)
         try:
-            frame = await self.answer
+            return self._rpc.answer_of(await self.answer, Rows).rows
+        except CannotConnectNow:
+            self._told.pop(self._tablet_id, None)
+            raise
         finally:
             self._watch.end(number)
-        return self._rpc.answer_of(frame, Rows).rows

@@ -21,7 +21,9 @@ import pytest
 from psycopg.pq import ExecStatus
 from worlds import World, in_world
 
+from catalog.point_reads import PointReads
 from executor.quick_reads import QuickReads
+from storage.tablet import Tablet
 
 pytestmark = pytest.mark.slow
 
@@ -423,6 +425,45 @@ def test_a_transaction_sees_its_own_changes(
                 model.update(before)
             await look()
         assert counted.count > 100
+
+    in_two(tmp_path, test)
+
+
+def test_a_read_that_waits_for_another_node_can_be_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World, clients: Two) -> None:
+        (owner,) = await world.clients(1)
+        await owner.ask("CREATE TABLE t (k int PRIMARY KEY, v int) USING row WITH (replicas = 1)")
+        await owner.ask("INSERT INTO t SELECT i, i FROM generate_series(1, 50) i")
+        asked = asyncio.Event()
+        read_here = PointReads.read_here
+
+        def nobody_here(reads: PointReads, *given: Any) -> Any:
+            asked.set()
+            return None if waits else read_here(reads, *given)
+
+        async def never(*_: Any) -> Any:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(PointReads, "read_here", nobody_here)
+        monkeypatch.setattr(Tablet, "read_stored_now", lambda *_: None)
+        for sql in (b"SELECT v FROM t WHERE k = %d", b"SELECT v FROM t WHERE k = %%s AND %d > 0"):
+            waits, stopped = True, 0
+            with monkeypatch.context() as patch:
+                patch.setattr(Tablet, "read_stored", never)
+                for key in range(1, 9):
+                    asked.clear()
+                    values = [key] if b"%%s" in sql else None
+                    task = asyncio.ensure_future(clients.quick.execute(sql % key, values))
+                    await asked.wait()
+                    await clients.quick.cancel_safe()
+                    with pytest.raises(psycopg.errors.QueryCanceled):
+                        await task
+                    stopped += 1
+            waits = False
+            assert stopped == 8
+        assert await answer(clients.quick, "SELECT v FROM t WHERE k = 3")
 
     in_two(tmp_path, test)
 
