@@ -282,12 +282,11 @@ def _only_reads(statement: Statement) -> bool:
 
 
 def told_of_past(error: DqeError, execution: Execution) -> DqeError:
-    """The error; where the past was read and a table is missing, with a hint."""
-    if not execution.is_past or not isinstance(error, UndefinedTable) or error.hint is not None:
+    """The error; where the past was read and a table is missing today, with a hint."""
+    if not execution.is_past or not isinstance(error, UndefinedTable) or error.detail is not None:
         return error
     return UndefinedTable(
         error.message,
-        detail=error.detail,
         hint="The past is read with the tables of today; a table dropped since cannot be read.",
         position=error.position,
     )
