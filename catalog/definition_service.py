@@ -93,7 +93,8 @@ class DefinitionService:
         self._address_of = address_of
         self._silent_s = silent_s
         self._turn = asyncio.Lock()
-        self._running: set[int] = set()
+        # With what each sees instead of the catalog.
+        self._running: dict[int, Callable[[Catalog], Catalog]] = {}
         # How many looks in a row found a transaction without a coordinator.
         self._missed: dict[int, int] = {}
         rpc.handle(COMMIT_METHOD, CommitRequest, self._serve_commit)
@@ -106,13 +107,18 @@ class DefinitionService:
 
     # --- For this node's sessions ------------------------------------------------------------
 
-    def begin(self, transaction_id: int) -> None:
-        """A session here runs the transaction, until `end`."""
-        self._running.add(transaction_id)
+    def begin(self, transaction_id: int, view: Callable[[Catalog], Catalog]) -> None:
+        """A session here runs the transaction, until `end`; `view` has what it defines."""
+        self._running[transaction_id] = view
+
+    def seen_by(self, transaction_id: int, catalog: Catalog) -> Catalog:
+        """The catalog as a transaction sees it that runs here; of any other, as it is."""
+        view = self._running.get(transaction_id)
+        return catalog if view is None else view(catalog)
 
     def end(self, transaction_id: int) -> None:
         """It runs no more; what is left staged of it may be dropped."""
-        self._running.discard(transaction_id)
+        self._running.pop(transaction_id, None)
 
     async def commit(
         self,

@@ -92,7 +92,7 @@ class TransactionDefinitions:
             return found.results
         if not self.transaction_id:
             self.transaction_id = transaction_id
-            self.services.catalog.definitions.begin(transaction_id)
+            self.services.catalog.definitions.begin(transaction_id, self.view)
         await self._stage(found, patch)
         self._keep([*self._kept, (number, patch)])
         return found.results

@@ -65,6 +65,10 @@ class CopyOut(Protocol):
     def messages(self) -> AsyncIterator[pa.BinaryArray]: ...
 
 
+# Among the settings of a stage that reads system tables: whose definitions it sees.
+DEFINES = "\x00defines"
+
+
 async def _no_batches() -> AsyncIterator[pa.RecordBatch]:
     return
     yield
@@ -134,6 +138,8 @@ class Execution:
             check_tables(self.context.catalog, plan.tables, self.timestamp)
         if not any(stage.system_scans for stage in plan.stages):
             settings = stage_settings(settings)
+        elif self.transaction is not None and self.transaction.definitions.any:
+            settings = {**settings, DEFINES: str(self.transaction.definitions.transaction_id)}
         own = None
         if self.transaction is not None:
             own = self.transaction.own_changes()

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from catalog.replica_results import ReplicaResult
 from catalog.system_tables import SystemContext, rows
+from executor.execution import DEFINES
 from executor.services import ExecutorServices
 from executor.settings import DATABASE, DEFINITIONS
 from planner.bound import GIVEN_SCHEMA
@@ -60,6 +61,8 @@ def system_rows(
     if scan.schema == GIVEN_SCHEMA:
         return _picked(services.given_rows[scan.table], scan)
     catalog = services.catalog.current
+    if DEFINES in settings:
+        catalog = services.catalog.definitions.seen_by(int(settings[DEFINES]), catalog)
     liveness = services.catalog.liveness
     leaders = {
         tablet_id: services.leader_of(tablet_id) or liveness.leader_of(tablet_id)

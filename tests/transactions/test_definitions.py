@@ -36,6 +36,9 @@ drop table dropped
 """
 
 
+TABLES = "select table_name from information_schema.tables where table_schema = 'public'"
+
+
 def test_the_session_sees_its_own_definitions_and_nobody_else_does(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         one, two = await world.clients(2)
@@ -50,6 +53,8 @@ def test_the_session_sees_its_own_definitions_and_nobody_else_does(tmp_path: Pat
             ]
             assert await one.ask("select count(*), max(id) from s.other") == [("3", "103")]
             assert await one.ask("select nextval('s.numbers')") == [("1",)]
+            assert ("t",) in await one.ask(TABLES)
+            assert ("t",) not in await two.ask(TABLES)
             await one.ask("savepoint here")
             await one.refused("select v from t", UndefinedColumn)
             await one.ask("rollback to here")
