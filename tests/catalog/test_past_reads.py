@@ -22,6 +22,8 @@ from catalog.model import Fragment, Table
 from cluster.errors import CannotConnectNow, DqeError, Outcome, SnapshotTooOld
 from storage.fragments import FragmentChange
 
+pytestmark = pytest.mark.slow
+
 KEYS = 5
 STEPS = 70
 Rows = list[tuple[int, str]]

@@ -19,6 +19,9 @@ from cluster.errors import (
 )
 
 
+pytestmark = pytest.mark.slow
+
+
 async def _refused_soon(client: Client, sql: str) -> DqeError:
     """Asks until history is gone."""
     while True:

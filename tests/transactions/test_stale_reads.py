@@ -11,6 +11,9 @@ from worlds import Client, World, in_world
 from cluster.errors import CannotConnectNow
 
 
+pytestmark = pytest.mark.slow
+
+
 async def _closed_everywhere(world: World, timestamp: int) -> None:
     """Waits until every replica has heard that the timestamp is closed."""
     for node in world.nodes:
