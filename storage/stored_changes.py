@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from storage.fragments import FragmentChange, FragmentSchema
+from storage.fragments import FragmentChange, FragmentId, FragmentSchema
 from storage.key_overlay import Key
 from storage.row_keys import row_keys
 from storage.row_tables import RowTables, StoredKey, StoredRow
@@ -45,10 +45,15 @@ class StoredChange(FragmentChange):
     _batches: dict[str, pa.RecordBatch]
 
     def __init__(
-        self, tables: RowTables, keys: Sequence[StoredKey], rows: Sequence[StoredRow]
+        self,
+        tables: RowTables,
+        keys: Sequence[StoredKey],
+        rows: Sequence[StoredRow],
+        fragment_id: FragmentId | None = None,
     ) -> None:
+        """`tables` may be those of another fragment than `fragment_id`, of the same form."""
         set_ = object.__setattr__
-        set_(self, "fragment_id", tables.schema.fragment_id)
+        set_(self, "fragment_id", tables.schema.fragment_id if fragment_id is None else fragment_id)
         set_(self, "truncate", False)
         set_(self, "definition", tables.schema.definition)
         set_(self, "tables", tables)

@@ -18,7 +18,6 @@ from cluster.errors import (
     UndefinedObject,
 )
 
-
 pytestmark = pytest.mark.slow
 
 

@@ -10,7 +10,6 @@ from worlds import Client, World, in_world
 
 from cluster.errors import CannotConnectNow
 
-
 pytestmark = pytest.mark.slow
 
 
