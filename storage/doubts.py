@@ -93,9 +93,14 @@ class Doubts:
         self, transaction_id: TransactionId, commit_ts: Timestamp, tablets: Sequence[TabletId]
     ) -> None:
         reached(Probe.PARTICIPANTS_TOLD_AGAIN)
-        for tablet_id in tablets:
-            await self._peers().tell_commit(tablet_id, transaction_id, commit_ts)
-            await self._tablet.confirm(transaction_id, [tablet_id])
+        told: list[TabletId] = []
+        try:
+            for tablet_id in tablets:
+                await self._peers().tell_commit(tablet_id, transaction_id, commit_ts)
+                told.append(tablet_id)
+        finally:
+            if told:  # one entry of the log for all of them
+                await self._tablet.confirm(transaction_id, told)
 
     async def _ask_home(self, transaction_id: TransactionId, home_tablet: TabletId) -> None:
         reached(Probe.HOME_ASKED)
