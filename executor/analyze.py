@@ -153,7 +153,8 @@ async def analyze_table(
         await run.close()
     known = catalog.statistics.get(table.id)
     statistics = summary.statistics(measured, known.columns if known is not None else {})
-    await services.catalog.execute(SetStatistics(table.id, statistics))
+    if table.id in catalog.tables:  # else it is still its transaction's alone
+        await services.catalog.execute(SetStatistics(table.id, statistics))
     return statistics
 
 

@@ -194,7 +194,7 @@ class DraftedChange:
     async def execute_all(self, listed: Sequence[Command]) -> Sequence[CommandResult]:
         """The same with commands that come one upon the other."""
         block = self._block
-        results = await block.definitions.apply(listed, block.opened.id, block.command)
+        results = await block.define(listed)
         for notice in (notice for result in results for notice in result.notices):
             self.execution.notice(notice)
         catalog = block.definitions.view(self.execution.services.catalog.current)

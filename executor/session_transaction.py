@@ -24,11 +24,12 @@ transaction of their own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 import pyarrow as pa
 
+from catalog.commands import Command, CommandResult
 from catalog.model import CATALOG_TABLET, Catalog, Table
 from cluster.errors import DqeError
 from executor.definitions import TransactionDefinitions
@@ -170,6 +171,10 @@ class SessionTransaction:
     def written(self) -> tuple[TabletId, ...]:
         """The tablets that got changes."""
         return () if self._opened is None else self._opened.written
+
+    async def define(self, listed: Sequence[Command]) -> Sequence[CommandResult]:
+        """Drafts commands as a part of the statement under way (`executor.definitions`)."""
+        return await self.definitions.apply(listed, self.opened.id, self.command)
 
     def note_reads(self, plan: QueryPlan) -> None:
         """The statement reads what the plan scans; counts where the end validates reads."""

@@ -385,6 +385,9 @@ async def run_truncate(execution: Execution, statement: Truncate) -> Result:
                     )
                     await opened.stage(fragment.tablet_id, change)
         await opened.commit(execution.timestamp, checks=True)
-    for restart in plan.restarts:
-        await execution.services.catalog.execute(restart)
+    if execution.transaction is not None and plan.restarts:
+        await execution.transaction.define(plan.restarts)
+    else:
+        for restart in plan.restarts:
+            await execution.services.catalog.execute(restart)
     return Result("TRUNCATE TABLE")

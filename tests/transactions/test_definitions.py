@@ -218,3 +218,19 @@ def test_a_kept_snapshot_goes_with_definitions(tmp_path: Path, level: str) -> No
         assert await two.ask("select * from t order by id") == [("1", "1", "5"), ("2", "2", "2")]
 
     in_world(tmp_path, test)
+
+
+def test_numbers_begin_again_with_the_transaction(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        one, two = await world.clients(2)
+        await one.ask("create table old (id serial, v int); insert into old (v) values (1), (2)")
+        await one.ask("begin; create table t (id serial primary key, v int)")
+        await one.ask("insert into t (v) values (7), (8); analyze t")
+        await one.ask("truncate t, old restart identity; rollback")
+        await two.ask("insert into old (v) values (3)")
+        assert await one.ask("select id from old order by id") == [("1",), ("2",), ("3",)]
+        await one.ask("begin; truncate old restart identity; commit")
+        await two.ask("insert into old (v) values (4)")
+        assert await one.ask("select * from old") == [("1", "4")]
+
+    in_world(tmp_path, test)
