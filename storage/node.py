@@ -488,6 +488,8 @@ class NodeStorage:
         """Deletes history below the horizons, some of it at each look."""
         steps = PRUNE_STEPS
         for tablet_id, tablet in list(self._tablets.items()):
+            if tablet_id not in self._tablets:
+                continue  # dropped while another had its turn
             try:
                 while steps and await tablet.prune(PRUNE_ROWS):
                     steps -= 1
@@ -507,6 +509,8 @@ class NodeStorage:
         now = self._runtime.monotonic()
         holding = [tablet_of(group_id) for group_id in self.log.holding_groups()]
         for tablet_id, tablet in list(self._tablets.items()):
+            if tablet_id not in self._checkpointed_s:
+                continue  # dropped while another had its turn
             if not tablet.has_unsaved:
                 if tablet_id in holding:
                     tablet.compact_log()
@@ -521,4 +525,5 @@ class NodeStorage:
         except DqeError as error:
             # The log keeps what the store could not; the next round tries again.
             logger.error("checkpoint of tablet %s failed: %s", tablet.tablet_id, error.message)
-        self._checkpointed_s[tablet.tablet_id] = self._runtime.monotonic()
+        if tablet.tablet_id in self._checkpointed_s:
+            self._checkpointed_s[tablet.tablet_id] = self._runtime.monotonic()
