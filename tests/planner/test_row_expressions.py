@@ -296,3 +296,57 @@ def test_random_expressions_are_computed_as_the_usual_way_does(world: World, see
             assert wanted[0] == found[0], (text, target, row, wanted, found)
             assert _same(found[1], wanted[1]), (text, target, row, wanted, found)
     assert compiled > 200
+
+
+EDGES = {
+    "2147483647 + 1": "22003",
+    "i + i": "22003",
+    "-(i)": None,
+    "s * s": "22003",
+    "b * 2": "22003",
+    "abs(j) / 0": "22012",
+    "m % 0.00": "22012",
+    "(2147483648)::int": "22003",
+    "(m * 1000)::numeric(6,2)": "22003",
+    "(u)::int": "22P02",
+    "-7 / 2": None,
+    "-7 % 3": None,
+    "(2.5)::int": None,
+    "(-2.5)::int": None,
+    "(2.5::float8)::int": None,
+    "(1.005)::numeric(4,2)": None,
+    "(o AND false) IS NULL": None,
+    "1 IN (2, NULL)": None,
+    "c = 'ab   '": None,
+    "t || NULL": None,
+    "'NaN'::float8 > 1": None,
+}
+
+
+@pytest.mark.parametrize("text", EDGES)
+def test_edges(world: World, text: str) -> None:
+    row = dict.fromkeys((name for name, _ in COLUMNS), None) | {
+        "s": 32767, "i": 2**31 - 1, "b": 2**62, "m": Decimal("99999.99"), "j": 7, "u": "x1",
+        "c": "ab", "t": "a",
+    }  # fmt: skip
+    wanted = world.usual(text, tuple(row.values()), None)
+    found = world.by_row(text, tuple(row.values()), None)
+    assert found[0] == wanted[0]
+    assert _same(found[1], wanted[1]), (found, wanted)
+    if EDGES[text] is not None:
+        assert found[0] == EDGES[text]
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "sqlstate"),
+    [
+        ("'abcdef' || t", SHORT, "22001"),
+        ("'ab   ' || t || '  '", SHORT, "22001"),
+        ("m * 10000", MONEY, "22003"),
+    ],
+)
+def test_assignments(world: World, text: str, target: SqlType, sqlstate: str | None) -> None:
+    row = tuple({"m": Decimal("99999.99"), "t": "a"}.get(name) for name, _ in COLUMNS)
+    found = world.by_row(text, row, target)
+    assert found[0] == world.usual(text, row, target)[0]
+    assert found[0] == (sqlstate or target)
