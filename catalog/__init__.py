@@ -17,6 +17,7 @@ The state machine (pure):
     placement           which nodes get a tablet
     changes/            what each command does
     state               commands applied in log order; snapshots
+    drafting, patches   commands tried on a catalog of one's own, and what they changed
     repair_plan         which replicas are to be where: repair, drained nodes, new ones;
                         repair_view is what it looks at, repair_balance evens out
     repair_members      one group's next step towards that
@@ -28,6 +29,7 @@ On a node:
     joining             how an empty node becomes a member
     membership          who votes on the catalog
     sequence_service    numbers of sequences, on the catalog's leader
+    definition_service  the home of transactions that define something
     service             the local copy, changing it, waiting for it
     oracle              timestamps, sans-IO; oracle_service drives it on the leader
     horizon             how far history may go, sans-IO; history has tablets log it

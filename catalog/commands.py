@@ -201,7 +201,7 @@ class RenameColumn(Command, frozen=True):
 class AddColumn(Command, frozen=True):
     """A column at the end, in the group named (the first when None).
 
-    Prepares a re-cut: the executor copies the rows and then proposes `FinishRecut`.
+    Prepares a re-cut: whoever drafts it finishes it, and moves the rows.
     """
 
     table_id: TableId
@@ -213,7 +213,7 @@ class AddColumn(Command, frozen=True):
 class DropColumn(Command, frozen=True):
     """`drop_checks` are the names of the CHECK constraints that read the column.
 
-    Prepares a re-cut: the executor copies the rows and then proposes `FinishRecut`.
+    Prepares a re-cut: whoever drafts it finishes it, and moves the rows.
     """
 
     table_id: TableId
@@ -304,9 +304,9 @@ class RenameConstraint(Command, frozen=True):
 class PrepareRecut(Command, frozen=True):
     """Makes new, empty fragments for a table that is to be cut by another scheme.
 
-    They are in `Catalog.recuts`; the executor copies the rows into them under a table lock and
-    then proposes `FinishRecut`. Preparing again drops the earlier attempt. `primary_key` is one
-    for a table that has none: the hidden row id goes, the key's columns become NOT NULL.
+    They are in `Catalog.recuts` of a draft, whose maker finishes it and moves the rows; nobody
+    proposes it to the catalog itself. Preparing again drops the earlier attempt. `primary_key` is
+    one for a table that has none: the hidden row id goes, the key's columns become NOT NULL.
     """
 
     table_id: TableId
@@ -325,6 +325,8 @@ class FinishRecut(Command, frozen=True):
 
 
 class AbortRecut(Command, frozen=True):
+    """Drops what was prepared, by a version that did so in the catalog itself."""
+
     table_id: TableId
 
 

@@ -30,7 +30,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from catalog.codec import Outcome, encode_envelope, outcome_of
-from catalog.commands import AbortDefinitions, CommandResult, CommitDefinitions, Envelope
+from catalog.commands import (
+    AbortDefinitions,
+    AbortRecut,
+    CommandResult,
+    CommitDefinitions,
+    Envelope,
+)
 from catalog.model import Catalog, NodeId, TabletId
 from catalog.oracle_service import OracleService
 from catalog.patches import Patch
@@ -236,13 +242,18 @@ class DefinitionService:
                 logger.exception("what was staged could not be looked at")
 
     async def _look(self, catalog: Catalog) -> None:
+        for table_id in catalog.recuts:
+            # Nobody prepares them in the catalog itself: a former version left it.
+            command = AbortRecut(table_id)
+            envelope = Envelope(f"left-behind-{table_id}-{catalog.version}", command)
+            await self._group.propose(encode_envelope(envelope), deadline_s=ATTEMPT_TIMEOUT_S)
         gone = await self._without_coordinator(catalog)
         self._missed = {i: self._missed.get(i, 0) + 1 for i in gone}
         for transaction_id, looks in self._missed.items():
             if looks >= LOOKS:
                 logger.warning("definitions of transaction %d are given up", transaction_id)
-                command = AbortDefinitions(transaction_id)
-                envelope = Envelope(f"give-up-{transaction_id}", command)
+                given_up = AbortDefinitions(transaction_id)
+                envelope = Envelope(f"give-up-{transaction_id}", given_up)
                 await self._group.propose(encode_envelope(envelope), deadline_s=ATTEMPT_TIMEOUT_S)
 
     async def _without_coordinator(self, catalog: Catalog) -> list[int]:

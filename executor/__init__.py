@@ -3,7 +3,7 @@
 In the order in which control flows through them:
 
 - `session` (a client's face), `settings` and `setting_kinds`, `transaction_block`,
-  `session_transaction` and `block_definitions` (what is behind a block), `statements`
+  `session_transaction` and `definitions` (what is behind a block), `statements`
   (what each kind of statement does), `session_statements`, `set_config`, `session_tables`,
   `cursors`, `temporary` (the end of temporary tables), `execution` (what a statement runs with),
   `services` (what all of this stands on), `cluster_settings`
@@ -18,7 +18,8 @@ In the order in which control flows through them:
   `stage_threads`, `cancellation`
 - `stage_task` (one stage on one node), `stage_sql`, `duckdb_calls`, `system_scan`
 - `outbox` and `partition` (where rows go), `exchange` (who must wait), `inbox`, `spill`
-- `writes`, `copy`, `ddl`, `row_locking` and `locking` (locked rows in newest versions),
+- `writes`, `copy`, `ddl` (`ddl_rows`, `ddl_keys`), `row_locking` and `locking` (locked rows in
+  newest versions),
   `transaction_driver` (a transaction at its coordinator), `transaction_end` and `transaction` (how
   it ends), `transaction_faces`, `transaction_tokens`,
   `formatting` (values as text)
