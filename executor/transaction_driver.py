@@ -179,7 +179,8 @@ class Transaction:
                 mine = keys.take(pa.array(sorted(places), pa.int64()))
             return [KeptRows(command, fragment_id, mine, mode, locked.as_of)]
 
-        return await self.place(tablet_id).ask(
+        place = self.place(tablet_id)
+        locked = await place.ask(
             lambda: self._tablets.lock_rows(
                 tablet_id,
                 self.id,
@@ -194,6 +195,8 @@ class Transaction:
             keep,
             waits=True,
         )
+        place.is_binding |= binding
+        return locked
 
     def place(self, tablet_id: TabletId) -> TabletPlace:
         """The transaction at a tablet, where something is about to be locked or changed."""

@@ -22,6 +22,10 @@ its leader keeps out of the log (`CHUNK_BYTES`): what is in the log ends with th
 logged it. A transaction that holds more ends with 40001 when the leader changes, and keeps
 nothing.
 
+What foreign keys rely on cannot come along: who deletes a row has seen that none refers to it, and
+in the gap another could have locked the row, referred to it and committed, which does not change
+the row. Such a transaction ends with 40001 (`is_binding`).
+
 **Optimistic transactions** lock nothing until they commit. What they would have locked is
 *deferred* here with the snapshot at which the rows were read, and locked at the end by the same
 question: whether a row has changed since. Of two that changed one row the first to commit wins.
@@ -192,6 +196,8 @@ class TabletPlace:
         self._deferred: list[KeptRows] = []
         self._deferred_bytes = 0
         self._too_much = False
+        # It has found something under its locks that nobody can tell of a lock taken again.
+        self.is_binding = False
         self._staged_bytes = 0
         self._number = 0
         # How often it was begun again; who asks and who may not meanwhile.
@@ -327,6 +333,8 @@ class TabletPlace:
                 return  # another call has done it
             if self._too_much:
                 raise _too_much_to_bring(changed) from changed
+            if self.is_binding:
+                raise _cannot_be_taken_again() from changed
             await self._come_along()
 
     async def _come_along(self) -> None:
@@ -396,6 +404,14 @@ def _changed_rows(request: ChangeRows, tables: RowTables, answer: RowsChanged) -
 def _keeps_writers_away(mode: str) -> bool:
     conflicts = CONFLICTS[LockMode(mode)]
     return bool(conflicts & LockMode.ROW_EXCLUSIVE.bit)
+
+
+def _cannot_be_taken_again() -> SerializationFailure:
+    return SerializationFailure(
+        "could not serialize access because a tablet changed its leader",
+        detail="Foreign keys were checked under locks that the transaction held there.",
+        hint="The transaction might succeed if retried.",
+    )
 
 
 def _too_much_to_bring(changed: DqeError) -> SerializationFailure:

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
-from test_leaders_moving import groups_of
+from test_leaders_moving import groups_of, move_leader
 from worlds import Client, World, in_world
 
 from cluster.errors import (
@@ -154,13 +154,47 @@ def test_no_interleaving_leaves_an_orphan(
     in_world(tmp_path, test, 2)
 
 
-def test_leaders_that_move_leave_no_orphan(tmp_path: Path) -> None:
+def test_a_deletion_does_not_come_along_to_a_new_leader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the gap somebody may have referred to the row, which does not change it."""
+
+    async def silent(transaction: Transaction, *, everywhere: bool) -> None:
+        return
+
     async def test(world: World) -> None:
-        clients = await world.clients(3)
-        catalog = world.nodes[0].parts.catalog
-        while len(catalog.group.configuration.voters) < 3:
-            await asyncio.sleep(0.05)
-        await tables(clients[0], EVERYWHERE)
+        first, second = await _clients_of_three(world, 2)
+        await tables(first, NEAR)
+        monkeypatch.setattr(Transaction, "_speak", silent)
+        await first.ask("BEGIN; DELETE FROM p WHERE id = 1")
+        await move_leader(world, "p")
+        await second.ask("INSERT INTO c VALUES (1, 1)")
+        await first.refused("COMMIT", SerializationFailure)
+        assert await second.ask(ORPHANS) == []
+
+    in_world(tmp_path, test, 3)
+
+
+async def _clients_of_three(world: World, count: int) -> list[Client]:
+    """Clients of three nodes, once new tables get a replica on each."""
+    clients = await world.clients(count)
+    catalog = world.nodes[0].parts.catalog
+    while len(catalog.group.configuration.voters) < 3:
+        await asyncio.sleep(0.05)
+    return clients
+
+
+@pytest.mark.parametrize(
+    ("layout", "action"),
+    [(EVERYWHERE, ""), (NEAR, " ON DELETE CASCADE")],
+    ids=["everywhere", "near"],
+)
+def test_leaders_that_move_leave_no_orphan(
+    tmp_path: Path, layout: tuple[str, str], action: str
+) -> None:
+    async def test(world: World) -> None:
+        clients = await _clients_of_three(world, 3)
+        await tables(clients[0], layout, action)
         writing = asyncio.gather(
             *(_wild(client, random.Random(seed), 40) for seed, client in enumerate(clients))
         )
