@@ -22,6 +22,7 @@ most functions, subqueries.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -212,6 +213,8 @@ class RowCompiler:
             return self._coerced(typed, target, how)
         if value.text is None:
             return Typed(target)
+        if target.kind in _TIMES and not _FIXED_TIME.fullmatch(value.text):
+            raise NotByRow("a time by words, which may mean another one next time")
         try:
             text = value.text
             if how is not Coercion.EXPLICIT and target.kind in TEXT_KINDS:
@@ -435,6 +438,8 @@ def folded(identifier: exp.Expr) -> str:
     return name if identifier.args.get("quoted") else name.lower()
 
 
+_TIMES = frozenset({Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ})
+_FIXED_TIME = re.compile(r"[-+0-9:./ ]*(T[-+0-9:. ]+)?Z?")
 _ORDERED = INTEGER_KINDS | {
     Kind.NUMERIC,
     Kind.TEXT,

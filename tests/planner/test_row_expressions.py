@@ -350,3 +350,10 @@ def test_assignments(world: World, text: str, target: SqlType, sqlstate: str | N
     found = world.by_row(text, row, target)
     assert found[0] == world.usual(text, row, target)[0]
     assert found[0] == (sqlstate or target)
+
+
+def test_a_time_by_words_is_not_kept(world: World) -> None:
+    for text in ("'now'", "'today'", "'tomorrow'", "'Jan 8 2026'"):
+        with pytest.raises(NotByRow):
+            world.by_row(text, (), TIMESTAMP)
+    assert world.by_row("'2026-01-08T01:02:03'", (), TIMESTAMP)[1] is not None
