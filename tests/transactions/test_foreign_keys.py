@@ -14,6 +14,7 @@ from worlds import Client, World, in_world
 from cluster.errors import (
     CannotConnectNow,
     DeadlockDetected,
+    DqeError,
     ForeignKeyViolation,
     SerializationFailure,
     StatementCompletionUnknown,
@@ -215,8 +216,9 @@ async def _move_leaders(world: World) -> int:
         for group in groups:
             if group.is_leader:
                 others = [n for n in group.configuration.voters if n != group.leader_id]
-                with contextlib.suppress(CannotConnectNow):
-                    await group.transfer_leadership(others[0], deadline_s=5.0)
+                # It may be too busy to take over, or lead no more.
+                with contextlib.suppress(DqeError):
+                    await group.transfer_leadership(others[0], deadline_s=2.0)
                     moves += 1
                 break
     await asyncio.sleep(0.05)
