@@ -157,6 +157,7 @@ class Client:
             try:
                 await self.ask(begin)
                 self._life = self._sessions.life
+                await self._choose_ways()
                 await body()
                 token = await self._token()
             except (Refused, Unknown):
@@ -180,6 +181,13 @@ class Client:
             self._machine = machine
         elif self.chance.random() < 0.1:
             self._move()
+
+    async def _choose_ways(self) -> None:
+        """Some transactions lock nothing until they commit, some commit in three phases."""
+        if self.chance.random() < 0.2:
+            await self.ask("SET LOCAL dqe.concurrency_control = 'optimistic'")
+        if self.chance.random() < 0.1:
+            await self.ask("SET LOCAL dqe.commit_protocol = 'three-phase'")
 
     async def _token(self) -> str | None:
         """What to ask by, sometimes; None before the transaction has changed anything."""

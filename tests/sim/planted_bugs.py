@@ -153,7 +153,7 @@ def older_versions_changed(patch: pytest.MonkeyPatch) -> None:
 
 CLUSTER_BUGS: Sequence[Planted] = (
     Planted(forgotten_fsync, "power cuts", "sets"),
-    Planted(torn_tail_accepted, "torn tails", "sets"),
+    Planted(torn_tail_accepted, "torn tails", "sets", is_rare=True),
     Planted(stale_lease_read, "cut off", "registers", nodes=5, is_rare=True),
     Planted(acknowledged_before_a_quorum, "cut off", "sets", is_rare=True),
     Planted(compacted_past_the_store, "power cuts", "sets"),

@@ -22,7 +22,7 @@ SHORT_SWEEP = (
     ("torn tails", "sets", (1, 2)),
     ("cut off", "counters", (1,)),
     ("left behind", "bank", (1,)),
-    ("full disks", "transfers", (1,)),
+    ("full disks", "sets", (1,)),
 )
 # Each with all workloads.
 LONG_SEEDS = 12

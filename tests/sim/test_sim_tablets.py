@@ -17,8 +17,7 @@ HERE = Path(__file__).parent
 @pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_promise_is_kept(world: str) -> None:
-    committed = sum(run_seed(seed, WORLDS[world]).committed for seed in (1, 2))
-    assert committed > 20
+    assert run_seed(1, WORLDS[world]).committed > 10
 
 
 @pytest.mark.slow
@@ -41,7 +40,7 @@ def _report(hash_seed: str) -> str:
 @pytest.mark.long
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_promise_is_kept_for_long(world: str) -> None:
-    for seed in range(3, 103):
+    for seed in range(2, 102):
         run_seed(seed, WORLDS[world])
 
 
