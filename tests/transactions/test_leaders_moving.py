@@ -77,13 +77,6 @@ def test_a_transaction_goes_on_at_the_new_leader(tmp_path: Path, level: str, met
     in_world(tmp_path, test, 3)
 
 
-@pytest.mark.parametrize(
-    ("method", "statement"),
-    [
-        ("columnar", "update t set v = v where id = 1"),
-        ("hybrid", "select v from t where id = 1 for update"),
-    ],
-)
 def test_rows_of_every_part_come_along(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         one = await three(world)
@@ -102,6 +95,13 @@ def test_rows_of_every_part_come_along(tmp_path: Path) -> None:
     in_world(tmp_path, test, 3)
 
 
+@pytest.mark.parametrize(
+    ("method", "statement"),
+    [
+        ("columnar", "update t set v = v where id = 1"),
+        ("hybrid", "select v from t where id = 1 for update"),
+    ],
+)
 def test_its_locks_come_along(tmp_path: Path, method: str, statement: str) -> None:
     async def test(world: World) -> None:
         one = await three(world, method)
