@@ -142,7 +142,12 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The first seed; it decides everything.")] = 1,
     seeds: Annotated[int, typer.Option(help="How many seeds, one after the other.", min=1)] = 1,
     minutes: Annotated[float, typer.Option(help="Simulated minutes under faults.", min=0)] = 1.0,
-    workload: Annotated[str, typer.Option(help="What clients do.")] = "registers",
+    workload: Annotated[
+        str,
+        typer.Option(
+            help="What clients do: registers, sets, counters, bank, transfers, lists, definitions."
+        ),
+    ] = "registers",
     nodes: Annotated[int, typer.Option(help="Machines.", min=1, max=9)] = 3,
     trace: Annotated[Path | None, typer.Option(help="Writes what happened to a file.")] = None,
     log: Annotated[str, typer.Option(help="Log lines from this level on.")] = "critical",
