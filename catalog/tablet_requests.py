@@ -74,10 +74,11 @@ class Stage(TransactionRequest, frozen=True):
 
 class TakeBack(TransactionRequest, frozen=True):
     """Forgets the changes of this command and later ones, and refuses those up to `number` that
-    have not come yet."""
+    have not come yet; `is_whole` as of `storage.tablet_changes`."""
 
     command: int
     number: int = 0
+    is_whole: bool | None = None
 
 
 class Check(TransactionRequest, frozen=True):

@@ -52,6 +52,7 @@ from cluster.probes import Probe, reached
 from cluster.rpc import RpcNode
 from cluster.runtime import Runtime
 from storage.deadlocks import WaitEdge
+from storage.drafts import NO_COMMAND
 from storage.fragments import FragmentChange, OwnChanges, Timestamp, TransactionId
 from storage.index_reads import IndexScan
 from storage.lock_driver import RowsLocked
@@ -198,11 +199,20 @@ class TabletClient:
         number: int,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        """The transaction, which began at another leader, begins at this one, with nothing."""
+        """The transaction, which began at another leader, begins at this one, with nothing. What
+        it has changed is told to its statements after `has_come_along`."""
         self._terms.pop((transaction_id, TabletId(tablet_id)), None)
-        request = requests.TakeBack(tablet_id, transaction_id, 0, 0, number)
+        request = requests.TakeBack(tablet_id, transaction_id, 0, 0, number, is_whole=False)
         done = await self._ask(request, Done, self._server.take_back, deadline_s, again=True)
         self._begun(request, done)
+
+    async def has_come_along(
+        self, tablet_id: int, transaction_id: TransactionId, deadline_s: float = DEADLINE_S
+    ) -> None:
+        """All that the transaction had at its leader before is at this one."""
+        term = self._term(transaction_id, tablet_id)
+        request = requests.TakeBack(tablet_id, transaction_id, term, NO_COMMAND, is_whole=True)
+        await self._ask(request, Done, self._server.take_back, deadline_s, again=True)
 
     def is_async(self, tablet_id: int) -> bool:
         """Whether what the tablet's leader acknowledges may be lost with its node (rule G5)."""

@@ -137,7 +137,9 @@ class TabletServer:
     async def take_back(self, request: requests.TakeBack, deadline_s: float) -> Done:
         tablet = self._storage.tablet(request.tablet_id)
         self._check_term(request)
-        await tablet.take_back(request.transaction_id, request.command, request.number)
+        await tablet.take_back(
+            request.transaction_id, request.command, request.number, request.is_whole
+        )
         return self._done(request)
 
     async def check(self, request: requests.Check, deadline_s: float) -> Done:

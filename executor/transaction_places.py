@@ -367,6 +367,7 @@ class TabletPlace:
         # Changes first: a row that the transaction has made is not there yet, rather than gone.
         for kept in sorted(self._kept, key=_turn):
             await kept.repeat(self)
+        await self.tablets.has_come_along(self.tablet_id, self.id, ASK_DEADLINE_S)
 
 
 def _turn(kept: Kept) -> int:

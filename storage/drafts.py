@@ -97,6 +97,8 @@ class Draft:
     # Of each fragment that changed: the first command that did, and the version of the table's
     # definition that its changes were made for.
     made_for: dict[FragmentId, tuple[int, int]] = field(default_factory=dict)
+    # False while the transaction is coming along from another leader: changes are still to come.
+    is_whole: bool = True
     _newest_number: int = 0
     _starts: list[_Start] = field(default_factory=list)
     _indexes: dict[FragmentId, _KeyIndex] = field(default_factory=dict)

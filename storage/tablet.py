@@ -232,6 +232,8 @@ class Tablet(TabletRows):
         draft = self._drafts.get(transaction_id)
         if transaction is None or draft is None or draft.error is not None:
             return None
+        if not draft.is_whole:
+            return None
         if transaction.chunks or draft.chunks or draft.in_flight:
             return None
         cuts = draft.cuts_before(command)

@@ -38,7 +38,7 @@ from storage.fragments import (
 )
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
-from storage.participant import ABORTED, Phase, lost_transaction
+from storage.participant import ABORTED, Phase, leader_changed, lost_transaction
 from storage.row_checks import Finder, any_changed_after
 from storage.row_keys import has_keys, row_keys
 from storage.row_tables import RowTables, StoredKey
@@ -46,12 +46,15 @@ from storage.snapshot import definition_changed, fragment_gone
 from storage.staging import StagedEntry
 from storage.stored_changes import lock_key
 from storage.tablet_leader import DEADLINE_S, TabletLeader
+from storage.tasks import deadline
 from storage.unique_checker import MANY_ROWS
 
 # Chunks of one transaction on their way into the log; more are waited for.
 CHUNKS_IN_FLIGHT = 4
 # Larger changes are checked on a thread; a smaller one costs less than the way there.
 INLINE_BYTES = 64 * 1024
+# So often it is looked whether a transaction has come along.
+COMING_PAUSE_S = 0.01
 
 
 class TabletChanges(TabletLeader):
@@ -119,7 +122,8 @@ class TabletChanges(TabletLeader):
         # What is logged counts too: a row deleted there and inserted here was there before.
         changes = draft.changes
         if draft.chunks:
-            changes = await self.own_changes(transaction_id, [schema.fragment_id], LAST_COMMAND)
+            changes = await self._every_change(transaction_id, draft, LAST_COMMAND)
+            changes = [c for c in changes if c.fragment_id == schema.fragment_id]
         made = made_rows(schema, changes)
         found = row_keys(schema, keys, schema.key)
         changed = tuple(place for place in locked.changed if found[place] not in made)
@@ -165,10 +169,17 @@ class TabletChanges(TabletLeader):
             if draft.error is not None:
                 raise draft.error
 
-    async def take_back(self, transaction_id: TransactionId, command: int, number: int = 0) -> None:
+    async def take_back(
+        self,
+        transaction_id: TransactionId,
+        command: int,
+        number: int = 0,
+        is_whole: bool | None = None,
+    ) -> None:
         """Forgets the transaction's changes of this command and later ones, and gives their
         locks up; changes up to this `number` that have not come by now are refused. Also a word
-        for the lease, and for a transaction that has not begun here."""
+        for the lease, and for a transaction that has not begun here. `is_whole` False: it comes
+        along from another leader, and until True comes its own changes are not told."""
         await self._lead()
         with self._holding(transaction_id):
             transaction = self._participant.transactions[transaction_id]
@@ -176,6 +187,8 @@ class TabletChanges(TabletLeader):
                 return  # its coordinator did not hear that it is; it holds what it held
             if number:
                 self._drafts.setdefault(transaction_id, Draft()).refuse_late(number)
+            if is_whole is not None:
+                self._drafts.setdefault(transaction_id, Draft()).is_whole = is_whole
             draft = self._drafts.get(transaction_id)
             if draft is not None:
                 draft.take_back(command)
@@ -262,26 +275,39 @@ class TabletChanges(TabletLeader):
     async def own_changes(
         self, transaction_id: TransactionId, fragment_ids: Sequence[FragmentId], command: int
     ) -> list[FragmentChange]:
-        """What the transaction's earlier commands did to these fragments (rule R5)."""
+        """What the transaction's earlier commands did to these fragments (rule R5), once all of
+        it is here: one that comes along from another leader brings it piece by piece (C9)."""
         await self._lead()
         with self._holding(transaction_id, known=True):
             draft = self._drafts.get(transaction_id)
             if draft is None:
                 return []
-            await self._logged(draft)
-            cuts = draft.cuts_before(command)
-            chunks = self._participant.transactions[transaction_id].chunks
-            changes = [
-                change
-                for place, change in enumerate(draft.changes)
-                if all(cut.keeps(draft.chunks, place) for cut in cuts)
-            ]
-            if chunks:
-                chunks = sorted(chunks, key=lambda entry: entry.sequence)
-                logged = await self._runtime.run_blocking(self._load_changes, chunks, cuts)
-                changes = [*logged, *changes]
+            async with deadline(DEADLINE_S, "the transaction does not come along"):
+                while not draft.is_whole and transaction_id in self._participant.transactions:
+                    await self._runtime.sleep(COMING_PAUSE_S)
+            changes = await self._every_change(transaction_id, draft, command)
         wanted = frozenset(fragment_ids)
         return [change for change in changes if change.fragment_id in wanted]
+
+    async def _every_change(
+        self, transaction_id: TransactionId, draft: Draft, command: int
+    ) -> list[FragmentChange]:
+        """What commands before this one have changed, logged or not."""
+        await self._logged(draft)
+        cuts = draft.cuts_before(command)
+        transaction = self._participant.transactions.get(transaction_id)
+        if transaction is None:
+            raise leader_changed()
+        chunks = sorted(transaction.chunks, key=lambda entry: entry.sequence)
+        changes = [
+            change
+            for place, change in enumerate(draft.changes)
+            if all(cut.keeps(draft.chunks, place) for cut in cuts)
+        ]
+        if chunks:
+            logged = await self._runtime.run_blocking(self._load_changes, chunks, cuts)
+            changes = [*logged, *changes]
+        return changes
 
     def _check_json(self, rows: pa.RecordBatch, schema: FragmentSchema) -> None:
         with self._applier.store.cursor() as cursor:

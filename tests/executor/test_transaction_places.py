@@ -59,6 +59,9 @@ class Leader:
     async def begin_again(self, *_: object) -> None:
         await self._call("begin", begins=True)
 
+    async def has_come_along(self, *_: object) -> None:
+        await self._call("whole")
+
     async def lock(self, tablet: int, id: int, mode: str, *more: object) -> int:
         await self._call(f"lock {mode} {more[3:]}")
         return 70
@@ -116,6 +119,7 @@ def test_everything_comes_along_and_the_call_is_repeated() -> None:
             "lock row exclusive (None,)",
             "rows as of 80",
             "check",
+            "whole",
             "stage 4",
         ]
         leader.move()
@@ -148,6 +152,7 @@ def test_what_was_taken_back_does_not_come_along() -> None:
             "begin",
             "lock row exclusive (None,)",
             "rows as of 80",
+            "whole",
             "word",
         ]
 
@@ -187,7 +192,7 @@ def test_one_that_was_stopped_half_way_is_begun_again_before_anything_else() -> 
         leader.calls.clear()
         await place.take_back(5)
         assert leader.calls[0] == "begin"
-        assert leader.calls[-2:] == ["check", "take back 5"]
+        assert leader.calls[-2:] == ["whole", "take back 5"]
 
     play(scenario)
 

@@ -262,6 +262,9 @@ class PretendedTablets:
     ) -> None:
         await self._call("begin_again", tablet_id, number)
 
+    async def has_come_along(self, tablet_id: int, transaction_id: int, deadline_s: float) -> None:
+        await self._call("has_come_along", tablet_id)
+
     def is_async(self, tablet_id: int) -> bool:
         return tablet_id in self.asynchronous
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from storage_doubles import Bench, delete, insert, run, update
 from cluster.errors import SerializationFailure, UniqueViolation
 from cluster.runtime import ProductionRuntime
 from storage import drafts, tablet_changes
+from storage.drafts import NO_COMMAND
 from storage.fragments import FragmentChange
 from storage.snapshot import open_views, register_changes, relation_sql
 from storage.tablet import Tablet
@@ -108,6 +110,26 @@ def test_unique_keys_are_checked_over_all_commands(tmp_path: Path) -> None:
         await opened.check(mine)
         await opened.write(mine, bench.oracle.now(), bench.oracle.draw)
         assert await bench.read(opened) == [(1, "new"), (2, "b")]
+        await bench.close()
+
+    run(main)
+
+
+def test_one_that_comes_along_tells_its_changes_once_all_are_here(tmp_path: Path) -> None:
+    """Rule C9: a statement that asks the new leader meanwhile waits."""
+
+    async def main(runtime: ProductionRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        opened = await bench.open()
+        mine = bench.begin()
+        await opened.take_back(mine, 0, 1, is_whole=False)
+        asked = asyncio.ensure_future(opened.own_changes(mine, [12], 5))
+        await opened.stage(mine, insert((1, "a")), 1)
+        await opened.take_back(mine, NO_COMMAND)  # a word for the lease says nothing of it
+        await opened.stage(mine, insert((2, "b")), 2)
+        assert not asked.done()
+        await opened.take_back(mine, NO_COMMAND, is_whole=True)
+        assert [change.insert_count for change in await asked] == [1, 1]
         await bench.close()
 
     run(main)
