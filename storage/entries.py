@@ -165,16 +165,7 @@ class Horizon(msgspec.Struct, frozen=True, tag="horizon"):
 
 
 TabletEntry = (
-    Ingest
-    | Write
-    | Prepare
-    | Precommit
-    | Decision
-    | Commit
-    | Abort
-    | Confirm
-    | Alter
-    | Horizon
+    Ingest | Write | Prepare | Precommit | Decision | Commit | Abort | Confirm | Alter | Horizon
 )
 ChangeEntry = Ingest | Write | Prepare | Decision
 
