@@ -340,8 +340,7 @@ def _table_primary(cursor: Cursor) -> None:
     lateral = cursor.accept("LATERAL")
     if cursor.key == "(":
         _parenthesised_table(cursor)
-    elif cursor.accept("ROWS"):
-        cursor.expect("FROM", "(")
+    elif cursor.accept("ROWS", "FROM", "("):
         _table_function(cursor)
         while cursor.accept(","):
             _table_function(cursor)
