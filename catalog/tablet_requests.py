@@ -155,7 +155,8 @@ class ChangeRows(TransactionRequest, frozen=True):
     with these values; `rows` are new ones, a key each, for an INSERT.
 
     `mode` "" where nobody else can have the keys. `ends`: commits at once. `shows`: the answer
-    has the rows. A lock is waited for `lock_s`.
+    has the rows. A lock is waited for `lock_s`. `definition` is the version of the table's that
+    the program was made for.
     """
 
     fragment_id: FragmentId
@@ -170,6 +171,7 @@ class ChangeRows(TransactionRequest, frozen=True):
     ends: bool = False
     shows: bool = False
     lock_s: float = 30.0
+    definition: int = 0
 
 
 class RowsChanged(msgspec.Struct, frozen=True):

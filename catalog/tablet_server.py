@@ -182,6 +182,7 @@ class TabletServer:
                     works,
                     self._timestamps.commit_timestamp,
                     deadline_s,
+                    request.definition,
                 )
             else:
                 changed = await tablet.change_rows(
@@ -192,6 +193,7 @@ class TabletServer:
                     request.base,
                     deadline_s,
                     request.number,
+                    request.definition,
                 )
         except NotByRow:
             return requests.RowsChanged(self._term(TabletId(request.tablet_id)), by_row=False)

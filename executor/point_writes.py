@@ -304,6 +304,7 @@ class _Run:
             ends=ends,
             shows=not ends or bool(self._point.returning),
             lock_s=self._settings.lock_deadline_s,
+            definition=self._point.tables.schema.definition,
         )
 
     async def _by_itself(self, piece: _Piece, packed: tuple[object, ...]) -> Result:

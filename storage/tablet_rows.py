@@ -26,7 +26,7 @@ from storage.row_closures import NotByRow
 from storage.row_programs import RowChange
 from storage.row_store import RowStore
 from storage.row_tables import RowTables, StoredKey, StoredRow
-from storage.snapshot import fragment_gone
+from storage.snapshot import definition_changed, fragment_gone
 from storage.stored_changes import StoredChange, lock_key
 from storage.surroundings import ReplicationGroup
 from storage.tablet_commits import TabletCommits
@@ -77,8 +77,10 @@ class TabletRows(TabletCommits):
         base: Timestamp = 0,
         deadline_s: float = DEADLINE_S,
         number: int = 0,
+        definition: int = 0,
     ) -> RowsChanged:
-        """Changes rows for one command of a transaction, which goes on. `number` as of `stage`."""
+        """Changes rows for one command of a transaction, which goes on. `number` as of `stage`;
+        `definition` is the version of the table's that `works` was made for, 0 for any."""
         group = await self._lead(deadline_s)
         schema = self._schemas.get(fragment_id)
         if schema is None or not schema.method.in_row_store:
@@ -92,6 +94,8 @@ class TabletRows(TabletCommits):
             store = await self._row_store(fragment_id)
             if self._schemas.get(fragment_id) is not schema:
                 raise fragment_gone(self.tablet_id, fragment_id)
+            if definition and schema.definition > definition:
+                raise definition_changed(schema)
             tables = store.tables(fragment_id)
             changed = self._computed(store, draft, tables, wanted, base)
             if isinstance(changed, Conflict):
@@ -110,12 +114,17 @@ class TabletRows(TabletCommits):
         works: Callable[[RowTables], Sequence[RowWork]],
         draw_timestamp: Callable[[], Awaitable[Timestamp]],
         deadline_s: float = DEADLINE_S,
+        definition: int = 0,
     ) -> RowsChanged:
         """The same as a transaction of its own, and its commit."""
         await self._lead(deadline_s)
         with self._giving_up(transaction_id):
             changed = await self.change_rows(
-                transaction_id, fragment_id, works, deadline_s=deadline_s
+                transaction_id,
+                fragment_id,
+                works,
+                deadline_s=deadline_s,
+                definition=definition,
             )
         if not changed.changed:
             self._follow(self._participant.abandon(transaction_id))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from storage_doubles import Bench, Defaults, SkippingRuntime, insert, run
+from storage_doubles import Bench, Defaults, SkippingRuntime, fragment, insert, run
 
-from cluster.errors import LockNotAvailable, SerializationFailure, UniqueViolation
+from cluster.errors import (
+    LockNotAvailable,
+    ObjectNotInPrerequisiteState,
+    SerializationFailure,
+    UniqueViolation,
+)
 from storage.entries import Write, decode_entry
 from storage.fragments import AccessMethod, OwnChanges
 from storage.row_closures import NotByRow
@@ -134,6 +140,24 @@ def test_a_block_sees_its_own_rows_and_takes_them_back(tmp_path: Path) -> None:
         again = await tablet.change_rows(mine, 12, of(DELETE, 1, 2), command=4)
         assert again.rows == [((1, "a!"), None), (None, None)]
         await tablet.write(mine, bench.oracle.now(), bench.oracle.draw)
+        assert await bench.read(tablet) == []
+        await bench.close()
+
+    run(main)
+
+
+def test_what_was_made_for_a_former_definition_is_refused(tmp_path: Path) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablet = await bench.open()
+        await tablet.alter([replace(fragment(), definition=5)], 2)
+        await tablet.change_rows(bench.begin(), 12, new((1, "a")), definition=5)
+        with pytest.raises(ObjectNotInPrerequisiteState):
+            await tablet.change_rows(bench.begin(), 12, new((2, "b")), definition=4)
+        with pytest.raises(ObjectNotInPrerequisiteState):
+            await tablet.write_rows(
+                bench.begin(), 12, new((3, "c")), bench.oracle.draw, definition=4
+            )
         assert await bench.read(tablet) == []
         await bench.close()
 
