@@ -185,6 +185,9 @@ class DraftedChange:
         assert execution.transaction is not None
         self._block = execution.transaction
         self.execution = execution
+        # By the commands carried out last, which is less than what the catalog has changed in
+        # meanwhile: others define things, too.
+        self.patch = Patch()
 
     async def execute(self, command: Command) -> CommandResult:
         """Drafts a command; its notices go to the client, and `execution` sees it."""
@@ -194,7 +197,7 @@ class DraftedChange:
     async def execute_all(self, listed: Sequence[Command]) -> Sequence[CommandResult]:
         """The same with commands that come one upon the other."""
         block = self._block
-        results = await block.define(listed)
+        results, self.patch = await block.define(listed)
         for notice in (notice for result in results for notice in result.notices):
             self.execution.notice(notice)
         catalog = block.definitions.view(self.execution.services.catalog.current)
@@ -216,7 +219,7 @@ async def _define(execution: Execution, statement: Statement) -> str:
         case ChangeCatalog():
             before = execution
             await change.execute_all(plan.commands)
-            await move_and_check(before, change.execution, plan)
+            await move_and_check(before, change.execution, plan, change.patch.tables)
         case CreateAndFill():
             return await _create_and_fill(change, plan)
         case AddReference():

@@ -1,6 +1,6 @@
 """What a definition does to rows: copies them into new fragments, and checks them.
 
-Both follow from what the tables were and what they are now, whatever the statement said:
+Both follow from what the statement's tables were and what they are now, whatever it said:
 
 - A table all of whose fragments are others is rewritten: its rows are read as they were, and
   written as an INSERT of the same transaction would: with defaults for columns that are new, with
@@ -14,12 +14,12 @@ transaction itself has changed; so nothing is lost, and nothing comes twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from sqlglot import exp
 
-from catalog.model import CheckConstraint, Column, Table
+from catalog.model import CheckConstraint, Column, Table, TableId
 from catalog.patches import fragments_of
 from cluster.errors import CheckViolation, DqeError, NotNullViolation, UniqueViolation
 from executor.execution import Execution
@@ -37,16 +37,19 @@ from planner.write_rows import (
 )
 
 
-async def move_and_check(before: Execution, after: Execution, plan: ChangeCatalog) -> None:
-    """Gives the tables that the plan has changed the rows that they are to have; raises what
-    contradicts it (23502, 23505, 23514)."""
+async def move_and_check(
+    before: Execution, after: Execution, plan: ChangeCatalog, changed: Iterable[TableId]
+) -> None:
+    """Gives the tables that the plan has `changed` the rows that they are to have; raises what
+    contradicts it (23502, 23505, 23514).
+
+    Others that differ between the two catalogs were changed, and their rows moved, by somebody
+    else who committed meanwhile.
+    """
     block = after.transaction
     assert block is not None
-    pairs = [
-        (old, new)
-        for old in before.context.catalog.tables.values()
-        if (new := after.context.catalog.tables.get(old.id)) is not None and new is not old
-    ]
+    tables, present = before.context.catalog.tables, after.context.catalog.tables
+    pairs = [(tables[i], present[i]) for i in changed if i in tables and i in present]
     for old, new in pairs:
         if _is_rewritten(old, new):
             await _rewrite(before, after, plan, old, new)

@@ -84,18 +84,19 @@ class TransactionDefinitions:
 
     async def apply(
         self, listed: Sequence[Command], transaction_id: int, number: int
-    ) -> Sequence[CommandResult]:
-        """Carries out commands of the transaction's statement of that number, for itself."""
+    ) -> tuple[Sequence[CommandResult], Patch]:
+        """Carries out commands of the transaction's statement of that number, for itself; what
+        they answer, and what they change."""
         found = await self._drafted(listed)
         patch = found.patch
         if patch.is_empty:
-            return found.results
+            return found.results, patch
         if not self.transaction_id:
             self.transaction_id = transaction_id
             self.services.catalog.definitions.begin(transaction_id, self.view)
         await self._stage(found, patch)
         self._keep([*self._kept, (number, patch)])
-        return found.results
+        return found.results, patch
 
     async def _drafted(self, listed: Sequence[Command]) -> Drafted:
         catalog = self.services.catalog

@@ -31,6 +31,7 @@ import pyarrow as pa
 
 from catalog.commands import Command, CommandResult
 from catalog.model import CATALOG_TABLET, Catalog, Table
+from catalog.patches import Patch
 from cluster.errors import DqeError
 from executor.definitions import TransactionDefinitions
 from executor.key_changes import KeyChanges
@@ -172,7 +173,7 @@ class SessionTransaction:
         """The tablets that got changes."""
         return () if self._opened is None else self._opened.written
 
-    async def define(self, listed: Sequence[Command]) -> Sequence[CommandResult]:
+    async def define(self, listed: Sequence[Command]) -> tuple[Sequence[CommandResult], Patch]:
         """Drafts commands as a part of the statement under way (`executor.definitions`)."""
         return await self.definitions.apply(listed, self.opened.id, self.command)
 

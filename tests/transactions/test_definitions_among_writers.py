@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from worlds import Client, World, in_world
 
+from catalog.commands import Command
 from cluster.errors import (
     CheckViolation,
     DeadlockDetected,
@@ -18,6 +21,7 @@ from cluster.errors import (
     UndefinedColumn,
     UndefinedTable,
 )
+from executor.definitions import TransactionDefinitions
 
 WRITERS = 4
 ROUNDS = 5
@@ -179,3 +183,32 @@ def test_a_dropped_table_waits_for_its_writers(tmp_path: Path) -> None:
                     await client.ask("rollback")
 
     in_world(tmp_path, test, count=2)
+
+
+def test_a_definition_leaves_alone_what_another_changes_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its catalog may be newer at its end than at its beginning: the rows of a table that somebody
+    else has rewritten between the two are where they belong."""
+    apply = TransactionDefinitions.apply
+
+    async def test(world: World) -> None:
+        one, two = await world.clients(2)
+        # Without a key nothing would refuse rows that come twice.
+        await one.ask("create table other (v int); insert into other values (1), (2)")
+        beside = ["alter table other add column w int default 7"]
+
+        async def another_comes_between(
+            self: TransactionDefinitions, listed: Sequence[Command], transaction: int, number: int
+        ) -> Any:
+            found = await apply(self, listed, transaction, number)
+            if beside:
+                await two.ask(beside.pop())
+            return found
+
+        monkeypatch.setattr(TransactionDefinitions, "apply", another_comes_between)
+        await one.ask("begin; create table t (id int primary key); commit")
+        assert not beside
+        assert await two.ask("select v, w from other order by v") == [("1", "7"), ("2", "7")]
+
+    in_world(tmp_path, test)
