@@ -187,16 +187,18 @@ class Life:
         self._waiting.count += 1
         number = self._waiting.count
         self._waiting.futures[number] = future
-        serve = self._serve(future, sessions, sql)
+        serve = self._serve(future, sessions, sessions.ended, sql)
         sessions.serving = self.runtime.spawn(serve, "client's statement")
         try:
             return await future
         finally:
             self._waiting.futures.pop(number, None)
 
-    async def _serve(self, future: asyncio.Future[Answer], sessions: Sessions, sql: str) -> None:
+    async def _serve(
+        self, future: asyncio.Future[Answer], sessions: Sessions, ended: int, sql: str
+    ) -> None:
         try:
-            answer = await self._execute(await self._session_of(sessions), sql)
+            answer = await self._execute(await self._session_of(sessions, ended), sql)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
             if not future.done():
                 future.set_exception(error)
@@ -204,14 +206,23 @@ class Life:
         if not future.done():
             future.set_result(answer)
 
-    async def _session_of(self, sessions: Sessions) -> Session:
-        if sessions.life is not self or sessions.session is None:
-            assert self.port is not None
-            if sessions.life is not None:
-                sessions.life.hang_up(sessions)
-            sessions.session = await self.port.open_session(1, "dqe", {})
-            sessions.life = self
-        return sessions.session
+    async def _session_of(self, sessions: Sessions, ended: int) -> Session:
+        """The client's, for what it asked when so many had `ended`: a machine that was paused
+        hears of a statement when its client has hung up, and may have another session here."""
+        if sessions.ended != ended:
+            raise ConnectionLost
+        if sessions.life is self and sessions.session is not None:
+            return sessions.session
+        assert self.port is not None
+        if sessions.life is not None:
+            sessions.life.hang_up(sessions)
+            ended = sessions.ended
+        session: Session = await self.port.open_session(1, "dqe", {})
+        if sessions.ended != ended:
+            await session.close()
+            raise ConnectionLost
+        sessions.session, sessions.life = session, self
+        return session
 
     async def _execute(self, session: Session, sql: str) -> Answer:
         answer = Answer("", [])
@@ -234,6 +245,7 @@ class Life:
         """The client is gone, whether or not it waits for an answer."""
         session, serving = sessions.session, sessions.serving
         sessions.session = sessions.life = sessions.serving = None
+        sessions.ended += 1
         if session is not None and not self.host.dead:
             loop = asyncio.get_running_loop()
             loop.call_soon(session.cancel, context=self.host.context)
@@ -253,6 +265,8 @@ class Sessions:
     life: Life | None = None
     session: Session | None = None
     serving: asyncio.Task[None] | None = None
+    # How often the client, or its move to another machine, has ended one.
+    ended: int = 0
 
 
 async def _close(session: Session, serving: asyncio.Task[None] | None) -> None:
