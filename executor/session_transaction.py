@@ -32,7 +32,7 @@ import pyarrow as pa
 from catalog.commands import Command, CommandResult
 from catalog.model import CATALOG_TABLET, Catalog, Table
 from catalog.patches import Patch
-from cluster.errors import DqeError
+from cluster.errors import DqeError, ObjectNotInPrerequisiteState, SerializationFailure
 from executor.definitions import TransactionDefinitions
 from executor.key_changes import KeyChanges
 from executor.services import ExecutorServices
@@ -241,13 +241,24 @@ class SessionTransaction:
         self._end()
         try:
             await self._commit_changes()
+        except ObjectNotInPrerequisiteState as error:
+            # Statements are planned again for what was defined anew; a whole transaction cannot.
+            await self._give_up(error)
+            raise SerializationFailure(
+                "could not serialize access because a table was defined anew",
+                detail=error.message,
+                hint="The transaction might succeed if retried.",
+            ) from error
         except BaseException as error:
             # What went wrong before the end proper has ended nothing: a lock that was not had.
-            if self._opened is not None:
-                await self._opened.abort(error if isinstance(error, DqeError) else None)
+            await self._give_up(error)
             raise
         finally:
             await self.definitions.end()
+
+    async def _give_up(self, error: BaseException) -> None:
+        if self._opened is not None:
+            await self._opened.abort(error if isinstance(error, DqeError) else None)
 
     async def _commit_changes(self) -> None:
         if self._opened is not None:
