@@ -23,6 +23,10 @@ from typing import Protocol
 
 from cluster.raft.log import Entry
 
+# What of the log a small state holds up at most: as long as it is not saved, all entries of its
+# node from there on stay.
+SAVED_EVERY_ENTRIES = 256
+
 
 class StateMachine(Protocol):
     """The replicated state of one group on one node."""
@@ -66,15 +70,12 @@ class DurableSnapshots:
     """Gives a state machine that lives in memory a durable index, by whole snapshots.
 
     For small states (the catalog's is a few hundred kilobytes): after every
-    `entries_between` entries the state is saved whole. `open` puts the saved state back.
+    `SAVED_EVERY_ENTRIES` the state is saved whole. `open` puts the saved state back.
     """
 
-    def __init__(
-        self, machine: StateMachine, store: SnapshotStore, *, entries_between: int = 256
-    ) -> None:
+    def __init__(self, machine: StateMachine, store: SnapshotStore) -> None:
         self._machine = machine
         self._store = store
-        self._entries_between = entries_between
         self._durable_index = 0
 
     async def open(self) -> None:
@@ -95,7 +96,7 @@ class DurableSnapshots:
 
     async def apply(self, entries: Sequence[Entry]) -> list[object]:
         results = await self._machine.apply(entries)
-        if entries[-1].index - self._durable_index >= self._entries_between:
+        if entries[-1].index - self._durable_index >= SAVED_EVERY_ENTRIES:
             await self._save(*await self._machine.snapshot())
         return results
 

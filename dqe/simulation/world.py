@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import ModuleType
 
-from cluster.raft import group
+from cluster.raft import group, state_machine
 from cluster.simulation.network import NetworkFaults
 from storage import node
 from storage.wal import WalSettings
@@ -51,6 +51,8 @@ class World:
     think_s: float
     # When replicas of a silent node are rebuilt elsewhere; None for the product's own time.
     dead_after: str | None = None
+    # Until then the catalog's entries keep the log's segments.
+    catalog_saved_every: int = state_machine.SAVED_EVERY_ENTRIES
 
     @classmethod
     def draw(cls, chance: random.Random) -> World:
@@ -85,6 +87,7 @@ class World:
             (node, "CHECKPOINT_AGE_S", self.checkpoint_age_s),
             (group, "COMPACT_AT_ENTRIES", self.compact_at_entries),
             (group, "MAX_RETAINED_ENTRIES", self.retained_entries),
+            (state_machine, "SAVED_EVERY_ENTRIES", self.catalog_saved_every),
         ]
         before = [(module, name, getattr(module, name)) for module, name, _ in values]
         try:
@@ -126,13 +129,21 @@ WORLDS = {
         log=WalSettings(segment_bytes=8 << 10, inline_sync_s=0.0, idle_s=0.1),
         faults=("full disk", "isolate", "slow disk", "crash"),
     ),
+    # Segments go as soon as they are full, and replicas crash with half of a snapshot taken in.
+    "half taken in": replace(
+        _BUSY,
+        log=WalSettings(segment_bytes=4 << 10, inline_sync_s=0.0, idle_s=0.1),
+        faults=("isolate", "slow disk", "slow disk", "crash", "crash"),
+        fault_every_s=0.7,
+        catalog_saved_every=4,
+    ),
     # Machines come back with nothing, as new nodes, while leaders move; for five of them.
     "wiped": replace(
         _BUSY, faults=("wipe", "move a leader", "crash"), fault_every_s=2.0, dead_after="10s"
     ),
 }
 # Those that a seed may draw, whatever it runs.
-DRAWN = [name for name in WORLDS if name != "wiped"]
+DRAWN = [name for name in WORLDS if name not in ("half taken in", "wiped")]
 
 
 def _draw_network(chance: random.Random) -> NetworkFaults:
