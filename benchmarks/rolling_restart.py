@@ -6,7 +6,8 @@ Each node in turn is told to end (SIGTERM), as for an upgrade, comes back, and t
 taken once the cluster is whole. Clients hold to their nodes while these live and ask, through all
 nodes: single rows read and written, transactions of several statements over several nodes, and
 analytic queries. A statement, or a transaction as a whole, that fails is asked once more, on
-another connection where that one was lost. Status 1 when the retry failed as well, when an error
+another connection where that one was lost; a 57P03, by which nothing was begun, is no try: it is
+asked again, a few times at most, and shown. Status 1 when the retry failed as well, when an error
 did not say that another try may help, or when an answer was wrong.
 """
 
@@ -43,6 +44,10 @@ ANALYTIC = (
     "SELECT count(*) FROM cells c JOIN sums s ON c.k % 10 = s.k WHERE s.v IS NOT NULL",
     "SELECT k FROM cells ORDER BY v DESC, k LIMIT 10",
 )
+# The node, or the one that it asked, was on its way out or in.
+REFUSED = "57P03"
+MOST_REFUSALS = 3
+REFUSED_PAUSE_S = 0.2
 
 
 @dataclass(slots=True)
@@ -69,13 +74,19 @@ class Worker:
         """Whether it was done."""
         asked_s = time.monotonic()
         first: StatementFailed | None = None
-        for _ in range(2):
+        refusals = 0
+        while True:
             try:
                 await self._client.run(work)
             except StatementFailed as error:
                 if not error.is_retryable:
                     self._outcome.failed.append(f"{self._kind}: {error}")
                     return False
+                if error.sqlstate == REFUSED and refusals < MOST_REFUSALS:
+                    refusals += 1
+                    self._outcome.retried[f"{self._kind} {error.sqlstate}"] += 1
+                    await asyncio.sleep(REFUSED_PAUSE_S)
+                    continue
                 if first is not None:
                     self._outcome.failed.append(f"{self._kind}: {first}; then: {error}")
                     return False
@@ -84,7 +95,6 @@ class Worker:
             else:
                 self._outcome.answers[self._kind].note(asked_s)
                 return True
-        return False
 
 
 class Setter(Worker):

@@ -26,6 +26,7 @@ from storage.node import NodeStorage
 from storage.participant import leader_changed
 from storage.row_closures import NotByRow
 from storage.row_tables import RowTables
+from storage.tablet import Tablet
 from storage.tablet_rows import RowWork
 
 ASK_WAITS = "tablet.AskWaits"
@@ -81,8 +82,7 @@ class TabletServer:
         )
 
     async def lock(self, request: requests.Lock, deadline_s: float) -> Done:
-        tablet = self._storage.tablet(request.tablet_id)
-        self._check_term(request)
+        tablet = await self._led(request)
         newest = await tablet.lock(
             request.transaction_id,
             request.mode,
@@ -108,8 +108,7 @@ class TabletServer:
     async def lock_rows(
         self, request: requests.LockRows, keys: pa.RecordBatch, deadline_s: float
     ) -> requests.RowsAnswer:
-        tablet = self._storage.tablet(request.tablet_id)
-        self._check_term(request)
+        tablet = await self._led(request)
         locked = await tablet.lock_rows(
             request.transaction_id,
             request.fragment_id,
@@ -120,8 +119,7 @@ class TabletServer:
             request.policy,
             deadline_s,
         )
-        term = self._term(TabletId(request.tablet_id))
-        return requests.RowsAnswer(term, locked.changed, locked.skipped, locked.as_of)
+        return requests.RowsAnswer(tablet.term, locked.changed, locked.skipped, locked.as_of)
 
     async def _serve_stage(
         self, context: CallContext, request: requests.Stage, body: bytes | memoryview
@@ -129,22 +127,19 @@ class TabletServer:
         return await self.stage(request, requests.decode_change(request, body))
 
     async def stage(self, request: requests.Stage, change: FragmentChange) -> Done:
-        tablet = self._storage.tablet(request.tablet_id)
-        self._check_term(request)
+        tablet = await self._led(request)
         await tablet.stage(request.transaction_id, change, request.command, request.number)
         return self._done(request)
 
     async def take_back(self, request: requests.TakeBack, deadline_s: float) -> Done:
-        tablet = self._storage.tablet(request.tablet_id)
-        self._check_term(request)
+        tablet = await self._led(request)
         await tablet.take_back(
             request.transaction_id, request.command, request.number, request.is_whole
         )
         return self._done(request)
 
     async def check(self, request: requests.Check, deadline_s: float) -> Done:
-        tablet = self._storage.tablet(request.tablet_id)
-        self._check_term(request)
+        tablet = await self._led(request)
         await tablet.check(
             request.transaction_id,
             request.base,
@@ -170,8 +165,7 @@ class TabletServer:
     async def change_rows(
         self, request: requests.ChangeRows, deadline_s: float
     ) -> requests.RowsChanged:
-        tablet = self._storage.tablet(request.tablet_id)
-        self._check_term(request)
+        tablet = await self._led(request)
         works = row_works(request)
         deadline_s = min(deadline_s, request.lock_s)
         try:
@@ -196,10 +190,10 @@ class TabletServer:
                     request.definition,
                 )
         except NotByRow:
-            return requests.RowsChanged(self._term(TabletId(request.tablet_id)), by_row=False)
+            return requests.RowsChanged(tablet.term, by_row=False)
         rows = tuple(pair for pair in changed.rows if pair[0] is not pair[1])
         return requests.RowsChanged(
-            self._term(TabletId(request.tablet_id)),
+            tablet.term,
             len(rows),
             rows if request.shows else (),
             changed.as_of,
@@ -207,16 +201,14 @@ class TabletServer:
         )
 
     async def write(self, request: requests.Write, deadline_s: float) -> Done:
-        tablet = self._storage.tablet(request.tablet_id)
-        self._check_term(request)
+        tablet = await self._led(request)
         commit_ts = await tablet.write(
             request.transaction_id, request.floor, self._timestamps.commit_timestamp
         )
         return self._done(request, commit_ts)
 
     async def prepare(self, request: requests.Prepare, deadline_s: float) -> Done:
-        tablet = self._storage.tablet(request.tablet_id)
-        self._check_term(request)
+        tablet = await self._led(request)
         await tablet.prepare(
             request.transaction_id, request.floor, request.home_tablet, request.validates
         )
@@ -228,8 +220,7 @@ class TabletServer:
         return self._done(request)
 
     async def mark_home(self, request: requests.MarkHome, deadline_s: float) -> Done:
-        tablet = self._storage.tablet(request.tablet_id)
-        self._check_term(request)
+        tablet = await self._led(request)
         await tablet.mark_home(request.transaction_id, request.floor, request.validates)
         return self._done(request)
 
@@ -246,14 +237,12 @@ class TabletServer:
         return self._done(request)
 
     async def hold(self, request: requests.Hold, deadline_s: float) -> Done:
-        tablet = self._storage.tablet(request.tablet_id)
-        self._check_term(request)
+        tablet = await self._led(request)
         await tablet.hold(request.transaction_id, deadline_s)
         return self._done(request)
 
     async def decide(self, request: requests.Decide, deadline_s: float) -> Done:
-        tablet = self._storage.tablet(request.tablet_id)
-        self._check_term(request)
+        tablet = await self._led(request)
         commit_ts = await tablet.decide(
             request.transaction_id, request.commit_ts, request.participants
         )
@@ -309,17 +298,23 @@ class TabletServer:
         tablet = self._storage.tablet(request.tablet_id)
         return Done(0, await tablet.read_index(request.timestamp, deadline_s))
 
-    def _term(self, tablet_id: TabletId) -> int:
-        group = self._tablets.group(tablet_id)
-        return group.term if group is not None else 0
-
-    def _check_term(self, request: requests.TransactionRequest) -> None:
-        if request.term not in (0, self._term(TabletId(request.tablet_id))):
+    async def _led(self, request: requests.TransactionRequest) -> Tablet:
+        """The request's tablet, once it serves here, in the term that the request names: what
+        the transaction has locked and changed there is gone in any other (rule C2)."""
+        tablet = self._storage.tablet(request.tablet_id)
+        group = self._tablets.group(TabletId(request.tablet_id))
+        if request.term not in (0, 0 if group is None else group.term):
             reached(Probe.LEADER_CHANGED_IN_TRANSACTION)
             raise leader_changed()
+        await tablet.serves()
+        # From here to what is asked of the tablet the loop does not turn.
+        if request.term not in (0, tablet.term):
+            reached(Probe.LEADER_CHANGED_IN_TRANSACTION)
+            raise leader_changed()
+        return tablet
 
     def _done(self, request: requests.TransactionRequest, value: int = 0) -> Done:
-        return Done(self._term(TabletId(request.tablet_id)), value)
+        return Done(self._storage.tablet(request.tablet_id).term, value)
 
 
 def row_works(request: requests.ChangeRows) -> Callable[[RowTables], list[RowWork]]:

@@ -137,7 +137,8 @@ class PointWrites:
         except NotByRow:
             await run.give_up()
         except (CannotConnectNow, ObjectNotInPrerequisiteState, LeaderChanged) as error:
-            if error.outcome is Outcome.UNKNOWN:
+            # Within a transaction nothing is decided yet: the statement is undone and made again.
+            if error.outcome is Outcome.UNKNOWN and transaction is None:
                 raise
             await run.give_up()
         except SerializationFailure:

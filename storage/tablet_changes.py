@@ -151,9 +151,9 @@ class TabletChanges(TabletLeader):
         if change.definition and schema.definition > change.definition:
             raise definition_changed(schema)
         with self._holding(transaction_id):
+            draft = self._drafts.setdefault(transaction_id, Draft())
             if change.is_empty:
                 return  # a word of the coordinator, for the lease
-            draft = self._drafts.setdefault(transaction_id, Draft())
             draft.expect(number)
             draft.note(change, command)
             if change.size_bytes > INLINE_BYTES:
@@ -276,12 +276,15 @@ class TabletChanges(TabletLeader):
         self, transaction_id: TransactionId, fragment_ids: Sequence[FragmentId], command: int
     ) -> list[FragmentChange]:
         """What the transaction's earlier commands did to these fragments (rule R5), once all of
-        it is here: one that comes along from another leader brings it piece by piece (C9)."""
+        it is here: one that comes along from another leader brings it piece by piece (C9).
+
+        Who asks knows that it has changed something: `LeaderChanged` where nothing is known of
+        that, since the changes are with a leader before this one."""
         await self._lead()
         with self._holding(transaction_id, known=True):
             draft = self._drafts.get(transaction_id)
             if draft is None:
-                return []
+                raise leader_changed()
             async with deadline(DEADLINE_S, "the transaction does not come along"):
                 while not draft.is_whole and transaction_id in self._participant.transactions:
                     await self._runtime.sleep(COMING_PAUSE_S)

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cluster.errors import CannotConnectNow, DqeError
 from cluster.raft.errors import not_leader
@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 DEADLINE_S = 30.0
 # While a tablet has no leader its replica looks this often who it has become, for so long.
 LEADER_LOOK_S = 0.05
+# So soon a replica hears that the term in which it served is over.
+TERM_LOOK_S = 0.005
 LEADER_WAIT_S = 1.0
 # Longer committed entries are not looked into when they are queued for the store.
 LOOKED_INTO_BYTES = 256 * 1024
@@ -92,6 +94,16 @@ class TabletLeader(TabletReplica):
         group = self._group
         return group is not None and group.is_leader and self._participant.term == group.term
 
+    @property
+    def term(self) -> int:
+        """The term in which this replica serves, 0 if in none: that of its locks and drafts. The
+        group's own may be ahead of it for a moment."""
+        return self._participant.term or 0
+
+    async def serves(self, deadline_s: float = DEADLINE_S) -> None:
+        """Returns once this replica leads and serves; NotLeader where another does."""
+        await self._lead(deadline_s)
+
     def _started(self, term: int) -> None:
         self._follow(self._participant.end_term())
         self._drafts.clear()
@@ -113,26 +125,30 @@ class TabletLeader(TabletReplica):
         group = self._group
         if group is None:
             raise CannotConnectNow(f"tablet {self.tablet_id} is not open yet")
-        if self.is_leader:
-            return group
+        if not self.is_leader:
+            await self._await_leadership(group, deadline_s)
+        return group
+
+    async def _await_leadership(self, group: ReplicationGroup, deadline_s: float) -> None:
         gives_up_s = self._runtime.monotonic() + LEADER_WAIT_S
         async with deadline(deadline_s, f"tablet {self.tablet_id} did not get a leader here"):
-            while True:
+            while not self.is_leader:
                 # While nobody is known to lead it may become this replica, or another.
                 if group.leader_id not in (None, 0, self._node_id):
                     raise not_leader(self.tablet_id, self._node_id, group.leader_id)
-                if await self._serving_soon():
-                    return group
                 if not group.leader_id and self._runtime.monotonic() >= gives_up_s:
                     raise not_leader(self.tablet_id, self._node_id, None)
+                await self._serving_soon()
 
-    async def _serving_soon(self) -> bool:
-        try:
+    async def _serving_soon(self) -> None:
+        """Waits a little, until it serves in the group's term: it may not have heard yet that the
+        term in which it did so is over."""
+        if self._serving.is_set():
+            await self._runtime.sleep(TERM_LOOK_S)
+            return
+        with suppress(TimeoutError):
             async with asyncio.timeout(LEADER_LOOK_S):
                 await self._serving.wait()
-        except TimeoutError:
-            return False
-        return True
 
     async def _propose(self, entry: TabletEntry) -> object:
         """Logs an entry without changes; its result here."""

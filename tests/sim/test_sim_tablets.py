@@ -37,6 +37,17 @@ def _report(hash_seed: str) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize(
+    ("world", "seed"),
+    [
+        ("all", 22),  # a leader that had not heard of its own new term took a change and lost it
+        ("in doubt", 247),  # a leader that had only locks told the transaction of no changes
+    ],
+)
+def test_what_seeds_have_found_stays_mended(world: str, seed: int) -> None:
+    run_seed(seed, WORLDS[world])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_promise_is_kept_for_long(world: str) -> None:

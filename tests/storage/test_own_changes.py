@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from storage_doubles import Bench, delete, insert, run, update
 
-from cluster.errors import SerializationFailure, UniqueViolation
+from cluster.errors import LeaderChanged, SerializationFailure, UniqueViolation
 from cluster.runtime import ProductionRuntime
 from storage import drafts, tablet_changes
 from storage.drafts import NO_COMMAND
@@ -130,6 +130,23 @@ def test_one_that_comes_along_tells_its_changes_once_all_are_here(tmp_path: Path
         assert not asked.done()
         await opened.take_back(mine, NO_COMMAND, is_whole=True)
         assert [change.insert_count for change in await asked] == [1, 1]
+        await bench.close()
+
+    run(main)
+
+
+def test_who_has_locked_here_alone_has_changed_something_elsewhere(tmp_path: Path) -> None:
+    """Its changes are with a leader before this one: it must not read as if there were none."""
+
+    async def main(runtime: ProductionRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        opened = await bench.open()
+        mine = bench.begin()
+        await opened.lock(mine, "row exclusive")
+        with pytest.raises(LeaderChanged):
+            await opened.own_changes(mine, [12], 2)
+        await opened.stage(mine, FragmentChange(12), 1)
+        assert await opened.own_changes(mine, [12], 2) == []
         await bench.close()
 
     run(main)
