@@ -168,8 +168,9 @@ class StoreApplier(Generic[S]):
         """Calls a function that gives the store other contents; what was queued is void."""
         await self._finish(self._replace(function))
 
-    async def checkpoint(self, image: Callable[[], bytes]) -> None:
-        """Makes everything seen so far durable, with the image of that moment."""
+    async def checkpoint(self, image: Callable[[], tuple[bytes, int]]) -> None:
+        """Makes everything seen so far durable, with the image of that moment and the index that
+        it stands for: after a restart the store may be ahead of it."""
         await self._finish(self._checkpoint(image))
 
     async def _finish(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -207,11 +208,11 @@ class StoreApplier(Generic[S]):
         self._queue_bytes = self._queue_memory_bytes = self.unsaved_bytes = 0
         self._seen_index = self._store.position.applied_index
 
-    async def _checkpoint(self, image: Callable[[], bytes]) -> None:
+    async def _checkpoint(self, image: Callable[[], tuple[bytes, int]]) -> None:
         async with self._turn:
             unsaved = self.unsaved_bytes + self._queue_bytes
-            # One step: the image, the index it stands for and the queue up to there.
-            data, index = image(), self._seen_index
+            # One step: the image, and the queue up to there.
+            data, index = image()
             await self._apply_queue()
             await self._blocking(self._store.checkpoint, data, index)
             self.unsaved_bytes = max(0, self.unsaved_bytes - unsaved)

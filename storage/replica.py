@@ -574,12 +574,12 @@ class TabletReplica:
     async def _checkpoint(self) -> None:
         durable: list[int] = []
 
-        def freeze() -> bytes:
+        def freeze() -> tuple[bytes, int]:
             image = self._image()
             if image.first_unresolved is not None:
                 reached(Probe.CHECKPOINT_IN_TRANSACTION)
             durable.append(_durable_index(image, self._applied_index))
-            return msgspec.msgpack.encode(image)
+            return msgspec.msgpack.encode(image), self._applied_index
 
         await self._rows.checkpoint(freeze)
         await self._applier.checkpoint(freeze)
@@ -588,8 +588,8 @@ class TabletReplica:
     async def checkpoint_whole(self) -> None:
         """A checkpoint behind which nothing of the log is needed: staged changes and all."""
 
-        def freeze() -> bytes:
-            return msgspec.msgpack.encode(self._image(carry_all=True))
+        def freeze() -> tuple[bytes, int]:
+            return msgspec.msgpack.encode(self._image(carry_all=True)), self._applied_index
 
         index = self._applied_index
         await self._rows.checkpoint(freeze)

@@ -173,8 +173,8 @@ class RowSide:
             return 0
         return self._applier.unsaved_bytes + self._applier.queue_bytes
 
-    async def checkpoint(self, image: Callable[[], bytes]) -> None:
-        """Makes everything seen so far durable, with the image of that moment."""
+    async def checkpoint(self, image: Callable[[], tuple[bytes, int]]) -> None:
+        """Makes everything seen so far durable, with the image of that moment and its index."""
         if self._applier is not None:
             await self._applier.checkpoint(image)
             await self._runtime.run_blocking(self._applier.store.copy_back)

@@ -31,6 +31,7 @@ from cluster.errors import (
     StatementCompletionUnknown,
     UniqueViolation,
 )
+from cluster.raft.log import Entry
 from cluster.raft.snapshot_data import FileSnapshot, SnapshotData
 from cluster.runtime import ProductionRuntime
 from storage import key_overlay, participant, replica, types
@@ -357,6 +358,47 @@ def test_after_a_crash_exactly_the_acknowledged_is_there(tmp_path: Path, checkpo
         await bench.crash()
         tablet = await bench.open()
         assert await bench.read(tablet) == [(1, "A"), (2, "b")]
+        await bench.close()
+
+    run(main)
+
+
+def test_a_checkpoint_while_a_store_is_ahead_forgets_no_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash the stores may be ahead of the participant, which catches up from the log."""
+    usual = replica.TabletReplica._apply_entry
+
+    async def with_checkpoint(self: replica.TabletReplica, entry: Entry) -> object:
+        result = await usual(self, entry)
+        if entry.index == behind:
+            for applier in (self._applier, self._rows.applier if self._rows.store else None):
+                if applier is not None:  # as one that had been further than the log's driver is
+                    applier.seen(last)
+            await self.checkpoint()
+        return result
+
+    behind = last = 0
+
+    async def main(runtime: ProductionRuntime) -> None:
+        nonlocal behind, last
+        bench = Bench(runtime, tmp_path)
+        tablet = await bench.open()
+        await tablet.checkpoint()
+        behind = tablet.applied_index + 1
+        for key in range(4):
+            await bench.write(tablet, insert((key, "a")))
+        last = tablet.applied_index
+        await bench.crash()
+        with monkeypatch.context() as patched:
+            patched.setattr(replica.TabletReplica, "_apply_entry", with_checkpoint)
+            await bench.open()
+        await bench.crash()
+        tablet = await bench.open()
+        for transaction_id in range(1, 5):
+            status = await tablet.status(transaction_id)
+            assert status is not None
+            assert status.committed
         await bench.close()
 
     run(main)
