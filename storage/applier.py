@@ -214,6 +214,8 @@ class StoreApplier(Generic[S]):
             # One step: the image, and the queue up to there.
             data, index = image()
             await self._apply_queue()
+            if index < self._store.image_index:
+                return  # it has a newer image: after a crash the older of two stores' counts
             await self._blocking(self._store.checkpoint, data, index)
             self.unsaved_bytes = max(0, self.unsaved_bytes - unsaved)
 

@@ -81,6 +81,8 @@ class Store(Protocol):
     """What the applier and the replica need of a store; one caller at a time."""
 
     tablet_id: TabletId
+    # What the participant's image of the last checkpoint stands for.
+    image_index: int
 
     @property
     def position(self) -> StorePosition:

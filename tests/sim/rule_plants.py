@@ -17,6 +17,7 @@ from model_consensus import Replica
 from model_nodes import ORACLE
 
 from catalog.oracle import TimestampOracle
+from catalog.tablet_requests import TransactionRequest
 from catalog.tablet_server import TabletServer
 from catalog.timestamp_client import TimestampClient
 from executor import transaction as machine
@@ -135,7 +136,13 @@ def one_tablet_draws_before_its_mark(patch: pytest.MonkeyPatch) -> None:
 
 def locks_of_another_term(patch: pytest.MonkeyPatch) -> None:
     """C2: what another leader's locks allowed counts at this one, too."""
-    patch.setattr(TabletServer, "_check_term", lambda self, request: None)
+
+    async def led(server: TabletServer, request: TransactionRequest) -> Tablet:
+        tablet = server._storage.tablet(request.tablet_id)
+        await tablet.serves()
+        return tablet
+
+    patch.setattr(TabletServer, "_led", led)
     touch, apply = Participant.touch, Participant.apply
 
     def adopt(self: Participant, transaction_id: int) -> None:

@@ -645,12 +645,21 @@ def test_a_write_in_the_log_of_another_term_does_nothing(tmp_path: Path) -> None
         transaction_id = bench.begin()
         await tablet.stage(transaction_id, insert((1, "a")))
 
+        async def hear_of_it() -> None:
+            for started, stopped in group._callbacks:
+                stopped()
+                started(group.term)
+
+        hearing: list[asyncio.Task[None]] = []
+
         async def draw_while_the_leader_changes() -> int:
             group.term += 1  # before its users hear of it
+            hearing.append(asyncio.ensure_future(hear_of_it()))
             return bench.oracle.now()
 
         with pytest.raises(SerializationFailure):
             await tablet.write(transaction_id, bench.oracle.now(), draw_while_the_leader_changes)
+        await asyncio.gather(*hearing)
         bench.groups[7].stop()
         await bench.groups[7].start()
         assert await bench.read(tablet) == []
