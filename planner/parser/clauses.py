@@ -318,3 +318,15 @@ def _durability(options: _Options) -> Durability | None:
             hint="The choices are sync, quorum and async.",
             position=position,
         ) from None
+
+
+def collation(cursor: Cursor) -> None:
+    """The name behind COLLATE; 0A000 for any order but that of the C collation."""
+    position = cursor.position
+    name = object_name(cursor).name
+    if name.upper() not in ("C", "POSIX", "DEFAULT", "UCS_BASIC"):
+        raise FeatureNotSupported(
+            f'collation "{name}" is not supported',
+            hint="Text is ordered in the C collation.",
+            position=position,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cluster.errors import FeatureNotSupported
 from planner.parser.builder import object_name, source
+from planner.parser.clauses import collation
 from planner.parser.tokens import Cursor
 from planner.statements import (
     AlterIndex,
@@ -72,7 +73,7 @@ def _column(cursor: Cursor) -> IndexedColumn:
         )
     name = cursor.name()
     if cursor.accept("COLLATE"):
-        _collation(cursor)
+        collation(cursor)
     if cursor.at_word and cursor.key not in ("ASC", "DESC", "NULLS"):
         object_name(cursor)  # an operator class: the order is the type's own in any case
     descending = cursor.accept_any(("ASC", "DESC")) == "DESC"
@@ -80,17 +81,6 @@ def _column(cursor: Cursor) -> IndexedColumn:
     if cursor.accept("NULLS"):
         nulls_first = cursor.expect_any("FIRST", "LAST") == "FIRST"
     return IndexedColumn(name, position, descending, nulls_first)
-
-
-def _collation(cursor: Cursor) -> None:
-    position = cursor.position
-    name = object_name(cursor).name
-    if name.upper() not in ("C", "POSIX", "DEFAULT", "UCS_BASIC"):
-        raise FeatureNotSupported(
-            f'collation "{name}" is not supported',
-            hint="Text is ordered in the C collation.",
-            position=position,
-        )
 
 
 def _parameters(cursor: Cursor) -> None:

@@ -19,6 +19,7 @@ from planner.parser.builder import (
 )
 from planner.parser.clauses import (
     bound_spec,
+    collation,
     placement,
     storage_clauses,
 )
@@ -273,7 +274,7 @@ def _column_constraint(
             )
         )
     elif cursor.accept("COLLATE"):
-        _collation(cursor)
+        collation(cursor)
     else:
         _refuse_column_constraint(cursor)
         return None
@@ -321,17 +322,6 @@ def _generated(cursor: Cursor, column: ColumnClause) -> ColumnClause:
 def _refuse_column_constraint(cursor: Cursor) -> None:
     if cursor.key in ("STORAGE", "COMPRESSION"):
         refuse(cursor, f"{cursor.key} is not supported")
-
-
-def _collation(cursor: Cursor) -> None:
-    position = cursor.position
-    name = object_name(cursor).name
-    if name.upper() not in ("C", "POSIX", "DEFAULT", "UCS_BASIC"):
-        raise FeatureNotSupported(
-            f'collation "{name}" is not supported',
-            hint="Text is ordered in the C collation.",
-            position=position,
-        )
 
 
 def _check(cursor: Cursor, position: int, name: str | None) -> ConstraintClause:
