@@ -303,18 +303,20 @@ class TabletServer:
         the transaction has locked and changed there is gone in any other (rule C2)."""
         tablet = self._storage.tablet(request.tablet_id)
         group = self._tablets.group(TabletId(request.tablet_id))
-        if request.term not in (0, 0 if group is None else group.term):
-            reached(Probe.LEADER_CHANGED_IN_TRANSACTION)
-            raise leader_changed()
+        _check_term(request, 0 if group is None else group.term)
         await tablet.serves()
         # From here to what is asked of the tablet the loop does not turn.
-        if request.term not in (0, tablet.term):
-            reached(Probe.LEADER_CHANGED_IN_TRANSACTION)
-            raise leader_changed()
+        _check_term(request, tablet.term)
         return tablet
 
     def _done(self, request: requests.TransactionRequest, value: int = 0) -> Done:
         return Done(self._storage.tablet(request.tablet_id).term, value)
+
+
+def _check_term(request: requests.TransactionRequest, term: int) -> None:
+    if request.term not in (0, term):
+        reached(Probe.LEADER_CHANGED_IN_TRANSACTION)
+        raise leader_changed()
 
 
 def row_works(request: requests.ChangeRows) -> Callable[[RowTables], list[RowWork]]:

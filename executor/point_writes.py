@@ -185,7 +185,6 @@ class _Run:
         self._context = context
         self._transaction = transaction
         self._settings = settings
-        self._opened: Transaction | None = None
 
     async def result(self, given: Sequence[Datum]) -> Result:
         """Runs it; `NotByRow` where it is to go the usual way."""
@@ -207,9 +206,7 @@ class _Run:
 
     async def give_up(self) -> None:
         """Takes back what was done so far."""
-        if self._opened is not None:
-            await self._opened.abort()
-        elif self._transaction is not None:
+        if self._transaction is not None:
             await self._transaction.undo_statement()
 
     # -- rows and where they are
@@ -317,25 +314,18 @@ class _Run:
 
     async def _on_several(self, pieces: Sequence[_Piece], packed: tuple[object, ...]) -> Result:
         services = self._services
-        opened = self._opened = Transaction(
+        async with Transaction(
             services.runtime,
             services.tablets,
             services.timestamps,
             services.ids.next(),
             lock_deadline_s=self._settings.lock_deadline_s,
             max_bytes=self._settings.max_bytes,
-        )
-        opened.control = self._settings.control
-        try:
+            control=self._settings.control,
+        ) as opened:
             answers = await self._changed(opened, pieces, packed, 0, 0)
             result = self._answer(answers)
             await opened.commit(max(answer.as_of for answer in answers), checks=False)
-        except DqeError as error:
-            await opened.abort(error)
-            raise
-        except BaseException:
-            await opened.abort()
-            raise
         return result
 
     async def _in_block(

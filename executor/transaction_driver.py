@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable
+from typing import Self
 
 import pyarrow as pa
 
@@ -347,6 +348,14 @@ class Transaction:
             raise self._error
 
     # -- the end
+
+    async def __aenter__(self) -> Self:
+        """For who ends it within a block: what leaves the block as an error aborts it."""
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            await self.abort(error if isinstance(error, DqeError) else None)
 
     @property
     def changed(self) -> bool:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from catalog.model import Column, ColumnId, Table
-from cluster.errors import DqeError, ProgramLimitExceeded
+from cluster.errors import ProgramLimitExceeded
 from executor.coordinator import QueryRun
 from executor.execution import Execution, Result
 from executor.results import ResultShape
@@ -53,7 +53,7 @@ async def transaction(execution: Execution) -> AsyncIterator[Changes]:
         yield execution.transaction.statement()
         return
     services = execution.services
-    opened = Transaction(
+    async with Transaction(
         services.runtime,
         services.tablets,
         services.timestamps,
@@ -61,15 +61,8 @@ async def transaction(execution: Execution) -> AsyncIterator[Changes]:
         lock_deadline_s=lock_deadline_s(execution.context.settings),
         max_bytes=max_bytes(execution.context.settings),
         control=Control.of(execution.context.settings),
-    )
-    try:
+    ) as opened:
         yield opened
-    except DqeError as error:
-        await opened.abort(error)
-        raise
-    except BaseException:
-        await opened.abort()
-        raise
 
 
 def lock_deadline_s(settings: Mapping[str, str]) -> float:

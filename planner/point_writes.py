@@ -33,7 +33,7 @@ from planner.ddl_tables import columns_read
 from planner.locking import lock_mode, lock_policy, locks_rows
 from planner.parser.expressions import parse_expression
 from planner.plan import ResultColumn
-from planner.point import only_relation
+from planner.point import conjuncts, only_relation
 from planner.row_expressions import Code, NotByRow, RowColumn, RowCompiler, folded
 from planner.statements import (
     Assignment,
@@ -520,17 +520,6 @@ class _Shape:
 
     def _kinds(self) -> tuple[str, ...]:
         return tuple("" if t is None else t.kind.value for t in self.types)
-
-
-def conjuncts(condition: exp.Expr) -> Iterator[exp.Expr]:
-    """The parts of a condition that all have to hold."""
-    while isinstance(condition, exp.Paren):
-        condition = condition.this
-    if isinstance(condition, exp.And):
-        yield from conjuncts(condition.this)
-        yield from conjuncts(condition.expression)
-    else:
-        yield condition
 
 
 def _alike(column: SqlType, value: SqlType) -> bool:
