@@ -3,7 +3,7 @@
     Limit  (rows=10 width=28)
       ->  Sort  (rows=1200 width=28)
             Sort Key: revenue DESC
-            ->  Gather  (rows=1200 width=28 bytes=33 kB)
+            ->  Gather  (rows=1200 width=28 size=33 kB)
                   Stage 1 on nodes 1, 2, 3
                   ->  Partial HashAggregate  (rows=1200 width=28)
                         ...
@@ -115,7 +115,7 @@ class _TextWriter:
         text = f"rows={rows} width={note.properties.get('Plan Width', 0)}"
         moved = note.properties.get("Plan Bytes")
         if isinstance(moved, int | float):
-            text += f" bytes={bytes_text(moved)}"
+            text += f" size={bytes_text(moved)}"
         return f"  ({text})"
 
 
@@ -150,7 +150,7 @@ def actual_text(tasks: Sequence[TaskActuals]) -> str:
         return "never executed"
     rows = sum(t.rows for t in tasks)
     slowest = max(t.milliseconds for t in tasks)
-    text = f"actual rows={rows} bytes={bytes_text(sum(t.bytes for t in tasks))}"
+    text = f"actual rows={rows} size={bytes_text(sum(t.bytes for t in tasks))}"
     sent = sum(t.sent_bytes for t in tasks)
     if sent:
         text += f" sent={bytes_text(sent)}"

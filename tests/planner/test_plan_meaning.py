@@ -158,7 +158,7 @@ def test_explain_analyze_shows_what_each_stage_did(cluster: PlanCluster) -> None
     plan = cluster.plan("select g, count(*) from t group by g")
     actuals = {1: [TaskActuals(n, 5, 80, 1.5) for n in (1, 2, 3)], 2: [TaskActuals(1, 5, 80, 2.0)]}
     lines = explain_text(plan, actuals, total_milliseconds=3.25)
-    assert "actual rows=15 bytes=240 bytes time=1.500 ms" in "\n".join(lines)
+    assert "actual rows=15 size=240 bytes time=1.500 ms" in "\n".join(lines)
     assert any(line.strip().startswith("Node 3: actual rows=5") for line in lines)
     assert lines[-1] == "Execution Time: 3.250 ms"
     (document,) = msgspec.json.decode(explain_json(plan, actuals))
