@@ -409,11 +409,10 @@ class NodeStorage:
         wanted: dict[TabletId, list[FragmentId]] = {}
         for tablet_id, fragment_id in reads:
             wanted.setdefault(tablet_id, []).append(fragment_id)
+        # All are looked up before any is read: one may have gone from here.
+        here = [(self.tablet(tablet_id), found) for tablet_id, found in wanted.items()]
         prepared = await asyncio.gather(
-            *(
-                self.tablet(t).answer_read(f, latest or timestamp, deadline_s)
-                for t, f in wanted.items()
-            )
+            *(tablet.answer_read(found, latest or timestamp, deadline_s) for tablet, found in here)
         )
         tables: dict[Read, FragmentTables] = {}
         for (tablet_id, fragments), (_, found) in zip(wanted.items(), prepared, strict=True):
