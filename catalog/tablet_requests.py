@@ -152,7 +152,8 @@ class AskStatus(TransactionRequest, frozen=True):
 
 class ChangeRows(TransactionRequest, frozen=True):
     """Does with rows of a fragment, by their keys, what a program says (`storage.row_programs`),
-    with these values; `rows` are new ones, a key each, for an INSERT.
+    with these values; `rows` are new ones, a key each, for an INSERT. With `scan` its rows are
+    those that an index leads to, the newest or as of `timestamp`.
 
     `mode` "" where nobody else can have the keys. `ends`: commits at once. `shows`: the answer
     has the rows. A lock is waited for `lock_s`. `definition` is the version of the table's that
@@ -172,6 +173,8 @@ class ChangeRows(TransactionRequest, frozen=True):
     shows: bool = False
     lock_s: float = 30.0
     definition: int = 0
+    scan: IndexScan | None = None
+    timestamp: Timestamp | None = None
 
 
 class RowsChanged(msgspec.Struct, frozen=True):
@@ -205,12 +208,14 @@ class Rows(msgspec.Struct, frozen=True):
 
 
 class ScanRows(msgspec.Struct, frozen=True):
-    """Rows of a fragment by an index; see `storage.index_reads`."""
+    """Rows of a fragment by an index (`storage.index_reads`); `transaction_id` as of ReadRows."""
 
     tablet_id: TabletId
     fragment_id: FragmentId
     scan: IndexScan
     timestamp: Timestamp | None
+    transaction_id: TransactionId = 0
+    command: int = 0
 
 
 class ScannedRows(msgspec.Struct, frozen=True):

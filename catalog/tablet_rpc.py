@@ -274,7 +274,7 @@ class TabletClient:
         self, request: requests.ChangeRows, lost: DqeError, ends_s: float
     ) -> requests.RowsChanged:
         commit_ts = await self._outcome_after(request, lost, ends_s)
-        if request.shows:
+        if request.shows or request.scan is not None:
             raise StatementCompletionUnknown(
                 "the rows that the statement changed are not known",
                 detail="It was committed, but its answer was lost.",
@@ -499,11 +499,13 @@ class TabletClient:
         fragment_id: int,
         scan: IndexScan,
         timestamp: Timestamp | None = None,
+        own: OwnChanges | None = None,
         deadline_s: float = DEADLINE_S,
     ) -> Sequence[StoredRow] | None:
         """Rows of a fragment by an index, as `storage.index_reads` says, from the tablet's
         leader; None where the index is not the way to them."""
-        request = requests.ScanRows(tablet_id, fragment_id, scan, timestamp)
+        mine = () if own is None else (own.transaction_id, own.command)
+        request = requests.ScanRows(tablet_id, fragment_id, scan, timestamp, *mine)
         here = self._server.scan_rows
         reply = await self._ask(request, requests.ScannedRows, here, deadline_s, again=True)
         return reply.rows

@@ -25,9 +25,9 @@ from storage.locks import LockMode
 from storage.node import NodeStorage
 from storage.participant import leader_changed
 from storage.row_closures import NotByRow
-from storage.row_tables import RowTables
+from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.tablet import Tablet
-from storage.tablet_rows import RowWork
+from storage.tablet_rows import RowsFound, RowWork, Works
 
 ASK_WAITS = "tablet.AskWaits"
 
@@ -268,11 +268,8 @@ class TabletServer:
 
     async def read_rows(self, request: requests.ReadRows, deadline_s: float) -> requests.Rows:
         tablet = self._storage.tablet(request.tablet_id)
-        own = None
-        if request.transaction_id:
-            own = OwnChanges(request.transaction_id, request.command, (request.tablet_id,))
         rows = await tablet.read_stored(
-            request.fragment_id, request.keys, request.timestamp, own, deadline_s
+            request.fragment_id, request.keys, request.timestamp, _own(request), deadline_s
         )
         return requests.Rows(tuple(rows))
 
@@ -281,7 +278,7 @@ class TabletServer:
     ) -> requests.ScannedRows:
         tablet = self._storage.tablet(request.tablet_id)
         rows = await tablet.scan_stored(
-            request.fragment_id, request.scan, request.timestamp, deadline_s
+            request.fragment_id, request.scan, request.timestamp, _own(request), deadline_s
         )
         return requests.ScannedRows(None if rows is None else tuple(rows))
 
@@ -319,18 +316,33 @@ def _check_term(request: requests.TransactionRequest, term: int) -> None:
         raise leader_changed()
 
 
-def row_works(request: requests.ChangeRows) -> Callable[[RowTables], list[RowWork]]:
+def _own(request: requests.ReadRows | requests.ScanRows) -> OwnChanges | None:
+    """The changes that a read is to see."""
+    if not request.transaction_id:
+        return None
+    return OwnChanges(request.transaction_id, request.command, (request.tablet_id,))
+
+
+def row_works(request: requests.ChangeRows) -> Works:
     """What the request wants of each row."""
     program = row_programs.compiled(request.program)
     values = program.values(request.values)
     mode = LockMode(request.mode) if request.mode else None
     inserts = bool(request.rows) and not program.proposes
 
+    def meant(tables: RowTables, row: StoredRow) -> bool:
+        return program.means(tables, values, row)
+
+    def work(tables: RowTables, key: StoredKey) -> RowWork:
+        return RowWork(key, program.change(tables, values), mode, only_locks=program.only_locks)
+
+    if request.scan is not None:
+        table_mode = LockMode.ROW_SHARE if program.only_locks else LockMode.ROW_EXCLUSIVE
+        return RowsFound(request.scan, request.timestamp, table_mode, meant, work)
+
     def works(tables: RowTables) -> list[RowWork]:
         if not request.rows:
-            change = program.change(tables, values)
-            only_locks = program.only_locks
-            return [RowWork(key, change, mode, only_locks=only_locks) for key in request.keys]
+            return [work(tables, key) for key in request.keys]
         return [
             RowWork(key, program.change(tables, values, row), mode, inserts)
             for key, row in zip(request.keys, request.rows, strict=True)

@@ -4,11 +4,12 @@
     each -> merged in the order asked for -> one batch
 
 One tablet gives its newest rows (rule R2). Several are read at one snapshot, or at that of the
-transaction; a store that has gone past it since refuses, and another snapshot is drawn. Whatever
-is refused, gives more rows than an index is for, or fails in a way that may pass, goes the usual
-way, through the columnar store.
+transaction, and what the transaction itself changed is laid over (R5). Where a tablet refuses a
+snapshot that its store has gone past, another is drawn. Whatever is refused, gives more rows than
+an index is for, or fails in a way that may pass, goes the usual way, through the columnar store.
 
-Left out: SERIALIZABLE transactions, and those that have changed one of the tablets themselves.
+A SERIALIZABLE transaction has its commit validate the fragments that were asked (rule I4): a row
+that comes into what was read later is in none of the keys that were found.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from catalog.model import Catalog, Fragment
 from cluster.errors import CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure
 from executor.execution import Execution, Result
 from executor.services import ExecutorServices
-from executor.session_transaction import SERIALIZABLE, SessionTransaction
+from executor.session_transaction import SessionTransaction
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.index_reads import IndexRead, Source, index_read
 from planner.plan import PlanNote
 from planner.point import Parameter
 from planner.statements import Query
-from storage.fragments import Timestamp
+from storage.fragments import OwnChanges, Timestamp
 from storage.index_reads import MOST_ROWS, IndexScan
 from storage.row_tables import RowTables, StoredRow
 from storage.types import Kind, SqlType
@@ -82,7 +83,9 @@ class IndexQueries:
             return None
         scan = _scan(known.read, known.tables, values)
         fragments = None if scan is None else _fragments(known.read, values)
-        if scan is None or fragments is None or not _may_read(transaction, fragments):
+        if scan is None or fragments is None:
+            return None
+        if transaction is not None and transaction.definitions.any:
             return None
         try:
             rows = await self._rows(fragments, scan, context.catalog, transaction)
@@ -117,27 +120,38 @@ class IndexQueries:
         transaction: SessionTransaction | None,
     ) -> list[Sequence[StoredRow]] | None:
         """Each fragment's rows; None where one of them refuses."""
+        own = None
+        if transaction is not None:
+            own = transaction.own_changes()
+            for each in fragments:
+                transaction.note_fragment(each.tablet_id, each.id)
         if transaction is not None and transaction.keeps_snapshot:
             timestamp, known = await transaction.snapshot()
-            return await self._at(fragments, scan, timestamp) if known is catalog else None
+            return await self._at(fragments, scan, timestamp, own) if known is catalog else None
         if len(fragments) <= 1:
-            return await self._at(fragments, scan, None)
+            return await self._at(fragments, scan, None, own)
         for _ in range(SNAPSHOTS):
             timestamp, version = await self._services.timestamps.snapshot()
             if version > catalog.version:
                 return None
-            found = await self._at(fragments, scan, timestamp)
+            with self._services.timestamps.held(timestamp):
+                found = await self._at(fragments, scan, timestamp, own)
             if found is not None:
                 return found
         return None
 
     async def _at(
-        self, fragments: Sequence[Fragment], scan: IndexScan, timestamp: Timestamp | None
+        self,
+        fragments: Sequence[Fragment],
+        scan: IndexScan,
+        timestamp: Timestamp | None,
+        own: OwnChanges | None,
     ) -> list[Sequence[StoredRow]] | None:
-        tablets = self._services.tablets
-        asked = (
-            tablets.scan_stored(each.tablet_id, each.id, scan, timestamp) for each in fragments
-        )
+        scan_stored = self._services.tablets.scan_stored
+        asked = [
+            scan_stored(each.tablet_id, each.id, scan, timestamp, _own_at(own, each))
+            for each in fragments
+        ]
         found = await asyncio.gather(*asked, return_exceptions=True)
         for each in found:
             if isinstance(each, BaseException):
@@ -154,12 +168,8 @@ def _tables(read: IndexRead) -> RowTables | None:
     return RowTables(fragment_schema(read.table, parts[0].fragments[read.group]))
 
 
-def _may_read(transaction: SessionTransaction | None, fragments: Sequence[Fragment]) -> bool:
-    if transaction is None:
-        return True
-    if transaction.definitions.any or transaction.isolation == SERIALIZABLE:
-        return False
-    return not {each.tablet_id for each in fragments}.intersection(transaction.written)
+def _own_at(own: OwnChanges | None, fragment: Fragment) -> OwnChanges | None:
+    return own if own is not None and fragment.tablet_id in own.tablets else None
 
 
 def _scan(read: IndexRead, tables: RowTables, values: Sequence[Datum]) -> IndexScan | None:
@@ -203,9 +213,9 @@ def _merged(
         return islice((row for found in rows for row in found), read.limit)
     places = [tables.names.index(store_name(read.index[p])) for p in read.ordered_places]
 
-    def order(row: StoredRow) -> list[tuple[bool, Any]]:
+    def order(row: StoredRow) -> list[tuple[Any, ...]]:
         # Behind the columns that are asked for the order is the store's own, NULLs among them.
-        return [(row[place] is not None, row[place] or 0) for place in places]
+        return [(False,) if row[place] is None else (True, row[place]) for place in places]
 
     return islice(heapq.merge(*rows, key=order, reverse=read.descending), read.limit)
 

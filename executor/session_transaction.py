@@ -192,6 +192,11 @@ class SessionTransaction:
         if self.isolation == SERIALIZABLE:
             self._reads.note_key(tablet_id, fragment_id, key)
 
+    def note_fragment(self, tablet_id: TabletId, fragment_id: FragmentId) -> None:
+        """The statement reads rows of a fragment by an index, and would see others that come."""
+        if self.isolation == SERIALIZABLE:
+            self._reads.note(tablet_id, fragment_id)
+
     def saw(self, timestamp: Timestamp) -> None:
         """An oracle timestamp from before now: no commit timestamp is below it."""
         self._floor = max(self._floor, timestamp)

@@ -189,6 +189,7 @@ class TabletAccess(Protocol):
         fragment_id: FragmentId,
         scan: IndexScan,
         timestamp: Timestamp | None = None,
+        own: OwnChanges | None = None,
     ) -> Sequence[StoredRow] | None: ...
 
     async def read_stored(

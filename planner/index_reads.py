@@ -5,7 +5,8 @@
 told apart before anything is bound or optimised, as reads by key are (`planner.point`): what is
 not plainly of the shape gives None and goes the usual way, with the same answer. Equalities must
 cover the first columns of the index, all of them or up to one with bounds; every condition must
-be one of these. ORDER BY names the columns that follow the equalities, all in one direction.
+be one of these. ORDER BY names the columns that follow the equalities, all in one direction; among
+those of the equalities it may name any.
 
 Left out: columns whose order in the store is not that of their values as they stand (numeric,
 floats, char(n), json and so on), and NULLs: an ordered column is NOT NULL, or bounded.
@@ -218,7 +219,9 @@ def _way(
     used = set(columns[: len(equal)]) | ({behind[0]} if bounds.is_range else set())
     if not used or used != set(asked) or any(c.equal and c.is_range for c in asked.values()):
         return None
-    if not _gives_order(table, behind, ordered, is_bounded=bounds.is_range):
+    given = set(columns[: len(equal)])
+    varying = [column for column in ordered if column not in given]
+    if not _gives_order(table, behind, varying, is_bounded=bounds.is_range):
         return None
     return tuple(equal), bounds.low, bounds.high
 

@@ -184,6 +184,13 @@ class Draft:
         own.follow(self.changes)
         return own
 
+    def own_rows_before(self, tables: RowTables, command: int) -> OwnRows | None:
+        """The same of earlier commands than this; None where later ones have changed something,
+        or not all is in memory."""
+        if self.chunks or self.in_flight or self.error is not None or not self.is_whole:
+            return None
+        return self.own_rows(tables) if self._start_of(command) is None else None
+
     def touching(
         self, schema: FragmentSchema, new: Sequence[FragmentChange]
     ) -> list[FragmentChange]:

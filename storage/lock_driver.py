@@ -125,6 +125,12 @@ class LockDriver:
         """No commit to the fragment is above it."""
         return self._versions.newest(fragment_id)
 
+    def keys_changed_after(
+        self, fragment_id: FragmentId, base: Timestamp, most: int
+    ) -> list[Key] | None:
+        """Of the rows committed after `base`; None where that is not remembered, or takes long."""
+        return self._versions.keys_after(fragment_id, base, most)
+
     def any_changed_after(
         self, fragment_id: FragmentId, keys: Sequence[Key], base: Timestamp
     ) -> bool:

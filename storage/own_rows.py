@@ -7,7 +7,7 @@ statements quadratic, so this follows them and keeps the outcome.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from storage.fragments import FragmentChange
 from storage.row_tables import RowTables, StoredKey, StoredRow
@@ -47,3 +47,15 @@ class OwnRows:
     def row(self, key: StoredKey) -> StoredRow | None:
         """The row that it sees instead."""
         return self._rows.get(key)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether no row of the store counts."""
+        return self._truncated
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self) -> Iterable[tuple[StoredKey, StoredRow | None]]:
+        """The keys that were changed, each with what is there now."""
+        return self._rows.items()

@@ -113,6 +113,10 @@ class CompiledProgram:
         """Whether rows are locked and shown, and nothing becomes of them."""
         return self._program.only_locks
 
+    def means(self, tables: RowTables, values: Sequence[Any], row: StoredRow) -> bool:
+        """Whether the row meets the conditions."""
+        return self._where is None or self._where(tables.decode_row(row), values) is True
+
     def values(self, packed: Sequence[Any]) -> Sequence[Any]:
         """The parameters' plain values again."""
         if not self._unpacked:

@@ -169,11 +169,13 @@ class RowStore:
         index: Sequence[str] | None = None,
         descending: bool = False,
         limit: int | None = None,
+        past: bool = True,
     ) -> list[StoredRow]:
         """Rows at the timestamp in the order of the key, or of `index`, a list of columns.
 
         `prefix` are stored values of the first of these columns, all equal; `low` and `high`
-        bound the next one, each with whether the bound itself counts.
+        bound the next one, each with whether the bound itself counts. Without `past` those that
+        have ended since are left out.
         """
         tables = self._readable[fragment_id]
         columns = tuple(index) if index is not None else tables.schema.key
@@ -182,7 +184,7 @@ class RowStore:
         if earlier:
             parameters = [timestamp, *parameters]
         order = ", ".join(quoted(c) + (" DESC" if descending else "") for c in columns)
-        sql = tables.scan_sql(where, earlier=earlier)
+        sql = tables.scan_sql(where, earlier=earlier, past=past)
         sql += f" ORDER BY {order}"
         if limit is not None:
             sql += f" LIMIT {limit}"

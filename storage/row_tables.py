@@ -166,17 +166,19 @@ class RowTables:
             return f"substr({quoted(name)}, 1, {INTERVAL_ORDER_BYTES})"
         return quoted(name)
 
-    def scan_sql(self, where: str, *, earlier: bool) -> str:
+    def scan_sql(self, where: str, *, earlier: bool, past: bool = True) -> str:
         """Whole rows that meet a condition over stored values.
 
         With `earlier` as of a timestamp, the first parameter: current rows that began by then,
-        and past ones. The condition stands twice, so its parameters are numbered from 2.
+        and `past` ones. The condition stands twice, so its parameters are numbered from 2.
         """
         listed = ", ".join([*map(quoted, self.names), BEGIN])
         current = f"SELECT {listed} FROM {self.current}"
         if not earlier:
             return current + (f" WHERE {where}" if where else "")
         more = f" AND {where}" if where else ""
+        if not past:
+            return f"{current} WHERE {BEGIN} <= ?1{more}"
         return (
             f"SELECT * FROM ({current} WHERE {BEGIN} <= ?1{more} UNION ALL"
             f" SELECT {listed} FROM {self.history}"

@@ -134,6 +134,12 @@ def inserted_rows(tables: RowTables, change: FragmentChange) -> Iterable[StoredR
     return () if change.insert_rows is None else tables.stored_rows(change.insert_rows)
 
 
+def named_as_stored(tables: RowTables) -> bool:
+    """Whether locks and versions name all keys as they are stored."""
+    schema = tables.schema
+    return all(_is_named_as_stored(schema.column(name).type) for name in schema.key)
+
+
 def lock_key(tables: RowTables, stored: StoredKey) -> Key:
     """A stored key as locks and versions name it (`storage.row_keys`)."""
     schema = tables.schema

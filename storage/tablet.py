@@ -4,6 +4,7 @@
     TabletLeader    leads: its term, its proposals, its leases     storage.tablet_leader
     TabletChanges   locks and drafts of open transactions          storage.tablet_changes
     TabletCommits   how transactions end                           storage.tablet_commits
+    TabletScans     rows by an index                               storage.tablet_scans
     TabletRows      statements over single rows                    storage.tablet_rows
     Tablet          definitions, and reads at a timestamp          here
 
@@ -21,7 +22,7 @@ from cluster.errors import NotLeader
 from cluster.raft.errors import not_leader
 from storage.closed import Answered, Closed
 from storage.columnar_apply import FragmentTables
-from storage.entries import Alter, Horizon, Ingest, decode_changes, decode_entry
+from storage.entries import Alter, Horizon
 from storage.fragments import (
     END_OF_TIME,
     FragmentChange,
@@ -31,10 +32,9 @@ from storage.fragments import (
     Timestamp,
     TransactionId,
 )
-from storage.index_reads import IndexScan, pending_in, scan_now
 from storage.row_reads import pending_on, read_now
-from storage.row_tables import Plain, RowTables, StoredKey, StoredRow
-from storage.snapshot import check_horizon, fragment_gone
+from storage.row_tables import Plain, StoredKey, StoredRow
+from storage.snapshot import check_horizon
 from storage.tablet_leader import DEADLINE_S
 from storage.tablet_rows import TabletRows
 from storage.tasks import deadline
@@ -120,19 +120,6 @@ class Tablet(TabletRows):
             return False
         return True
 
-    async def read_own(
-        self, own: OwnChanges, fragment_ids: Sequence[FragmentId]
-    ) -> list[FragmentChange]:
-        """`own_changes` from wherever the tablet is led."""
-        if self.is_leader:
-            return await self.own_changes(own.transaction_id, fragment_ids, own.command)
-        data = await self._peers().ask_own_changes(
-            self.tablet_id, own.transaction_id, fragment_ids, own.command
-        )
-        entry, bodies = decode_entry(data)
-        assert isinstance(entry, Ingest)
-        return decode_changes(entry.changes, bodies, self._schemas.get)
-
     async def read_rows(
         self,
         fragment_id: FragmentId,
@@ -179,30 +166,6 @@ class Tablet(TabletRows):
                         return found
                     await group.read_barrier(deadline_s=deadline_s)
 
-    async def scan_stored(
-        self,
-        fragment_id: FragmentId,
-        scan: IndexScan,
-        timestamp: Timestamp | None = None,
-        deadline_s: float = DEADLINE_S,
-    ) -> list[StoredRow] | None:
-        """Rows by an index, as SQLite has them; None where it is not the way to them. Leader
-        only. See `storage.index_reads`."""
-        group = await self._lead(deadline_s)
-        at = END_OF_TIME if timestamp is None else timestamp
-        async with deadline(deadline_s, f"tablet {self.tablet_id} could not be read"):
-            while True:
-                self._row_tables(fragment_id)
-                if pending := pending_in(self._participant, fragment_id, timestamp):
-                    await self._wait_ends(pending)
-                elif not self._rows.is_current([fragment_id], at):
-                    await self._rows.bring_up([fragment_id], at)
-                else:
-                    found = scan_now(self._rows, fragment_id, scan, timestamp)
-                    if group.lease_valid():
-                        return found
-                    await group.read_barrier(deadline_s=deadline_s)
-
     def read_stored_now(
         self,
         fragment_id: FragmentId,
@@ -242,13 +205,6 @@ class Tablet(TabletRows):
             for place, change in enumerate(draft.changes)
             if change.fragment_id == fragment_id and all(cut.keeps(0, place) for cut in cuts)
         ]
-
-    def _row_tables(self, fragment_id: FragmentId) -> RowTables:
-        store = self._rows.store
-        schema = self._schemas.get(fragment_id)
-        if schema is None or not schema.method.in_row_store or store is None:
-            raise fragment_gone(self.tablet_id, fragment_id)
-        return store.tables(fragment_id) if fragment_id in store else RowTables(schema)
 
     async def read_index(self, timestamp: Timestamp, deadline_s: float = DEADLINE_S) -> int:
         """The log index that holds every commit at or below the timestamp. Leader only."""

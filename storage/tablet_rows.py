@@ -3,6 +3,10 @@
     lock the keys -> the newest rows, with the transaction's own changes (R5) -> what becomes of
     each -> kept in the draft
 
+Rows that are not told by their keys are found first, by an index (`RowsFound`): at the statement's
+snapshot where it has one, else the newest. They are locked in the order in which they are found,
+and what becomes of each is decided on its newest version, by all of the statement's conditions.
+
 A statement that commits by itself goes on to its `write` entry in the same call (C1 to C3), so
 it is one request to the leader. The rows are looked at under their locks, so what READ COMMITTED
 asks for (I2) holds by itself; for REPEATABLE READ (I3) nobody else may have changed them after
@@ -20,6 +24,7 @@ from dataclasses import dataclass
 from storage.conflicts import concurrent_update
 from storage.drafts import Draft
 from storage.fragments import END_OF_TIME, FragmentId, FragmentSchema, Timestamp, TransactionId
+from storage.index_reads import IndexScan
 from storage.locks import TABLET, LockMode
 from storage.row_checks import Conflict
 from storage.row_closures import NotByRow
@@ -29,8 +34,8 @@ from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.snapshot import definition_changed, fragment_gone
 from storage.stored_changes import StoredChange, lock_key
 from storage.surroundings import ReplicationGroup
-from storage.tablet_commits import TabletCommits
 from storage.tablet_leader import DEADLINE_S
+from storage.tablet_scans import TabletScans
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,22 @@ class RowWork:
     mode: LockMode | None = LockMode.FOR_UPDATE
     inserts: bool = False
     only_locks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowsFound:
+    """Rows by an index, the newest or as of `timestamp`; those that are `meant`, by the values that
+    they are found with, are worked on. All but these stay unlocked."""
+
+    scan: IndexScan
+    timestamp: Timestamp | None
+    table_mode: LockMode
+    meant: Callable[[RowTables, StoredRow], bool]
+    work: Callable[[RowTables, StoredKey], RowWork]
+
+
+# What is to be done, once it is known how the fragment's rows are stored.
+Works = Callable[[RowTables], Sequence[RowWork]] | RowsFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +86,14 @@ class RowsChanged:
         return sum(before is not after for before, after in self.rows)
 
 
-class TabletRows(TabletCommits):
+class TabletRows(TabletScans):
     """See the module."""
 
     async def change_rows(
         self,
         transaction_id: TransactionId,
         fragment_id: FragmentId,
-        works: Callable[[RowTables], Sequence[RowWork]],
+        works: Works,
         command: int = 0,
         base: Timestamp = 0,
         deadline_s: float = DEADLINE_S,
@@ -86,16 +107,18 @@ class TabletRows(TabletCommits):
         if schema is None or not schema.method.in_row_store:
             raise fragment_gone(self.tablet_id, fragment_id)
         tables = self._form_of(schema)
-        wanted = works(tables)
+        wanted = () if isinstance(works, RowsFound) else works(tables)
         with self._holding(transaction_id):
             draft = self._drafts.setdefault(transaction_id, Draft())
             draft.expect(number)
+            if isinstance(works, RowsFound):
+                mode = works.table_mode
+                await self._locks.take(transaction_id, mode, deadline_s, command=command)
+                self._refuse_other(schema, definition)
+                wanted = await self._find(works, draft, tables, deadline_s)
             await self._lock_keys(transaction_id, tables, wanted, command, deadline_s)
             store = await self._row_store(fragment_id)
-            if self._schemas.get(fragment_id) is not schema:
-                raise fragment_gone(self.tablet_id, fragment_id)
-            if definition and schema.definition > definition:
-                raise definition_changed(schema)
+            self._refuse_other(schema, definition)
             tables = store.tables(fragment_id)
             changed = self._computed(store, draft, tables, wanted, base)
             if isinstance(changed, Conflict):
@@ -111,7 +134,7 @@ class TabletRows(TabletCommits):
         self,
         transaction_id: TransactionId,
         fragment_id: FragmentId,
-        works: Callable[[RowTables], Sequence[RowWork]],
+        works: Works,
         draw_timestamp: Callable[[], Awaitable[Timestamp]],
         deadline_s: float = DEADLINE_S,
         definition: int = 0,
@@ -132,6 +155,26 @@ class TabletRows(TabletCommits):
             return changed
         commit_ts = await self.write(transaction_id, changed.as_of, draw_timestamp)
         return RowsChanged(changed.rows, changed.as_of, commit_ts)
+
+    def _refuse_other(self, schema: FragmentSchema, definition: int) -> None:
+        """Raises where the fragment is defined otherwise by now than the request was made for."""
+        if self._schemas.get(schema.fragment_id) is not schema:
+            raise fragment_gone(self.tablet_id, schema.fragment_id)
+        if definition and schema.definition > definition:
+            raise definition_changed(schema)
+
+    async def _find(
+        self, found: RowsFound, draft: Draft, tables: RowTables, deadline_s: float
+    ) -> Sequence[RowWork]:
+        """What to do with the rows that the statement finds."""
+        own = draft.own_rows(tables)
+        fragment_id = tables.schema.fragment_id
+        deadline_s = min(deadline_s, DEADLINE_S)
+        rows = await self._rows_by(fragment_id, found.scan, found.timestamp, own, deadline_s)
+        if rows is None:
+            raise NotByRow("rows that an index is not the way to")
+        tables = self._row_tables(fragment_id)
+        return [found.work(tables, tables.key_of(row)) for row in rows if found.meant(tables, row)]
 
     def _form_of(self, schema: FragmentSchema) -> RowTables:
         store = self._rows.store

@@ -17,6 +17,7 @@ from storage.fragments import FragmentId, Timestamp
 from storage.key_overlay import Key
 
 ROWS_KEPT = 100_000
+_NEVER: tuple[Timestamp, Timestamp] = (0, 0)
 
 
 class RecentVersions:
@@ -27,8 +28,10 @@ class RecentVersions:
         self._floors: dict[FragmentId, Timestamp] = {}
         self._term_floor: Timestamp = 0
         self._newest: dict[FragmentId, Timestamp] = {}
-        # The rows that changed last stand last.
-        self._rows: dict[tuple[FragmentId, Key], Timestamp] = {}
+        # The rows that changed last stand last, each with the highest timestamp up to it: commits
+        # do not come in their order.
+        self._rows: dict[tuple[FragmentId, Key], tuple[Timestamp, Timestamp]] = {}
+        self._highest: Timestamp = 0
 
     def begin_term(self, newest: Timestamp) -> None:
         """Nothing is known of commits up to this timestamp."""
@@ -47,12 +50,13 @@ class RecentVersions:
 
     def note(self, fragment_id: FragmentId, keys: Iterable[Key], timestamp: Timestamp) -> None:
         """These rows were changed by a commit at the timestamp."""
+        highest = self._highest = max(timestamp, self._highest)
         for key in keys:
             row = fragment_id, key
-            self._rows[row] = max(timestamp, self._rows.pop(row, 0))
+            self._rows[row] = max(timestamp, self._rows.pop(row, _NEVER)[0]), highest
         while len(self._rows) > ROWS_KEPT:
             oldest = next(iter(self._rows))
-            self._floor = max(self._floor, self._rows.pop(oldest))
+            self._floor = max(self._floor, self._rows.pop(oldest)[0])
 
     def note_any(self, fragment_id: FragmentId, timestamp: Timestamp) -> None:
         """Any row of the fragment may have been changed by a commit at the timestamp."""
@@ -66,4 +70,23 @@ class RecentVersions:
         if base < max(self._floor, self._floors.get(fragment_id, 0)):
             return None
         rows = self._rows
-        return [place for place, key in enumerate(keys) if rows.get((fragment_id, key), 0) > base]
+        return [
+            place
+            for place, key in enumerate(keys)
+            if rows.get((fragment_id, key), _NEVER)[0] > base
+        ]
+
+    def keys_after(self, fragment_id: FragmentId, base: Timestamp, most: int) -> list[Key] | None:
+        """The keys of the fragment's rows that were changed after `base`; None where only the
+        store can tell, or more rows of the tablet than `most` would have to be looked at."""
+        if base < max(self._floor, self._floors.get(fragment_id, 0)):
+            return None
+        found = []
+        for looked_at, (row, (timestamp, highest)) in enumerate(reversed(self._rows.items())):
+            if highest <= base:
+                break
+            if looked_at >= most:
+                return None
+            if row[0] == fragment_id and timestamp > base:
+                found.append(row[1])
+        return found

@@ -1,0 +1,179 @@
+"""Rows by an index within transactions: what the usual way finds, at every level, with a
+transaction's own changes and others' behind its snapshot."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worlds import Client, World, in_world
+
+from cluster.errors import SerializationFailure
+from executor.index_queries import IndexQueries
+
+TABLE = (
+    "create table t (a int, b int, c int, v text, n int not null, m numeric(6,2),"
+    " primary key (a, b, c)) partition by hash (a) partitions 2 using {}"
+)
+
+
+class Watched:
+    """Counts the queries that an index has answered; with `off` none is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.off = False
+        self.found = 0
+        usual = IndexQueries.answer
+
+        async def answer(queries: IndexQueries, *given: Any) -> Any:
+            if self.off:
+                return None
+            found = await usual(queries, *given)
+            self.found += found is not None
+            return found
+
+        monkeypatch.setattr(IndexQueries, "answer", answer)
+
+    @contextmanager
+    def the_usual_way(self) -> Iterator[None]:
+        self.off = True
+        try:
+            yield
+        finally:
+            self.off = False
+
+
+class Maker:
+    """Random statements over t."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+
+    def pick(self, *choices: str) -> str:
+        return self.chance.choice(choices)
+
+    def number(self) -> int:
+        return self.chance.randrange(4)
+
+    def change(self) -> str:
+        a, b, c = self.number(), self.number(), self.number()
+        v = self.pick("'x'", "'y'", "''", "null")
+        return self.pick(
+            f"insert into t values ({a}, {b}, {c}, {v}, {c}, {c}.5)"
+            " on conflict (a, b, c) do update set n = excluded.n",
+            f"update t set v = {v}, n = n + 1 where a = {a} and b = {b} and c = {c}",
+            f"update t set v = {v} where a = {a} and n > {b}",
+            f"delete from t where a = {a} and b = {b} and c = {c}",
+        )
+
+    def query(self) -> str:
+        a, b, c, v = self.number(), self.number(), self.number(), self.pick("x", "y", "")
+        where = self.pick(
+            f"a = {a} and b = {b}",
+            f"a = {a} and b = {b} and c >= {c}",
+            f"a = {a} and b > {b} and b <= {c}",
+            f"v = '{v}'",
+            f"v = '{v}' and n < {c}",
+            f"v = '{v}' and n between 1 and {c}",
+        )
+        direction = self.pick("", " desc")
+        ordered = ["a", "b", "c"] if where.startswith("a") else ["v", "n", "c"]
+        order = ", ".join(column + direction for column in ordered)
+        limit = self.pick("", "", " limit 2") if ordered[0] == "a" else ""
+        return f"select a, b, c, v, n, m from t where {where} order by {order}{limit}"
+
+
+async def both_ways(client: Client, watched: Watched, text: str) -> None:
+    mine = await client.ask(text)
+    with watched.the_usual_way():
+        theirs = await client.ask(text)
+    if "limit" in text or "order by v" not in text:
+        assert mine == theirs, text
+    else:
+        assert sorted(map(repr, mine)) == sorted(map(repr, theirs)), text
+
+
+@pytest.mark.parametrize(("seed", "method"), [(1, "row"), (2, "hybrid")])
+def test_a_transaction_reads_by_an_index_what_it_scans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, method: str
+) -> None:
+    watched, maker = Watched(monkeypatch), Maker(seed)
+
+    async def test(world: World) -> None:
+        client, other = await world.clients(2)
+        await other.ask(TABLE.format(method))
+        await other.ask("create index by_v on t (v, n, c)")
+        await other.ask(
+            "insert into t select i / 16, i / 4 % 4, i % 4, case when i % 3 = 0 then 'x' end,"
+            " i % 4, i from generate_series(0, 63, 2) s(i)"
+        )
+        for _ in range(25):
+            level = maker.pick("read committed", "repeatable read", "serializable")
+            await client.ask(f"begin isolation level {level}")
+            await both_ways(client, watched, maker.query())
+            for _ in range(4):
+                with_savepoint = maker.chance.random() < 0.3
+                if with_savepoint:
+                    await client.ask("savepoint s")
+                if maker.chance.random() < 0.5:
+                    # Rows of other keys: nobody waits for anybody.
+                    a = 10 + maker.number()
+                    await other.ask(
+                        f"insert into t values ({a}, 1, {maker.number()}, 'x', 1, 1)"
+                        " on conflict (a, b, c) do update set n = t.n + 1"
+                    )
+                    await other.ask(f"delete from t where a = {a} and n > 2")
+                await client.ask(maker.change())
+                await both_ways(client, watched, maker.query())
+                if with_savepoint:
+                    await client.ask("rollback to s")
+                    await both_ways(client, watched, maker.query())
+            end = maker.pick("commit", "rollback") if level == "read committed" else "rollback"
+            await client.ask(end)
+        assert watched.found > 60, watched.found
+
+    in_world(tmp_path, test)
+
+
+@pytest.mark.parametrize("index", ["a = 1 and b = 1", "v = 'x'"])
+def test_a_snapshot_outlives_the_rows_that_it_shows(tmp_path: Path, index: str) -> None:
+    async def test(world: World) -> None:
+        first, second = await world.clients(2)
+        await first.ask(TABLE.format("row"))
+        await first.ask("create index by_v on t (v, n)")
+        await first.ask("insert into t values (1, 1, 1, 'x', 1, 1), (1, 1, 2, 'x', 2, 2)")
+        query = f"select c, n from t where {index} order by n"
+        if index.startswith("a"):
+            query = query.replace("by n", "by c")
+        await first.ask("begin isolation level repeatable read")
+        assert await first.ask(query) == [("1", "1"), ("2", "2")]
+        await second.ask("update t set v = 'z', n = 7 where a = 1 and b = 1 and c = 1")
+        await second.ask("delete from t where a = 1 and b = 1 and c = 2")
+        await second.ask("insert into t values (1, 1, 3, 'x', 3, 3)")
+        assert await first.ask(query) == [("1", "1"), ("2", "2")]
+        assert await first.ask(query + " limit 1") == [("1", "1")]
+        assert await first.ask(query.replace("order by", "and n > 1 order by")) == [("2", "2")]
+        await first.ask("commit")
+
+    in_world(tmp_path, test)
+
+
+def test_serializable_minds_rows_that_come(tmp_path: Path) -> None:
+    """Write skew by a row that neither has seen, which no key would tell."""
+
+    async def test(world: World) -> None:
+        first, second = await world.clients(2)
+        await first.ask(TABLE.format("row"))
+        for client in (first, second):
+            await client.ask("begin isolation level serializable")
+            assert await client.ask("select c from t where a = 1 and b = 1") == []
+        await first.ask("insert into t values (1, 1, 1, 'x', 1, 1)")
+        await second.ask("insert into t values (1, 1, 2, 'x', 1, 1)")
+        await first.ask("commit")
+        await second.refused("commit", SerializationFailure)
+
+    in_world(tmp_path, test)
