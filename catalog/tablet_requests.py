@@ -140,6 +140,13 @@ class Commit(TransactionRequest, frozen=True):
     commit_ts: Timestamp
 
 
+class CommitAll(msgspec.Struct, frozen=True):
+    """Decisions of one home: transactions and their commit timestamps."""
+
+    tablet_id: TabletId
+    commits: tuple[tuple[TransactionId, Timestamp], ...]
+
+
 class Abort(TransactionRequest, frozen=True):
     pass
 
@@ -242,6 +249,12 @@ class Done(msgspec.Struct, frozen=True):
 
     term: int
     value: int = 0
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """Those of the transactions that are committed in the tablet's log."""
+
+    transaction_ids: tuple[TransactionId, ...]
 
 
 class Status(msgspec.Struct, frozen=True):

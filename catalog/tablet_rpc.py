@@ -14,8 +14,9 @@ Which requests may be sent again after an answer was lost:
     write, decide           no, but the tablet is asked how the transaction ended (rule C5);
                             40003 only when nobody can say by the deadline
     precommit, commit,      yes: doing them again changes nothing
-      abort, status,
-      read_index, read_rows
+      tell_commits, abort,
+      status, read_index,
+      read_rows
 
 A request that surely was not carried out (no connection, not the leader) is sent again, to
 whoever leads by then, with the term of `tablet_requests` in it; but a tablet that nobody leads
@@ -572,12 +573,16 @@ class TabletClient:
         """What the home says of a transaction in doubt."""
         return await self.status(tablet_id, transaction_id)
 
-    async def tell_commit(
-        self, tablet_id: int, transaction_id: TransactionId, commit_ts: Timestamp
-    ) -> None:
-        """Repeats a decision to a participant; nothing to do for a tablet that was dropped."""
-        if not self._is_dropped(TabletId(tablet_id)):
-            await self.commit(tablet_id, transaction_id, commit_ts)
+    async def tell_commits(
+        self, tablet_id: int, commits: Sequence[tuple[TransactionId, Timestamp]]
+    ) -> Sequence[TransactionId]:
+        """Repeats decisions to a participant; what it has committed, all where it was dropped."""
+        if self._is_dropped(TabletId(tablet_id)):
+            return [transaction_id for transaction_id, _ in commits]
+        request = requests.CommitAll(tablet_id, tuple(commits))
+        here, reply = self._server.commit_all, requests.Committed
+        answer = await self._ask(request, reply, here, DEADLINE_S, again=True)
+        return answer.transaction_ids
 
     def _is_dropped(self, tablet_id: TabletId) -> bool:
         catalog = self._catalog.current

@@ -35,7 +35,11 @@ ASK_WAITS = "tablet.AskWaits"
 Handler = Callable[..., Awaitable[msgspec.Struct]]
 
 Request = (
-    requests.TransactionRequest | requests.AskReadIndex | requests.ReadRows | requests.ScanRows
+    requests.TransactionRequest
+    | requests.CommitAll
+    | requests.AskReadIndex
+    | requests.ReadRows
+    | requests.ScanRows
 )
 
 
@@ -61,6 +65,7 @@ class TabletServer:
             (requests.Hold, self.hold),
             (requests.Decide, self.decide),
             (requests.Commit, self.commit),
+            (requests.CommitAll, self.commit_all),
             (requests.Abort, self.abort),
             (requests.AskStatus, self.status),
             (requests.AskReadIndex, self.read_index),
@@ -252,6 +257,12 @@ class TabletServer:
         tablet = self._storage.tablet(request.tablet_id)
         await tablet.commit(request.transaction_id, request.commit_ts)
         return self._done(request)
+
+    async def commit_all(
+        self, request: requests.CommitAll, deadline_s: float
+    ) -> requests.Committed:
+        tablet = self._storage.tablet(request.tablet_id)
+        return requests.Committed(tuple(await tablet.commit_all(request.commits)))
 
     async def abort(self, request: requests.Abort, deadline_s: float) -> Done:
         await self._storage.tablet(request.tablet_id).abort(request.transaction_id)

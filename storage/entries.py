@@ -144,8 +144,15 @@ class Abort(msgspec.Struct, frozen=True, tag="abort"):
     decided: bool
 
 
+class Confirmed(msgspec.Struct, frozen=True, tag="confirmed"):
+    """Each of these participants has these transactions committed in its log; their home need
+    not remember them for it."""
+
+    by_tablet: tuple[tuple[TabletId, tuple[TransactionId, ...]], ...]
+
+
 class Confirm(msgspec.Struct, frozen=True, tag="confirm"):
-    """These participants have logged their commit; the home need not remember for them."""
+    """The same of one transaction, in logs of earlier versions."""
 
     transaction_id: TransactionId
     tablets: tuple[TabletId, ...]
@@ -165,7 +172,17 @@ class Horizon(msgspec.Struct, frozen=True, tag="horizon"):
 
 
 TabletEntry = (
-    Ingest | Write | Prepare | Precommit | Decision | Commit | Abort | Confirm | Alter | Horizon
+    Ingest
+    | Write
+    | Prepare
+    | Precommit
+    | Decision
+    | Commit
+    | Abort
+    | Confirmed
+    | Confirm
+    | Alter
+    | Horizon
 )
 ChangeEntry = Ingest | Write | Prepare | Decision
 

@@ -101,9 +101,9 @@ class _NoPeers:
     async def ask_home(self, tablet_id: TabletId, transaction_id: TransactionId) -> Outcome | None:
         raise _nobody(tablet_id)
 
-    async def tell_commit(
-        self, tablet_id: TabletId, transaction_id: TransactionId, commit_ts: Timestamp
-    ) -> None:
+    async def tell_commits(
+        self, tablet_id: TabletId, commits: Sequence[tuple[TransactionId, Timestamp]]
+    ) -> Sequence[TransactionId]:
         raise _nobody(tablet_id)
 
     async def ask_read_index(

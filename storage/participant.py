@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -38,6 +38,7 @@ from storage.entries import (
     ChangeEntry,
     Commit,
     Confirm,
+    Confirmed,
     Decision,
     Ingest,
     LockedKeys,
@@ -60,6 +61,9 @@ ABORTED_TS: Timestamp = 0
 
 # A log entry as the driver keeps it; the participant only collects and hands back.
 Chunk = Any
+
+# Commit timestamps, and the participants that have not confirmed.
+Decisions: TypeAlias = dict[TransactionId, tuple[Timestamp, tuple[TabletId, ...]]]
 
 
 class Phase(StrEnum):
@@ -324,7 +328,7 @@ class Participant:
         """What waits for its home."""
         return [t for t in self.transactions.values() if t.phase is Phase.PREPARED]
 
-    def unconfirmed(self) -> dict[TransactionId, tuple[Timestamp, tuple[TabletId, ...]]]:
+    def unconfirmed(self) -> Decisions:
         """Decisions made here whose participants have not all confirmed."""
         return dict(self._decisions)
 
@@ -341,7 +345,7 @@ class Participant:
 
     def apply(
         self,
-        entry: ChangeEntry | Precommit | Commit | Abort | Confirm,
+        entry: ChangeEntry | Precommit | Commit | Abort | Confirmed | Confirm,
         term: int,
         chunk: Chunk = None,
     ) -> tuple[object, list[Instruction]]:
@@ -350,8 +354,8 @@ class Participant:
         `term` is the log's own. `chunk` is the driver's handle of a ChangeEntry; it comes back
         in an instruction if the transaction has taken it in, and is forgotten otherwise.
         """
-        if isinstance(entry, Confirm):
-            self._apply_confirm(entry)
+        if isinstance(entry, Confirmed | Confirm):
+            self._apply_confirmed(entry)
             return None, []
         outcome = self.outcome(entry.transaction_id)
         if outcome is not None:
@@ -421,9 +425,13 @@ class Participant:
 
     def _apply_commit(self, entry: Commit) -> tuple[object, list[Instruction]]:
         transaction = self.transactions.get(entry.transaction_id)
-        if transaction is None or transaction.phase is not Phase.PREPARED:
-            return _out_of_order(entry.transaction_id, "not prepared"), []
         outcome = Outcome(entry.commit_ts)
+        if transaction is None:
+            # Told again after its time. It was prepared before its home decided, so further up
+            # in this log, and what is prepared ends only as the home decided: it has.
+            return outcome, []
+        if transaction.phase is not Phase.PREPARED:
+            return _out_of_order(entry.transaction_id, "not prepared"), []
         return outcome, self._end(entry.transaction_id, outcome)
 
     def _apply_abort(self, entry: Abort) -> tuple[object, list[Instruction]]:
@@ -432,17 +440,26 @@ class Participant:
             return None, []
         return ABORTED, self._end(entry.transaction_id, ABORTED)
 
-    def _apply_confirm(self, entry: Confirm) -> None:
-        decision = self._decisions.get(entry.transaction_id)
+    def _apply_confirmed(self, entry: Confirmed | Confirm) -> None:
+        if isinstance(entry, Confirm):
+            for tablet_id in entry.tablets:
+                self._confirm(entry.transaction_id, tablet_id)
+            return
+        for tablet_id, transaction_ids in entry.by_tablet:
+            for transaction_id in transaction_ids:
+                self._confirm(transaction_id, tablet_id)
+
+    def _confirm(self, transaction_id: TransactionId, tablet_id: TabletId) -> None:
+        decision = self._decisions.get(transaction_id)
         if decision is None:
             return
         commit_ts, unconfirmed = decision
-        left = tuple(tablet for tablet in unconfirmed if tablet not in entry.tablets)
+        left = tuple(tablet for tablet in unconfirmed if tablet != tablet_id)
         if left:
-            self._decisions[entry.transaction_id] = (commit_ts, left)
+            self._decisions[transaction_id] = (commit_ts, left)
         else:
-            del self._decisions[entry.transaction_id]
-            self._remember(entry.transaction_id, commit_ts)
+            del self._decisions[transaction_id]
+            self._remember(transaction_id, commit_ts)
 
     def _end(self, transaction_id: TransactionId, outcome: Outcome) -> list[Instruction]:
         self._newest_ts = max(self._newest_ts, outcome.commit_ts)

@@ -50,6 +50,7 @@ from storage.entries import (
     ChangeEntry,
     Commit,
     Confirm,
+    Confirmed,
     Cut,
     Decision,
     Horizon,
@@ -327,7 +328,7 @@ class TabletReplica:
 
     def _take_in(
         self,
-        decoded: ChangeEntry | Precommit | Commit | Abort | Confirm | Horizon | None,
+        decoded: ChangeEntry | Precommit | Commit | Abort | Confirmed | Confirm | Horizon | None,
         entry: Entry,
         staged: StagedEntry | None,
     ) -> object:
@@ -345,7 +346,7 @@ class TabletReplica:
             return None
         result, instructions = self._participant.apply(decoded, entry.term, staged)
         self._follow(instructions, entry.index)
-        if isinstance(decoded, Confirm):
+        if isinstance(decoded, Confirmed | Confirm):
             return None
         return result
 

@@ -45,6 +45,14 @@ class ReplicationGroup(Protocol):
         """Cuts the log to the machine's durable index."""
         ...
 
+    def tell_commit(self) -> None:
+        """Has followers hear at once of what is committed, not with what comes next."""
+        ...
+
+    def hasten(self, index: int) -> None:
+        """Has that entry applied here as soon as it is committed, not when more have gathered."""
+        ...
+
 
 class Peers(Protocol):
     """Other tablets, wherever they are led. The upper floors carry the questions there."""
@@ -53,10 +61,10 @@ class Peers(Protocol):
         """`Tablet.status` at the home; None while the transaction runs."""
         ...
 
-    async def tell_commit(
-        self, tablet_id: TabletId, transaction_id: TransactionId, commit_ts: Timestamp
-    ) -> None:
-        """`Tablet.commit` at a participant; returns at once for a tablet that is no more."""
+    async def tell_commits(
+        self, tablet_id: TabletId, commits: Sequence[tuple[TransactionId, Timestamp]]
+    ) -> Sequence[TransactionId]:
+        """`Tablet.commit_all` at a participant; all of them for a tablet that is no more."""
         ...
 
     async def ask_read_index(

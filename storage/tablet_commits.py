@@ -9,7 +9,8 @@ end of the lease or of the leader's term says how it ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from cluster.errors import CannotConnectNow, DqeError, StatementCompletionUnknown
 from cluster.raft.errors import not_leader
@@ -22,7 +23,7 @@ from storage.entries import (
     Abort,
     ChangeHeader,
     Commit,
-    Confirm,
+    Confirmed,
     Decision,
     Precommit,
     Prepare,
@@ -42,6 +43,8 @@ from storage.surroundings import Peers
 from storage.tablet_changes import TabletChanges
 from storage.tablet_leader import DEADLINE_S
 from storage.tasks import deadline, run_to_end
+
+logger = logging.getLogger(__name__)
 
 
 class TabletCommits(TabletChanges):
@@ -339,10 +342,46 @@ class TabletCommits(TabletChanges):
         known = self._participant.outcome(transaction_id) is not None
         return known or transaction_id in self._participant.transactions
 
-    async def confirm(self, transaction_id: TransactionId, tablets: Sequence[TabletId]) -> None:
-        """These participants have committed; the home may forget them (rule C6)."""
-        if transaction_id in self._participant.unconfirmed():
-            await self._propose(Confirm(transaction_id, tuple(tablets)))
+    async def commit_all(
+        self, commits: Sequence[tuple[TransactionId, Timestamp]]
+    ) -> list[TransactionId]:
+        """`commit` for many that a home has decided; those that are committed in the log here.
+
+        Of others it is logged why not, and their home tells again.
+        """
+        await self._lead()
+        committed = [t for t, ts in commits if self._participant.outcome(t) == Outcome(ts)]
+        known = frozenset(committed)
+        found = await asyncio.gather(
+            *(self._has_committed(t, ts) for t, ts in commits if t not in known)
+        )
+        return [*committed, *(t for t in found if t is not None)]
+
+    async def _has_committed(
+        self, transaction_id: TransactionId, commit_ts: Timestamp
+    ) -> TransactionId | None:
+        try:
+            await self.commit(transaction_id, commit_ts)
+        except DqeError as error:
+            logger.info(
+                "tablet %s: transaction %s is not committed: %s",
+                self.tablet_id,
+                transaction_id,
+                error.message,
+            )
+            return None
+        return transaction_id
+
+    async def confirm(self, confirmed: Mapping[TabletId, Sequence[TransactionId]]) -> None:
+        """These participants have committed these; the home may forget them (rule C6)."""
+        decided = self._participant.unconfirmed()
+        by_tablet = []
+        for tablet_id, transaction_ids in confirmed.items():
+            news = tuple(t for t in transaction_ids if t in decided and tablet_id in decided[t][1])
+            if news:
+                by_tablet.append((tablet_id, news))
+        if by_tablet:
+            await self._propose(Confirmed(tuple(by_tablet)))
 
     def doubt_stays(self, transaction_id: TransactionId, error: DqeError) -> None:
         """Reads that wait for the transaction fail: its home cannot be asked now."""

@@ -43,6 +43,8 @@ class Consensus:
         self.log: list[Entry] = []
         self.term = 0
         self.leader: int | None = None
+        # Sees each entry when it is committed.
+        self.witness: Callable[[int, Entry], None] = lambda tablet_id, entry: None
         self.replicas: dict[int, Replica] = {}
         self.proposed: deque[_Proposal] = deque()
         # How far behind replicas that do not lead may be.
@@ -51,6 +53,7 @@ class Consensus:
     def append(self, kind: EntryKind, data: bytes) -> int:
         """Commits an entry; its index."""
         self.log.append(Entry(self.term, len(self.log) + 1, kind, data))
+        self.witness(self.tablet_id, self.log[-1])
         for replica in self.replicas.values():
             replica.wake()
         return len(self.log)

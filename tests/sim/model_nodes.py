@@ -75,6 +75,7 @@ STEPS = (
     "precommit",
     "decide",
     "commit",
+    "commit_all",
     "status",
 )
 

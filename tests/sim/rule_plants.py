@@ -238,6 +238,18 @@ def decision_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Participant, "apply", apply)
 
 
+def confirmed_before_it_is_logged(patch: pytest.MonkeyPatch) -> None:
+    """C6: a participant confirms what it was told, and logs its commit behind that."""
+    original = TabletCommits.commit_all
+
+    async def commit_all(self: Any, commits: Any) -> list[int]:
+        await self._lead()
+        self._runtime.spawn(_quietly(original(self, commits)), "commits")
+        return [transaction_id for transaction_id, _ in commits]
+
+    patch.setattr(TabletCommits, "commit_all", commit_all)
+
+
 def closed_ahead_and_not_refused(patch: pytest.MonkeyPatch) -> None:
     """C7: a leader that closes timestamps to come commits at them all the same."""
     closed_ahead(patch)
@@ -534,6 +546,7 @@ RULES: Sequence[Planted] = (
     Planted("C5", home_guesses, "late and moving", is_rare=True),
     Planted("C5", participant_guesses, "in doubt"),
     Planted("C6", decision_forgotten, "dying"),
+    Planted("C6", confirmed_before_it_is_logged, "in doubt"),
     Planted("C7", closed_ahead_and_not_refused, "followers"),
     Planted("C8", token_answered_by_a_guess, "in doubt"),
     Planted("C9", begun_again_without_a_look, "moving"),

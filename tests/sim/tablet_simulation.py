@@ -8,6 +8,7 @@ knowing it, nodes die (at any chosen step of a commit), pause, and cannot reach 
 - every read at a timestamp, at leaders, followers and of the past, saw exactly what all logs
   together say of that timestamp;
 - what a token was told stays true;
+- a home notes that a participant has committed only what that one's log has committed;
 - nothing stays in doubt, locked or unconfirmed; replicas are equal.
 
     python tests/sim/tablet_simulation.py --seed 7
@@ -56,7 +57,7 @@ from executor.session_transaction import SessionTransaction
 from executor.transaction_faces import Control
 from executor.transaction_tokens import TransactionToken
 from storage import doubts, drafts, tablet_changes
-from storage.entries import Horizon, decode_entry
+from storage.entries import Commit, Confirmed, Horizon, decode_entry
 from storage.fragments import FragmentChange
 from storage.locks import LockMode
 from storage.opening import open_stores, rows_path
@@ -192,6 +193,28 @@ class Report:
     steps: Counter[tuple[str, bool]] = field(default_factory=Counter)
 
 
+class ConfirmationWatch:
+    """What homes note as confirmed, against the logs of the participants at that moment (C6)."""
+
+    def __init__(self) -> None:
+        self._committed: set[tuple[int, int]] = set()
+        self.wrong: list[str] = []
+
+    def see(self, tablet_id: int, entry: Entry) -> None:
+        if tablet_id == ORACLE or entry.kind is not EntryKind.COMMAND:
+            return
+        decoded, _ = decode_entry(entry.data)
+        if isinstance(decoded, Commit):
+            self._committed.add((tablet_id, decoded.transaction_id))
+        elif isinstance(decoded, Confirmed):
+            for participant, transaction_ids in decoded.by_tablet:
+                self.wrong += [
+                    f"{tablet_id} takes {t} for confirmed by {participant}, which has not committed"
+                    for t in transaction_ids
+                    if (participant, t) not in self._committed
+                ]
+
+
 class Simulation:
     """One run; see the module."""
 
@@ -215,12 +238,15 @@ class Simulation:
         self.tables = {t: RowTables(schema_of(t)) for t in placement}
         self._next_value = 0
         self._stopped = False
+        self.confirmations = ConfirmationWatch()
 
     # The run.
 
     async def run(self) -> None:
         cluster = self.cluster
         cluster.begin()
+        for consensus in cluster.consensus.values():
+            consensus.witness = self.confirmations.see
         await asyncio.sleep(0.5)
         await self._set_up()
         faults = asyncio.create_task(Nemesis(self).run())
@@ -312,6 +338,8 @@ class Simulation:
     async def _check(self) -> None:
         for name, error in self.cluster.failures:
             raise Violation(f"background task {name} failed: {error!r}") from error
+        if self.confirmations.wrong:
+            raise Violation(self.confirmations.wrong[0])
         twins = {t: await self._replay(t) for t in self.cluster.placement}
         for life in self.cluster.lives.values():
             for tablet in life.tablets.values():

@@ -58,6 +58,7 @@ class MemoryGroup:
         self.lose_answer = False
         self.refuse: Callable[[bytes], bool] = lambda _: False
         self.compacted_to = 0
+        self.told = self.hastened_to = 0
         # Asks for the lease up to this one are answered no.
         self.lease_asked = self.lease_lost_until = 0
 
@@ -115,6 +116,12 @@ class MemoryGroup:
     def compact_log(self) -> None:
         self.compacted_to = self._machine.durable_index
 
+    def tell_commit(self) -> None:
+        self.told += 1
+
+    def hasten(self, index: int) -> None:
+        self.hastened_to = index
+
     async def _append(self, kind: EntryKind, data: bytes) -> object:
         entry = Entry(self.term, len(self.log) + 1, kind, data)
         self.log.append(entry)
@@ -151,10 +158,10 @@ class LocalPeers:
     async def ask_home(self, tablet_id: TabletId, transaction_id: TransactionId) -> Outcome | None:
         return await self._find(tablet_id).status(transaction_id)
 
-    async def tell_commit(
-        self, tablet_id: TabletId, transaction_id: TransactionId, commit_ts: Timestamp
-    ) -> None:
-        await self._find(tablet_id).commit(transaction_id, commit_ts)
+    async def tell_commits(
+        self, tablet_id: TabletId, commits: Sequence[tuple[TransactionId, Timestamp]]
+    ) -> Sequence[TransactionId]:
+        return await self._find(tablet_id).commit_all(commits)
 
     async def ask_read_index(
         self, tablet_id: TabletId, timestamp: Timestamp, deadline_s: float

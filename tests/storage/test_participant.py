@@ -10,7 +10,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cluster.errors import SerializationFailure
 from storage import participant as p
-from storage.entries import Abort, Commit, Confirm, Decision, Ingest, Precommit, Prepare, Write
+from storage.entries import (
+    Abort,
+    Commit,
+    Confirm,
+    Confirmed,
+    Decision,
+    Ingest,
+    Precommit,
+    Prepare,
+    Write,
+    decode_entry,
+)
 from storage.fragments import TIMESTAMP_COUNTER_BITS
 from storage.locks import TABLE_MODES, LockMode
 
@@ -28,7 +39,7 @@ class Model:
         self.applied: list[tuple[int, int, list[object]]] = []
 
     def apply(self, entry: object, term: int, chunk: object) -> None:
-        if isinstance(entry, Confirm | Precommit):
+        if isinstance(entry, Confirmed | Precommit):
             return
         assert isinstance(entry, Ingest | Write | Prepare | Decision | Commit | Abort)
         name = entry.transaction_id
@@ -135,7 +146,7 @@ class ParticipantMachine(RuleBasedStateMachine):
 
     @rule(name=IDS, tablet=st.integers(8, 9))
     def confirm(self, name: int, tablet: int) -> None:
-        self.log(Confirm(name, (tablet,)), 1)
+        self.log(Confirmed(((tablet, (name,)),)), 1)
 
     # What only the leader knows must not reach what the log says.
 
@@ -212,11 +223,32 @@ def test_outcomes_are_kept_for_their_time_and_decisions_until_confirmed() -> Non
     assert replica.outcome(2) is None
     assert replica.outcome(3) is None
     assert replica.outcome(1) == p.Outcome(5)
-    replica.apply(Confirm(1, (8,)), 1)
+    replica.apply(Confirmed(((8, (1, 2)), (7, (1,)))), 1)
     assert replica.unconfirmed() == {1: (5, (9,))}
-    replica.apply(Confirm(1, (9,)), 1)
+    replica.apply(Confirmed(((9, (1,)),)), 1)
     assert replica.unconfirmed() == {}
     assert replica.outcome(1) == p.Outcome(5)
+
+
+def test_confirmations_in_logs_of_earlier_versions_still_count() -> None:
+    replica = p.Participant()
+    replica.apply(Decision(1, 1, 5, (7, 8, 9), 0, ()), 1, "chunk")
+    logged = b"\x29\x00\x00\x00\x83\xa4type\xa7confirm\xaetransaction_id\x01\xa7tablets\x92\x08\x09"
+    entry, _ = decode_entry(logged)
+    assert entry == Confirm(1, (8, 9))
+    replica.apply(entry, 1)
+    assert replica.unconfirmed() == {1: (5, (7,))}
+
+
+def test_a_commit_of_what_is_known_no_more_changes_nothing() -> None:
+    """It has ended here as its home decided; only what is open still is no participant's."""
+    replica = p.Participant()
+    assert replica.apply(Commit(1, 5), 1) == (p.Outcome(5), [])
+    assert replica.image() == p.Participant().image()
+    replica.apply(Ingest(2, 1, 0, ()), 1, "chunk")
+    refused, instructions = replica.apply(Commit(2, 5), 1)
+    assert "not prepared" in str(refused)
+    assert instructions == []
 
 
 def test_a_new_leader_holds_the_locks_of_what_is_prepared() -> None:

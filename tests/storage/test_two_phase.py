@@ -9,9 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from storage_doubles import METHODS, Bench, Defaults, SkippingRuntime, insert, run, update
+from storage_doubles import METHODS, Bench, Defaults, SkippingRuntime, delete, insert, run, update
 
 from cluster.errors import CannotConnectNow, DqeError, SerializationFailure
+from cluster.raft.log import EntryKind
+from storage import doubts, participant
+from storage.entries import Commit, Confirmed, TabletEntry, decode_entry
 from storage.fragments import AccessMethod, TabletId, Timestamp, TransactionId
 from storage.tablet import Tablet
 
@@ -49,7 +52,7 @@ async def commit_in_steps(
     for tablet_id in OTHERS:
         await tablets[tablet_id].commit(transaction_id, commit_ts)
         yield f"committed {tablet_id}"
-        await tablets[HOME].confirm(transaction_id, [tablet_id])
+        await tablets[HOME].confirm({tablet_id: [transaction_id]})
         yield f"confirmed {tablet_id}"
 
 
@@ -245,6 +248,138 @@ def test_asking_twice_changes_nothing(tmp_path: Path) -> None:
         for tablet in tablets.values():
             assert await bench.read(tablet) == [(1, "a")]
             assert await bench.read(tablet, commit_ts - 1) == []
+        await bench.close()
+
+    run(main)
+
+
+# Confirmations (rule C6).
+
+
+async def decide_many(
+    bench: Bench, tablets: dict[TabletId, Tablet], count: int, *, told: bool = True
+) -> list[tuple[TransactionId, Timestamp]]:
+    """Transactions that the home has decided; their coordinator has `told` the participants, and
+    nobody has told the home so."""
+    decided = []
+    for _ in range(count):
+        transaction_id = bench.begin()
+        async for step in commit_in_steps(bench, tablets, transaction_id):
+            if step == "decided":
+                break
+        decided.append((transaction_id, bench.oracle.last))
+        for tablet_id in OTHERS if told else ():
+            await tablets[tablet_id].commit(*decided[-1])
+        for tablet_id in TABLETS if told else ():
+            await bench.write(tablets[tablet_id], delete(1))
+    return decided
+
+
+def logged(bench: Bench, tablet_id: TabletId) -> list[TabletEntry]:
+    entries = [entry for entry in bench.logs[tablet_id] if entry.kind is EntryKind.COMMAND]
+    return [decode_entry(entry.data)[0] for entry in entries]
+
+
+def confirmations(bench: Bench) -> list[Confirmed]:
+    return [entry for entry in logged(bench, HOME) if isinstance(entry, Confirmed)]
+
+
+def test_participants_confirm_many_decisions_at_once(tmp_path: Path) -> None:
+    """Whoever was told by the coordinator says so, without a word in its own log; the home notes
+    it in an entry for what is said while the one before is on its way."""
+
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        decided = tuple(t for t, _ in await decide_many(bench, tablets, 5))
+        assert tuple(tablets[HOME]._participant.unconfirmed()) == decided
+        lengths = [len(bench.logs[tablet_id]) for tablet_id in OTHERS]
+        await bench.settle(runtime)
+        noted = confirmations(bench)
+        assert len(noted) <= len(OTHERS)
+        said = sorted(of_tablet for entry in noted for of_tablet in entry.by_tablet)
+        assert said == [(tablet_id, decided) for tablet_id in OTHERS]
+        assert [len(bench.logs[tablet_id]) for tablet_id in OTHERS] == lengths
+        await bench.crash()
+        await check_nothing_is_left(bench, await open_all(bench))
+        await bench.close()
+
+    run(main)
+
+
+def test_only_what_a_participant_has_committed_is_confirmed(tmp_path: Path) -> None:
+    """One that cannot log its commit confirms nothing, and keeps no other from its end."""
+
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        [(transaction_id, commit_ts)] = await decide_many(bench, tablets, 1, told=False)
+        first, silent = OTHERS
+        bench.groups[silent].refuse = lambda data: isinstance(decode_entry(data)[0], Commit)
+        assert await tablets[silent].commit_all([(transaction_id, commit_ts)]) == []
+        await bench.settle(runtime)
+        assert tablets[HOME]._participant.unconfirmed() == {transaction_id: (commit_ts, (silent,))}
+        assert await bench.read(tablets[first]) == [(1, "a")]
+        bench.groups[silent].refuse = lambda _: False
+        await bench.settle(runtime)
+        assert await bench.read(tablets[silent]) == [(1, "a")]
+        await check_nothing_is_left(bench, tablets)
+        await bench.close()
+
+    run(main)
+
+
+def test_a_participant_that_was_told_otherwise_confirms_nothing(tmp_path: Path) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        decided = await decide_many(bench, tablets, 2)
+        (first, first_ts), (second, second_ts) = decided
+        found = await tablets[OTHERS[0]].commit_all([(first, first_ts + 1), (second, second_ts)])
+        assert found == [second]
+        await bench.close()
+
+    run(main)
+
+
+def test_a_round_is_bounded_and_the_next_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doubts, "TOLD_AT_ONCE", 4)  # two transactions, two participants each
+
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        decided = [t for t, _ in await decide_many(bench, tablets, 5)]
+        tablets[HOME].tick()
+        for left in (decided[2:], decided[4:], []):
+            runtime.skipped_s += doubts.IN_DOUBT_S
+            tablets[HOME].tick()
+            while tablets[HOME]._doubts.settling:
+                await asyncio.sleep(0.001)
+            assert list(tablets[HOME]._participant.unconfirmed()) == left
+        await bench.close()
+
+    run(main)
+
+
+def test_what_a_participant_has_forgotten_is_confirmed(tmp_path: Path) -> None:
+    """Outcomes are kept for ten minutes, decisions until they are confirmed: a participant that
+    hears of one again after that knows, from its log, that it has ended as its home decided."""
+
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        [(transaction_id, _)] = await decide_many(bench, tablets, 1)
+        bench.oracle.last += (participant.OUTCOME_RETENTION_MS + 1) << 18
+        for tablet_id in TABLETS:
+            await bench.write(tablets[tablet_id], insert((2, "later")))
+        assert tablets[OTHERS[0]]._participant.outcome(transaction_id) is None
+        assert tablets[HOME]._participant.outcome(transaction_id) is not None
+        await bench.settle(runtime)
+        for tablet in tablets.values():
+            assert await bench.read(tablet) == [(2, "later")]
+        await check_nothing_is_left(bench, tablets)
         await bench.close()
 
     run(main)
