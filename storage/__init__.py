@@ -37,6 +37,8 @@ In the order control flows through them, from the node to the bytes:
     opening         opens a tablet's stores, or builds one from the other
     moves           fragments that change their stores
     applier         brings a store up to the log
+    row_applier     the row store's small changes, on the loop
+    apply_queue     what waits for a store, and what all that may hold
     operations      what a log entry means for a store
     columnar        a tablet's DuckDB file
     columnar_apply  many transactions' changes in a few statements

@@ -2,9 +2,12 @@
 
 The tablet pushes what each log entry means for the store; pushing is cheap. The queue goes to
 DuckDB as one transaction, when it holds `APPLY_BYTES` or is `APPLY_AGE_S` old, and earlier when
-a reader needs it. The row store's is applied on the loop before the log's driver goes on
-(`apply_now`), unless it is more than some entries' worth. Everything else that changes the store
-runs here, one call at a time, on a thread.
+a reader needs it. What the row store has, too, may wait: `PATIENT_AGE_S` after a reader came for
+it, twice as long each time that nobody did, up to `LONGEST_AGE_S`; then a checkpoint is what
+takes it in. A batch of a minute costs what one of a second does, and each replica pays for it.
+
+The row store's small changes are applied on the loop (`row_applier`). Everything else that changes
+a store runs here, one call at a time, on a thread.
 
 Invariants:
 - operations reach the store in log order, whole entries only;
@@ -19,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, TypeVarTuple
 
 import apsw
@@ -27,9 +29,10 @@ import duckdb
 
 from cluster.errors import DataCorrupted, DqeError, InternalError, IoError
 from cluster.runtime import Runtime
+from storage.apply_queue import ApplyQueue, QueueBudget, Queued
 from storage.damage import damaged_store, is_damage
 from storage.fragments import FragmentId, Timestamp
-from storage.operations import Operation, Store
+from storage.operations import Store
 from storage.row_store import store_error
 from storage.staging import DEFAULT_MEMORY_BYTES
 from storage.tasks import run_to_end
@@ -42,34 +45,12 @@ logger = logging.getLogger(__name__)
 
 APPLY_BYTES = 4 * 1024 * 1024
 APPLY_AGE_S = 0.5
-# Of rows that the row store has, too: they are applied many at a time, or when a query comes.
+# Of rows that the row store has, too. The longest is past a checkpoint's age, which has it done.
 PATIENT_AGE_S = 5.0
+LONGEST_AGE_S = 90.0
 # Past this much in memory, beside what may be staged there, the log's driver waits.
 QUEUE_LIMIT_BYTES = DEFAULT_MEMORY_BYTES + 64 * 1024 * 1024
 RETRY_S = 2.0
-# More than this waits for a thread rather than on the loop: a millisecond's work or so.
-INLINE_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """The effect of one log entry. `operation` is made when it is applied, on the thread.
-
-    `fragments` are those it touches, None for all; `timestamp` its commit's, or 0.
-    `size_bytes` counts its log entries, `memory_bytes` those of them held in memory. `is_slow`:
-    it may take long, however small it is.
-    """
-
-    index: int
-    make: Callable[[], Operation]
-    size_bytes: int
-    timestamp: Timestamp = 0
-    fragments: frozenset[FragmentId] | None = None
-    memory_bytes: int = 0
-    done: Callable[[], None] | None = None
-    is_slow: bool = False
-    # Nobody misses it here for a while: another store has it.
-    is_patient: bool = False
 
 
 def _nothing() -> None:
@@ -79,16 +60,23 @@ def _nothing() -> None:
 class StoreApplier(Generic[S]):
     """The queue before one store, and the only one who changes it.
 
-    `group_bytes` bounds what goes into one transaction of the store, whole entries at least.
+    `group_bytes` bounds what goes into one transaction of the store, whole entries at least;
+    `budget` what it and others have in memory.
     """
 
-    def __init__(self, runtime: Runtime, store: S, group_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        store: S,
+        group_bytes: int | None = None,
+        budget: QueueBudget | None = None,
+    ) -> None:
         self._runtime = runtime
         self._store = store
         self._group_bytes = group_bytes
-        self._queue: list[Queued] = []
-        self._queue_bytes = 0
-        self._queue_memory_bytes = 0
+        self._budget = budget
+        self._queue = ApplyQueue()
+        self._patience_s = PATIENT_AGE_S
         self._seen_index = store.position.applied_index
         self._turn = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
@@ -99,7 +87,9 @@ class StoreApplier(Generic[S]):
         # Called, on the loop, when DuckDB says that the file is damaged.
         self.on_damage: Callable[[], None] = _nothing
         # Log bytes that have gone into the store since its last checkpoint.
-        self.unsaved_bytes = 0
+        self._applied_bytes = 0
+        if budget is not None:
+            budget.join(self._queue, lambda: self._start_background(0.0))
 
     @property
     def store(self) -> S:
@@ -111,9 +101,9 @@ class StoreApplier(Generic[S]):
         return bool(self._queue)
 
     @property
-    def queue_bytes(self) -> int:
-        """What waits to be applied."""
-        return self._queue_bytes
+    def unsaved_bytes(self) -> int:
+        """Log bytes whose effects the next checkpoint would make durable."""
+        return self._applied_bytes + self._queue.size_bytes
 
     def push(self, queued: Queued, *, now: bool = False) -> None:
         """Takes the effect of the next entry that has one; `now`: `apply_now` follows."""
@@ -121,11 +111,11 @@ class StoreApplier(Generic[S]):
             if queued.done is not None:
                 queued.done()
             return
-        self._queue.append(queued)
-        self._queue_bytes += queued.size_bytes
-        self._queue_memory_bytes += queued.memory_bytes
+        self._queue.push(queued)
+        if self._budget is not None:
+            self._budget.pushed(queued.memory_bytes)
         if not now:
-            self._schedule(PATIENT_AGE_S if queued.is_patient else APPLY_AGE_S)
+            self._schedule(self._patience_s if queued.is_patient else APPLY_AGE_S)
 
     def seen(self, index: int) -> None:
         """Every entry up to `index` has been pushed, or has no effect on the store."""
@@ -133,25 +123,22 @@ class StoreApplier(Generic[S]):
 
     async def wait_room(self) -> None:
         """Holds the log's driver back while the queue is over its limit."""
-        if self._queue_memory_bytes > QUEUE_LIMIT_BYTES:
+        if self._queue.memory_bytes > QUEUE_LIMIT_BYTES:
             await self.flush()
 
     def needed_by(self, fragments: Iterable[FragmentId], timestamp: Timestamp) -> bool:
         """Whether a read of these fragments at the timestamp must see the queue applied."""
-        if not self._queue:
-            return False
-        wanted = frozenset(fragments)
-        return any(
-            queued.fragments is None
-            or (queued.timestamp <= timestamp and not wanted.isdisjoint(queued.fragments))
-            for queued in self._queue
-        )
+        return self._queue.needed_by(fragments, timestamp)
 
     async def flush(self) -> None:
-        """Applies what is queued now; an error leaves it queued."""
-        if not self._queue:
-            return
-        await self._finish(self._flush(self._queue[-1].index))
+        """Applies what is queued now; an error leaves it queued. Any connection sees it then."""
+        self._patience_s = PATIENT_AGE_S
+        await self._flush_queue()
+        self.settle()
+
+    async def _flush_queue(self) -> None:
+        if self._queue:
+            await self._finish(self._flush(self._queue.last_index))
 
     async def run(self, function: Callable[[], T], first: Callable[[], None] = _nothing) -> T:
         """Brings the store up to date and calls a function on a thread before it moves on.
@@ -180,7 +167,7 @@ class StoreApplier(Generic[S]):
     async def _flush(self, last: int) -> None:
         async with self._turn:
             # Whoever had the turn before may have applied it all.
-            if self._queue and self._queue[0].index <= last:
+            if self._queue and self._queue.first_index <= last:
                 await self._apply_queue()
 
     async def _run(self, function: Callable[[], T], first: Callable[[], None]) -> T:
@@ -204,31 +191,32 @@ class StoreApplier(Generic[S]):
                     self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self._queue = []
-        self._queue_bytes = self._queue_memory_bytes = self.unsaved_bytes = 0
+        self._queue.clear()
+        self._applied_bytes = 0
         self._seen_index = self._store.position.applied_index
 
     async def _checkpoint(self, image: Callable[[], tuple[bytes, int]]) -> None:
         async with self._turn:
-            unsaved = self.unsaved_bytes + self._queue_bytes
+            unsaved = self.unsaved_bytes
             # One step: the image, and the queue up to there.
             data, index = image()
             await self._apply_queue()
             if index < self._store.image_index:
                 return  # it has a newer image: after a crash the older of two stores' counts
             await self._blocking(self._store.checkpoint, data, index)
-            self.unsaved_bytes = max(0, self.unsaved_bytes - unsaved)
+            self._applied_bytes = max(0, self._applied_bytes - unsaved)
 
     async def close(self) -> None:
         """Stops the background; waits for a call under way. The queue is not applied."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timer()
+        if self._budget is not None:
+            self._budget.leave(self._queue)
         async with self._turn:
             return
 
     async def _apply_queue(self) -> None:
-        taken, index = list(self._queue), self._seen_index
+        taken, index = self._queue.entries(), self._seen_index
         if not taken and index == self._store.position.applied_index:
             return
         while group := self._next_group(taken):
@@ -252,36 +240,25 @@ class StoreApplier(Generic[S]):
             group.append(queued)
         return group
 
-    def apply_now(self) -> None:
-        """Applies what is queued on the loop, if that is quick and nobody is at the store; else
-        sees to it that a thread does it at once."""
-        if not self._queue or self._closed:
-            return
-        is_slow = self._queue_bytes > INLINE_BYTES or any(queued.is_slow for queued in self._queue)
-        if is_slow or self._turn.locked():
-            self._start_background(0.0)
-            return
-        taken = list(self._queue)
-        try:
-            _apply(self._store, taken, self._seen_index)
-        except apsw.Error as error:
-            logger.error("tablet %s: %s", self._store.tablet_id, store_error(error).message)
-            self._start_background(RETRY_S)
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._applied(taken)
+    def settle(self) -> None:
+        """Has every connection see what was applied, as it does where nothing is kept back."""
 
     def _applied(self, taken: Sequence[Queued]) -> None:
-        del self._queue[: len(taken)]
-        applied_bytes = sum(queued.size_bytes for queued in taken)
-        self._queue_bytes -= applied_bytes
-        self._queue_memory_bytes -= sum(queued.memory_bytes for queued in taken)
-        self.unsaved_bytes += applied_bytes
+        self._queue.take(len(taken))
+        if not self._queue:
+            self._cancel_timer()
+        self._count_applied(taken)
+
+    def _count_applied(self, taken: Sequence[Queued]) -> None:
+        self._applied_bytes += sum(queued.size_bytes for queued in taken)
         for queued in taken:
             if queued.done is not None:
                 queued.done()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     @property
     def is_idle(self) -> bool:
@@ -289,6 +266,7 @@ class StoreApplier(Generic[S]):
         return not self._on_threads
 
     async def _blocking(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        self.settle()
         self._on_threads += 1
         try:
             return await self._runtime.run_blocking(function, *args)
@@ -308,7 +286,7 @@ class StoreApplier(Generic[S]):
     def _schedule(self, age_s: float) -> None:
         if self._closed:
             return
-        if self._queue_bytes >= APPLY_BYTES:
+        if self._queue.size_bytes >= APPLY_BYTES:
             self._start_background(0.0)
         else:
             self._start_background(age_s)
@@ -331,8 +309,10 @@ class StoreApplier(Generic[S]):
     async def _apply_in_background(self) -> None:
         if self._closed:
             return
+        if self._queue:
+            self._patience_s = min(2 * self._patience_s, LONGEST_AGE_S)
         try:
-            await self.flush()
+            await self._flush_queue()
         except DqeError as error:
             logger.error("tablet %s: %s", self._store.tablet_id, error.message)
             if not self._closed and self._timer is None:

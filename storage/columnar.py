@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -59,6 +58,7 @@ from storage.operations import (
     Batches,
     CommitOperation,
     FragmentSource,
+    HorizonOperation,
     Operation,
     StorePosition,
 )
@@ -326,32 +326,32 @@ class ColumnarStore:
     # Applying.
 
     def _apply_all(self, operations: Sequence[Operation], applied_index: int) -> StorePosition:
-        position = replace(self.position, applied_index=applied_index)
+        now = self.position
+        newest, version = now.max_commit_ts, now.schema_version
+        # Nobody reads below what the last of them says once this is committed.
+        horizons = (o.horizon for o in operations if isinstance(o, HorizonOperation))
+        horizon = max([now.horizon, *horizons])
         steps: dict[FragmentId, list[Step]] = {}
         for operation in operations:
             if isinstance(operation, CommitOperation):
                 _collect_steps(steps, operation, self._since)
-                newest = max(position.max_commit_ts, operation.timestamp)
-                position = replace(position, max_commit_ts=newest)
-                continue
-            self._apply_steps(steps)
-            steps = {}
-            if isinstance(operation, AlterOperation):
+                newest = max(newest, operation.timestamp)
+            elif isinstance(operation, AlterOperation):
+                self._apply_steps(steps, horizon)
+                steps = {}
                 self._alter(operation.schemas, operation.sources)
-                newest = max([position.max_commit_ts, *operation.newest()])
+                newest = max([newest, *operation.newest()])
                 version = operation.schema_version
-                position = replace(position, schema_version=version, max_commit_ts=newest)
-            else:
-                position = replace(position, horizon=max(position.horizon, operation.horizon))
-        self._apply_steps(steps)
+        self._apply_steps(steps, horizon)
+        position = StorePosition(applied_index, newest, version, horizon)
         self._write_position(position)
         return position
 
-    def _apply_steps(self, steps: dict[FragmentId, list[Step]]) -> None:
+    def _apply_steps(self, steps: dict[FragmentId, list[Step]], horizon: Timestamp) -> None:
         for fragment_id, fragment_steps in steps.items():
             if fragment_id not in self._fragments:
                 continue  # dropped while the transaction was under way
-            apply_steps(self._cursor, self._own_tables(fragment_id), fragment_steps)
+            apply_steps(self._cursor, self._own_tables(fragment_id), fragment_steps, horizon)
             newest = max(step.timestamp for step in fragment_steps)
             self._recency[fragment_id] = max(self._recency[fragment_id], newest)
 
@@ -468,8 +468,7 @@ def _collect_steps(
     for change in operation.changes:
         if operation.index <= since.get(change.fragment_id, -1):
             continue  # came along with the rows it was filled with
-        step = Step(operation.timestamp, change.truncate, change.delete_keys, change.insert_rows)
-        steps.setdefault(change.fragment_id, []).append(step)
+        steps.setdefault(change.fragment_id, []).append(Step(operation.timestamp, change))
 
 
 def _fragment_size(cursor: duckdb.DuckDBPyConnection, tables: FragmentTables) -> FragmentSize:

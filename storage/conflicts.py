@@ -13,7 +13,7 @@ import duckdb
 
 from cluster.errors import SerializationFailure
 from storage.columnar import ColumnarStore
-from storage.columnar_apply import BEGIN, FragmentTables, Segment, Step, registered
+from storage.columnar_apply import BEGIN, FragmentTables, Segment, registered
 from storage.duckdb_node import quote_name
 from storage.fragments import FragmentChange, FragmentId, Timestamp
 
@@ -42,19 +42,19 @@ def _changed(
     changes: Sequence[FragmentChange],
     base: Timestamp,
 ) -> bool:
-    segment = Segment()
+    segment = Segment(tables.schema)
     for position, change in enumerate(changes):
         if change.truncate:
             break
-        segment.add(Step(0, False, change.delete_keys, change.insert_rows), position)
-    if not segment.deletes.batches:
+        segment.add(change, position)
+    if not segment.deletes:
         return False
     keys = [quote_name(name) for name in tables.schema.key]
     listed = ", ".join(keys)
     found = f"SELECT {listed}, min(sequence) AS first FROM"
     met = f"({found} deleted_keys GROUP BY ALL)"
     with registered(cursor, "deleted_keys", segment.deletes.table(numbered=True)):
-        if not segment.inserts.batches:
+        if not segment.inserts:
             return _any_newer(cursor, tables, met, keys, base)
         made = f"({found} made_rows GROUP BY ALL)"
         same = " AND ".join(f"d.{key} = m.{key}" for key in keys)

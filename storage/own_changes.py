@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from storage.columnar_apply import Segment, Step
+from storage.columnar_apply import Segment
 from storage.fragments import FragmentChange, FragmentSchema
 
 
@@ -38,19 +38,19 @@ def net_changes(
     """What changes of this fragment, in their order, come to; None for none. Blocks."""
     if not changes:
         return None
-    segment, truncated = last_segment(changes)
-    deleted = segment.deletes.table() if segment.deletes.batches else None
-    rows = segment.surviving_rows(cursor, schema) if segment.inserts.batches else None
+    segment, truncated = last_segment(schema, changes)
+    deleted = segment.deletes.table() if segment.deletes else None
+    rows = segment.surviving_rows(cursor, schema) if segment.inserts else None
     return OwnRows(
         schema, truncated, deleted, None if rows is None else rows.select(list(schema.names))
     )
 
 
-def last_segment(changes: Sequence[FragmentChange]) -> tuple[Segment, bool]:
+def last_segment(schema: FragmentSchema, changes: Sequence[FragmentChange]) -> tuple[Segment, bool]:
     """The changes behind the last TRUNCATE, and whether there was one."""
-    segment, truncated = Segment(), False
+    segment, truncated = Segment(schema), False
     for position, change in enumerate(changes):
         if change.truncate:
-            segment, truncated = Segment(), True
-        segment.add(Step(0, False, change.delete_keys, change.insert_rows), position)
+            segment, truncated = Segment(schema), True
+        segment.add(change, position)
     return segment, truncated

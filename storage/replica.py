@@ -40,7 +40,8 @@ from cluster.probes import Probe, reached
 from cluster.raft.log import Entry, EntryKind
 from cluster.raft.snapshot_data import FileSink, FileSnapshot, SnapshotData
 from cluster.runtime import Runtime
-from storage.applier import Queued, StoreApplier
+from storage.applier import StoreApplier
+from storage.apply_queue import Queued
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import FragmentTables
 from storage.damage import scan
@@ -134,7 +135,7 @@ class TabletReplica:
         self.tablet_id: TabletId = store.tablet_id
         self._runtime = runtime
         self._staging = staging
-        self._applier = StoreApplier(runtime, store)
+        self._applier = StoreApplier(runtime, store, budget=staging.queues)
         self._rows = rows
         self._schemas: dict[FragmentId, FragmentSchema] = {}
         self._schema_version = 0
@@ -340,7 +341,13 @@ class TabletReplica:
             operation = HorizonOperation(decoded.horizon)
             # Reads are held to it here already, and need not wait for it in the stores.
             none: frozenset[FragmentId] = frozenset()
-            queued = Queued(entry.index, lambda: operation, len(entry.data), fragments=none)
+            queued = Queued(
+                entry.index,
+                lambda: operation,
+                len(entry.data),
+                fragments=none,
+                is_patient=True,
+            )
             self._applier.push(queued)
             self._rows.push(queued)
             return None
@@ -524,6 +531,7 @@ class TabletReplica:
         if not held or self._rows.store is None:
             return None
         await self._rows.bring_up(held, timestamp)
+        self._rows.applier.settle()
         return self._rows.store.snapshot()
 
     def _only_in_rows(self, fragment_id: FragmentId) -> bool:
@@ -555,9 +563,7 @@ class TabletReplica:
     @property
     def unsaved_bytes(self) -> int:
         """Log bytes whose effects the next checkpoint would make durable."""
-        return max(
-            self._applier.unsaved_bytes + self._applier.queue_bytes, self._rows.unsaved_bytes
-        )
+        return max(self._applier.unsaved_bytes, self._rows.unsaved_bytes)
 
     @property
     def has_unsaved(self) -> bool:

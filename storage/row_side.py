@@ -23,9 +23,10 @@ import apsw
 
 from cluster.errors import DqeError
 from cluster.runtime import Runtime
-from storage.applier import Queued, StoreApplier
+from storage.apply_queue import Queued
 from storage.columnar_apply import FragmentTables
 from storage.fragments import END_OF_TIME, FragmentId, FragmentSchema, Timestamp
+from storage.row_applier import RowApplier
 from storage.row_checks import Finder
 from storage.row_store import WAL_BYTES, RowStore, remove_files, store_error
 
@@ -50,7 +51,7 @@ class RowSide:
         self._path = path
         self._relieving = False
         self.on_damage: Callable[[], None] = lambda: None
-        self._applier: StoreApplier[RowStore] | None = None
+        self._applier: RowApplier | None = None
         if store is not None:
             self._adopt(store)
 
@@ -60,7 +61,7 @@ class RowSide:
         return self._applier.store if self._applier is not None else None
 
     @property
-    def applier(self) -> StoreApplier[RowStore]:
+    def applier(self) -> RowApplier:
         """The store's queue; `open` before."""
         assert self._applier is not None
         return self._applier
@@ -74,7 +75,7 @@ class RowSide:
             self.seen(seen_index)
 
     def _adopt(self, store: RowStore) -> None:
-        applier = self._applier = StoreApplier(self._runtime, store, GROUP_BYTES)
+        applier = self._applier = RowApplier(self._runtime, store, GROUP_BYTES)
         store.is_idle = lambda: applier.is_idle
         self._applier.on_damage = lambda: self.on_damage()
 
@@ -150,12 +151,14 @@ class RowSide:
         try:
             if row_count <= INLINE_ROWS:
                 return function(store)
+            self.applier.settle()
             return await self._runtime.run_blocking(_on_snapshot, store, function)
         except apsw.Error as error:
             raise store_error(error) from error
 
     def tables(self, fragment_ids: Iterable[FragmentId]) -> dict[FragmentId, FragmentTables]:
-        """Where the rows of these fragments lie, of those that are here."""
+        """Where the rows of these fragments lie, of those that are here, for any connection."""
+        self.applier.settle()
         store = self.applier.store
         schemas = store.fragments
         return {
@@ -171,7 +174,7 @@ class RowSide:
         """Log bytes whose effects the next checkpoint would make durable."""
         if self._applier is None:
             return 0
-        return self._applier.unsaved_bytes + self._applier.queue_bytes
+        return self._applier.unsaved_bytes
 
     async def checkpoint(self, image: Callable[[], tuple[bytes, int]]) -> None:
         """Makes everything seen so far durable, with the image of that moment and its index."""

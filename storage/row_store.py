@@ -6,10 +6,14 @@ microseconds on the same loop, without a thread. Tables and encodings: `row_tabl
 `row_values`.
 
 The file is in WAL mode with `synchronous=NORMAL`: a commit is a write to the operating system
-and nothing more. A killed process loses nothing, a power cut the newest commits, and what is
-left is a prefix of them (tests/storage/test_row_crashes.py); the log has the rest. How far the
-tables are is kept in the same transaction as the rows. What is *durable* is what `checkpoint`
-has synced; the participant's image of that moment lies in the file too, as in the columnar one.
+and nothing more. It writes each page that was touched, 4 KiB for a few bytes of a row, so entries
+are taken in by a transaction that stays open (`take_in`, until `settle`): a page that many of
+them change is written once, and so is how far the tables are, which is kept in the same
+transaction as the rows. The connection that writes sees it all; others see it settled. A killed
+process loses what was not settled, a power cut the newest commits, too, and what is left is a
+prefix of them (tests/storage/test_row_crashes.py); the log has the rest. What is *durable* is what
+`checkpoint` has synced; the participant's image of that moment lies in the file too, as in the
+columnar one.
 
 Reading at S (rule R1). What `max_commit_ts` and `horizon` tell a reader is announced here, in
 memory, *before* the transaction that makes it true begins, so it is never behind the tables: a
@@ -21,7 +25,10 @@ waited for that), and only the horizon takes it away from there.
 Invariants:
 - `position.applied_index` names the last entry whose effects are in the tables, all of them;
 - one caller at a time changes the store, on whichever thread; reads by key come on the loop, on
-  a connection of their own, and may come while another thread writes;
+  a connection of their own while another thread writes, else on the one that does;
+- no transaction stays open while a thread is at the store;
+- where one that stayed open is lost (a full disk), reads on the loop fail until the store is again
+  where it has been: what was answered is not unsaid;
 - a fragment filled from the columnar store holds everything up to an index of its own, and takes
   nothing from operations up to there.
 
@@ -30,9 +37,11 @@ Left out: vacuuming; a file keeps its length and reuses its pages.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,6 +70,8 @@ from storage.row_pruning import RowPruning
 from storage.row_scan import RowScan, begin_of, find, is_empty
 from storage.row_tables import RowTables, StoredKey, StoredRow, quoted
 
+logger = logging.getLogger(__name__)
+
 _FORMAT = 1
 PAGE_BYTES = 4096
 CACHE_BYTES = 8 * 1024 * 1024
@@ -83,6 +94,15 @@ _META_SQL = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the store goes back to where a transaction is lost."""
+
+    position: StorePosition
+    tables: dict[FragmentId, RowTables]
+    since: dict[FragmentId, int]
+
+
 class RowStore:
     """Opens, changes, reads and checkpoints the file of one tablet."""
 
@@ -101,6 +121,10 @@ class RowStore:
         self._sync_failed = False
         self._wal_pages = 0
         self.position = StorePosition()
+        # The transaction that stays open began here, None where there is none.
+        self._settled: _State | None = None
+        # How far reads have seen the store.
+        self._shown_index = 0
         self._pruning = RowPruning()
         self.newest_ts: Timestamp = 0
         self.horizon: Timestamp = 0
@@ -206,6 +230,10 @@ class RowStore:
         return is_empty(self._reader(), self._readable[fragment_id])
 
     def _reader(self) -> Connection:
+        if self.position.applied_index < self._shown_index:
+            raise IoError(
+                f"the row store of tablet {self.tablet_id} could not keep what it took in"
+            )
         # What was written by one connection another one has to read again.
         if self.is_idle():
             return self._connection
@@ -220,18 +248,49 @@ class RowStore:
 
         After an error nothing has changed, and the same call may be made again.
         """
+        self.settle()
+        self._take_in(operations, applied_index)
+        self.settle()
+
+    def take_in(self, operations: Sequence[Operation], applied_index: int) -> None:
+        """The same in the transaction that stays open until `settle`, which this begins where
+        there is none. An error takes back all that came since then."""
+        self._take_in(operations, applied_index)
+        self._shown_index = max(self._shown_index, applied_index)
+
+    def _take_in(self, operations: Sequence[Operation], applied_index: int) -> None:
         assert applied_index >= self.position.applied_index
         self._announce(operations)
-        before = dict(self._tables), dict(self._since)
+        if self._settled is None:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._settled = _State(self.position, dict(self._tables), dict(self._since))
         try:
-            with self._transaction():
-                position = self._apply_all(operations, applied_index)
+            self.position = self._apply_all(operations, applied_index)
         except BaseException:
-            self._tables, self._since = before
+            self._roll_back()
             raise
-        if self._tables != before[0]:
+
+    def settle(self) -> None:
+        """Ends the transaction that is open, if one is. An error takes back all that was in it."""
+        before = self._settled
+        if before is None:
+            return
+        try:
+            self._write_position(self.position)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        self._settled = None
+        if self._tables != before.tables:
             self._readable = dict(self._tables)
-        self.position = position
+
+    def _roll_back(self) -> None:
+        before, self._settled = self._settled, None
+        assert before is not None
+        self.position, self._tables, self._since = before.position, before.tables, before.since
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     def _announce(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
@@ -255,9 +314,7 @@ class RowStore:
                 version = operation.schema_version
             else:
                 horizon = max(horizon, operation.horizon)
-        position = StorePosition(applied_index, newest, version, horizon)
-        self._write_position(position)
-        return position
+        return StorePosition(applied_index, newest, version, horizon)
 
     def _apply_commit(self, operation: CommitOperation) -> None:
         for change in operation.changes:
@@ -280,6 +337,7 @@ class RowStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        self.settle()
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -389,7 +447,11 @@ class RowStore:
             connection.close()
 
     def close(self) -> None:
-        """Closes the file; all that was applied is in it."""
+        """Closes the file; all that was applied is in it, unless there was no room for it."""
+        try:
+            self.settle()
+        except apsw.Error as error:
+            logger.error("row store of tablet %s: %s", self.tablet_id, error)
         if self._reading is not None:
             self._reading.close()
             self._reading = None

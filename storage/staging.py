@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from storage.apply_queue import QueueBudget
 from storage.fragments import FragmentId, TransactionId
 
 DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
@@ -32,6 +33,8 @@ class MemoryBudget:
     def __init__(self, limit_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
+        # Of those that have their outcome and wait for a store.
+        self.queues = QueueBudget()
 
     def fits(self, length: int) -> bool:
         """Whether an entry of that length may stay in memory."""
@@ -69,6 +72,11 @@ class Staging:
         self._snapshots = 0
         self._memory_bytes: dict[TransactionId, int] = {}
         self._files: dict[TransactionId, BinaryIO] = {}
+
+    @property
+    def queues(self) -> QueueBudget:
+        """What the node's tablets share that wait for their columnar stores."""
+        return self._budget.queues
 
     def new_snapshot(self, word: str) -> Path:
         """Where a snapshot on its way in or out may lie; a restart removes it."""

@@ -33,12 +33,12 @@ def find_violation(
     cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, changes: Sequence[FragmentChange]
 ) -> UniqueViolation | None:
     """The first conflict that these changes of one transaction would make, or None."""
-    segment, truncated = last_segment(changes)
-    if not segment.inserts.batches:
-        return None
     schema = tables.schema
+    segment, truncated = last_segment(schema, changes)
+    if not segment.inserts:
+        return None
     new = segment.surviving_rows(cursor, schema)
-    deleted = segment.deletes.table() if segment.deletes.batches else _no_keys(schema)
+    deleted = segment.deletes.table() if segment.deletes else _no_keys(schema)
     with registered(cursor, "new_rows", new), registered(cursor, "deleted_keys", deleted):
         for constraint, columns in schema.unique:
             found = _duplicate_among(cursor, columns)

@@ -1,6 +1,8 @@
 """Applies a made-up log to a row store until it is killed; says each entry that was taken in.
 
-python row_crash_child.py FILE LAST_INDEX
+python row_crash_child.py FILE LAST_INDEX ENTRIES
+
+With ENTRIES above 1 so many share a transaction that stays open, and are said when it has ended.
 """
 
 from __future__ import annotations
@@ -40,11 +42,14 @@ def changes(index: int) -> list[FragmentChange]:
 
 
 def main() -> None:
-    path, last_index = Path(sys.argv[1]), int(sys.argv[2])
+    path, last_index, together = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     store = RowStore(7, path)
     print(store.position.applied_index, flush=True)
     for index in range(store.position.applied_index + 1, last_index + 1):
-        store.apply([entry(index)], index)
+        store.take_in([entry(index)], index)
+        if index % together:
+            continue
+        store.settle()
         if index % CHECKPOINT_EVERY == 0:
             store.checkpoint(f"image {index}".encode(), index)
             store.copy_back()

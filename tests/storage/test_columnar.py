@@ -22,7 +22,10 @@ from storage.duckdb_node import DuckDbNode
 from storage.fragments import FragmentChange, FragmentSchema, StoreColumn, Timestamp
 from storage.operations import AlterOperation, CommitOperation, HorizonOperation, Operation
 from storage.snapshot import StoreSnapshot, open_views
+from storage.stored_changes import StoredChange, row_tables
 from storage.transfer import ReceivedContents, column_sources, replace_columns, write_contents
+
+FORM = row_tables(fragment())
 
 
 def read(
@@ -66,6 +69,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.twin = Twin()
         self.present: set[int] = set()
         self.timestamp = 10
+        self.pruned_to = 0
         self.saved = b""
 
     @initialize()
@@ -94,12 +98,19 @@ class StoreMachine(RuleBasedStateMachine):
         new = [i for i in data.draw(ids) if i not in self.present]
         self.present.update(new)
         text = data.draw(st.sampled_from(["a", "b", None]))
+        if not truncate and data.draw(st.booleans()):
+            return StoredChange(FORM, [(i,) for i in gone], [(i, text) for i in new])
         return FragmentChange(
             12,
             keys(*gone) if gone else None,
             rows(*((i, text) for i in new)) if new else None,
             truncate,
         )
+
+    @rule(behind=st.integers(0, 3))
+    def horizon(self, behind: int) -> None:
+        self.pruned_to = max(self.pruned_to, self.timestamp - behind)
+        self.log.append(HorizonOperation(self.pruned_to))
 
     @rule(count=st.integers(1, 5))
     def flush(self, count: int) -> None:
@@ -126,7 +137,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(back=st.integers(0, 6))
     def read_somewhere(self, back: int) -> None:
         self.flush(len(self.log))
-        timestamp = max(10, self.timestamp - back)
+        timestamp = max(10, self.pruned_to, self.timestamp - back)
         assert read(self.node, self.store, timestamp) == self.twin.at(timestamp)
 
     @rule()
@@ -143,7 +154,8 @@ class StoreMachine(RuleBasedStateMachine):
             for o in self.log[: self.store.position.applied_index]
             if isinstance(o, CommitOperation)
         ]
-        for timestamp in {max(applied, default=10), max(applied, default=10) - 1}:
+        newest = max(applied, default=10)
+        for timestamp in {newest, max(newest - 1, self.store.position.horizon)}:
             wanted = read(self.node, self.store, timestamp)
             assert read(self.node, other, timestamp) == wanted
         assert other.position.applied_index == 1000
@@ -155,7 +167,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.flush(len(self.log))
-        for timestamp in range(9, self.timestamp + 2):
+        for timestamp in range(max(9, self.pruned_to), self.timestamp + 2):
             assert read(self.node, self.store, timestamp) == self.twin.at(timestamp)
         self.node.close()
         shutil.rmtree(self.directory)
@@ -223,6 +235,18 @@ def test_below_the_horizon_nothing_is_read(node: DuckDbNode, store: ColumnarStor
     assert store.size()[0].history_rows == 0
     store.apply([HorizonOperation(5)], 5)
     assert store.position.horizon == 12
+
+
+def test_what_ended_by_the_horizon_is_never_kept(node: DuckDbNode, store: ColumnarStore) -> None:
+    changes = [StoredChange(FORM, [(1,)] * (ts > 10), [(1, f"at {ts}")]) for ts in range(10, 20)]
+    log = [CommitOperation(10 + n, [change], 2 + n) for n, change in enumerate(changes)]
+    store.apply([*log[:6], HorizonOperation(17), *log[6:]], 12)
+    assert [read(node, store, ts) for ts in (17, 18, 19)] == [
+        [(1, f"at {ts}")] for ts in (17, 18, 19)
+    ]
+    assert store.size()[0].history_rows == 2
+    with pytest.raises(SnapshotTooOld):
+        read(node, store, 16)
 
 
 def test_fragments_come_and_go(node: DuckDbNode, store: ColumnarStore) -> None:

@@ -21,6 +21,7 @@ from storage_doubles import Twin
 from storage.row_store import RowStore, wal_path
 
 ROOT = Path(__file__).parents[2]
+CHILD = ROOT / "tests/storage/row_crash_child.py"
 LAST = 200
 
 
@@ -57,19 +58,20 @@ def check(path: Path, at_least: int, last: int) -> int:
 
 
 @pytest.mark.slow
-def test_a_killed_process_loses_nothing_it_took_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [1, 5])
+def test_a_killed_process_loses_nothing_it_settled(tmp_path: Path, together: int) -> None:
     chance = random.Random(7)
     path = tmp_path / "7.rows"
     acknowledged = 0
     for _ in range(5):
         child = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/storage/row_crash_child.py"), str(path), str(LAST)],
+            [sys.executable, str(CHILD), str(path), str(LAST), str(together)],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/storage'}"},
         )
         assert child.stdout is not None
-        for _ in range(chance.randrange(5, 50)):
+        for _ in range(chance.randrange(5, 50) // together + 1):
             line = child.stdout.readline()
             if not line:
                 break
