@@ -14,6 +14,7 @@ from mini_cluster import MiniCluster, in_cluster
 from catalog.commands import CreateSchema
 from cluster.errors import (
     ActiveSqlTransaction,
+    CannotConnectNow,
     DivisionByZero,
     DqeError,
     DuplicateCursor,
@@ -523,3 +524,19 @@ def test_types_told_before_running_hold(tmp_path: Path) -> None:
         await result.close()
 
     with_client(tmp_path, test)
+
+
+def test_a_definition_in_force_is_not_called_refused(tmp_path: Path) -> None:
+    """Although a node that answers does not take it over in time."""
+
+    async def ensure_everywhere(version: int) -> None:
+        raise CannotConnectNow(f"node 2 has not taken over catalog version {version} in time")
+
+    async def run(cluster: MiniCluster) -> None:
+        cluster.nodes[0].catalog.ensure_everywhere = ensure_everywhere  # type: ignore[attr-defined]
+        client = Client(cluster.session())
+        await client.ask("create schema s")
+        assert client.tag == "CREATE SCHEMA"
+        assert "s" in cluster.nodes[0].catalog.current.schemas
+
+    in_cluster(tmp_path, run)
