@@ -8,8 +8,11 @@ replica that differs from a majority is looked at again, at a later timestamp; i
 differs its node rebuilds it (`TabletManager.rebuild`); a leader that finds itself wrong steps
 down in doing so. Where no majority says who is right, that is reported and nothing is touched.
 
-In the background each leader checks one tablet every `PACE_S`, each again after `AGAIN_S`, so
-that the reading costs little. `check_all` is what `dqe check` asks for.
+In the background each leader checks one tablet every `PACE_S`, each again after `AGAIN_S`, and
+rests `REST` times as long as a check took, so that the reading costs little: large tablets come
+round more rarely. What a leader has not looked at yet has its first turn somewhere within
+`AGAIN_S`: a load, or an election, is no reason to read all there is. `check_all` is what
+`dqe check` asks for.
 
 Left out: the catalog tablet, whose copies are compared by tests.
 """
@@ -42,6 +45,7 @@ REBUILD_METHOD = "replica.rebuild"
 
 PACE_S = 10.0
 AGAIN_S = 3600.0
+REST = 50
 SUMS_TIMEOUT_S = 60.0
 CHECK_TIMEOUT_S = 150.0
 REBUILD_TIMEOUT_S = 5.0
@@ -113,7 +117,8 @@ class ReplicaChecker:
         self._catalog = catalog
         self._tablets = tablets
         self._node_id = node_id
-        self._checked_s: dict[TabletId, float] = {}
+        # When each tablet's turn comes, on this node's clock.
+        self._due_s: dict[TabletId, float] = {}
         # Replicas in doubt or wrong at the last comparison led here, to be shown.
         self._found: dict[TabletId, tuple[ReplicaResult, ...]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -191,29 +196,35 @@ class ReplicaChecker:
     # --- At the leader -------------------------------------------------------------------------
 
     async def _check_forever(self) -> None:
+        rest_s = PACE_S
         while True:
-            await self._runtime.sleep(PACE_S)
-            tablet_id = self._next_due()
-            if tablet_id is not None:
-                self._checked_s[tablet_id] = self._runtime.monotonic()
-                try:
-                    await self.check(tablet_id)
-                except DqeError as error:
-                    logger.info("tablet %d is not compared now: %s", tablet_id, error)
+            await self._runtime.sleep(rest_s)
+            began_s = self._runtime.monotonic()
+            await self._check_next()
+            rest_s = max(PACE_S, REST * (self._runtime.monotonic() - began_s))
+
+    async def _check_next(self) -> None:
+        tablet_id = self._next_due()
+        if tablet_id is None:
+            return
+        self._due_s[tablet_id] = self._runtime.monotonic() + AGAIN_S
+        try:
+            await self.check(tablet_id)
+        except DqeError as error:
+            logger.info("tablet %d is not compared now: %s", tablet_id, error)
 
     def _next_due(self) -> TabletId | None:
-        """Of the tablets led here that have several replicas, the one not looked at longest."""
+        """Of the tablets led here that have several replicas, the one whose turn came first."""
         now_s = self._runtime.monotonic()
         tablets = self._catalog.current.tablets
-        self._checked_s = {t: s for t, s in self._checked_s.items() if t in tablets}
+        self._due_s = {t: s for t, s in self._due_s.items() if t in tablets}
         self._found = {t: found for t, found in self._found.items() if self._leads(t)}
-        due = [
-            (self._checked_s.get(tablet.id, float("-inf")), tablet.id)
-            for tablet in tablets.values()
-            if len(tablet.replicas) > 1 and self._leads(tablet.id)
-        ]
-        oldest = min(due, default=None)
-        return oldest[1] if oldest is not None and now_s - oldest[0] >= AGAIN_S else None
+        led = [t.id for t in tablets.values() if len(t.replicas) > 1 and self._leads(t.id)]
+        for tablet_id in led:
+            if tablet_id not in self._due_s:
+                self._due_s[tablet_id] = now_s + self._runtime.random.uniform(0, AGAIN_S)
+        first = min(((self._due_s[t], t) for t in led), default=None)
+        return first[1] if first is not None and first[0] <= now_s else None
 
     def _leads(self, tablet_id: TabletId) -> bool:
         group = self._tablets.group(tablet_id)
