@@ -172,7 +172,49 @@ class KeptCheck:
             ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class KeptStatement:
+    """What a statement over single rows locked and changed; nearly always nobody asks for it
+    again, so it is kept as it came."""
+
+    request: ChangeRows
+    tables: RowTables
+    answer: RowsChanged
+
+    @property
+    def command(self) -> int:
+        return self.request.command
+
+    @property
+    def size_bytes(self) -> int:
+        return StoredChange(self.tables, self.request.keys, ()).size_bytes
+
+    def parts(self) -> list[KeptRows | KeptChange | KeptCheck]:
+        """The same as what is taken again."""
+        request, tables, answer = self.request, self.tables, self.answer
+        command, fragment_id = request.command, request.fragment_id
+        keys = [tables.key_of(before) for before, _ in answer.rows if before is not None]
+        rows = [after for _, after in answer.rows if after is not None]
+        only_locks = row_programs.compiled(request.program).only_locks
+        if only_locks:
+            keys = [tables.key_of(row) for row in rows]
+        parts: list[KeptRows | KeptChange | KeptCheck] = []
+        if keys:
+            batch = tables.to_batch(keys, tables.schema.key)
+            mode = LockMode(request.mode)
+            parts.append(KeptRows(command, fragment_id, batch, mode, answer.as_of))
+        if only_locks:
+            return parts
+        if answer.rows:
+            # The tables may be those of another part.
+            parts.append(KeptChange(command, StoredChange(tables, keys, rows, fragment_id)))
+        if rows:
+            parts.append(KeptCheck(command, 0))
+        return parts
+
+
 Kept = KeptLock | KeptRows | KeptChange | KeptCheck
+Taken = Kept | KeptStatement
 
 
 class TabletPlace:
@@ -192,7 +234,8 @@ class TabletPlace:
         self.id = transaction_id
         # How long to wait for one lock.
         self.lock_deadline_s = lock_deadline_s
-        self._kept: list[Kept] = []
+        self._kept: list[Taken] = []
+        self._kept_bytes = 0
         self._deferred: list[KeptRows] = []
         self._deferred_bytes = 0
         self._too_much = False
@@ -217,7 +260,7 @@ class TabletPlace:
     async def ask(
         self,
         call: Callable[[], Awaitable[T]],
-        keep: Callable[[T], Sequence[Kept]] = lambda _: (),
+        keep: Callable[[T], Sequence[Taken]] = lambda _: (),
         *,
         waits: bool = False,
     ) -> T:
@@ -271,10 +314,14 @@ class TabletPlace:
                 msgspec.structs.replace(request, number=self._number)
             )
 
-        def keep(answer: RowsChanged) -> Sequence[Kept]:
-            kept = _changed_rows(request, tables, answer)
-            self._staged_bytes += sum(k.size_bytes for k in kept if isinstance(k, KeptChange))
-            return kept
+        def keep(answer: RowsChanged) -> Sequence[Taken]:
+            if not answer.rows:
+                return ()
+            if not row_programs.compiled(request.program).only_locks:
+                keys = [tables.key_of(before) for before, _ in answer.rows if before is not None]
+                rows = [after for _, after in answer.rows if after is not None]
+                self._staged_bytes += StoredChange(tables, keys, rows).size_bytes
+            return [KeptStatement(request, tables, answer)]
 
         return await self.ask(call, keep, waits=True)
 
@@ -286,6 +333,7 @@ class TabletPlace:
             )
         )
         self._kept = [kept for kept in self._kept if kept.command < command]
+        self._kept_bytes = sum(map(_key_bytes, self._kept))
         self._deferred = [rows for rows in self._deferred if rows.command < command]
 
     def defer(self, rows: KeptRows) -> None:
@@ -310,12 +358,12 @@ class TabletPlace:
             lambda: self.tablets.take_back(self.tablet_id, self.id, NO_COMMAND, deadline_s)
         )
 
-    def _keep(self, taken: Sequence[Kept]) -> None:
+    def _keep(self, taken: Sequence[Taken]) -> None:
         if self._too_much or not taken:
             return
         self._kept += taken
-        kept_bytes = sum(k.size_bytes for k in self._kept if not isinstance(k, KeptChange))
-        if kept_bytes > KEPT_BYTES or self._staged_bytes > CHUNK_BYTES:
+        self._kept_bytes += sum(map(_key_bytes, taken))
+        if self._kept_bytes > KEPT_BYTES or self._staged_bytes > CHUNK_BYTES:
             self._too_much = True
             self._kept.clear()
 
@@ -365,9 +413,18 @@ class TabletPlace:
         self._number += 1
         await self.tablets.begin_again(self.tablet_id, self.id, self._number, ASK_DEADLINE_S)
         # Changes first: a row that the transaction has made is not there yet, rather than gone.
-        for kept in sorted(self._kept, key=_turn):
+        parts = [part for taken in self._kept for part in _parts(taken)]
+        for kept in sorted(parts, key=_turn):
             await kept.repeat(self)
         await self.tablets.has_come_along(self.tablet_id, self.id, ASK_DEADLINE_S)
+
+
+def _parts(taken: Taken) -> Sequence[Kept]:
+    return taken.parts() if isinstance(taken, KeptStatement) else [taken]
+
+
+def _key_bytes(taken: Taken) -> int:
+    return 0 if isinstance(taken, KeptChange) else taken.size_bytes
 
 
 def _turn(kept: Kept) -> int:
@@ -378,28 +435,6 @@ def _turn(kept: Kept) -> int:
 
 def _these(rows: KeptRows, _: None) -> list[Kept]:
     return [rows]
-
-
-def _changed_rows(request: ChangeRows, tables: RowTables, answer: RowsChanged) -> list[Kept]:
-    command, fragment_id = request.command, request.fragment_id
-    keys = [tables.key_of(before) for before, _ in answer.rows if before is not None]
-    rows = [after for _, after in answer.rows if after is not None]
-    only_locks = row_programs.compiled(request.program).only_locks
-    if only_locks:
-        keys = [tables.key_of(row) for row in rows]
-    kept: list[Kept] = []
-    if keys:
-        batch = tables.to_batch(keys, tables.schema.key)
-        mode = LockMode(request.mode)
-        kept.append(KeptRows(command, fragment_id, batch, mode, answer.as_of))
-    if only_locks:
-        return kept
-    if answer.rows:
-        # The tables may be those of another part.
-        kept.append(KeptChange(command, StoredChange(tables, keys, rows, fragment_id)))
-    if rows:
-        kept.append(KeptCheck(command, 0))
-    return kept
 
 
 def _keeps_writers_away(mode: str) -> bool:
