@@ -38,8 +38,9 @@ On a node:
     tablets             local tablets kept as the catalog says; tablet_members their groups
     replica_checks      replicas compared, wrong ones rebuilt; replica_verdicts says which
                         (pure), replica_results is what is shown of it
-    tablet_requests, tablet_rpc     tablets wherever they are led; tablet_server the leader's side,
-                        point_reads the short way
+    tablet_requests     what goes to a tablet's leader; tablet_server the leader's side
+    tablet_calls        a request finds its leader (leader_search); tablet_ends, tablet_peers and
+                        tablet_rpc what is asked, point_reads the short way
 
 What users see of it:
     system_tables/      pg_catalog, information_schema, dqe

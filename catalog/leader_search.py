@@ -17,9 +17,10 @@ All of this is hints (rule G4). Who leads is decided by terms, at the tablet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
 from typing import Any
 
 from catalog.model import NodeId, Tablet, TabletId
@@ -40,10 +41,16 @@ class LeaderSearch:
     def __init__(
         self, tablet: Tablet, hint: NodeId | None, is_live: Callable[[NodeId], bool]
     ) -> None:
-        replicas = dict.fromkeys((*tablet.replicas, *tablet.leaving))
-        self._replicas = sorted(replicas, key=lambda node: not is_live(node))
+        self._tablet = tablet
+        self._is_live = is_live
         self._asked: list[NodeId] = []
-        self.candidate = hint if hint in replicas and hint is not None else self._replicas[0]
+        known = hint is not None and (hint in tablet.replicas or hint in tablet.leaving)
+        self.candidate: NodeId = hint if known and hint is not None else self._replicas[0]
+
+    @cached_property
+    def _replicas(self) -> list[NodeId]:
+        replicas = dict.fromkeys((*self._tablet.replicas, *self._tablet.leaving))
+        return sorted(replicas, key=lambda node: not self._is_live(node))
 
     def refused(self, error: CannotConnectNow) -> bool:
         """The candidate does not serve; there is another. Whether to pause before it is asked."""
@@ -118,25 +125,9 @@ class LeaderWatch:
         self._count = 0
         self._task: asyncio.Task[None] | None = None
 
-    @asynccontextmanager
-    async def watched(self, tablet_id: TabletId, node_id: NodeId) -> AsyncIterator[None]:
+    def watched(self, tablet_id: TabletId, node_id: NodeId) -> _Watched:
         """The block is a request to that node; AnswerLost when its leadership has ended."""
-        scope = asyncio.timeout(None)
-
-        def give_up() -> None:
-            if not scope.expired():
-                scope.reschedule(0.0)
-
-        number = self.begin(tablet_id, node_id, give_up)
-        try:
-            async with scope:
-                yield
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            raise _stopped_leading(node_id, tablet_id) from None
-        finally:
-            self.end(number)
+        return _Watched(self, tablet_id, node_id)
 
     def watch(self, tablet_id: TabletId, node_id: NodeId, answer: asyncio.Future[Any]) -> int:
         """The same for one future, until `end`: AnswerLost becomes its answer."""
@@ -182,3 +173,35 @@ class LeaderWatch:
         if out.leaderless_since_s is None:
             out.leaderless_since_s = now_s
         return now_s - out.leaderless_since_s >= DEPOSED_S
+
+
+class _Watched:
+    """A block that ends with AnswerLost when its watch gives it up."""
+
+    __slots__ = ("_node_id", "_number", "_scope", "_tablet_id", "_watch")
+
+    def __init__(self, watch: LeaderWatch, tablet_id: TabletId, node_id: NodeId) -> None:
+        self._watch = watch
+        self._tablet_id = tablet_id
+        self._node_id = node_id
+
+    async def __aenter__(self) -> None:
+        self._scope = asyncio.timeout(None)
+        await self._scope.__aenter__()
+        self._number = self._watch.begin(self._tablet_id, self._node_id, self._give_up)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._watch.end(self._number)
+        try:
+            await self._scope.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise _stopped_leading(self._node_id, self._tablet_id) from None
+
+    def _give_up(self) -> None:
+        if not self._scope.expired():
+            self._scope.reschedule(0.0)
