@@ -80,7 +80,7 @@ class QueryRun:
         settings: Mapping[str, str],
         timeout_s: float | None,
         own: OwnChanges | None = None,
-        refreshed: RefreshedRows | None = None,
+        refreshed: tuple[RefreshedRows, ...] = (),
         schemas: dict[int, bytes] | None = None,
     ) -> None:
         self._runner = runner
@@ -108,7 +108,7 @@ class QueryRun:
         timestamp: int,
         settings: Mapping[str, str],
         own: OwnChanges | None,
-        refreshed: RefreshedRows | None,
+        refreshed: tuple[RefreshedRows, ...],
     ) -> dict[NodeId, RunTasks]:
         """Every node's request; the coordinator always has one, if only to read the result."""
         query_id = self._services.runtime.uuid().hex
@@ -331,7 +331,7 @@ class Coordinator:
         settings: Mapping[str, str],
         timeout_s: float | None = None,
         own: OwnChanges | None = None,
-        refreshed: RefreshedRows | None = None,
+        refreshed: tuple[RefreshedRows, ...] = (),
         schemas: dict[int, bytes] | None = None,
     ) -> QueryRun:
         """Starts the plan at a snapshot, over which a transaction's `own` uncommitted changes

@@ -119,8 +119,8 @@ class Execution:
     notices: list[Notice] = field(default_factory=list)
     deadline_s: float | None = None
     transaction: SessionTransaction | None = None
-    # Of one table only these rows, at a later snapshot (`executor.row_locking`).
-    refreshed: RefreshedRows | None = None
+    # Of some relations only these rows, at a later snapshot (`executor.row_locking`).
+    refreshed: tuple[RefreshedRows, ...] = ()
     # Whether a SERIALIZABLE transaction validates what is read. Locks keep what is not.
     notes_reads: bool = True
     # The timestamp is one that users asked for; whoever has a replica may answer.

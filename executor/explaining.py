@@ -16,12 +16,14 @@ from executor import writes
 from executor.coordinator import QueryStatistics
 from executor.execution import Execution, Result
 from executor.index_queries import explained
+from executor.locking_subqueries import locking_clause, unlocked
 from executor.queries import plan_select
 from executor.readings import Reading, reading_of
 from executor.rows import columns_of, rows_result
 from planner.ddl import plan_ddl
 from planner.ddl_plan import CreateAndFill
 from planner.explain import Actuals, TaskActuals, explain_json, explain_text
+from planner.locking import locks_rows
 from planner.plan import PlanNote, QueryPlan
 from planner.statements import (
     CreateTableAs,
@@ -51,6 +53,12 @@ async def run_explain(execution: Execution, statement: Explain) -> Result:
     """The plan; under ANALYZE the statement is run as well, its rows thrown away."""
     if statement.analyze and not statement.timing:
         raise FeatureNotSupported("EXPLAIN with TIMING OFF is not supported")
+    clause = locking_clause(statement.statement)
+    if statement.analyze and clause is not None:
+        raise FeatureNotSupported(
+            f"EXPLAIN ANALYZE of a statement with {clause} is not supported",
+            hint=f"Leave ANALYZE or {clause} out.",
+        )
     runtime = execution.services.runtime
     started_s = runtime.monotonic()
     plan = await _plan(
@@ -111,6 +119,12 @@ async def _plan(
 ) -> QueryPlan:
     """Under ANALYZE a query runs by its plan, where an index would do as well."""
     match statement:
+        case Query() if locking_clause(statement) is not None:
+            plan = await plan_select(execution, unlocked(statement))
+            if not locks_rows(statement.tree):
+                return plan
+            note = PlanNote("LockRows", plan.root.id, children=(plan.explanation,))
+            return replace(plan, explanation=note)
         case Query():
             plan = await plan_select(execution, statement)
             found = None if analyzed else explained(execution, statement, plan.explanation)
@@ -122,7 +136,7 @@ async def _plan(
             if isinstance(made, CreateAndFill) and made.source is not None:
                 return made.source
         case Insert() | Update() | Delete():
-            return _change(execution, statement, shown_as_json=shown_as_json)
+            return _change(execution, unlocked(statement), shown_as_json=shown_as_json)
     raise FeatureNotSupported("EXPLAIN takes SELECT, VALUES, INSERT, UPDATE, DELETE and CREATE AS")
 
 

@@ -35,7 +35,7 @@ from executor.foreign_key_errors import not_present, row_texts, still_referenced
 from executor.foreign_key_reads import Found, lock_by_key
 from executor.given_rows import given
 from executor.key_changes import KeyChanges, numbered
-from executor.row_locking import LockedRows, RowLocker
+from executor.row_locking import LockedRows, RowLocker, relation_of
 from executor.writes import rows_of, run_delete, run_update
 from planner.binder import bind_query
 from planner.foreign_keys import (
@@ -130,7 +130,8 @@ async def _found_and_locked(
         plan = _planned(current, referenced_rows(target, key, identity))
         transaction = execution.transaction
         assert transaction is not None
-        locked = LockedRows(target, identity, LockMode.FOR_KEY_SHARE)
+        relation = relation_of(plan, target)
+        locked = LockedRows(target, relation, identity, LockMode.FOR_KEY_SHARE)
         locker = RowLocker(current, transaction.statement(), plan, locked, newest=True)
         async for batch in locker.batches():
             found[batch.column(len(identity)).to_numpy(zero_copy_only=False)] = True

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+import numpy as np
 import pyarrow as pa
+from sqlglot import exp
 
 from cluster.errors import (
     InvalidRowCountInLimitClause,
@@ -19,35 +21,48 @@ from cluster.errors import (
     ProgramLimitExceeded,
 )
 from executor.execution import Execution, Result
-from executor.row_locking import LockedRows, RowLocker
+from executor.row_locking import LockedRows, Mask, RowLocker, only
+from executor.transaction_faces import Changes
 from executor.writes import RETURNED_BYTES, rows_of, transaction
 from executor.writes_stage import tablets_of
 from planner.ddl_names import find_table
-from planner.locking import LockingPlan, plan_locking
+from planner.locking import LockedRelation, LockingPlan, plan_locking
 from planner.plan import ResultColumn
 from planner.statements import LockTable, Query
+from storage.lock_driver import WAIT
 from storage.locks import LockMode
 
 
 async def run_locking(execution: Execution, statement: Query) -> Result:
     """The rows of a query with a locking clause, locked."""
+    async with transaction(execution) as opened:
+        columns, batches = await locked_rows(execution, opened, statement.tree)
+        if execution.transaction is None:
+            await opened.abort()
+    count = sum(batch.num_rows for batch in batches)
+    return Result(f"SELECT {count}", columns, _each(batches))
+
+
+async def locked_rows(
+    execution: Execution, opened: Changes, tree: exp.Query
+) -> tuple[tuple[ResultColumn, ...], list[pa.RecordBatch]]:
+    """The columns and rows of a query with a locking clause, locked."""
     plan = plan_locking(
-        statement.tree,
+        tree,
         execution.context,
         parameters=execution.parameter_types,
         values=execution.values if execution.parameter_types else None,
     )
     limit, offset = await _limits(execution, plan)
-    async with transaction(execution) as opened:
-        rows = LockedRows(
-            plan.table, plan.identity, LockMode(plan.mode), plan.policy, at=plan.visible
-        )
-        locker = RowLocker(execution, opened, plan.source, rows)
-        columns, batches = await _locked(execution, plan, locker, limit, offset)
-        if execution.transaction is None:
-            await opened.abort()
-    count = sum(batch.num_rows for batch in batches)
-    return Result(f"SELECT {count}", columns, _each(batches))
+    rows = [_locked_rows(each) for each in plan.relations]
+    locker = RowLocker(execution, opened, plan.source, rows)
+    return await _locked(execution, plan, locker, limit, offset)
+
+
+def _locked_rows(each: LockedRelation) -> LockedRows:
+    clause = each.clause
+    mode, policy = (None, WAIT) if clause is None else (LockMode(clause.mode), clause.policy)
+    return LockedRows(each.table, each.relation, each.identity, mode, policy, each.at)
 
 
 async def run_lock_table(execution: Execution, statement: LockTable) -> Result:
@@ -80,48 +95,84 @@ async def _locked(
     execution: Execution, plan: LockingPlan, locker: RowLocker, limit: int | None, offset: int
 ) -> tuple[tuple[ResultColumn, ...], list[pa.RecordBatch]]:
     """The query's columns and its rows, without those that identify them."""
-    kept: list[pa.RecordBatch] = []
+    kept = _Kept(locker)
     wanted = None if limit is None else offset + limit
-    count = size_bytes = 0
     async with rows_of(execution, plan.source) as run:
         columns = run.columns[: plan.visible]
         async for batch in run.batches():
-            while batch.num_rows and (wanted is None or count < wanted):
-                size = batch.num_rows if wanted is None else wanted - count
+            while batch.num_rows and (wanted is None or kept.rows < wanted):
+                size = batch.num_rows if wanted is None else wanted - kept.rows
                 piece, batch = batch.slice(0, size), batch.slice(size)
-                async for found in _newest(locker, piece, at_once=wanted is not None):
-                    kept.append(found)
-                    count += found.num_rows
-                    size_bytes += found.nbytes
-                if size_bytes > RETURNED_BYTES:
-                    raise ProgramLimitExceeded(
-                        "too many rows to lock in one statement",
-                        detail=f"They take more than {RETURNED_BYTES} bytes.",
-                    )
-            if wanted is not None and count >= wanted:
+                kept.add(piece, await locker.lock(piece))
+                if wanted is not None:
+                    await kept.add_again()
+            if wanted is not None and kept.rows >= wanted:
                 break
-    async for found in locker.again():
-        kept.append(found)
-    return columns, _shown(kept, plan.visible, limit, offset)
+    await kept.add_again()
+    return columns, _shown(kept.in_order(), plan.visible, limit, offset)
 
 
-async def _newest(
-    locker: RowLocker, piece: pa.RecordBatch, *, at_once: bool
-) -> AsyncIterator[pa.RecordBatch]:
-    """The piece's rows, locked; those that others changed now, or behind all others."""
-    yield await locker.lock(piece)
-    if at_once:
-        async for batch in locker.again():
-            yield batch
+class _Kept:
+    """The locked rows, and where each stood in the query's order: one that others changed keeps
+    the place that it had by its former version, as in PostgreSQL."""
+
+    def __init__(self, locker: RowLocker) -> None:
+        self._locker = locker
+        self._batches: list[pa.RecordBatch] = []
+        self._places: list[int] = []
+        # Of those to come again, by what they are made of.
+        self._awaited: dict[tuple[object, ...], list[int]] = {}
+        self._read = 0
+        self._bytes = 0
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self._places)
+
+    def add(self, piece: pa.RecordBatch, goes_on: Mask) -> None:
+        """Some of the query's rows, and which of them are locked as they are."""
+        places = range(self._read, self._read + piece.num_rows)
+        self._read += piece.num_rows
+        self._add(only(piece, goes_on), [p for p, on in zip(places, goes_on, strict=True) if on])
+        if not goes_on.all():
+            for place, on, row in zip(places, goes_on, self._locker.made_of(piece), strict=True):
+                if not on:
+                    self._awaited.setdefault(row, []).append(place)
+
+    async def add_again(self) -> None:
+        """Those that others changed, where they still match."""
+        async for found in self._locker.again():
+            self._add(found, [self._awaited[row].pop(0) for row in self._locker.made_of(found)])
+        self._awaited.clear()
+
+    def _add(self, batch: pa.RecordBatch, places: Sequence[int]) -> None:
+        if not batch.num_rows:
+            return
+        self._batches.append(batch)
+        self._places += places
+        self._bytes += batch.nbytes
+        if self._bytes > RETURNED_BYTES:
+            raise ProgramLimitExceeded(
+                "too many rows to lock in one statement",
+                detail=f"They take more than {RETURNED_BYTES} bytes.",
+            )
+
+    def in_order(self) -> pa.Table | None:
+        """All of them; None without any."""
+        if not self._batches:
+            return None
+        table = pa.Table.from_batches(self._batches)
+        order = np.argsort(np.array(self._places), kind="stable")
+        return table if bool((np.diff(order) == 1).all()) else table.take(pa.array(order))
 
 
 def _shown(
-    batches: Sequence[pa.RecordBatch], visible: int, limit: int | None, offset: int
+    table: pa.Table | None, visible: int, limit: int | None, offset: int
 ) -> list[pa.RecordBatch]:
-    if not batches:
+    if table is None:
         return []
-    table = pa.Table.from_batches(batches).slice(offset, limit)
-    return list(table.select(list(range(visible))).to_batches())
+    return list(table.slice(offset, limit).select(list(range(visible))).to_batches())
 
 
 async def _each(batches: Sequence[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:

@@ -9,7 +9,7 @@ inbox has taken all, or wants no more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 import pyarrow as pa
@@ -70,24 +70,22 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class RefreshedRows(msgspec.Struct, frozen=True):
-    """Of one table a query reads only these rows, in their versions at a later timestamp.
+    """Of one relation (`Scan.relation`) a query reads only the rows with these keys, in their
+    versions at a later timestamp. `keys` is an Arrow stream of the table's key columns, by
+    which columns of every group are found."""
 
-    `keys` are Arrow streams of key columns by fragment of the table's anchor group. Columns of
-    another group are found by the same keys.
-    """
-
-    table_id: int
+    relation: str
     timestamp: int
-    keys: dict[int, bytes]
+    keys: bytes
 
     @classmethod
-    def of(cls, table_id: int, timestamp: int, keys: Mapping[int, pa.Table]) -> RefreshedRows:
+    def of(cls, relation: str, timestamp: int, keys: pa.Table) -> RefreshedRows:
         """The message for these keys."""
-        return cls(table_id, timestamp, {f: _to_ipc(rows) for f, rows in keys.items()})
+        return cls(relation, timestamp, _to_ipc(keys))
 
     def all_keys(self) -> pa.Table:
-        """The keys of all fragments together."""
-        return pa.concat_tables(pa.ipc.open_stream(data).read_all() for data in self.keys.values())
+        """The key columns, by their names in the store."""
+        return pa.ipc.open_stream(self.keys).read_all()
 
 
 def _to_ipc(rows: pa.Table) -> bytes:
@@ -116,7 +114,7 @@ class RunTasks(msgspec.Struct, frozen=True):
     deadline_s: float
     tasks: tuple[Task, ...]
     own: OwnChanges | None = None
-    refreshed: RefreshedRows | None = None
+    refreshed: tuple[RefreshedRows, ...] = ()
     schemas: dict[int, bytes] = {}
 
 
@@ -169,7 +167,7 @@ def task_of(
 
 
 def _local_scan(scan: Scan, place: int) -> LocalScan:
-    bare = Scan(id=scan.id, table_id=scan.table_id, columns=scan.columns, fragments=())
+    bare = replace(scan, fragments=())
     return LocalScan(bare, scan.fragments[place])
 
 

@@ -36,6 +36,7 @@ from cluster.errors import (
     UndefinedTable,
 )
 from executor.execution import Execution
+from executor.locking_subqueries import locking_clause
 from executor.past_times import at_microsecond, duration_us, numbered, shown_time
 from executor.queries import run_select
 from executor.services import ExecutorServices
@@ -43,7 +44,6 @@ from executor.setting_kinds import milliseconds_of as milliseconds_of_setting
 from planner.binder import bind_query
 from planner.context import PlannerContext
 from planner.datum import Datum
-from planner.locking import locks_rows
 from planner.statements import CopyTo, Explain, Query, SourceExpression, Statement
 from storage.fragments import Timestamp
 from storage.types import Kind, SqlType
@@ -269,7 +269,7 @@ async def _stale(services: ExecutorServices, staleness_ms: int) -> Timestamp:
 
 
 def _check_locks(statement: Statement) -> None:
-    if isinstance(statement, Query) and locks_rows(statement.tree):
+    if isinstance(statement, Query) and locking_clause(statement) is not None:
         raise ReadOnlySqlTransaction("cannot lock rows with AS OF SYSTEM TIME")
 
 
@@ -277,7 +277,7 @@ def _only_reads(statement: Statement) -> bool:
     if isinstance(statement, Explain):
         return _only_reads(statement.statement)
     if isinstance(statement, Query):
-        return not locks_rows(statement.tree)
+        return locking_clause(statement) is None
     return isinstance(statement, CopyTo)
 
 

@@ -4,14 +4,17 @@ were changed meanwhile (rules I1 to I3).
     row source at S -> batches -> locks at the leaders -> rows nobody changed since go on
                                                       \\-> rows others changed after S:
         READ COMMITTED   their newest versions, if they still match, by the same plan over only
-                         these rows of the table, at a snapshot taken under the locks; what it
+                         these rows of the relation, at a snapshot taken under the locks; what it
                          joins them with is still read at S
         REPEATABLE READ  40001
 
 As in PostgreSQL (EvalPlanQual), a row that does not match any more is left alone, and a row
-that matches only now is not looked for. Where the plan reads the table more than once, it cannot
-be told which of its readings means the row that is changed: then all of it is read anew, and of
-the result the rows that were locked are kept.
+that matches only now is not looked for. A table that is read at other places of the statement, in
+a subquery or joined with itself, is read there at S.
+
+A row of a join may be made of locked rows of several relations. All of them are locked, one
+relation after the other, and if any was changed the row is looked at again as made of the newest
+versions of the same ones: of what the plan then yields, rows made of others are left out.
 
 Left out: a row that moved to another part meanwhile counts as deleted, where PostgreSQL raises
 40001.
@@ -37,23 +40,48 @@ from executor.transaction_faces import Changes
 from executor.writes_rows import conformed
 from executor.writes_stage import fragment_of
 from planner.plan import QueryPlan
-from storage.fragments import FragmentId
 from storage.lock_driver import WAIT
 from storage.locks import LockMode
 
 Places = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LockedRows:
     """Which rows of `table` a plan yields: its columns from place `at` on are `identity`, the
-    key and what routes a row. They are locked in `mode`."""
+    key and what routes a row. Scans call it `relation`. They are locked in `mode`, or with None
+    only told."""
 
     table: Table
+    relation: str
     identity: tuple[ColumnId, ...]
-    mode: LockMode
+    mode: LockMode | None
     policy: str = WAIT
     at: int = 0
+
+    def column(self, batch: pa.RecordBatch, column_id: ColumnId) -> pa.Array:
+        """A column of the identity."""
+        place = self.at + self.identity.index(column_id)
+        return conformed(batch.column(place), self.table.column(column_id))
+
+    def keys(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows' keys, by the names that stores have for their columns."""
+        key = self.table.key
+        return pa.RecordBatch.from_arrays(
+            [self.column(batch, c) for c in key], names=[store_name(c) for c in key]
+        )
+
+    def by_part(self, batch: pa.RecordBatch) -> list[tuple[int, Places]]:
+        """The places of the rows of each part, in the order of tablets, so that statements meet
+        each other in one order."""
+        table = self.table
+        columns = [self.column(batch, c) for c in table.partition_columns]
+        ordinals = route(table, columns, batch.num_rows)
+        found = [(int(o), np.flatnonzero(ordinals == o)) for o in np.unique(ordinals)]
+        return sorted(
+            found, key=lambda item: fragment_of(table.parts[item[0]], ANCHOR_GROUP).tablet_id
+        )
 
 
 class RowLocker:
@@ -64,7 +92,7 @@ class RowLocker:
         execution: Execution,
         opened: Changes,
         plan: QueryPlan,
-        rows: LockedRows,
+        rows: LockedRows | Sequence[LockedRows],
         *,
         newest: bool = False,
     ) -> None:
@@ -73,102 +101,102 @@ class RowLocker:
         self._execution = execution
         self._opened = opened
         self._plan = plan
-        self._rows = rows
+        self._rows = (rows,) if isinstance(rows, LockedRows) else tuple(rows)
         transaction = execution.transaction
         self._keeps_snapshot = transaction is not None and transaction.keeps_snapshot and not newest
-        # Foreign keys rely on these locks: on those of rows that others may refer to, too.
-        self._binding = newest or bool(
-            rows.table.referenced_by and rows.mode is LockMode.FOR_UPDATE
-        )
-        # Keys of rows to be read again, by the fragment of the anchor group.
-        self._changed: dict[FragmentId, list[pa.RecordBatch]] = {}
+        self._newest = newest
+        # Rows of the plan that are to be made again, of the newest versions.
+        self._changed: list[pa.RecordBatch] = []
 
     async def batches(self) -> AsyncIterator[pa.RecordBatch]:
         """The plan's rows, locked, each in its newest version."""
         async with _running(self._execution, self._plan) as batches:
             async for batch in batches:
-                kept = await self.lock(batch)
+                kept = only(batch, await self.lock(batch))
                 if kept.num_rows:
                     yield kept
         async for batch in self.again():
             yield batch
 
-    async def lock(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Locks the batch's rows; those that may go on at once. The others come `again`."""
-        if not batch.num_rows:
-            return batch
-        goes_on = np.ones(batch.num_rows, dtype=bool)
-        for ordinal, places in self._by_part(batch):
-            fragment = fragment_of(self._rows.table.parts[ordinal], ANCHOR_GROUP)
-            keys = self._keys(batch).take(pa.array(places))
+    async def lock(self, batch: pa.RecordBatch) -> Mask:
+        """Locks what the batch's rows are made of; which of them may go on at once. Those that
+        others changed come `again`."""
+        alive, changed = np.ones(batch.num_rows, dtype=bool), np.zeros(batch.num_rows, dtype=bool)
+        for rows in self._rows:
+            if rows.mode is not None:
+                await self._lock(rows, batch, alive, changed)
+        changed &= alive
+        if changed.any():
+            if self._keeps_snapshot:
+                raise SerializationFailure("could not serialize access due to concurrent update")
+            self._changed.append(only(batch, changed))
+        return alive & ~changed
+
+    async def _lock(
+        self, rows: LockedRows, batch: pa.RecordBatch, alive: Mask, changed: Mask
+    ) -> None:
+        """Locks one relation's rows, and marks which others hold or have changed."""
+        assert rows.mode is not None
+        still = np.flatnonzero(alive)
+        if not len(still):
+            return
+        batch = batch if len(still) == len(alive) else batch.take(pa.array(still))
+        keys = rows.keys(batch)
+        for ordinal, places in rows.by_part(batch):
+            fragment = fragment_of(rows.table.parts[ordinal], ANCHOR_GROUP)
             locked = await self._opened.lock_rows(
                 fragment.tablet_id,
                 fragment.id,
-                keys,
-                self._rows.mode,
+                keys.take(pa.array(places)),
+                rows.mode,
                 self._execution.timestamp,
-                self._rows.policy,
-                binding=self._binding,
+                rows.policy,
+                binding=self._is_binding(rows),
             )
-            if locked.changed and self._keeps_snapshot:
-                raise SerializationFailure("could not serialize access due to concurrent update")
-            if locked.changed:
-                again = keys.take(pa.array(locked.changed))
-                self._changed.setdefault(fragment.id, []).append(again)
-            goes_on[places[[*locked.changed, *locked.skipped]]] = False
-        return batch if goes_on.all() else batch.filter(pa.array(goes_on))
+            changed[still[places[list(locked.changed)]]] = True
+            alive[still[places[list(locked.skipped)]]] = False
 
-    def _by_part(self, batch: pa.RecordBatch) -> list[tuple[int, Places]]:
-        table = self._rows.table
-        columns = [self._column(batch, c) for c in table.partition_columns]
-        ordinals = route(table, columns, batch.num_rows)
-        found = [(int(o), np.flatnonzero(ordinals == o)) for o in np.unique(ordinals)]
-        # In the order of tablets, so that statements meet each other in one order.
-        return sorted(
-            found, key=lambda item: fragment_of(table.parts[item[0]], ANCHOR_GROUP).tablet_id
-        )
-
-    def _keys(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        key = self._rows.table.key
-        return pa.RecordBatch.from_arrays(
-            [self._column(batch, c) for c in key], names=[store_name(c) for c in key]
-        )
-
-    def _column(self, batch: pa.RecordBatch, column_id: ColumnId) -> pa.Array:
-        place = self._rows.at + self._rows.identity.index(column_id)
-        return conformed(batch.column(place), self._rows.table.column(column_id))
+    def _is_binding(self, rows: LockedRows) -> bool:
+        """Foreign keys rely on these locks: on those of rows that others may refer to, too."""
+        return self._newest or bool(rows.table.referenced_by and rows.mode is LockMode.FOR_UPDATE)
 
     async def again(self) -> AsyncIterator[pa.RecordBatch]:
         """The newest versions, where they still match, of locked rows that others changed."""
         if not self._changed:
             return
         timestamp, _ = await self._execution.services.timestamps.snapshot()
-        keys = {f: pa.Table.from_batches(batches) for f, batches in self._changed.items()}
-        self._changed = {}
-        if self._readings() == 1:
-            refreshed = RefreshedRows.of(self._rows.table.id, timestamp, keys)
-            execution = dataclasses.replace(self._execution, refreshed=refreshed)
-        else:
-            execution = dataclasses.replace(self._execution, timestamp=timestamp)
-        wanted = frozenset(key for table in keys.values() for key in _tuples(table))
+        changed, self._changed = pa.Table.from_batches(self._changed), []
+        (batch,) = changed.combine_chunks().to_batches()
+        refreshed = tuple(
+            RefreshedRows.of(rows.relation, timestamp, pa.Table.from_batches([rows.keys(batch)]))
+            for rows in self._rows
+            if rows.mode is not None
+        )
+        execution = dataclasses.replace(self._execution, refreshed=refreshed)
+        wanted = frozenset(self.made_of(batch))
         with self._execution.services.timestamps.held(timestamp):
             async with _running(execution, self._plan) as batches:
-                async for batch in batches:
-                    mine = [key in wanted for key in _tuples(self._keys(batch))]
-                    yield batch.filter(pa.array(mine, pa.bool_()))
+                async for found in batches:
+                    mine = [row in wanted for row in self.made_of(found)]
+                    yield found.filter(pa.array(mine, pa.bool_()))
 
-    def _readings(self) -> int:
-        """How often the plan reads the table."""
-        return sum(
-            scan.table_id == self._rows.table.id
-            for stage in self._plan.stages
-            for scan in stage.scans
-        )
+    def made_of(self, batch: pa.RecordBatch) -> list[tuple[object, ...]]:
+        """The keys of the rows that each row is made of."""
+        keys = [column for rows in self._rows for column in rows.keys(batch).columns]
+        return list(zip(*(column.cast(pa.string()).to_pylist() for column in keys), strict=True))
 
 
-def _tuples(rows: pa.RecordBatch | pa.Table) -> Sequence[tuple[object, ...]]:
-    columns = [column.cast(pa.string()).to_pylist() for column in rows.columns]
-    return list(zip(*columns, strict=True))
+def relation_of(plan: QueryPlan, table: Table) -> str:
+    """What scans call the table, at the one place where the plan reads it."""
+    scans = (scan for stage in plan.stages for scan in stage.scans)
+    names = {scan.relation for scan in scans if scan.table_id == table.id}
+    assert len(names) <= 1, names
+    return names.pop() if names else ""
+
+
+def only(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
+    """The batch's rows at which the mask is true."""
+    return batch if mask.all() else batch.filter(pa.array(mask))
 
 
 @asynccontextmanager

@@ -51,6 +51,7 @@ from executor.coordinator import Coordinator
 from executor.cursors import Cursors
 from executor.execution import Execution, Notice, Result
 from executor.formatting.text import text_columns
+from executor.locking_subqueries import locking_clause, unlocked
 from executor.past import PastRead, past_of, told_of_past
 from executor.past_times import LAST_READ, shown
 from executor.point_writes import WriteSettings
@@ -71,7 +72,6 @@ from executor.writes import lock_deadline_s, max_bytes
 from planner.binder.sequence_calls import SESSION_TOKEN
 from planner.context import PlannerContext
 from planner.datum import Datum
-from planner.locking import locks_rows, without_locks
 from planner.nearness import nearest_nodes
 from planner.parser import parse
 from planner.plan import ResultColumn
@@ -297,8 +297,8 @@ class Session:
         described = statement
         if isinstance(statement, Query) and reads_session_tables(statement):
             described = with_session_tables(statement, self)
-        if isinstance(statement, Query) and locks_rows(statement.tree):
-            described = replace(statement, tree=without_locks(statement.tree))
+        if locking_clause(statement) is not None:
+            described = unlocked(statement)
         if isinstance(statement, Query) and calls_set_config(statement):
             described = with_values(statement, (), lambda name, value, local: "")
         if isinstance(statement, Query) and calls_cluster_function(statement):
@@ -400,8 +400,9 @@ class Session:
         if handler is not None:
             return await handler(self, statement)
         command = change_of(statement)
-        if isinstance(statement, Query) and locks_rows(statement.tree):
-            command = "SELECT FOR UPDATE"
+        if command is None and isinstance(statement, Query):
+            clause = locking_clause(statement)
+            command = None if clause is None else f"SELECT {clause}"
         if command is not None:
             self.state.block.check_may_write(command, read_only=self._read_only)
         return await self.run_planned(statement, types, values)

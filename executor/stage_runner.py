@@ -38,6 +38,7 @@ from executor.messages import (
     RUN_TASKS,
     OpenExchange,
     Reader,
+    RefreshedRows,
     RunTasks,
     Task,
     TasksDone,
@@ -233,7 +234,7 @@ class NodeQuery:
             self.request.timestamp,
             self.request.deadline_s,
             self.request.own,
-            None if self.request.refreshed is None else self.request.refreshed.timestamp,
+            _refreshed_at(self.request.refreshed),
         )
         answered = Counter(snapshot.answered)
         running.in_thread = True
@@ -425,6 +426,11 @@ async def _released(inputs: TaskInputs, exchange_id: int) -> None:
     future: asyncio.Future[None] = loop.create_future()
     inputs.when_released(exchange_id, partial(call_in_loop, loop, partial(resolve, future)))
     await future
+
+
+def _refreshed_at(refreshed: Sequence[RefreshedRows]) -> int | None:
+    """The one later timestamp at which some relations are read, if any are."""
+    return refreshed[0].timestamp if refreshed else None
 
 
 def resolve(future: asyncio.Future[None]) -> None:

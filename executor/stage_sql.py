@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from executor.messages import LocalScan, Producers, Task
 from executor.partition import with_places
-from planner.plan import ExchangeKind, ScanColumn, ScanFragment
+from planner.plan import ExchangeKind, Scan, ScanColumn, ScanFragment
 from storage.types import duckdb_type
 
 # String literals are matched so as to be skipped: what a user wrote in one is not a name.
@@ -26,7 +26,7 @@ _TOKENS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*\"""")
 # The column of a relation of which only the number of rows is wanted.
 ROW_COLUMN = "@row"
 
-RelationSql = Callable[[ScanFragment, tuple[str, ...]], str]
+RelationSql = Callable[[Scan, ScanFragment, tuple[str, ...]], str]
 
 
 def scan_name(scan_id: int) -> str:
@@ -85,7 +85,7 @@ def scan_sql(local: LocalScan, relation_sql: RelationSql) -> str:
     store_columns = tuple(column.store_name for column in columns)
     names = _renamed(columns)
     parts = [
-        f"SELECT {names} FROM {relation_sql(fragment, store_columns)} AS stored"
+        f"SELECT {names} FROM {relation_sql(local.scan, fragment, store_columns)} AS stored"
         for fragment in local.fragments
     ]
     return "(" + " UNION ALL ".join(parts) + ")"

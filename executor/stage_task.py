@@ -12,7 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from executor.inbox import TaskInputs
 from executor.messages import RefreshedRows, Task
 from executor.outbox import TaskOutput
 from executor.stage_sql import input_name, quoted, scan_name, stage_sql
-from planner.plan import ScanFragment, StageInput
+from planner.plan import Scan, ScanFragment, StageInput
 from planner.semantics.errors import translate_duckdb_error
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 BATCH_ROWS = 32_768
 # An input that is read more than once is kept in memory up to this size.
 KEPT_BYTES = 4 * 1024 * 1024
-
-# The keys of rows that are read again (`executor.row_locking`).
-_REFRESHED = "@refreshed"
 
 
 class StageTask:
@@ -54,7 +51,7 @@ class StageTask:
         system_rows: Mapping[int, pa.Table],
         settings: Mapping[str, str],
         cancellation: Cancellation,
-        refreshed: RefreshedRows | None = None,
+        refreshed: Sequence[RefreshedRows] = (),
         schema: pa.Schema | None = None,
     ) -> None:
         """`schema` is what consumers get, where an earlier run of the plan has told."""
@@ -143,44 +140,16 @@ class StageTask:
             raise
 
     def _sql(self, snapshot: StoreSnapshot) -> str:
-        refreshed = self._refreshed_fragments()
+        refreshed = {rows.relation: rows for rows in self._refreshed}
 
-        def relation_sql(fragment: ScanFragment, store_columns: tuple[str, ...]) -> str:
-            if fragment.fragment_id in refreshed:
-                return self._refreshed_sql(snapshot, fragment, store_columns)
+        def relation_sql(scan: Scan, fragment: ScanFragment, store_columns: tuple[str, ...]) -> str:
+            if scan.relation in refreshed:
+                return _refreshed_sql(snapshot, fragment, store_columns, refreshed[scan.relation])
             return snapshot.relation_sql(fragment.tablet_id, fragment.fragment_id, store_columns)
 
         names = {item.exchange_id: input_name(item.exchange_id) for item in self.task.inputs}
         names.update((exchange_id, source.name) for exchange_id, source in self._sources.items())
         return stage_sql(self.task, relation_sql, names)
-
-    def _refreshed_fragments(self) -> frozenset[int]:
-        if self._refreshed is None:
-            return frozenset()
-        table_id = self._refreshed.table_id
-        scans = [local for local in self.task.scans if local.scan.table_id == table_id]
-        return frozenset(f.fragment_id for local in scans for f in local.fragments)
-
-    def _refreshed_sql(
-        self, snapshot: StoreSnapshot, fragment: ScanFragment, store_columns: tuple[str, ...]
-    ) -> str:
-        """The fragment's rows with one of the keys, in their later versions."""
-        assert self._refreshed is not None
-        keys = self._refreshed.all_keys()
-        snapshot.cursor.register(_REFRESHED, keys)
-        names = keys.schema.names
-        relation = snapshot.relation_sql(
-            fragment.tablet_id,
-            fragment.fragment_id,
-            tuple(dict.fromkeys([*store_columns, *names])),
-            self._refreshed.timestamp,
-        )
-        selected = ", ".join(map(quoted, store_columns)) or "1 AS one"
-        same = " AND ".join(f"fresh.{quoted(name)} = keys.{quoted(name)}" for name in names)
-        return (
-            f"(SELECT {selected} FROM {relation} AS fresh"
-            f" SEMI JOIN {quoted(_REFRESHED)} AS keys ON {same})"
-        )
 
     def _send_rows(self, cursor: duckdb.DuckDBPyConnection, sql: str, stack: ExitStack) -> None:
         """Announces the schema before the statement runs: DuckDB tells it with the first rows,
@@ -196,6 +165,30 @@ class StageTask:
         for batch in reader:
             if not self.output.send(batch if same else batch.cast(wanted)):
                 return
+
+
+def _refreshed_sql(
+    snapshot: StoreSnapshot,
+    fragment: ScanFragment,
+    store_columns: tuple[str, ...],
+    refreshed: RefreshedRows,
+) -> str:
+    """The fragment's rows with one of the keys, in their later versions."""
+    keys = refreshed.all_keys()
+    given = f"@refreshed:{refreshed.relation}"
+    snapshot.cursor.register(given, keys)
+    names = keys.schema.names
+    relation = snapshot.relation_sql(
+        fragment.tablet_id,
+        fragment.fragment_id,
+        tuple(dict.fromkeys([*store_columns, *names])),
+        refreshed.timestamp,
+    )
+    selected = ", ".join(map(quoted, store_columns)) or "1 AS one"
+    same = " AND ".join(f"fresh.{quoted(name)} = keys.{quoted(name)}" for name in names)
+    return (
+        f"(SELECT {selected} FROM {relation} AS fresh SEMI JOIN {quoted(given)} AS keys ON {same})"
+    )
 
 
 # What Arrow puts before the text of an error that came while rows were read.

@@ -23,6 +23,7 @@ from executor import (
 )
 from executor.bound_writes import is_bound, run_bound
 from executor.execution import Execution, Result
+from executor.locking_subqueries import locking_clause, run_locked
 from executor.past import time_parameters
 from planner.binder import bind_query
 from planner.ddl import DDL_STATEMENTS
@@ -64,6 +65,9 @@ _HANDLERS: dict[type[Statement], Handler] = {
     **dict.fromkeys(DDL_STATEMENTS, ddl.run_ddl),
 }
 
+# Those that may have locking clauses, in their queries.
+_LOCKING = (Query, Insert, Update, Delete, Merge, CreateTableAs, CopyTo)
+
 # What a statement that changes something is called in errors; DDL goes by its first words.
 _CHANGES: dict[type[Statement], str] = {
     Insert: "INSERT",
@@ -81,9 +85,21 @@ async def run_statement(execution: Execution, statement: Statement) -> Result:
     handler = _HANDLERS.get(type(statement))
     if handler is None:
         raise FeatureNotSupported(f"{_first_words(statement)} is not supported here")
+    if isinstance(statement, _LOCKING) and locking_clause(statement) is not None:
+        return await run_locked(_handled, execution, statement, _check)
+    return await _handled(execution, statement)
+
+
+async def _handled(execution: Execution, statement: Statement) -> Result:
+    handler = _HANDLERS[type(statement)]
     if is_bound(execution, statement):
         return await run_bound(handler, execution, statement)
     return await handler(execution, statement)
+
+
+def _check(execution: Execution, statement: Statement) -> object:
+    """Raises what is wrong with the statement, parameters and all."""
+    return describe_planned(execution, statement, execution.parameter_types)
 
 
 def change_of(statement: Statement) -> str | None:

@@ -267,10 +267,8 @@ async def _update_rows(
     writer = TableWriter(execution.services.runtime, table, opened, execution.services.ids)
     checker = RowChecker(table, plan.checks, rows.evaluator)
     old_columns, new_columns = columns_of(table, plan.old), columns_of(table, plan.new)
-    locker = RowLocker(
-        execution, opened, plan.source, LockedRows(table, plan.old, _mode_of_update(plan))
-    )
-    async for batch in locker.batches():
+    locked = LockedRows(table, plan.relation, plan.old, _mode_of_update(plan))
+    async for batch in RowLocker(execution, opened, plan.source, locked).batches():
         old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
         width = len(old_columns) + len(new_columns)
         new = named_batch(new_columns, batch.columns[len(old_columns) : width], batch.num_rows)
@@ -329,7 +327,7 @@ async def _delete_rows(
     table = plan.table
     writer = TableWriter(execution.services.runtime, table, opened, execution.services.ids)
     old_columns, row_columns = columns_of(table, plan.old), columns_of(table, plan.row)
-    locked = LockedRows(table, plan.old, LockMode.FOR_UPDATE)
+    locked = LockedRows(table, plan.relation, plan.old, LockMode.FOR_UPDATE)
     async for batch in RowLocker(execution, opened, plan.source, locked).batches():
         old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
         await writer.delete(old)

@@ -146,11 +146,13 @@ class Leaf(Node):
 
 @dataclass(frozen=True, slots=True)
 class Scan(Leaf):
-    """A base table at one place of the statement; `sources` runs parallel to `output`."""
+    """A base table at one place of the statement, `relation` (copies of a scan keep it);
+    `sources` runs parallel to `output`."""
 
     table: Table
     alias: str
     sources: tuple[TableColumn, ...]
+    relation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def _input(table: exp.Table, used: dict[str, set[str]], builder: QueryBuilder) -
             Column(_unique_name(prefix, name), c.type)
             for name, c in zip(names, chosen, strict=True)
         )
-        node: Node = Scan(columns, source, prefix, tuple(chosen))
+        node: Node = Scan(columns, source, prefix, tuple(chosen), relation.name)
         conditions = _early_conditions(table, dict(zip(names, columns, strict=True)))
         if conditions:
             node = Filter(node, conditions)

@@ -137,7 +137,7 @@ class RelationBuilder:
                 for column, own in zip(columns, source.columns, strict=True)
                 if _holds_no_null(source, own)
             )
-            node: Node = Scan(columns, source, prefix, source.columns)
+            node: Node = Scan(columns, source, prefix, source.columns, relation.name)
         else:
             columns = tuple(Column(f"{prefix}.{n}", t) for n, t in source.columns)
             names = tuple(n for n, _ in source.columns)

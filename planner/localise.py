@@ -173,7 +173,7 @@ def _table_scan(
     )
     return TableScan(
         output,
-        Scan(output, table, scan.alias, sources),
+        Scan(output, table, scan.alias, sources, scan.relation),
         tuple(GroupScan(c.group, c.output, c.sources) for c in columns),
         tuple(
             tuple(

@@ -1,11 +1,10 @@
 """SELECT ... FOR UPDATE and its like: which rows are locked, and how the query yields them.
 
 The query is planned without its LIMIT and OFFSET, which count the rows that could be locked, and
-with one more column for each that identifies a row of the locked table; the executor takes them
-off again (`executor.locking`).
+with more columns, which tell of each row what rows of tables it is made of
+(`planner.locked_relations`); the executor takes them off again (`executor.locking`).
 
-Left out, and refused: locking the rows of several tables at once, and locking clauses inside of
-subqueries and CTEs.
+Left out, and refused: WITH TIES, and set-returning functions beside a locking clause.
 """
 
 from __future__ import annotations
@@ -16,49 +15,62 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from catalog.model import ColumnId, Table
-from cluster.errors import (
-    FeatureNotSupported,
-    GroupingError,
-    UndefinedTable,
-    WrongObjectType,
-)
+from cluster.errors import FeatureNotSupported, GroupingError
 from planner.binder import bind_query
+from planner.bound import BoundQuery, BoundRelation
 from planner.context import PlannerContext
 from planner.datum import Datum
-from planner.ddl_names import find_relation
+from planner.locked_relations import Clause, Told, check_rows_are_told, clause_of, settled, told
 from planner.optimizer import plan_query
 from planner.plan import QueryPlan
-from planner.statements import ObjectName
-from planner.write_assignments import routing_columns
-from planner.write_rows import column_reference
 from storage.types import INT8, SqlType
 
 
 @dataclass(frozen=True, slots=True)
-class LockingPlan:
-    """`source` yields the query's `visible` columns and then `identity`, the key of `table` and
-    what routes its rows. `mode` is as in SQL, "for no key update"; `policy` "wait", "nowait" or
-    "skip". `limits` yields one row: LIMIT and OFFSET, NULL without."""
+class LockedRelation:
+    """A table of the query: its columns from place `at` on are `identity`, the key of `table`
+    and what routes its rows. Scans call it `relation`; `clause` None: it is not locked."""
 
     table: Table
+    relation: str
+    identity: tuple[ColumnId, ...]
+    clause: Clause | None
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockingPlan:
+    """`source` yields the query's `visible` columns and then what tells the rows of
+    `relations`. `limits` yields one row: LIMIT and OFFSET, NULL without."""
+
     source: QueryPlan
     visible: int
-    identity: tuple[ColumnId, ...]
-    mode: str
-    policy: str
+    relations: tuple[LockedRelation, ...]
     limits: QueryPlan
 
 
-def locks_rows(tree: exp.Query) -> bool:
+def locks_rows(tree: exp.Expr) -> bool:
     """Whether the query has a locking clause of its own."""
     return bool(tree.args.get("locks"))
 
 
-def without_locks(tree: exp.Query) -> exp.Query:
-    """The query as it would be without its locking clauses."""
+def without_locks(tree: exp.Expr) -> exp.Expr:
+    """The query as it would be without any locking clause, in subqueries either."""
     copied = tree.copy()
-    copied.set("locks", None)
+    for lock in list(copied.find_all(exp.Lock)):
+        lock.pop()
     return copied
+
+
+def settled_locks(tree: exp.Expr, context: PlannerContext) -> exp.Select:
+    """The query with locking clauses in those subqueries that have to lock for themselves."""
+    clause = clause_of(tree.args["locks"][0])
+    if isinstance(tree, exp.Values):
+        raise FeatureNotSupported(f"{clause.name} cannot be applied to VALUES")
+    check_rows_are_told(tree, clause)
+    if not isinstance(tree, exp.Select):
+        raise FeatureNotSupported(f"{clause.name} is not supported here")
+    return settled(tree, context)
 
 
 def plan_locking(
@@ -68,111 +80,77 @@ def plan_locking(
     parameters: Sequence[SqlType | None] = (),
     values: Sequence[Datum] | None = None,
 ) -> LockingPlan:
-    """The plan of a query with a locking clause. 0A000 where rows cannot be told, as after
-    GROUP BY."""
-    lock = _one_lock(tree)
-    mode = lock_mode(lock)
-    if not isinstance(tree, exp.Select):
-        raise FeatureNotSupported(f"{mode.upper()} is not allowed with UNION/INTERSECT/EXCEPT")
-    _check_rows_are_told(tree, mode)
-    table, alias = _locked_table(tree, lock, mode, context)
-    identity = routing_columns(table)
-    query = without_locks(tree)
+    """The plan of a query with a locking clause that `settled_locks` gave, its subqueries with
+    clauses run."""
+    clause = clause_of(tree.args["locks"][0])
+    query = tree.copy()
+    assert isinstance(query, exp.Select)
+    relations = told(query, context)
     limit, offset = query.args.get("limit"), query.args.get("offset")
-    query.set("limit", None)
-    query.set("offset", None)
-    extra = [
-        exp.alias_(column_reference(table.column(c).name, alias), f"locked {place}", quoted=True)
-        for place, c in enumerate(identity)
-    ]
-    query.set("expressions", [*query.expressions, *extra])
+    for part in ("locks", "limit", "offset"):
+        query.set(part, None)
     try:
         bound = bind_query(query, context, parameters=parameters, values=values)
     except GroupingError as error:
         raise FeatureNotSupported(
-            f"{mode.upper()} is not allowed with aggregate functions"
+            f"{clause.name} is not allowed with aggregate functions"
         ) from error
-    counts = [None if node is None else node.expression for node in (limit, offset)]
-    numbers = exp.Select(
-        expressions=[
-            exp.Cast(this=count or exp.Null(), to=exp.DataType.build("bigint")) for count in counts
-        ]
-    )
+    counts = _counts(limit, offset, clause)
     bound_numbers = bind_query(
-        numbers, context, parameters=parameters, values=values, expected=[INT8, INT8]
+        counts, context, parameters=parameters, values=values, expected=[INT8, INT8]
     )
+    visible = len(bound.columns) - sum(len(each.names) for each in relations)
     return LockingPlan(
-        table,
         plan_query(bound, context),
-        len(bound.columns) - len(identity),
-        identity,
-        mode,
-        lock_policy(lock),
+        visible,
+        tuple(_placed(relations, bound, visible)),
         plan_query(bound_numbers, context),
     )
 
 
-def _one_lock(tree: exp.Query) -> exp.Lock:
-    locks = tree.args["locks"]
-    if len(locks) > 1:
-        raise FeatureNotSupported("several locking clauses in one query are not supported")
-    found: exp.Lock = locks[0]
+def _placed(relations: Sequence[Told], bound: BoundQuery, visible: int) -> list[LockedRelation]:
+    found, at = [], visible
+    for each in relations:
+        (operand,) = bound.columns[at].operands
+        found.append(
+            LockedRelation(each.table, _origin(bound.tree, operand), each.identity, each.clause, at)
+        )
+        at += len(each.identity)
     return found
 
 
-def lock_mode(lock: exp.Lock) -> str:
-    """The mode of a locking clause as in SQL, "for no key update"."""
-    if lock.args.get("update"):
-        return "for no key update" if lock.args.get("key") else "for update"
-    return "for key share" if lock.args.get("key") else "for share"
+def _origin(query: exp.Query, name: str) -> str:
+    """The relation of which the query's output column is a column, perhaps in another type."""
+    item = next(item for item in query.selects if item.alias == name)
+    column = item.find(exp.Column)
+    assert column is not None
+    sources = [query.args["from_"].this, *(j.this for j in query.args.get("joins") or [])]
+    source = next(each for each in sources if each.alias_or_name == column.table)
+    relation = source.meta.get("relation")
+    if isinstance(relation, BoundRelation):
+        return relation.name
+    inner = source.this
+    while isinstance(inner, exp.Subquery):
+        inner = inner.this
+    assert isinstance(inner, exp.Query)
+    return _origin(inner, column.name)
 
 
-def lock_policy(lock: exp.Lock) -> str:
-    """What becomes of rows that others hold: "wait", "nowait" or "skip"."""
-    # sqlglot keeps NOWAIT as a true `wait`, and SKIP LOCKED as a false one.
-    wait = lock.args.get("wait")
-    return "wait" if wait is None else "nowait" if wait else "skip"
+def target_relation(bound: BoundQuery) -> str:
+    """What scans call the target of UPDATE and DELETE, whose key the query yields first."""
+    return _origin(bound.tree, bound.columns[0].operands[0])
 
 
-def _check_rows_are_told(tree: exp.Select, mode: str) -> None:
-    clauses = (("distinct", "DISTINCT"), ("group", "GROUP BY"), ("having", "HAVING"))
-    for name, words in clauses:
-        if tree.args.get(name):
-            raise FeatureNotSupported(f"{mode.upper()} is not allowed with {words} clause")
-    for item in tree.expressions:
-        if item.find(exp.Window):
-            raise FeatureNotSupported(f"{mode.upper()} is not allowed with window functions")
-
-
-def _locked_table(
-    tree: exp.Select, lock: exp.Lock, mode: str, context: PlannerContext
-) -> tuple[Table, str]:
-    """The table whose rows are locked, and what the query calls it."""
-    source = tree.args.get("from_")
-    if source is None:
-        raise FeatureNotSupported(f"{mode.upper()} must name a table to lock rows of")
-    relations = [source.this, *(join.this for join in tree.args.get("joins") or [])]
-    named = [item.name for item in lock.args.get("expressions") or []]
-    if named:
-        known = {relation.alias_or_name for relation in relations}
-        for name in named:
-            if name not in known:
-                raise UndefinedTable(
-                    f'relation "{name}" in {mode.upper()} clause not found in FROM clause'
-                )
-        relations = [relation for relation in relations if relation.alias_or_name in named]
-    if len(relations) > 1:
-        raise FeatureNotSupported(
-            f"{mode.upper()} of several tables in one query is not supported",
-            hint=f"Name the table whose rows are to be locked: {mode.upper()} OF table.",
-        )
-    relation = relations[0]
-    found = None
-    if isinstance(relation, exp.Table):
-        found = find_relation(context, ObjectName(relation.name, relation.db or None))
-    if not isinstance(found, Table):
-        raise WrongObjectType(
-            f'cannot lock rows in relation "{relation.alias_or_name}"',
-            detail="It is no table.",
-        )
-    return found, relation.alias_or_name
+def _counts(limit: exp.Expr | None, offset: exp.Expr | None, clause: Clause) -> exp.Select:
+    counts: list[exp.Expr] = []
+    for node in (limit, offset):
+        if isinstance(node, exp.Fetch):
+            options = node.args.get("limit_options")
+            if options is not None and options.args.get("with_ties"):
+                raise FeatureNotSupported(f"{clause.name} with WITH TIES is not supported")
+            counts.append(node.args.get("count") or exp.Literal.number(1))
+        else:
+            counts.append(exp.Null() if node is None else node.expression)
+    return exp.Select(
+        expressions=[exp.Cast(this=count, to=exp.DataType.build("bigint")) for count in counts]
+    )

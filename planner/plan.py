@@ -91,6 +91,8 @@ class Scan:
     table_id: TableId
     columns: tuple[ScanColumn, ...]
     fragments: tuple[tuple[ScanFragment, ...], ...]
+    # The place of the statement that reads it, `BoundRelation.name`.
+    relation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

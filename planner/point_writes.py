@@ -30,7 +30,8 @@ from catalog.model import AccessMethod, Column, ColumnId, Table, TableId
 from planner.context import PlannerContext
 from planner.ddl_names import find_relation
 from planner.ddl_tables import columns_read
-from planner.locking import lock_mode, lock_policy, locks_rows
+from planner.locked_relations import clause_of
+from planner.locking import locks_rows
 from planner.parser.expressions import parse_expression
 from planner.plan import ResultColumn
 from planner.point import conjuncts, only_relation
@@ -146,11 +147,12 @@ def _locking(
     lock: exp.Lock = locks[0]
     table = _table_of(ObjectName(relation.name, relation.db or None), context)
     shape = _Shape(table, relation.alias_or_name, context, parameters)
-    if lock_policy(lock) != "wait" or any(
+    clause = clause_of(lock)
+    if clause.policy != "wait" or any(
         named.name != shape.name for named in lock.args.get("expressions") or []
     ):
         raise NotByRow("such a lock")
-    return shape.lock(tree, LockMode(lock_mode(lock)))
+    return shape.lock(tree, LockMode(clause.mode))
 
 
 def _table_of(name: ObjectName, context: PlannerContext) -> Table:

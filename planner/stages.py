@@ -125,6 +125,7 @@ class _Sources:
                     for column, source in zip(group.output, group.sources, strict=True)
                 ),
                 self._fragments(node, position),
+                node.scan.relation,
             )
         )
         return f"@scan:{number}"

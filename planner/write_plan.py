@@ -109,6 +109,8 @@ class UpdatePlan:
     generated: tuple[RowExpression, ...] = ()
     # How many columns of other relations the source yields last, for RETURNING.
     others: int = 0
+    # What the source's scans call the table that is changed.
+    relation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ class DeletePlan:
     row: tuple[ColumnId, ...]
     returning: Returning | None
     others: int = 0
+    relation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from planner.bound import BoundQuery
 from planner.context import PlannerContext
 from planner.ddl_names import find_table
 from planner.ddl_sequences import restarted
+from planner.locking import target_relation
 from planner.optimizer import plan_query
 from planner.plan import ResultColumn
 from planner.statements import (
@@ -215,7 +216,7 @@ def plan_update(
         statement.returning, table, statement.alias, context, statement.source, others
     )
     planned = change.plan(plan_query(bound, context), returning, context)
-    return replace(planned, others=_width_of(others))
+    return replace(planned, others=_width_of(others), relation=target_relation(bound))
 
 
 def _width_of(others: Sequence[OtherRelation]) -> int:
@@ -277,15 +278,17 @@ def plan_delete(
     source = RowSource(context, parameters, values)
     others = others_of(statement.source, source) if statement.returning else ()
     table, old, row, tree = _delete_query(statement, context, others)
+    bound = source.bind(tree, None)
     return DeletePlan(
         table,
-        plan_query(source.bind(tree, None), context),
+        plan_query(bound, context),
         old,
         row,
         plan_returning(
             statement.returning, table, statement.alias, context, statement.source, others
         ),
         _width_of(others),
+        target_relation(bound),
     )
 
 

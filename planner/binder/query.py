@@ -361,7 +361,12 @@ class QueryBinder:
         source = selection.scope.source(name, schema)
         if source is None:
             raise selection.scope.missing_relation(name, build.error_position(node))
-        shown = [column for column in source.columns if not column.column.startswith("\x00")]
+        hidden = "\x00"
+        shown = [
+            column
+            for column in source.columns
+            if not column.column.startswith(hidden) and not column.name.startswith(hidden)
+        ]
         return [Item(column.name, column.node()) for column in shown]
 
     def _starred_record(

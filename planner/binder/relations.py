@@ -76,7 +76,7 @@ class RelationBinder:
         first = select.args.get("from_")
         if first is None:
             return clause
-        for segment in _segments(first.this, select.args.get("joins") or []):
+        for segment in segments(first.this, select.args.get("joins") or []):
             self._add_segment(clause, *segment)
         return clause
 
@@ -343,7 +343,7 @@ class RelationBinder:
     def _view(self, view: View, alias: exp.Expr | None) -> Item:
         if self.block.view_depth >= MAX_VIEW_DEPTH:
             raise FeatureNotSupported("views are nested too deeply")
-        block = self.block.view(_parsed_view(view.query))
+        block = self.block.view(parsed_view(view.query))
         item = self._derived_item(block, None, lateral=False, name=_shown(alias, view.name))
         (source,) = item.namespace.sources
         shown = [name for name, _type in view.columns]
@@ -473,7 +473,7 @@ def _definitions(alias: exp.Expr | None) -> tuple[tuple[str, SqlType], ...]:
     return tuple((fold(c.this), declared_type(c.args["kind"])) for c in columns)
 
 
-def _segments(first: exp.Expr, joins: Sequence[exp.Join]) -> list[tuple[exp.Expr, list[exp.Join]]]:
+def segments(first: exp.Expr, joins: Sequence[exp.Join]) -> list[tuple[exp.Expr, list[exp.Join]]]:
     """The comma-separated parts of FROM."""
     segments: list[tuple[exp.Expr, list[exp.Join]]] = [(first, [])]
     for join in joins:
@@ -509,7 +509,7 @@ def _single(namespace: Namespace, name: str, side: str, join: exp.Join) -> Scope
 
 
 def _namespace(source: Source) -> Namespace:
-    return Namespace([source], list(source.columns))
+    return Namespace([source], [c for c in source.columns if not c.name.startswith("\x00")])
 
 
 def _shown(alias: exp.Expr | None, name: str) -> str:
@@ -564,7 +564,7 @@ def _system_columns(found: Table | SystemTable, unique: str) -> tuple[ScopeColum
 
 
 @lru_cache(maxsize=256)
-def _parsed_view(query: str) -> exp.Expr:
+def parsed_view(query: str) -> exp.Expr:
     return parse_query(query)
 
 

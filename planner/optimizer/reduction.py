@@ -132,7 +132,7 @@ class _Reducer:
             for column, source in zip(scan.output, scan.sources, strict=True)
         }
         names = {old: column_scalar(new) for old, new in renamed.items()}
-        copy = Scan(tuple(renamed.values()), scan.table, alias, scan.sources)
+        copy = Scan(tuple(renamed.values()), scan.table, alias, scan.sources, scan.relation)
         filtered = Filter(copy, tuple(substitute(c, names) for c in node.conditions))
         column = renamed[wanted]
         return Project(filtered, (column_item(column),)), column

@@ -12,6 +12,7 @@ unless quoted, 63 bytes). `position` counts characters of the whole query string
     alterations  ALTER TABLE
     keys         foreign keys and indexes
     objects      schemas, views, sequences, DROP
+    trees        the expression trees of a statement of any kind
     session      settings, transactions, cursors, prepared statements, utilities
 """
 

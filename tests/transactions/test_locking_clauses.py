@@ -13,6 +13,7 @@ from cluster.errors import (
     NoActiveSqlTransaction,
     ReadOnlySqlTransaction,
     SerializationFailure,
+    WrongObjectType,
 )
 
 MODES = ("key share", "share", "no key update", "update")
@@ -96,11 +97,12 @@ def test_what_cannot_be_locked_is_refused(tmp_path: Path) -> None:
             "select count(*) from q for update",
             "select v from q group by v for share",
             "select distinct v from q for update",
-            "select 1 for update",
-            "select * from q a, q b for update",
-            "select * from (select * from q for update) s",
+            "select * from q for update fetch first row with ties",
+            "select * from (q join q b using (id)) j for update",
+            "select (select b.v from q b where b.id = a.id for update) from q a",
         ):
             await one.refused(wrong, FeatureNotSupported)
+        await one.refused("select * from pg_class for update", WrongObjectType)
         found = await one.ask(
             "select a.id from q a join q b on a.id = b.id where b.v = 20 for update of a"
         )
