@@ -1,7 +1,7 @@
 """Queries for the rows that an index leads to, from the row stores of the tablets' leaders.
 
     statement -> `planner.index_reads` -> the parts that may have such rows -> `scan_stored` at
-    each -> merged in the order asked for -> one batch
+    each -> `executor.index_answers` -> one batch
 
 One tablet gives its newest rows (rule R2). Several are read at one snapshot, or at that of the
 transaction, and what the transaction itself changed is laid over (R5). Where a tablet refuses a
@@ -15,15 +15,10 @@ that comes into what was read later is in none of the keys that were found.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from sqlglot import exp
 
 from catalog.bounds import NO_PART, ordinals_by
@@ -31,6 +26,7 @@ from catalog.fragment_schemas import fragment_schema, store_name
 from catalog.model import Catalog, Fragment
 from cluster.errors import CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure
 from executor.execution import Execution, Result
+from executor.index_answers import IndexAnswer
 from executor.services import ExecutorServices
 from executor.session_transaction import SessionTransaction
 from planner.context import PlannerContext
@@ -41,8 +37,9 @@ from planner.point import Parameter
 from planner.statements import Query
 from storage.fragments import OwnChanges, Timestamp
 from storage.index_reads import MOST_ROWS, IndexScan
+from storage.row_closures import NotByRow
 from storage.row_tables import RowTables, StoredRow
-from storage.types import Kind, SqlType
+from storage.types import SqlType
 
 PLANS_KEPT = 256
 # How often a snapshot is drawn anew where stores have gone past it.
@@ -51,11 +48,10 @@ SNAPSHOTS = 3
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A query that was looked at; `read` is None where it goes the usual way."""
+    """A query that was looked at; `answer` is None where it goes the usual way."""
 
     tree: exp.Expr
-    read: IndexRead | None
-    tables: RowTables | None
+    answer: IndexAnswer | None
 
 
 class IndexQueries:
@@ -79,21 +75,25 @@ class IndexQueries:
         `context` holds the node's newest catalog.
         """
         known = self._known(statement, types, context)
-        if known.read is None or known.tables is None:
+        if known.answer is None:
             return None
-        scan = _scan(known.read, known.tables, values)
-        fragments = None if scan is None else _fragments(known.read, values)
+        read = known.answer.read
+        scan = _scan(read, known.answer.tables, values)
+        fragments = None if scan is None else _fragments(read, values)
         if scan is None or fragments is None:
             return None
         if transaction is not None and transaction.definitions.any:
             return None
         try:
             rows = await self._rows(fragments, scan, context.catalog, transaction)
-        except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure):
+            return None if rows is None else known.answer.result(rows, values)
+        except (
+            CannotConnectNow,
+            NotByRow,
+            ObjectNotInPrerequisiteState,
+            SerializationFailure,
+        ):
             return None
-        if rows is None:
-            return None
-        return _result(known.read, known.tables, _merged(known.read, known.tables, rows))
 
     def _known(
         self, statement: Query, types: tuple[SqlType, ...], context: PlannerContext
@@ -107,7 +107,11 @@ class IndexQueries:
         known = self._kept.get(key)
         if known is None or known.tree is not tree:
             read = None if statement.as_of is not None else index_read(tree, context, types)
-            known = self._kept[key] = _Known(tree, read, None if read is None else _tables(read))
+            tables = None if read is None else _tables(read)
+            answer = None
+            if read is not None and tables is not None:
+                answer = IndexAnswer(read, tables, context)
+            known = self._kept[key] = _Known(tree, answer)
             while len(self._kept) > PLANS_KEPT:
                 self._kept.popitem(last=False)
         return known
@@ -189,7 +193,9 @@ def _scan(read: IndexRead, tables: RowTables, values: Sequence[Datum]) -> IndexS
         bounds.append(None if bound is None else (value, bound[1]))
     if None in prefix:
         return None
-    return IndexScan(tuple(names), tuple(prefix), bounds[0], bounds[1], read.descending, read.limit)
+    return IndexScan(
+        tuple(names), tuple(prefix), bounds[0], bounds[1], read.descending, read.scan_limit
+    )
 
 
 def _fragments(read: IndexRead, values: Sequence[Datum]) -> list[Fragment] | None:
@@ -203,39 +209,6 @@ def _fragments(read: IndexRead, values: Sequence[Datum]) -> list[Fragment] | Non
         ordinal = ordinals_by(table)(key)
         parts = () if ordinal == NO_PART else (table.parts[ordinal],)
     return [part.fragments[read.group] for part in parts]
-
-
-def _merged(
-    read: IndexRead, tables: RowTables, rows: Sequence[Sequence[StoredRow]]
-) -> Iterable[StoredRow]:
-    """The rows of all fragments, in their order if one is asked for, as many as are."""
-    if not read.is_ordered:
-        return islice((row for found in rows for row in found), read.limit)
-    places = [tables.names.index(store_name(read.index[p])) for p in read.ordered_places]
-
-    def order(row: StoredRow) -> list[tuple[Any, ...]]:
-        # Behind the columns that are asked for the order is the store's own, NULLs among them.
-        return [(False,) if row[place] is None else (True, row[place]) for place in places]
-
-    return islice(heapq.merge(*rows, key=order, reverse=read.descending), read.limit)
-
-
-def _result(read: IndexRead, tables: RowTables, rows: Iterable[StoredRow]) -> Result:
-    names = tuple(store_name(column) for column in read.wanted)
-    places = [tables.names.index(name) for name in names]
-    listed = [tuple(row[place] for place in places) for row in rows]
-    batch = tables.to_batch(listed, names)
-    for place, column_id in enumerate(read.wanted):
-        found = read.table.column(column_id).type
-        if found.kind is Kind.BPCHAR and found.length is not None:
-            padded = pc.utf8_rpad(batch.column(place), found.length)
-            batch = batch.set_column(place, batch.schema.names[place], padded)
-    return Result(f"SELECT {len(listed)}", read.columns, _one(batch))
-
-
-async def _one(batch: pa.RecordBatch) -> AsyncIterator[pa.RecordBatch]:
-    if batch.num_rows:
-        yield batch
 
 
 def explained(execution: Execution, statement: Query, usual: PlanNote) -> PlanNote | None:

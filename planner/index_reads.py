@@ -1,12 +1,14 @@
 """Queries for the rows that an index, or the first columns of a key, leads to.
 
     SELECT column, ... FROM table WHERE a = constant AND b > $1 [ORDER BY b] [LIMIT n]
+    SELECT sum(column), ... FROM table WHERE a = $1 AND other < 5
 
 told apart before anything is bound or optimised, as reads by key are (`planner.point`): what is
 not plainly of the shape gives None and goes the usual way, with the same answer. Equalities must
-cover the first columns of the index, all of them or up to one with bounds; every condition must
-be one of these. ORDER BY names the columns that follow the equalities, all in one direction; among
-those of the equalities it may name any.
+cover the first columns of the index, all of them or up to one with bounds. Where they do, other
+conditions and expressions are computed of the rows (`planner.point_computed`), and rows brought
+down to aggregates (`planner.index_aggregates`). ORDER BY names the columns that follow the
+equalities, all in one direction; among those of the equalities it may name any.
 
 Left out: columns whose order in the store is not that of their values as they stand (numeric,
 floats, char(n), json and so on), and NULLs: an ordered column is NOT NULL, or bounded.
@@ -14,15 +16,18 @@ floats, char(n), json and so on), and NULLs: an ordered column is NOT NULL, or b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from typing import NamedTuple
 
 from sqlglot import exp
 
 from catalog.fragment_schemas import ANCHOR_GROUP
-from catalog.model import ColumnId, Table
+from catalog.model import Column, ColumnId, Table
 from planner.context import PlannerContext
 from planner.datum import Datum
+from planner.index_aggregates import Aggregates, aggregates, has_aggregates
 from planner.plan import ResultColumn
 from planner.point import (
     KEY_KINDS,
@@ -34,6 +39,7 @@ from planner.point import (
     plain_value,
     table_of,
 )
+from planner.point_computed import Computed, computed
 from storage.types import SqlType
 
 _CLAUSES = frozenset({"expressions", "from_", "where", "kind", "order", "limit"})
@@ -47,6 +53,9 @@ _SIGNS: dict[type[exp.Expr], str] = {
 _TURNED = {"=": "=", ">": "<", ">=": "<=", "<": ">", "<=": ">="}
 
 Source = str | Parameter
+
+
+_Bound = tuple[Source, bool] | None
 
 
 @dataclass(slots=True)
@@ -73,7 +82,9 @@ class _Conditions:
 @dataclass(frozen=True, slots=True)
 class IndexRead:
     """Rows by the columns of an index, `name`; the first `len(equal)` of them are given, the next
-    is bounded. `wanted` are the columns of the answer, in the column group `group`."""
+    is bounded. `wanted` are the columns of the answer, in the column group `group`, where nothing
+    is `computed` of the rows and they are not brought down to `aggregates`. At most `limit` rows
+    are wanted, of those that meet what is computed; `scan_limit` is what a tablet is asked for."""
 
     table: Table
     group: int
@@ -85,8 +96,11 @@ class IndexRead:
     is_ordered: bool
     descending: bool
     limit: int | None
+    scan_limit: int | None
     wanted: tuple[ColumnId, ...]
     columns: tuple[ResultColumn, ...]
+    computed: Computed | None = None
+    aggregates: Aggregates | None = None
 
     def plain(self, place: int, source: Source, values: Sequence[Datum]) -> object | None:
         """A value for the index's column at that place; None where it has no such value."""
@@ -108,64 +122,214 @@ def index_read(
     ):
         return None
     relation, where = only_relation(tree), tree.args.get("where")
-    if relation is None or where is None:
+    if relation is None or where is None or not tree.expressions:
         return None
     table = table_of(relation, context)
-    if table is None:
+    limit = _limit(tree.args.get("limit"))
+    if table is None or limit == -1:
         return None
     reader = PointReader(table, relation.alias_or_name, parameters, None)
-    asked = _conditions(reader, where.this)
-    output = reader.output(tree.expressions)
-    limit = _limit(tree.args.get("limit"))
-    if asked is None or output is None or limit == -1:
+    asked = _Asked(reader, where.this)
+    answer = _answer(reader, tree.expressions, context)
+    order = _order(reader, tree.args.get("order"), answer)
+    if answer is None or order is None:
         return None
-    wanted = tuple(column.id for column, _ in output)
-    order = _order(reader, tree.args.get("order"))
-    if order is None:
-        return None
-    shown = tuple(ResultColumn(label, c.type, (label,)) for c, label in output)
-    for name, columns, place in _ways(table):
-        way = _way(table, columns, asked, order[0])
-        group = group_with(table, [*wanted, *columns])
-        if way is not None and group is not None and place in (None, group):
-            return IndexRead(
-                table, group, name, columns, *way, bool(order[0]), order[1], limit, wanted, shown
-            )
+    for way in ways_for(table, asked.equal, asked.bounded):
+        found = _read_by(reader, asked, way, answer, order, limit, context)
+        if found is not None:
+            return found
     return None
 
 
-def _conditions(reader: PointReader, condition: exp.Expr) -> dict[ColumnId, _Conditions] | None:
-    """What is asked of each column; None where something else is asked, too."""
-    asked: dict[ColumnId, _Conditions] = {}
-    for part in conjuncts(condition):
-        pieces: list[tuple[str, exp.Expr, exp.Expr]] = []
-        if isinstance(part, exp.Between) and not part.args.get("symmetric"):
-            pieces = [(">=", part.this, part.args["low"]), ("<=", part.this, part.args["high"])]
-        elif type(part) in _SIGNS:
-            pieces = [(_SIGNS[type(part)], part.this, part.expression)]
-        for sign, left, right in pieces:
-            column = reader.column(left)
-            if column is None:
-                column, right, sign = reader.column(right), left, _TURNED[sign]
-            if column is None or column.type.kind not in KEY_KINDS:
-                return None
-            source = reader.source(column.type, right)
-            taken = asked.setdefault(column.id, _Conditions())
-            if source is None or not taken.take(sign, source):
-                return None
-        if not pieces:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A select list: columns, or expressions to compute, or aggregates."""
+
+    shown: tuple[tuple[Column, str], ...] = ()
+    items: tuple[exp.Expr, ...] = ()
+    aggregates: Aggregates | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        return not self.items and self.aggregates is None
+
+
+def _answer(
+    reader: PointReader, items: Sequence[exp.Expr], context: PlannerContext
+) -> _Answer | None:
+    output = reader.output(items)
+    if output is not None:
+        return _Answer(shown=tuple(output))
+    if any(isinstance(item, exp.Star) for item in items) or len(reader.table.groups) != 1:
+        return None
+    if not has_aggregates(items):
+        return _Answer(items=tuple(items))
+    found = aggregates(reader.table, reader.alias, reader.parameters, items, context)
+    return None if found is None else _Answer(aggregates=found)
+
+
+def _read_by(
+    reader: PointReader,
+    asked: _Asked,
+    way: Way,
+    answer: _Answer,
+    order: tuple[tuple[ColumnId, ...], bool],
+    limit: int | None,
+    context: PlannerContext,
+) -> IndexRead | None:
+    """The read by one way, if that gives the rows and their order."""
+    table = reader.table
+    left = asked.left_by(way)
+    if not way.equal and (left or not answer.is_plain):
+        return None  # more likely many rows than few
+    behind, given = way.columns[way.equal :], set(way.columns[: way.equal])
+    ordered, descending = order
+    varying = [column for column in ordered if column not in given]
+    if not _gives_order(table, behind, varying, is_bounded=way.is_bounded):
+        return None
+    made = None
+    if left or answer.items:
+        made = _computed(reader, left, answer.items, context)
+        if made is None:
             return None
-    return asked
+    wanted = tuple(column.id for column, _ in answer.shown)
+    group = group_with(table, [*wanted, *way.columns])
+    if group is None or way.group not in (None, group):
+        return None
+    scan_limit = None if left or answer.aggregates is not None else limit
+    end = None if left or ordered else _end_wanted(table, way, answer.aggregates)
+    if end is not None:
+        scan_limit, descending = 1, end == "max"
+    if answer.aggregates is not None and (ordered or limit is not None):
+        return None
+    columns = tuple(ResultColumn(label, c.type, (label,)) for c, label in answer.shown)
+    for computed_columns in (answer.aggregates, made if answer.items else None):
+        columns = columns if computed_columns is None else computed_columns.columns
+    return IndexRead(
+        table,
+        group,
+        way.name,
+        way.columns,
+        *asked.values_for(way),
+        bool(ordered),
+        descending,
+        limit,
+        scan_limit,
+        wanted,
+        columns,
+        made,
+        answer.aggregates,
+    )
 
 
-def _order(reader: PointReader, order: exp.Expr | None) -> tuple[tuple[ColumnId, ...], bool] | None:
+def _computed(
+    reader: PointReader,
+    left: Sequence[exp.Expr],
+    items: Sequence[exp.Expr],
+    context: PlannerContext,
+) -> Computed | None:
+    """What is left of the conditions, and the select list where it is no list of columns."""
+    if len(reader.table.groups) != 1 or not reader.may_compute([*left, *items], ()):
+        return None
+    return computed(reader.table, reader.alias, reader.parameters, left, items, context)
+
+
+def _end_wanted(table: Table, way: Way, found: Aggregates | None) -> str | None:
+    """`min` or `max` where all that is asked for is the first or last value of the column that
+    follows in the index."""
+    if found is None or len(found.calls) != 1 or way.equal == len(way.columns):
+        return None
+    (call,) = found.calls
+    column = way.columns[way.equal]
+    if call.column != column or call.name not in ("min", "max"):
+        return None
+    gives = _gives_order(table, (column,), (column,), is_bounded=way.is_bounded)
+    return call.name if gives else None
+
+
+class _Asked:
+    """What a WHERE asks of single columns. The first word on a column counts; what else is said
+    of it, or of anything, is a condition that the rows must meet besides."""
+
+    def __init__(self, reader: PointReader, condition: exp.Expr) -> None:
+        self._of: dict[ColumnId, _Conditions] = {}
+        # Each condition, with what was taken of it.
+        self._parts: list[tuple[exp.Expr, list[tuple[ColumnId, str]]]] = []
+        for part in conjuncts(condition):
+            pieces = [_piece(reader, *each) for each in _compared(part)]
+            taken = []
+            if pieces and None not in pieces:
+                taken = [each for p in pieces if p is not None for each in self._take(*p)]
+            whole = len(taken) == len(pieces)
+            self._parts.append((part, taken if whole else []))
+
+    def _take(self, column: ColumnId, sign: str, source: Source) -> list[tuple[ColumnId, str]]:
+        place = _PLACES[sign[0]]
+        taken = self._of.setdefault(column, _Conditions()).take(sign, source)
+        return [(column, place)] if taken else []
+
+    @property
+    def equal(self) -> set[ColumnId]:
+        return {column for column, of in self._of.items() if of.equal is not None}
+
+    @property
+    def bounded(self) -> set[ColumnId]:
+        return {column for column, of in self._of.items() if of.is_range}
+
+    def left_by(self, way: Way) -> list[exp.Expr]:
+        """The conditions that the way does not see to."""
+        used = {(column, "equal") for column in way.columns[: way.equal]}
+        if way.is_bounded:
+            used |= {(way.columns[way.equal], place) for place in ("low", "high")}
+        return [part for part, taken in self._parts if not taken or not used.issuperset(taken)]
+
+    def values_for(self, way: Way) -> tuple[tuple[Source, ...], _Bound, _Bound]:
+        """The values of the way's first columns and the bounds of the next."""
+        found = [self._of[column].equal for column in way.columns[: way.equal]]
+        equal = tuple(source for source in found if source is not None)
+        if not way.is_bounded:
+            return equal, None, None
+        bounds = self._of[way.columns[way.equal]]
+        return equal, bounds.low, bounds.high
+
+
+_PLACES = {"=": "equal", ">": "low", "<": "high"}
+
+
+def _compared(part: exp.Expr) -> list[tuple[str, exp.Expr, exp.Expr]]:
+    """The comparisons that the condition is made of, none where it is of another kind."""
+    if isinstance(part, exp.Between) and not part.args.get("symmetric"):
+        return [(">=", part.this, part.args["low"]), ("<=", part.this, part.args["high"])]
+    if type(part) in _SIGNS:
+        return [(_SIGNS[type(part)], part.this, part.expression)]
+    return []
+
+
+def _piece(
+    reader: PointReader, sign: str, left: exp.Expr, right: exp.Expr
+) -> tuple[ColumnId, str, Source] | None:
+    column = reader.column(left)
+    if column is None:
+        column, right, sign = reader.column(right), left, _TURNED[sign]
+    if column is None or column.type.kind not in KEY_KINDS:
+        return None
+    source = reader.source(column.type, right)
+    return None if source is None else (column.id, sign, source)
+
+
+def _order(
+    reader: PointReader, order: exp.Expr | None, answer: _Answer | None
+) -> tuple[tuple[ColumnId, ...], bool] | None:
     """The columns of ORDER BY, and whether they descend; None for anything else."""
     items = [] if order is None else order.expressions
+    if items and (answer is None or answer.items):
+        return None  # they may name what is computed
+    shown = {} if answer is None else {label: column.id for column, label in answer.shown}
     found: list[ColumnId] = []
     directions = set()
     for item in items:
         column = reader.column(item.this) if isinstance(item, exp.Ordered) else None
-        if column is None:
+        if column is None or shown.get(column.name, column.id) != column.id:
             return None
         descending = bool(item.args.get("desc"))
         found.append(column.id)
@@ -185,6 +349,29 @@ def _limit(limit: exp.Expr | None) -> int | None:
     return int(number.this)
 
 
+class Way(NamedTuple):
+    """An index, or a key, by whose first `equal` columns rows are found, and where it `is_bounded`
+    by bounds of the next. `group` is the column group that keeps it, None for the key: all do."""
+
+    name: str
+    columns: tuple[ColumnId, ...]
+    group: int | None
+    equal: int
+    is_bounded: bool
+
+
+def ways_for(table: Table, equal: Collection[ColumnId], bounded: Collection[ColumnId]) -> list[Way]:
+    """The ways to rows for which these columns' values, and bounds of those, are given; those
+    that are given most come first."""
+    found = []
+    for name, columns, group in _ways(table):
+        count = len(list(takewhile(lambda column: column in equal, columns)))
+        is_bounded = count < len(columns) and columns[count] in bounded
+        if count or is_bounded:
+            found.append(Way(name, columns, group, count, is_bounded))
+    return sorted(found, key=lambda way: (-way.equal, not way.is_bounded))
+
+
 def _ways(table: Table) -> Iterator[tuple[str, tuple[ColumnId, ...], int | None]]:
     """The names and columns of all that leads to rows, the key first, each with the column group
     that keeps it, None for the key: all do."""
@@ -195,35 +382,6 @@ def _ways(table: Table) -> Iterator[tuple[str, tuple[ColumnId, ...], int | None]
     for index in table.indexes:
         if index.ready:
             yield index.name, index.column_ids, table.group_of(index)
-
-
-_Bound = tuple[Source, bool] | None
-
-
-def _way(
-    table: Table,
-    columns: tuple[ColumnId, ...],
-    asked: dict[ColumnId, _Conditions],
-    ordered: Sequence[ColumnId],
-) -> tuple[tuple[Source, ...], _Bound, _Bound] | None:
-    """The values of the first columns and the bounds of the next; None where these columns do
-    not lead to the rows."""
-    equal: list[Source] = []
-    for column in columns:
-        source = asked[column].equal if column in asked else None
-        if source is None:
-            break
-        equal.append(source)
-    behind = columns[len(equal) :]
-    bounds = asked.get(behind[0], _Conditions()) if behind else _Conditions()
-    used = set(columns[: len(equal)]) | ({behind[0]} if bounds.is_range else set())
-    if not used or used != set(asked) or any(c.equal and c.is_range for c in asked.values()):
-        return None
-    given = set(columns[: len(equal)])
-    varying = [column for column in ordered if column not in given]
-    if not _gives_order(table, behind, varying, is_bounded=bounds.is_range):
-        return None
-    return tuple(equal), bounds.low, bounds.high
 
 
 def _gives_order(

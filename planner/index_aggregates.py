@@ -1,0 +1,202 @@
+"""Aggregates over the few rows that an index leads to: sum, count, min, max and avg.
+
+    SELECT coalesce(sum(amount), 0), count(*) FROM lines WHERE w = $1 AND o = $2
+
+The calls are taken out of the select list; what is computed of their values is compiled over a row
+of these. Types are the binder's (`planner.semantics.aggregates`): sums of integers are exact, those
+of numerics keep their scale, and an average of either is a column by itself, for its division has
+digits of its own.
+
+Left out: GROUP BY, floats, whose sums depend on the order of rows, FILTER, ORDER BY within a call,
+DISTINCT but in count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from catalog.fragment_schemas import fragment_schema, store_name
+from catalog.model import ColumnId, Table
+from planner.binder.naming import output_name
+from planner.context import PlannerContext
+from planner.plan import ResultColumn
+from planner.row_expressions import Code, NotByRow, RowColumn, RowCompiler, Typed, folded
+from planner.semantics.aggregates import HUGE, sum_shape
+from storage.row_tables import RowTables
+from storage.types import INT8, NUMERIC, Kind, SqlType
+
+_NAMES = frozenset({"count", "sum", "min", "max", "avg"})
+# What a call may stand in, and then is another one.
+_AROUND = (exp.Filter, exp.Window, exp.WithinGroup)
+_SMALL = frozenset({Kind.INT2, Kind.INT4})
+_SUMMED = _SMALL | {Kind.INT8, Kind.NUMERIC}
+_TEXTS = frozenset({Kind.TEXT, Kind.VARCHAR})
+_TIMES = frozenset({Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ})
+_ORDERED = _SUMMED | _TEXTS | _TIMES
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One call over values of `argument`, rows without one; its value's type. An average's is that
+    of its sum."""
+
+    name: str
+    argument: Code | None
+    type: SqlType
+    distinct: bool = False
+    # The argument where it is a column as it stands.
+    column: ColumnId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregates:
+    """The calls, and the answer's columns: code over a row of their values, or the place of an
+    average among them. `parameters` are the types of those that the code uses."""
+
+    calls: tuple[Aggregate, ...]
+    outputs: tuple[Code | int, ...]
+    columns: tuple[ResultColumn, ...]
+    parameters: tuple[SqlType | None, ...]
+
+
+def has_aggregates(items: Sequence[exp.Expr]) -> bool:
+    """Whether one of the functions is called anywhere in the select list."""
+    return any(_called(node) for item in items for node in item.find_all(exp.Anonymous))
+
+
+def _called(node: exp.Expr) -> str | None:
+    """The name of the aggregate that is called."""
+    if not isinstance(node, exp.Anonymous):
+        return None
+    name = folded(node.this) if isinstance(node.this, exp.Identifier) else str(node.this).lower()
+    return name if name in _NAMES else None
+
+
+def aggregates(
+    table: Table,
+    alias: str,
+    parameters: Sequence[SqlType | None],
+    items: Sequence[exp.Expr],
+    context: PlannerContext,
+) -> Aggregates | None:
+    """The select list over a table of one column group; None where it is not computed here."""
+    reader = _Reader(table, alias, parameters, context)
+    try:
+        outputs = [reader.output(item) for item in items]
+        compiler = RowCompiler(reader.columns(), context, parameters)
+        typed = [
+            (place, Typed(NUMERIC)) if place is not None else (None, compiler.value(tree))
+            for place, tree in outputs
+        ]
+    except NotByRow:
+        return None
+    labels = [_label(item) for item in items]
+    return Aggregates(
+        tuple(reader.calls),
+        tuple(value.code if place is None else place for place, value in typed),
+        tuple(
+            ResultColumn(label, value.type, (label,))
+            for label, (_, value) in zip(labels, typed, strict=True)
+        ),
+        tuple(parameters),
+    )
+
+
+class _Reader:
+    """Takes the calls out of a select list."""
+
+    def __init__(
+        self,
+        table: Table,
+        alias: str,
+        parameters: Sequence[SqlType | None],
+        context: PlannerContext,
+    ) -> None:
+        names = RowTables(fragment_schema(table, table.parts[0].fragments[0])).names
+        self._columns = [
+            RowColumn(column.name, column.type, names.index(store_name(column.id)), alias)
+            for column in table.visible_columns
+        ]
+        self._table = table
+        self._compiler = RowCompiler(self._columns, context, parameters)
+        self.calls: list[Aggregate] = []
+
+    def columns(self) -> list[RowColumn]:
+        """The values of the calls, as columns with names that no query has."""
+        return [RowColumn(_name(n), call.type, n) for n, call in enumerate(self.calls)]
+
+    def output(self, item: exp.Expr) -> tuple[int | None, exp.Expr]:
+        """The place of an average, or the item over the values of the calls."""
+        tree = (item.this if isinstance(item, exp.Alias) else item).copy()
+        if _called(tree) == "avg":
+            return self._call("avg", tree), tree
+        for node in list(tree.find_all(exp.Anonymous)):
+            name = _called(node)
+            if name is None:
+                continue
+            if name == "avg" or node.find_ancestor(*_AROUND):
+                raise NotByRow("such an aggregate")
+            column = exp.column(exp.to_identifier(_name(self._call(name, node)), quoted=True))
+            if node is tree:
+                tree = column
+            else:
+                node.replace(column)
+        return None, tree
+
+    def _call(self, name: str, node: exp.Expr) -> int:
+        if len(node.expressions) != 1:
+            raise NotByRow("more than one argument")
+        (argument,) = node.expressions
+        distinct = isinstance(argument, exp.Distinct)
+        if distinct:
+            if name != "count" or len(argument.expressions) != 1 or argument.args.get("on"):
+                raise NotByRow("such a DISTINCT")
+            argument = argument.expressions[0]
+        if isinstance(argument, exp.Star):
+            if name != "count" or distinct or any(argument.args.values()):
+                raise NotByRow("such a star")
+            self.calls.append(Aggregate("count", None, INT8))
+        else:
+            self.calls.append(self._over(name, argument, distinct=distinct))
+        return len(self.calls) - 1
+
+    def _over(self, name: str, argument: exp.Expr, *, distinct: bool) -> Aggregate:
+        typed = self._compiler.value(argument)
+        kind, is_column = typed.type.kind, typed.code[0] == "column"
+        if name == "count" and is_column and not distinct:
+            return Aggregate(name, typed.code, INT8)
+        if kind not in _ORDERED or (kind in _TIMES and not is_column):
+            raise NotByRow("values of such a type")
+        if name == "count":
+            return Aggregate(name, typed.code, INT8, distinct)
+        if name in ("min", "max"):
+            column = self._column_of(typed) if is_column else None
+            return Aggregate(name, typed.code, typed.type, column=column)
+        if kind not in _SUMMED or typed.type == NUMERIC:
+            raise NotByRow("such a sum")
+        return Aggregate(name, typed.code, _sum_type(typed.type, is_sum=name == "sum"))
+
+    def _column_of(self, typed: Typed) -> ColumnId:
+        place = typed.code[1]
+        return next(
+            column.id
+            for column, known in zip(self._table.visible_columns, self._columns, strict=True)
+            if known.place == place
+        )
+
+
+def _sum_type(of: SqlType, *, is_sum: bool) -> SqlType:
+    if of.kind is Kind.NUMERIC:
+        return sum_shape(of)
+    return INT8 if is_sum and of.kind in _SMALL else HUGE
+
+
+def _name(number: int) -> str:
+    return f"aggregate {number}"
+
+
+def _label(item: exp.Expr) -> str:
+    return folded(item.args["alias"]) if isinstance(item, exp.Alias) else output_name(item)
