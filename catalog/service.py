@@ -135,7 +135,9 @@ class CatalogService:
         """Opens the catalog's group and begins to follow, ping and (re-)register."""
         await self._durable.open()
         bootstrap = Configuration((FOUNDER,)) if self._me.id == FOUNDER else None
-        group = await self._host.open_group(CATALOG_TABLET, self._durable, bootstrap)
+        group = await self._host.open_group(
+            CATALOG_TABLET, self._durable, bootstrap, is_prompt=True
+        )
         self._group = group
         self._rpc.handle(EXECUTE_METHOD, ExecuteRequest, self._serve_execute)
         self._rpc.handle(WAIT_METHOD, WaitVersion, self._serve_wait)

@@ -46,7 +46,7 @@ class ReplicationGroup(Protocol):
         ...
 
     def tell_commit(self) -> None:
-        """Has followers hear at once of what is committed, not with what comes next."""
+        """Has followers apply what is committed at once, not when more has come."""
         ...
 
     def hasten(self, index: int) -> None:

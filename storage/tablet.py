@@ -48,6 +48,8 @@ class Tablet(TabletRows):
     async def alter(self, fragments: Sequence[FragmentSchema], schema_version: int) -> None:
         """From here on the tablet holds exactly these fragments."""
         await self._propose(Alter(tuple(fragments), schema_version))
+        if self._group is not None:
+            self._group.tell_commit()  # DDL waits until every replica has it
 
     async def set_horizon(self, horizon: Timestamp) -> None:
         """Lets history go that ended at or before the timestamp (rule L7)."""
@@ -81,7 +83,7 @@ class Tablet(TabletRows):
             index = self.closed.index_for(timestamp)
             if index is not None:
                 answered = Answered.AS_CLOSED
-                await self.wait_applied(index, deadline_s)
+                await self._catch_up(index, deadline_s)
             elif await self._index_led_here(timestamp, deadline_s):
                 answered = Answered.BY_LEADER
             else:
@@ -93,6 +95,12 @@ class Tablet(TabletRows):
         """Applies all commits at or below the timestamp, as far as the leader says that is."""
         index = await self._peers().ask_read_index(self.tablet_id, timestamp, deadline_s)
         self.closed.learn(Closed(0, index, timestamp))
+        await self._catch_up(index, deadline_s)
+
+    async def _catch_up(self, index: int, deadline_s: float) -> None:
+        """Waits until the log is taken in up to there, which else might take its time."""
+        if self._group is not None:
+            self._group.hasten(index)
         await self.wait_applied(index, deadline_s)
 
     def close_timestamp(self, issued: Timestamp) -> Closed | None:
@@ -111,11 +119,11 @@ class Tablet(TabletRows):
         return closed
 
     async def _index_led_here(self, timestamp: Timestamp, deadline_s: float) -> bool:
-        """`read_index`, if this replica leads all the while."""
+        """`_settled_index`, if this replica leads all the while."""
         if not (self.is_leader or self._leads_soon()):
             return False
         try:
-            await self.read_index(timestamp, deadline_s)
+            await self._settled_index(timestamp, deadline_s)
         except NotLeader:
             return False
         return True
@@ -207,6 +215,13 @@ class Tablet(TabletRows):
         ]
 
     async def read_index(self, timestamp: Timestamp, deadline_s: float = DEADLINE_S) -> int:
+        """What another replica follows to before it is read at the timestamp. Leader only."""
+        index = await self._settled_index(timestamp, deadline_s)
+        if self._group is not None:
+            self._group.tell_commit()
+        return index
+
+    async def _settled_index(self, timestamp: Timestamp, deadline_s: float) -> int:
         """The log index that holds every commit at or below the timestamp. Leader only."""
         group = await self._lead(deadline_s)
         await group.read_barrier(deadline_s=deadline_s)

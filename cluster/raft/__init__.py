@@ -5,7 +5,7 @@ In the order in which control flows, from the floors above down to the disk and 
 - `host`: all replicas of a node on one log, one frame a peer, one timer.
 - `group`: one replica driven: propose, read, change members, transfer.
 - `leaving`: the groups of a node that stops.
-- `proposals`: what became of each proposal.
+- `proposals`: what became of each proposal; `gathering`: when a follower applies.
 - `writer`, `outbox`: group commit, and messages that travel together.
 - `core`: the sans-IO core, its inputs and outputs and the contract for its driver; its parts
   are functions over `state`:

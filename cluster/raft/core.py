@@ -105,12 +105,14 @@ class RaftCore:
         open_sink: Callable[[], SnapshotSink] = MemorySnapshot,
         pace: SnapshotPace | None = None,
         beats: Callable[[NodeId], BeatSender] | None = None,
+        tells_at_once: bool = False,
     ) -> None:
         """Open the replica that `image` holds; `applied_index` is durable in its machine.
 
         `first_leader` campaigns at once where the group has never had a leader. `open_sink`
         says where a snapshot is gathered, `pace` how fast the node sends its own, `beats` what
-        may stand for this group's heartbeats to a peer (rule G2).
+        may stand for this group's heartbeats to a peer (rule G2). `tells_at_once`: members hear
+        of every commit as it happens, not with what is said to them next.
         """
         log = LogView(image, fetch)
         if applied_index > log.last_index:
@@ -122,6 +124,7 @@ class RaftCore:
             group_id, node_id, log, image.hard_state, settings, random, now_s, first_leader, beats
         )
         state.open_sink = open_sink
+        state.tells_at_once = tells_at_once
         state.pace = pace or state.pace
         state.awaits_snapshot = applied_index < log.mark.index
         if state.awaits_snapshot:
@@ -140,6 +143,7 @@ class RaftCore:
         self._kept = HardState(state.term, state.vote, image.hard_state.commit)
         self._vote_sequence = 0  # the write that holds the current term and vote
         self._handed_snapshot: OutgoingSnapshot | None = None
+        self._taken_bytes = 0  # `appended_bytes` when all that was committed was last taken
         election.begin(state)
 
     # -- what it is now --------------------------------------------------------------------
@@ -225,6 +229,21 @@ class RaftCore:
         """Whether `take_committed` would hand out entries."""
         state = self._state
         return not self.awaits_snapshot and state.delivered_index < self._applicable_index
+
+    @property
+    def awaited_index(self) -> int:
+        """The leader knows somebody who waits until that is applied here; 0 for nobody."""
+        return self._state.awaited_index
+
+    @property
+    def gathered_entries(self) -> int:
+        """How many entries `take_committed` would hand out, were there no bound."""
+        return self._applicable_index - self._state.delivered_index
+
+    @property
+    def gathered_bytes(self) -> int:
+        """At least the size of what `take_committed` would hand out."""
+        return self._state.log.appended_bytes - self._taken_bytes
 
     @property
     def _applicable_index(self) -> int:
@@ -392,6 +411,10 @@ class RaftCore:
         self._state.now_s = now_s
         election.on_leader_lost(self._state, leader_id)
 
+    def tell_commit(self) -> None:
+        """Have the members hear of what is committed by now, and apply it, at once."""
+        self._state.urgent_index = max(self._state.urgent_index, self._state.released)
+
     def _require_serving_writes(self) -> None:
         state = self._state
         if state.role is not Role.LEADER or state.transferee:
@@ -476,6 +499,8 @@ class RaftCore:
         low, high = state.delivered_index + 1, self._applicable_index + 1
         entries = state.log.slice(low, high, max_bytes)
         state.delivered_index = entries[-1].index
+        if state.delivered_index + 1 == high:
+            self._taken_bytes = state.log.appended_bytes - state.log.bytes_from(high)
         return entries
 
     def offer_snapshot(self, index: int, data: SnapshotData, now_s: float) -> None:

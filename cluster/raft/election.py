@@ -151,7 +151,7 @@ def become_leader(state: RaftState) -> None:
     state.read_round = 0
     state.leader_since_s = state.now_s
     state.lease_forfeited = False
-    state.term_start_index = state.log.last_index + 1
+    state.term_start_index = state.urgent_index = state.log.last_index + 1
     membership.adopt(state)
     replication.append_new(state, EntryKind.NOOP, [b""])
     state.heartbeat_due_s = state.now_s + state.settings.heartbeat_interval_s

@@ -31,6 +31,7 @@ from cluster.probes import Probe, reached
 from cluster.raft.beats import BeatReceiver
 from cluster.raft.core import RaftCore, Ready
 from cluster.raft.errors import not_leader
+from cluster.raft.gathering import Gathering
 from cluster.raft.log import Configuration, Entry, GroupId, LogStorage, NodeId
 from cluster.raft.log_view import entry_bytes
 from cluster.raft.messages import Envelope, Message
@@ -84,7 +85,13 @@ class RaftGroup:
     """
 
     def __init__(
-        self, services: HostServices, node_id: NodeId, core: RaftCore, machine: Machine
+        self,
+        services: HostServices,
+        node_id: NodeId,
+        core: RaftCore,
+        machine: Machine,
+        *,
+        is_prompt: bool = False,
     ) -> None:
         self._services = services
         self._core = core
@@ -101,6 +108,7 @@ class RaftGroup:
         self._to_restore: tuple[int, OutgoingSnapshot] | None = None
         self._snapshot_wanted: int | None = None
         self._applied_index = machine.applied_index
+        self._gathering = Gathering(core, services.settings, is_prompt=is_prompt)
         self._working: asyncio.Task[None] | None = None
 
         self._proposals = Proposals(self.group_id, node_id)
@@ -310,7 +318,25 @@ class RaftGroup:
 
     async def read_index(self, *, deadline_s: float) -> int:
         """The index a fresh read elsewhere must apply up to; at the leader only (rule R3)."""
-        return await self._read_index(deadline_s)
+        index = await self._read_index(deadline_s)
+        self.tell_commit()
+        return index
+
+    def tell_commit(self) -> None:
+        """Have followers apply what is committed at once: somebody there is about to wait for it.
+
+        Else they hear of it with the next entries, or within a heartbeat's interval, and apply it
+        when more has gathered.
+        """
+        if self._closed is None and self._core.is_leader:
+            self._core.tell_commit()
+            self._services.mark_dirty(self)
+
+    def hasten(self, index: int) -> None:
+        """Somebody here waits for that entry: once it is committed it is applied at once."""
+        if self._closed is None and index > self._applied_index:
+            self._gathering.want(index)
+            self._services.mark_dirty(self)
 
     async def remote_read_index(self, *, deadline_s: float) -> int:
         """At any replica: ask the leader for a read index and apply up to it here.
@@ -376,6 +402,7 @@ class RaftGroup:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._read_count += 1
         heapq.heappush(self._applied_waiters, (index, self._read_count, future))
+        self.hasten(index)
         try:
             async with asyncio.timeout(deadline_s):
                 await future
@@ -416,7 +443,10 @@ class RaftGroup:
     @property
     def next_due_s(self) -> float:
         """When `tick` is due."""
-        return self._core.next_due_s if self._closed is None else float("inf")
+        if self._closed is not None:
+            return float("inf")
+        due_s, apply_due_s = self._core.next_due_s, self._gathering.due_s
+        return due_s if apply_due_s is None else min(due_s, apply_due_s)
 
     def tick(self, now_s: float) -> None:
         """Let time pass."""
@@ -517,24 +547,33 @@ class RaftGroup:
         wanted = self._snapshot_wanted
         return wanted is not None and wanted <= self._applied_index
 
+    def _apply_is_due(self) -> bool:
+        return self._gathering.is_due(
+            self._now_s(), self._applied_index, has_proposals=self._proposals.open_bytes > 0
+        )
+
     def _has_work(self) -> bool:
-        return self._restore_is_due() or self._core.has_committed or self._snapshot_is_due()
+        return self._restore_is_due() or self._apply_is_due() or self._snapshot_is_due()
 
     async def _work(self) -> None:
         """Apply, restore and take snapshots until there is nothing left to do."""
         try:
-            while self._closed is None and self._has_work():
+            while self._closed is None:
                 if self._restore_is_due():
                     await self._restore()
-                elif self._core.has_committed:
+                elif self._apply_is_due():
                     await self._apply(self._core.take_committed(MAX_APPLY_BYTES))
-                else:
+                elif self._snapshot_is_due():
                     await self._take_snapshot()
+                else:
+                    break
         except Exception as error:
             self.close(self._stopped_by(error))
             raise
         finally:
             self._working = None
+            if self._gathering.due_s is not None:
+                self._services.mark_dirty(self)  # for its place among the timers
 
     def _stopped_by(self, error: Exception) -> DqeError:
         return InternalError(
@@ -543,6 +582,7 @@ class RaftGroup:
         )
 
     async def _apply(self, entries: tuple[Entry, ...]) -> None:
+        self._gathering.taken()
         results = await self._machine.apply(entries)
         assert len(results) == len(entries), "one result an entry"
         self._advance_applied(entries[-1].index)

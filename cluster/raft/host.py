@@ -192,12 +192,16 @@ class RaftHost:
         machine: Machine,
         bootstrap: Configuration | None,
         first_leader: NodeId = NO_NODE,
+        *,
+        is_prompt: bool = False,
     ) -> RaftGroup:
         """Open the replica in the log; if there is none, a new one.
 
         A new group's first members all open it with the same `bootstrap`; a replica that
         joins later has None and waits to be contacted. A replica that the log holds goes on
         from there, whatever `bootstrap` says. In a new group `first_leader` campaigns at once.
+        `is_prompt`, the same on all members: followers apply what is committed as it happens,
+        and not when somebody asks them, or a few tenths of a second later.
         """
         if group_id in self._groups:
             raise DuplicateObject(f"tablet {group_id} is already open on node {self.node_id}")
@@ -224,8 +228,9 @@ class RaftHost:
             open_sink=snapshots_of(machine).receive_snapshot,
             pace=self._pace,
             beats=self._beats.sender,
+            tells_at_once=is_prompt,
         )
-        group = RaftGroup(self._services, self.node_id, core, machine)
+        group = RaftGroup(self._services, self.node_id, core, machine, is_prompt=is_prompt)
         self._groups[group_id] = group
         if core.next_due_s <= self._runtime.monotonic():
             group.tick(self._runtime.monotonic())

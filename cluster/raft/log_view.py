@@ -49,6 +49,7 @@ class LogView:
         "_in_flight",
         "_run_starts",
         "_run_terms",
+        "appended_bytes",
         "configurations",
         "last_index",
         "last_term",
@@ -63,6 +64,7 @@ class LogView:
     last_term: int
     persisted_index: int
     written_index: int
+    appended_bytes: int  # of all entries that were ever added
     _run_starts: list[int]
     _run_terms: list[int]
     _cache: list[Entry]
@@ -73,6 +75,7 @@ class LogView:
     def __init__(self, image: GroupImage, fetch: Fetch) -> None:
         self._fetch = fetch
         self._in_flight = []
+        self.appended_bytes = 0
         self._start_at(image.snapshot)
         for entry in image.entries:
             assert entry.index == self.last_index + 1, "the log has a gap"
@@ -131,13 +134,19 @@ class LogView:
             chosen: Sequence[Entry] = self._fetch(low, min(high, self._cache_first))
         else:
             first = low - self._cache_first
-            chosen = list(islice(self._cache, first, first + high - low))
+            chosen = self._cache[first : first + high - low]
+        if len(chosen) == 1:
+            return (chosen[0],)
         size = 0
         for count, entry in enumerate(chosen):
             size += entry_bytes(entry)
             if size > max_bytes and count > 0:
                 return tuple(chosen[:count])
         return tuple(chosen)
+
+    def bytes_from(self, index: int) -> int:
+        """The size of the entries from there on that are in the cache."""
+        return sum(map(entry_bytes, self._cache[max(0, index - self._cache_first) :]))
 
     # -- changing --------------------------------------------------------------------------
 
@@ -154,7 +163,7 @@ class LogView:
             self._cache, self._cache_bytes, self._cache_first = [], 0, index
         else:
             keep = index - self._cache_first
-            self._cache_bytes -= sum(map(entry_bytes, islice(self._cache, keep, None)))
+            self._cache_bytes -= sum(map(entry_bytes, self._cache[keep:]))
             del self._cache[keep:]
         self.last_term = self.term_at(index - 1) or 0
         self.last_index = index - 1
@@ -189,10 +198,11 @@ class LogView:
         return mark
 
     def shrink_cache(self, max_bytes: int) -> None:
-        """Let go of the oldest durable entries while the cache is over its bound."""
+        """Let go of the oldest durable entries once the cache is over its bound; of some more
+        than that, since to let go costs what the cache holds."""
         if self._cache_bytes <= max_bytes:
             return
-        excess, upto = self._cache_bytes - max_bytes, self._cache_first - 1
+        excess, upto = self._cache_bytes - max_bytes + max_bytes // 8, self._cache_first - 1
         for entry in self._cache:
             if excess <= 0 or entry.index > self.persisted_index:
                 break
@@ -241,7 +251,9 @@ class LogView:
             self.configurations.append((entry.index, _decode_configuration(entry.data)))
         self.last_index, self.last_term = entry.index, entry.term
         self._cache.append(entry)
-        self._cache_bytes += entry_bytes(entry)
+        size_bytes = entry_bytes(entry)
+        self._cache_bytes += size_bytes
+        self.appended_bytes += size_bytes
 
     def _drop_cached(self, upto: int) -> None:
         count = min(upto + 1 - self._cache_first, len(self._cache))

@@ -81,6 +81,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="h")
     commit: int
     sent_at_s: float
     round: int
+    urgent: bool = False  # somebody waits until that is applied there
 
 
 class HeartbeatReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="H"):

@@ -6,6 +6,11 @@ more voter: its entries count for itself only once they are durable, and may be 
 the others before. Follower: what it acknowledges is durable, which is why every acceptance
 goes out after the write.
 
+That something is committed is told with the next entries, or with the next heartbeat: a message
+of its own, and its answer, would double what an entry costs, and nobody waits for a follower to
+apply, as a rule. Where somebody does (`urgent_index`), it is told at once. A member that has not
+been told counts as not quiet, so heartbeats go on until it has been.
+
 A refused message says where the logs may agree, so that finding out takes one message for
 each *term* in which they differ (paper 5.3).
 """
@@ -36,6 +41,7 @@ def append_new(state: RaftState, kind: EntryKind, datas: Sequence[bytes]) -> int
     for index, data in enumerate(datas, first_index):
         state.log.append(Entry(state.term, index, kind, data))
     if kind is EntryKind.CONFIGURATION:
+        state.urgent_index = state.log.last_index
         membership.adopt(state)
     return first_index
 
@@ -44,9 +50,18 @@ def broadcast_entries(state: RaftState) -> None:
     """Send every member what it lacks and may be sent."""
     for node_id, progress in list(state.progress.items()):
         _send_entries(state, node_id, progress)
-        commit = min(progress.match_index, state.released)
-        if commit > progress.commit_sent and progress.state is ProgressState.REPLICATE:
-            _send_heartbeat(state, node_id, progress)
+        if _hears_now(state, progress):
+            _send_heartbeat(state, node_id, progress, urgent=True)
+
+
+def _hears_now(state: RaftState, progress: Progress) -> bool:
+    """Whether the member is to be told of a commit before anything else is said to it."""
+    told = progress.commit_sent
+    return (
+        told < min(progress.match_index, state.released)
+        and (told < state.urgent_index or state.tells_at_once)
+        and progress.state is ProgressState.REPLICATE
+    )
 
 
 def _send_entries(state: RaftState, node_id: NodeId, progress: Progress) -> None:
@@ -111,10 +126,12 @@ def is_quiet(state: RaftState) -> bool:
     return all(progress.is_quiet(last_index, commit) for progress in state.progress.values())
 
 
-def _send_heartbeat(state: RaftState, node_id: NodeId, progress: Progress) -> None:
+def _send_heartbeat(
+    state: RaftState, node_id: NodeId, progress: Progress, *, urgent: bool = False
+) -> None:
     commit = min(progress.match_index, state.released)
     beat = Heartbeat(
-        state.group_id, state.term, state.node_id, commit, state.now_s, state.read_round
+        state.group_id, state.term, state.node_id, commit, state.now_s, state.read_round, urgent
     )
     progress.told_commit(commit, state.now_s)
     state.send(node_id, beat)
@@ -288,6 +305,8 @@ def _refuse(state: RaftState, message: Append) -> None:
 def on_heartbeat(state: RaftState, message: Heartbeat) -> None:
     """Note the commit index, which the leader has cut to what this member holds."""
     state.commit = max(state.commit, min(message.commit, state.log.last_index))
+    if message.urgent:
+        state.awaited_index = max(state.awaited_index, state.commit)
     _reply_to_beat(state, message)
 
 

@@ -21,6 +21,12 @@ class RaftSettings:
     heartbeat_interval_s: float = 0.2
     lease_share: float = 0.85  # of the election timeout
 
+    # A follower's state machine takes many entries at once, where nobody waits for it: the oldest
+    # waits so long, unless there are more or larger ones than that.
+    gather_s: float = 0.2
+    gather_entries: int = 64
+    gather_bytes: int = 48 * KIB
+
     append_bytes: int = 1 * MIB  # of entries in one message; a larger entry travels alone
     append_entries: int = 1024  # in one message
     in_flight_appends: int = 32  # unanswered messages to one follower

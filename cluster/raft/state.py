@@ -103,6 +103,7 @@ class RaftState:
         self.leader_id: NodeId = NO_NODE
         self.promised_until_s = now_s  # no vote before, but at the leader's own word
         self.election_due_s = now_s
+        self.awaited_index = 0  # the leader knows somebody who waits until that is applied
         self.covered_by: BeatReceiver | None = None  # beats stand for its leader's heartbeats
         self.open_sink: Callable[[], SnapshotSink] = MemorySnapshot
         self.awaits_snapshot = False  # the state machine holds less than the log's mark
@@ -119,6 +120,8 @@ class RaftState:
         self.heartbeat_due_s = now_s
         self.read_round = 0
         self.reads: list[PendingRead] = []
+        self.tells_at_once = False  # every commit, as soon as it happens
+        self.urgent_index = 0  # commits up to there are told, and applied, at once
         self.outgoing: OutgoingSnapshot | None = None
         self.pace = SnapshotPace(settings.snapshot_bytes_per_s)
         self.snapshot_wanted_index = 0  # the driver is to offer one at this index or above

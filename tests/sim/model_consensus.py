@@ -240,3 +240,9 @@ class Replica:
 
     def compact_log(self) -> None:
         """The log is short."""
+
+    def tell_commit(self) -> None:
+        """Every replica sees the one log."""
+
+    def hasten(self, index: int) -> None:
+        """Replicas here apply when they like."""
