@@ -26,6 +26,8 @@ On a node:
     addresses           where the others are, over restarts
     liveness            who answers and how each node fares, by gossip
     log_witness         remembers how far the logs of the others are
+    catalog_incarnations   the catalog goes on without its lost majority; tablet_incarnations
+                        a tablet does
     joining             how an empty node becomes a member
     membership          who votes on the catalog
     sequence_service    numbers of sequences, on the catalog's leader

@@ -107,6 +107,10 @@ class DefinitionService:
         rpc.handle(RUNNING_METHOD, RunningRequest, self._serve_running)
         self._watching = runtime.spawn(self._watch(), "staged definitions")
 
+    def use(self, group: RaftGroup) -> None:
+        """The catalog goes on as this group."""
+        self._group = group
+
     def close(self) -> None:
         """Stops the background work."""
         self._watching.cancel()

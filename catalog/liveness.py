@@ -7,6 +7,7 @@ been silent for long, and write what they decide into the catalog's log.
 What a node says of itself, under these keys:
 
     v        the catalog version it holds
+    i        the incarnation of the catalog it follows (`catalog.catalog_incarnations`)
     ~l       `NodeLoad`
     ~p       how far its log is (`catalog.log_witness`)
     ~r       `ReplicaTroubles`: replicas here that are fenced, and followers that lag
@@ -24,6 +25,7 @@ from typing import TypeVar
 import msgspec
 
 from catalog.addresses import AddressBook, Announcement
+from catalog.catalog_incarnations import CatalogIncarnation
 from catalog.log_witness import TELL_S, LogPosition, LogWitness
 from catalog.model import Catalog, NodeId
 from cluster.errors import DqeError, ObjectNotInPrerequisiteState
@@ -49,6 +51,7 @@ REPORT_S = 1.0
 TOLD_SHARE = 16
 
 _VERSION = "v"
+_INCARNATION = "i"
 _LOAD = "~l"
 _POSITION = "~p"
 _TROUBLES = "~r"
@@ -122,6 +125,9 @@ class Liveness:
         # Set by the node: who remembers how far the logs of others are.
         self.witness: LogWitness | None = None
         self._told_position_s = float("-inf")
+        # Set by the catalog: which incarnation it is of, and what follows from another's.
+        self.incarnation: Callable[[], CatalogIncarnation] = CatalogIncarnation
+        self.on_incarnation: Callable[[CatalogIncarnation], None] = lambda incarnation: None
         # Called when another process claims this node's identity.
         self.on_twin: Callable[[DqeError], None] = lambda error: None
 
@@ -258,6 +264,7 @@ class Liveness:
         assert gossip is not None
         await self._book.keep()
         gossip.set(_VERSION, str(self._catalog_version()).encode())
+        gossip.set(_INCARNATION, msgspec.msgpack.encode(self.incarnation()))
         now_s = self._runtime.monotonic()
         if self.witness is not None and now_s - self._told_position_s >= TELL_S:
             self._told_position_s = now_s
@@ -296,6 +303,9 @@ class Liveness:
         if isinstance(event, ValuesChanged):
             self._held.pop(event.node_id, None)
             self._learn_address(event.node_id)
+            if _INCARNATION in event.keys:
+                told = _decode(self._value(event.node_id, _INCARNATION), CatalogIncarnation)
+                self.on_incarnation(told or CatalogIncarnation())
             if _POSITION in event.keys and self.witness is not None:
                 position = _decode(self._value(event.node_id, _POSITION), LogPosition)
                 if position is not None:

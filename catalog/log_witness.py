@@ -9,7 +9,8 @@ ever grows. The others remember the highest they heard, in memory and in their d
 Before a node that comes back opens a Raft group it asks all it can reach what they remember of
 it. If anybody remembers more than its log holds, or another log, it does not start: the directory
 is to be emptied, and the node to join as a new one. Who hears of such a thing only later tells
-the node, which stops.
+the node, which stops. The answers also say which incarnation of the catalog is followed
+(`catalog.catalog_incarnations`).
 
 Invariant: what is told was durable, so a crash never takes a node below it.
 
@@ -27,6 +28,7 @@ from collections.abc import Callable
 import msgspec
 
 from catalog.addresses import AddressBook
+from catalog.catalog_incarnations import CatalogIncarnation
 from cluster.errors import DqeError, ObjectNotInPrerequisiteState, UndefinedFunction
 from cluster.raft.state_machine import SnapshotStore
 from cluster.rpc import CallContext, RpcNode
@@ -56,6 +58,13 @@ class AskRemembered(msgspec.Struct, frozen=True):
     node_id: int
 
 
+class Remembered(msgspec.Struct, frozen=True):
+    """How far the asking node's log was, and the incarnation of the catalog that is followed."""
+
+    position: LogPosition
+    incarnation: CatalogIncarnation
+
+
 class IsOlder(msgspec.Struct, frozen=True):
     """You are not what you were: this is remembered of you."""
 
@@ -75,8 +84,10 @@ class LogWitness:
         node_id: int,
         own: Callable[[], LogPosition],
         on_older: Callable[[DqeError], None],
+        incarnation: Callable[[], CatalogIncarnation],
     ) -> None:
-        """`on_older` is called when the node runs already and must stop."""
+        """`on_older` is called when the node runs already and must stop; `incarnation` says
+        which of the catalog this node follows."""
         self._runtime = runtime
         self._rpc = rpc
         self._book = book
@@ -84,6 +95,7 @@ class LogWitness:
         self._node_id = node_id
         self._own = own
         self._on_older = on_older
+        self._incarnation = incarnation
         kept = store.load()
         self._remembered: dict[int, LogPosition] = {}
         if kept is not None:
@@ -114,17 +126,21 @@ class LogWitness:
             self._changed, self._kept_s = False, now_s
             await self._store.save(0, msgspec.msgpack.encode(self._remembered))
 
-    async def verify(self) -> None:
-        """Returns unless somebody remembers more of this node's log than it holds (55000).
+    async def verify(self) -> CatalogIncarnation:
+        """The newest incarnation of the catalog that anybody follows; 55000 if somebody
+        remembers more of this node's log than it holds.
 
         Asks every known address at once; who does not answer soon has no say.
         """
         others = [n for n in sorted(self._book.announcements) if n != self._node_id]
+        newest = self._incarnation()
         for told in await asyncio.gather(*map(self._ask, others)):
             if told is not None:
-                self._check(*told)
+                self._check(told[0], told[1].position)
+                newest = max(newest, told[1].incarnation)
+        return newest
 
-    async def _ask(self, node_id: int) -> tuple[int, LogPosition] | None:
+    async def _ask(self, node_id: int) -> tuple[int, Remembered] | None:
         ends_s = self._runtime.monotonic() + ASK_TIMEOUT_S
         while True:
             try:
@@ -132,7 +148,7 @@ class LogWitness:
                     self._book.address_of(node_id) or "",
                     ASK_METHOD,
                     AskRemembered(self._node_id),
-                    LogPosition,
+                    Remembered,
                     deadline_s=max(ends_s - self._runtime.monotonic(), ASK_AGAIN_S),
                 )
                 return node_id, reply.header
@@ -165,8 +181,9 @@ class LogWitness:
 
     async def _serve(
         self, context: CallContext, request: AskRemembered, body: bytes | memoryview
-    ) -> LogPosition:
-        return self._remembered.get(request.node_id, LogPosition())
+    ) -> Remembered:
+        position = self._remembered.get(request.node_id, LogPosition())
+        return Remembered(position, self._incarnation())
 
     def _hear_older(self, context: CallContext, told: IsOlder, body: bytes | memoryview) -> None:
         own = self._own()

@@ -121,6 +121,10 @@ class Membership:
         # Since when each forgotten node that still follows has been seen to.
         self._forgotten_s: dict[int, float] = {}
 
+    def use(self, group: RaftGroup) -> None:
+        """The catalog goes on as this group."""
+        self._group = group
+
     def start(self) -> None:
         self._task = self._runtime.spawn(self._tend(), "catalog members")
 

@@ -50,7 +50,6 @@ class OracleService:
         catalog_version: Callable[[], int],
     ) -> None:
         self._runtime = runtime
-        self._group = group
         self._machine = machine
         self._catalog_version = catalog_version
         self._oracle = TimestampOracle()
@@ -62,6 +61,11 @@ class OracleService:
         self._advancing: asyncio.Task[bool] | None = None
         self._tending: asyncio.Task[None] | None = None
         rpc.handle(METHOD, TakeTimestamps, self._serve)
+        self.use(group)
+
+    def use(self, group: RaftGroup) -> None:
+        """The catalog goes on as this group."""
+        self._group = group
         group.on_leadership(self._lead, self._follow)
 
     # Leadership.

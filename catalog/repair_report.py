@@ -14,10 +14,11 @@ And why a node cannot be emptied: `refuse_drain`, `refuse_decommission`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from catalog.model import (
+    CATALOG_TABLET,
     Catalog,
     Node,
     NodeId,
@@ -46,6 +47,16 @@ def troubles(catalog: Catalog, live: Set[NodeId]) -> Iterator[Trouble]:
     view = RepairView(catalog, live)
     for tablet in catalog.tablets.values():
         yield from _troubles_of(view, tablet)
+
+
+def lost_catalog(voters: Sequence[NodeId], live: Set[NodeId]) -> Trouble | None:
+    """The trouble of the catalog itself, when most of its voters do not answer."""
+    good = [n for n in voters if n in live]
+    if not voters or 2 * len(good) > len(voters):
+        return None
+    silent = [n for n in voters if n not in live]
+    detail = f"nodes {_listed(silent)} do not answer"
+    return Trouble(CATALOG_TABLET, "no majority", len(voters), len(good), detail)
 
 
 def _troubles_of(view: RepairView, tablet: Tablet) -> Iterator[Trouble]:

@@ -66,12 +66,16 @@ class SequenceService:
     """One a node; serves only while its replica of the catalog leads."""
 
     def __init__(self, rpc: RpcNode, group: RaftGroup, machine: CatalogStateMachine) -> None:
-        self._group = group
         self._machine = machine
         # Another dict in every term.
         self._ranges: dict[TableId, _Range] | None = None
         self._locks: defaultdict[TableId, asyncio.Lock] = defaultdict(asyncio.Lock)
         rpc.handle(METHOD, TakeNumbers, self._serve)
+        self.use(group)
+
+    def use(self, group: RaftGroup) -> None:
+        """The catalog goes on as this group."""
+        self._group = group
         group.on_leadership(self._lead, self._follow)
 
     def _lead(self, term: int) -> None:

@@ -25,6 +25,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from catalog.addresses import AddressBook
+from catalog.catalog_group import CatalogGroup
+from catalog.catalog_incarnations import CatalogIncarnation
 from catalog.codec import Outcome, decode_envelope, encode_envelope, outcome_of
 from catalog.commands import (
     AddNode,
@@ -43,7 +45,7 @@ from catalog.joining import METHOD as JOIN_METHOD
 from catalog.joining import Joined, JoinRequest
 from catalog.liveness import Liveness
 from catalog.membership import Membership
-from catalog.model import CATALOG_TABLET, Catalog, Node, NodeId, NodeState
+from catalog.model import Catalog, Node, NodeId, NodeState
 from catalog.oracle_service import METHOD as TAKE_METHOD
 from catalog.oracle_service import OracleService
 from catalog.sequence_service import METHOD as SEQUENCE_METHOD
@@ -55,7 +57,7 @@ from cluster.errors import Outcome as ErrorOutcome
 from cluster.raft.group import RaftGroup
 from cluster.raft.host import RaftHost
 from cluster.raft.log import Configuration
-from cluster.raft.state_machine import DurableSnapshots, SnapshotStore
+from cluster.raft.state_machine import SnapshotStore
 from cluster.rpc import CallContext, RpcNode
 from cluster.runtime import Runtime
 
@@ -100,6 +102,7 @@ class CatalogService:
         rpc: RpcNode,
         host: RaftHost,
         snapshots: SnapshotStore,
+        incarnations: SnapshotStore,
         book: AddressBook,
         me: Node,
         *,
@@ -115,8 +118,18 @@ class CatalogService:
         self._me = me
         self._cluster_id = cluster_id
         self._machine = CatalogStateMachine(self._applied)
-        self._durable = DurableSnapshots(self._machine, snapshots)
         self._group: RaftGroup | None = None
+        self._opened = CatalogGroup(
+            runtime,
+            rpc,
+            host,
+            self._machine,
+            snapshots,
+            incarnations,
+            me.id,
+            self._use,
+            lambda node_id: self.liveness.is_live(node_id),
+        )
         self._membership: Membership | None = None
         self._oracle: OracleService | None = None
         self._sequences: SequenceService | None = None
@@ -126,19 +139,22 @@ class CatalogService:
         self._changed = asyncio.Event()
         self._known_version = 0
         self._registering: asyncio.Task[None] | None = None
+        self._confirming: asyncio.Task[None] | None = None
+        # Whether the copy has been as new as the leader's since it was read back from disk.
+        self.has_been_current = False
         self.liveness = Liveness(runtime, rpc, book, me.id, lambda: self.current.version, seeds)
+        self.liveness.incarnation = lambda: self._opened.incarnation
+        self.liveness.on_incarnation = self._opened.hear
         self.timestamps = TimestampClient(runtime, me.id, self)
 
     # --- Life --------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Opens the catalog's group and begins to follow, ping and (re-)register."""
-        await self._durable.open()
+    async def start(self, newest: CatalogIncarnation | None = None) -> None:
+        """Opens the catalog's group and begins to follow, ping and (re-)register; `newest` is
+        the incarnation that others follow, where it is known."""
         bootstrap = Configuration((FOUNDER,)) if self._me.id == FOUNDER else None
-        group = await self._host.open_group(
-            CATALOG_TABLET, self._durable, bootstrap, is_prompt=True
-        )
-        self._group = group
+        await self._opened.open(bootstrap, newest or CatalogIncarnation())
+        group = self.group
         self._rpc.handle(EXECUTE_METHOD, ExecuteRequest, self._serve_execute)
         self._rpc.handle(WAIT_METHOD, WaitVersion, self._serve_wait)
         self._rpc.handle(JOIN_METHOD, JoinRequest, self._serve_join, before_join=True)
@@ -159,6 +175,7 @@ class CatalogService:
         self._membership.start()
         self.liveness.start(self._me.rpc_address)
         self._registering = self._runtime.spawn(self._register(), "register node")
+        self._confirming = self._runtime.spawn(self._confirm_current(), "catalog is current")
 
     async def ready(self, deadline_s: float) -> None:
         """Returns when this node stands in the catalog as it is, and its copy is current.
@@ -171,6 +188,18 @@ class CatalogService:
         left_s = max(ends_s - self._runtime.monotonic(), 0.001)
         await self.group.remote_read_index(deadline_s=left_s)
 
+    def _use(self, group: RaftGroup) -> None:
+        """The catalog goes on as this group."""
+        self._group = group
+        for user in (self._oracle, self._sequences, self._definitions, self._membership):
+            if user is not None:
+                user.use(group)
+
+    @property
+    def incarnation(self) -> CatalogIncarnation:
+        """Which incarnation of the catalog this node follows."""
+        return self._opened.incarnation
+
     def close(self) -> None:
         """Stops the background work; the host closes the group."""
         self.liveness.close()
@@ -180,8 +209,20 @@ class CatalogService:
             self._oracle.close()
         if self._definitions is not None:
             self._definitions.close()
-        if self._registering is not None:
-            self._registering.cancel()
+        for task in (self._registering, self._confirming):
+            if task is not None:
+                task.cancel()
+
+    async def _confirm_current(self) -> None:
+        """A copy read back from disk may lack what this node was told, and did, before."""
+        while not self.has_been_current:
+            try:
+                await self.group.remote_read_index(deadline_s=ATTEMPT_TIMEOUT_S)
+                self.has_been_current = True
+            except CannotConnectNow:
+                await self._runtime.sleep(RETRY_PAUSE_S)
+        for follower in self._followers:
+            follower(self.current)
 
     def _is_registered(self) -> bool:
         known = self.current.nodes.get(self._me.id)
@@ -227,6 +268,11 @@ class CatalogService:
     def horizon(self) -> int:
         """The timestamp below which nobody may read, as far as this node's copy knows."""
         return self._machine.state.horizon
+
+    @property
+    def timestamp_ceiling(self) -> int:
+        """Timestamps up to here may have been handed out, as far as this node's copy knows."""
+        return self._machine.state.timestamp_ceiling
 
     @property
     def definitions(self) -> DefinitionService:

@@ -29,6 +29,7 @@ from catalog.changes import (
     foreign_keys,
     indexes,
     nodes,
+    recovery,
     replicas,
     schemas,
     sequences,
@@ -135,6 +136,11 @@ class CatalogState:
         """The first number of the sequence that nobody was given."""
         epoch, number = self.positions.get(sequence.id, (0, 0))
         return number if epoch == sequence.epoch else sequence.first
+
+    def go_on_alone(self, lost: Sequence[int], ceiling: int) -> None:
+        """Goes on without the lost nodes, behind whatever they may have known."""
+        self.catalog = recovery.gone_on_alone(self.catalog, lost)
+        self.timestamp_ceiling = max(self.timestamp_ceiling, ceiling)
 
     def _remember(self, command_id: str, outcome: Outcome) -> None:
         self._outcomes[command_id] = outcome
@@ -293,6 +299,13 @@ class CatalogStateMachine:
             logger.error("catalog entry %d is no command: %s", entry.index, error)
             return ProtocolViolation("catalog command cannot be read", detail=str(error))
         return self.state.apply_envelope(envelope)
+
+    def go_on_alone(self, lost: Sequence[int], ceiling: int) -> None:
+        """Counts as an entry: an operator gave up the majority of this copy's group
+        (`catalog.catalog_incarnations`)."""
+        self.state.go_on_alone(lost, ceiling)
+        self._applied_index += 1
+        self._on_applied()
 
     async def snapshot(self) -> tuple[int, bytes]:
         return self._applied_index, self.state.encode()

@@ -200,18 +200,21 @@ def node_status(url: Url = None) -> None:
 
 @app.command()
 def recover(
-    tablet: Annotated[
-        int | None, typer.Argument(help="The tablet's number; left out: those that need it.")
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            help="A tablet's number, 'catalog', or 'all' that need it; left out: shows these."
+        ),
     ] = None,
     url: Url = None,
     accept_data_loss: Annotated[
         bool, typer.Option("--accept-data-loss", help="The word that is asked for otherwise.")
     ] = False,
 ) -> None:
-    """Have a tablet go on that has lost the majority of its replicas for good."""
+    """Have what has lost the majority of its replicas for good go on: tablets, or the catalog."""
     from dqe.commands.recover import run
 
-    raise typer.Exit(run(tablet, url, accept_data_loss=accept_data_loss))
+    raise typer.Exit(run(what, url, accept_data_loss=accept_data_loss))
 
 
 @app.command()

@@ -149,10 +149,10 @@ class Node:
         await self._identify(storage, rpc, book)
         parts = self._assemble(storage, rpc, book)
         self._parts = parts
-        if parts.catalog.liveness.witness is not None:
-            await parts.catalog.liveness.witness.verify()
+        assert parts.catalog.liveness.witness is not None
+        newest = await parts.catalog.liveness.witness.verify()
         await parts.host.start()
-        await parts.catalog.start()
+        await parts.catalog.start(newest)
         _refuse_forgotten(parts.catalog.current, self.node_id)
         parts.tablets.start()
         rpc.is_starting = False
@@ -225,13 +225,14 @@ class Node:
             rpc,
             host,
             storage.kept_file("catalog"),
+            storage.kept_file("catalog_incarnation"),
             book,
             me,
             cluster_id=storage.identity.cluster_id,
             seeds=configuration.join,
         )
         tablets = TabletManager(self._runtime, storage, host, catalog, node_id)
-        RecoveryServer(rpc, storage, tablets)
+        RecoveryServer(rpc, storage, tablets, catalog)
         server = TabletServer(rpc, storage, tablets, catalog)
         client = TabletClient(self._runtime, rpc, catalog, tablets, server, node_id)
         storage.peers = client
@@ -246,6 +247,7 @@ class Node:
             node_id,
             lambda: LogPosition(storage.log.log_id, storage.log.durable_position),
             self._machine.end_process,
+            lambda: catalog.incarnation,
         )
         catalog.liveness.on_twin = self._machine.end_process
         checker = ReplicaChecker(self._runtime, rpc, storage, catalog, tablets, node_id)

@@ -7,6 +7,7 @@
     dqe.transaction_token()           what to ask the next one about this transaction
     dqe.commit_status(token)          how that transaction ended
     dqe.recover_tablet(tablet, word)  gives up what the lost majority of a tablet may have held
+    dqe.recover_catalog(word)         the same of the catalog
 
 Each asks for something and answers with words; the repair loop then carries it out, and
 `dqe.nodes` and `dqe.repairs` show how far it is. Like set_config the calls are carried out
@@ -34,8 +35,10 @@ from cluster.errors import (
     UndefinedFunction,
     UndefinedObject,
 )
+from executor.catalog_recovery import recover_catalog
 from executor.recovery import recover_tablet
 from executor.transaction_tokens import commit_status
+from executor.without_catalog import RECOVERY
 from planner.datum import Datum, datum_text
 from planner.statements import Query
 
@@ -231,6 +234,11 @@ async def _recover_tablet(services: ExecutorServices, arguments: Arguments) -> s
     return await recover_tablet(services, _number(tablet, "tablet"), word or "")
 
 
+async def _recover_catalog(services: ExecutorServices, arguments: Arguments) -> str:
+    (word,) = _take("recover_catalog", arguments, 1)
+    return await recover_catalog(services, word or "")
+
+
 async def _no_token(services: ExecutorServices, arguments: Arguments) -> str | None:
     """The session knows it, and answers before this is asked."""
     return None
@@ -244,4 +252,5 @@ FUNCTIONS: dict[str, Function] = {
     "decommission_node": _decommission_node,
     "set_cluster_setting": _set_cluster_setting,
     "recover_tablet": _recover_tablet,
+    RECOVERY: _recover_catalog,
 }

@@ -12,6 +12,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from catalog.catalog_group import WORD
 from catalog.commands import RecoverTablet
 from catalog.model import NodeId, Tablet, TabletId
 from catalog.recovery import METHOD, AskPosition, Position
@@ -27,7 +28,6 @@ from cluster.errors import (
 if TYPE_CHECKING:
     from executor.services import ExecutorServices
 
-WORD = "accept data loss"
 _ASK_TIMEOUT_S = 3.0
 # A timestamp is milliseconds and a counter of so many bits.
 _COUNTER_BITS = 18

@@ -68,6 +68,7 @@ from executor.statements import change_of, describe_planned, run_statement
 from executor.temporary import drop_in_background, new_schema_name
 from executor.transaction_block import TransactionBlock
 from executor.transaction_faces import Control
+from executor.without_catalog import WARNING, may_do_without
 from executor.writes import lock_deadline_s, max_bytes
 from planner.binder.sequence_calls import SESSION_TOKEN
 from planner.context import PlannerContext
@@ -292,7 +293,10 @@ class Session:
                 return Prepared(statement, write.parameters, write.columns, now)
         limit = _Limit(self._deadline_s())
         execution = await self._limited(
-            limit, lambda: self._execution(limit, types, (), describes=True)
+            limit,
+            lambda: self._execution(
+                limit, types, (), describes=True, alone=may_do_without(statement, self.services)
+            ),
         )
         described = statement
         if isinstance(statement, Query) and reads_session_tables(statement):
@@ -442,7 +446,8 @@ class Session:
             if found is not None:
                 self.state.last_read = None
                 return found
-        execution = await self._execution(self._limit, types, values, past=past)
+        alone = may_do_without(statement, self.services)
+        execution = await self._execution(self._limit, types, values, past=past, alone=alone)
         transaction = self.state.block.transaction
         retries = StatementRetries(self.services.runtime, statement, alone=transaction is None)
         if isinstance(statement, Query) and calls_set_config(statement):
@@ -532,11 +537,17 @@ class Session:
         *,
         describes: bool = False,
         past: PastRead | None = None,
+        alone: bool = False,
     ) -> Execution:
-        """What a statement runs with; one that is only described takes no snapshot to keep."""
+        """What a statement runs with; one that is only described takes no snapshot to keep, one
+        that does `alone` with what this node knows takes none at all."""
         transaction = None if describes or past is not None else self.state.block.transaction
         if past is not None:
             timestamp, catalog = past.timestamp, self.services.catalog.current
+        elif alone and transaction is None:
+            timestamp, catalog = self.services.timestamps.newest, self._present()
+            if not describes:
+                self.notice(WARNING, "WARNING")
         elif transaction is None:
             timestamp, version = await self.services.timestamps.snapshot()
             await self.services.catalog.wait_version(version)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from catalog.model import NodeId
 from catalog.replica_results import ReplicaResult
 from catalog.system_tables import SystemContext, rows
 from executor.execution import DEFINES
@@ -74,6 +75,7 @@ def system_rows(
         database=DATABASE,
         user=settings.get("session_authorization", ""),
         live_nodes=liveness.live_nodes(),
+        catalog_voters=tuple(map(NodeId, services.catalog.group.configuration.voters)),
         leaders={tablet: leader for tablet, leader in leaders.items() if leader is not None},
         tablet_bytes={node_id: liveness.tablet_bytes(node_id) for node_id in catalog.nodes},
         settings={

@@ -10,4 +10,6 @@ foreign_keys   what ties rows to those of other tables
 indexes    secondary indexes
 schemas    schemas and views
 nodes      the cluster itself, its nodes, settings and statistics
+replicas   where tablets are to lie, and that one goes on without its majority
+recovery   the same of the catalog
 """

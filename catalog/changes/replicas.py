@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from catalog import commands
 from catalog.changes.draft import Draft
+from catalog.changes.recovery import told_anew
 from catalog.model import Node, NodeId, NodeState, PartitionMethod, Table, Tablet, TabletId
 from catalog.placement import allowed_nodes, allows, merged, voters_for
 from cluster.errors import (
@@ -85,7 +86,7 @@ def recover_tablet(draft: Draft, command: commands.RecoverTablet) -> bool:
             detail=f"Its replicas are on {_listed(tablet.holders)}.",
         )
     draft.tablets[tablet.id] = replace(
-        tablet,
+        told_anew(tablet),
         replicas=(command.survivor,),
         voters=1,
         founders=(command.survivor,),

@@ -47,7 +47,7 @@ class SystemRelation:
 class SystemContext:
     """What system tables tell of besides the catalog; all of it may be left out.
 
-    `leaders`, `live_nodes`, `tablet_bytes` (what each node's replicas occupy) and
+    `leaders`, `live_nodes`, `catalog_voters`, `tablet_bytes` (what each node's replicas occupy) and
     `replica_troubles`, `silent_s` and `log_bytes` are this node's hints. `settings` are rows of
     pg_settings: name -> (value, category, description). `check_results` and `transactions` were
     asked of all nodes for this very statement, at `now_ms`.
@@ -58,6 +58,7 @@ class SystemContext:
     database: str = "dqe"
     user: str = "dqe"
     live_nodes: tuple[NodeId, ...] = ()
+    catalog_voters: tuple[NodeId, ...] = ()
     leaders: Mapping[TabletId, NodeId] = field(default_factory=dict)
     tablet_bytes: Mapping[NodeId, Mapping[int, int]] = field(default_factory=dict)
     settings: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)

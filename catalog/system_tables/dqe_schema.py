@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from catalog.bounds import describe_bounds
-from catalog.model import NodeId, Tablet
-from catalog.repair_report import tables_of, troubles
+from catalog.model import CATALOG_TABLET, NodeId, Tablet
+from catalog.repair_report import lost_catalog, tables_of, troubles
 from catalog.system_tables.definition import Row, SystemContext
 from catalog.system_tables.objects import partition_key_definition, relation_oid
 from catalog.system_tables.pg_catalog import RowSource
@@ -127,6 +127,19 @@ def repairs(context: SystemContext) -> Iterator[Row]:
     catalog = context.catalog
     names = tables_of(catalog)
     live = frozenset((*context.live_nodes, context.node_id))
+    lost = lost_catalog(context.catalog_voters, live)
+    if lost is not None:
+        yield {
+            "tablet_id": CATALOG_TABLET,
+            "tables": "the catalog",
+            "trouble": lost.kind,
+            "wanted": lost.wanted,
+            "good": lost.good,
+            "replicas": list(context.catalog_voters),
+            "joining": [],
+            "leaving": [],
+            "detail": lost.detail,
+        }
     for trouble in troubles(catalog, live):
         tablet = catalog.tablets[trouble.tablet_id]
         yield {

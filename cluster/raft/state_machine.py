@@ -97,8 +97,12 @@ class DurableSnapshots:
     async def apply(self, entries: Sequence[Entry]) -> list[object]:
         results = await self._machine.apply(entries)
         if entries[-1].index - self._durable_index >= SAVED_EVERY_ENTRIES:
-            await self._save(*await self._machine.snapshot())
+            await self.save()
         return results
+
+    async def save(self) -> None:
+        """Makes all that is applied durable now."""
+        await self._save(*await self._machine.snapshot())
 
     async def snapshot(self) -> tuple[int, bytes]:
         return await self._machine.snapshot()

@@ -1,66 +1,126 @@
-"""`dqe recover`: have a tablet go on whose majority of replicas is lost for good.
+"""`dqe recover`: go on where the majority of a tablet, or of the catalog, is lost for good.
 
-Without a tablet it lists those that need it. With one it says what may be lost and asks for the
-operator's word, which `--accept-data-loss` gives beforehand.
+Without a name it lists what has lost its majority. With a tablet's number, `catalog`, or `all`, it
+says what may be lost and asks for the operator's word, which `--accept-data-loss` gives
+beforehand. `all` is the whole way back: first the catalog, if it is lost, then every tablet that
+is; the word is asked for once, when all that is at stake has been said.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import psycopg
 
+from catalog.catalog_group import WORD
 from dqe.commands.terminal import connect_or_say, told
-from executor.recovery import WORD
+
+Connection = psycopg.Connection[Any]
+
+CATALOG = "catalog"
+ALL = "all"
+_LOST = (
+    "SELECT tablet_id, tables, detail FROM dqe.repairs WHERE trouble = 'no majority'"
+    " ORDER BY tablet_id"
+)
+# What is lost shows within this, once the catalog goes on.
+_SETTLE_S = 60.0
+_LOOK_S = 0.5
 
 
-def run(tablet_id: int | None, url: str | None, *, accept_data_loss: bool = False) -> int:
+def run(what: str | None, url: str | None, *, accept_data_loss: bool = False) -> int:
     """The exit status."""
+    if what is not None and what not in (CATALOG, ALL) and not what.isdecimal():
+        print(f'dqe: "{what}" is no tablet\'s number, "catalog" or "all"', file=sys.stderr)
+        return 2
     connection = connect_or_say(url)
     if connection is None:
         return 2
     with connection:
-        if tablet_id is None:
-            return _list(connection)
-        return _recover(connection, tablet_id, accept_data_loss=accept_data_loss)
+        try:
+            if what is None:
+                return _list(connection)
+            lost = _lost(connection)
+            wanted = [t for t, _, _ in lost] if what == ALL else [_number(what)]
+            return _recover(connection, wanted, accept_data_loss=accept_data_loss)
+        except psycopg.Error as error:
+            print(f"dqe: {told(error)}", file=sys.stderr)
+            return 1
 
 
-def _list(connection: psycopg.Connection[Any]) -> int:
-    rows = connection.execute(
-        "SELECT tablet_id, tables, detail FROM dqe.repairs WHERE trouble = 'no majority'"
-        " ORDER BY tablet_id"
-    ).fetchall()
-    for tablet_id, tables, detail in rows:
-        print(f"tablet {tablet_id} of {tables}: {detail}")
+def _number(what: str) -> int:
+    return 0 if what == CATALOG else int(what)
+
+
+def _lost(connection: Connection) -> list[tuple[int, str, str]]:
+    return connection.execute(_LOST).fetchall()
+
+
+def _list(connection: Connection) -> int:
+    lost = _lost(connection)
+    for tablet_id, tables, detail in lost:
+        name = "the catalog" if tablet_id == 0 else f"tablet {tablet_id} of {tables}"
+        print(f"{name}: {detail}")
     print(
-        "dqe recover TABLET has one go on, with loss of data."
-        if rows
-        else "Every tablet has a majority of its replicas."
+        "dqe recover all has them go on, with loss of data; dqe recover NUMBER, or catalog, one."
+        if lost
+        else "The catalog and every tablet have a majority of their replicas."
     )
     return 0
 
 
-def _recover(connection: psycopg.Connection[Any], tablet_id: int, *, accept_data_loss: bool) -> int:
-    word = WORD if accept_data_loss else ""
+def _recover(connection: Connection, wanted: list[int], *, accept_data_loss: bool) -> int:
+    if not wanted:
+        print("The catalog and every tablet have a majority of their replicas.")
+        return 0
+    if not accept_data_loss:
+        for tablet_id in wanted:
+            print(_at_stake(connection, tablet_id), file=sys.stderr)
+        if _typed() != WORD:
+            print("dqe: nothing was done", file=sys.stderr)
+            return 1
+    status = 0
+    for tablet_id in wanted:
+        try:
+            print(_ask(connection, tablet_id, WORD), flush=True)
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            # None of its replicas answers, or it has its majority after all: the others still can.
+            print(f"dqe: {told(error)}", file=sys.stderr)
+            status = 1
+        if tablet_id == 0 and status == 0:
+            _wait_for_catalog(connection)
+    return status
+
+
+def _ask(connection: Connection, tablet_id: int, word: str) -> str:
+    """What was done, in words."""
+    call = f"recover_tablet({tablet_id}, '{word}')" if tablet_id else f"recover_catalog('{word}')"
+    row = connection.execute(f"SELECT dqe.{call}".encode()).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _at_stake(connection: Connection, tablet_id: int) -> str:
+    """What may be lost; an error that is none of the word's is raised."""
+    try:
+        return _ask(connection, tablet_id, "")
+    except psycopg.errors.InvalidParameterValue as error:
+        return told(error)
+
+
+def _wait_for_catalog(connection: Connection) -> None:
+    """Until statements have snapshots again: tablets are recovered through the catalog."""
+    ends_s = time.monotonic() + _SETTLE_S
     while True:
         try:
-            row = connection.execute(
-                "SELECT dqe.recover_tablet(%s, %s)", [tablet_id, word]
-            ).fetchone()
-        except psycopg.errors.InvalidParameterValue as error:
-            print(told(error), file=sys.stderr)
-            word = _typed()
-            if word != WORD:
-                print("dqe: nothing was done", file=sys.stderr)
-                return 1
-        except psycopg.Error as error:
-            print(f"dqe: {told(error)}", file=sys.stderr)
-            return 1
-        else:
-            assert row is not None
-            print(row[0])
-            return 0
+            connection.execute("SELECT 1")
+            return
+        except psycopg.OperationalError:
+            if connection.closed or time.monotonic() > ends_s:
+                raise
+        time.sleep(_LOOK_S)
 
 
 def _typed() -> str:

@@ -44,6 +44,7 @@ class Disk:
 
     log: MemoryLogStorage = field(default_factory=MemoryLogStorage)
     snapshots: KeptInMemory = field(default_factory=KeptInMemory)
+    incarnations: KeptInMemory = field(default_factory=KeptInMemory)
     book: KeptInMemory = field(default_factory=KeptInMemory)
     identity: Joined | None = None
 
@@ -81,6 +82,7 @@ class SimulatedNode:
             self.rpc,
             self.host,
             self.disk.snapshots,
+            self.disk.incarnations,
             self.book,
             me,
             cluster_id=identity.cluster_id,

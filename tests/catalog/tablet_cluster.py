@@ -69,6 +69,7 @@ class StoreNode:
             self.rpc,
             self.host,
             storage.kept_file("catalog"),
+            storage.kept_file("catalog_incarnation"),
             book,
             Node(self.id, address, f"{self.name}:2"),
             cluster_id=storage.identity.cluster_id,

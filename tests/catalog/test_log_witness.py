@@ -11,7 +11,15 @@ import pytest
 from catalog_nodes import KeptInMemory
 
 from catalog.addresses import AddressBook, Announcement
-from catalog.log_witness import ASK_METHOD, KEEP_S, AskRemembered, LogPosition, LogWitness
+from catalog.catalog_incarnations import CatalogIncarnation
+from catalog.log_witness import (
+    ASK_METHOD,
+    KEEP_S,
+    AskRemembered,
+    LogPosition,
+    LogWitness,
+    Remembered,
+)
 from cluster.errors import DqeError, ObjectNotInPrerequisiteState
 from cluster.rpc import RpcNode
 from cluster.simulation.loop import run_simulation
@@ -37,7 +45,14 @@ class Node:
         book = AddressBook(KeptInMemory())
         book.learn({n: Announcement(f"n{n}:1", 1) for n in (1, 2, 3)})
         self.witness = LogWitness(
-            self.runtime, self.rpc, book, store, number, lambda: self.own, self.stopped_by.append
+            self.runtime,
+            self.rpc,
+            book,
+            store,
+            number,
+            lambda: self.own,
+            self.stopped_by.append,
+            CatalogIncarnation,
         )
 
     async def start(self) -> Node:
@@ -166,8 +181,8 @@ def test_a_witness_that_is_starting_itself_is_waited_for() -> None:
         await first.runtime.sleep(0.5)
         assert not verifying.done()
 
-        async def remember(*_: object) -> LogPosition:
-            return LogPosition(11, 700)
+        async def remember(*_: object) -> Remembered:
+            return Remembered(LogPosition(11, 700), CatalogIncarnation())
 
         listening.handle(ASK_METHOD, AskRemembered, remember)
         with pytest.raises(ObjectNotInPrerequisiteState, match="older copy"):

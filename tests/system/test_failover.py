@@ -160,7 +160,7 @@ def test_tablet_without_a_majority_is_named_and_comes_back_or_is_recovered(
     while not (tablets := ask(cluster.nodes[0], lost)):
         assert time.monotonic() - began_s < SOON_S
     for (tablet_id,) in tablets:
-        assert recover.run(tablet_id, cluster.nodes[1].url, accept_data_loss=True) == 0
+        assert recover.run(str(tablet_id), cluster.nodes[1].url, accept_data_loss=True) == 0
     until_counted(cluster.nodes[1], 51)
     ask(cluster.nodes[0], "INSERT INTO here VALUES (201, 1)")
     cluster.release(cluster.nodes[2])

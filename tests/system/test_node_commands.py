@@ -106,9 +106,9 @@ def test_recovery_is_for_lost_majorities(nodes: Nodes, capsys: pytest.CaptureFix
         until(lambda: ask(session, "SELECT count(*) FROM dqe.repairs") == [(0,)], "all is there")
     assert recover.run(None, nodes.urls[0]) == 0
     assert "Every tablet has a majority" in capsys.readouterr().out
-    assert recover.run(tablet_id, nodes.urls[1], accept_data_loss=True) == 1
+    assert recover.run(str(tablet_id), nodes.urls[1], accept_data_loss=True) == 1
     assert "needs no recovery" in capsys.readouterr().err
-    assert recover.run(999, nodes.urls[1]) == 1
+    assert recover.run("999", nodes.urls[1]) == 1
     assert "does not exist" in capsys.readouterr().err
     with psycopg.connect(nodes.urls[0], autocommit=True) as session:
         session.execute("DROP TABLE u")
