@@ -9,9 +9,11 @@ logged, and has its members tended (`tablet_members`), in the background. A node
 reconciled with a version when its replicas have *applied* those alters, whoever logged them;
 replicas on their way in or out, or being rebuilt, are not waited for.
 
-A tablet that the catalog does not name is dropped only if its id is below the catalog's
-`next_id`: ids are never used again, so it was dropped, and is not one from a newer version
-than this (after a restart older) copy.
+After a restart this node's copy of the catalog is older than what it did before, until it has
+heard from the leader. Till then nothing is dropped: a replica that came here lately would lose
+what it has acknowledged and voted (rule G3), and a recovered tablet its only copy. A tablet that
+the catalog does not name is dropped only if its id is below the catalog's `next_id`: ids are
+never used again, so it was dropped.
 
 A replica whose store is damaged, or differs from the others, is rebuilt: closed, its file set
 aside, and opened anew over the same log, so that what it promised and voted still holds (rules
@@ -160,7 +162,10 @@ class TabletManager:
     async def _reconcile(self, catalog: Catalog) -> bool:
         """One round; whether everything is as the catalog says (members aside)."""
         wanted = [t for t in catalog.tablets.values() if self._node_id in t.holders]
-        await self._drop_unwanted(catalog, {tablet.id for tablet in wanted})
+        if self._catalog.has_been_current:
+            await self._drop_unwanted(catalog, {tablet.id for tablet in wanted})
+        else:
+            wanted = [t for t in wanted if not self._has_gone_on(t)]
         for tablet_id in list(self._condemned):
             await self._close_condemned(tablet_id)
         wanted = [tablet for tablet in wanted if tablet.id not in self._lost]
@@ -180,6 +185,11 @@ class TabletManager:
             if self._node_id not in (*t.joining, *t.leaving) and t.id not in self._rebuilding
         ]
         return all(self._storage.tablet(t.id).schema_version >= t.epoch for t in present)
+
+    def _has_gone_on(self, tablet: Tablet) -> bool:
+        """Whether the log here knows a later incarnation of the tablet than the catalog's copy."""
+        known = self._host.groups_of(tablet.id)
+        return bool(known) and known[-1] > group_of(tablet.id, tablet.incarnation)
 
     async def _drop_unwanted(self, catalog: Catalog, wanted: set[TabletId]) -> None:
         here = {*self._groups, *self._lost}

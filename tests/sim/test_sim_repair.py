@@ -9,6 +9,8 @@ import pytest
 from repair_story import Story, tell
 
 from catalog.model import NodeId, NodeState
+from cluster.raft import state_machine
+from cluster.raft.host import RaftHost
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +99,46 @@ def test_dead_node_that_returns_drops_what_it_had_and_takes_a_share() -> None:
         assert await story.ask(READ) == [(201, 20301)]
 
     tell(5, happens)
+
+
+def test_restarted_node_keeps_the_replicas_that_came_to_it_lately(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its copy of the catalog, read back from disk, does not know of them yet (rule G3)."""
+    dropped: list[tuple[NodeId, int]] = []
+    drop = RaftHost.drop_group
+
+    async def noted(host: RaftHost, group_id: int) -> None:
+        dropped.append((NodeId(host.node_id), group_id))
+        await drop(host, group_id)
+
+    monkeypatch.setattr(RaftHost, "drop_group", noted)
+
+    async def happens(story: Story) -> None:
+        monkeypatch.setattr(state_machine, "SAVED_EVERY_ENTRIES", 4)
+        await prepared(story)
+        await asyncio.sleep(10)
+        monkeypatch.setattr(state_machine, "SAVED_EVERY_ENTRIES", 1_000_000)
+        machine = story.cluster.machines[3]
+        stays = story.node_id(machine)
+        before = replicas(story)[stays]
+        leaving = next(n for n in story.catalog.nodes if n not in (stays, 1))
+        await story.ask(f"SELECT dqe.decommission_node({leaving})")
+        await story.until(
+            lambda: leaving not in story.catalog.nodes and story.is_whole(), 120, "it is gone"
+        )
+        assert replicas(story)[stays] > before
+        for tablet in machine.parts.storage.tablets.values():
+            await tablet.checkpoint_whole()
+        dropped.clear()
+        machine.end("restart")
+        story.cluster.start(machine)
+        await story.until(lambda: machine.is_serving, 60, "it is back")
+        await asyncio.sleep(5)
+        assert dropped == []
+        assert await story.ask(READ) == FILLED
+
+    tell(4, happens)
 
 
 def test_new_node_takes_replicas_and_leaders() -> None:
