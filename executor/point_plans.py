@@ -22,11 +22,9 @@ from sqlglot import exp
 from catalog.bounds import NO_PART, ordinals_by
 from catalog.fragment_schemas import fragment_schema, store_name
 from catalog.model import Catalog, FragmentId, TabletId
-from cluster.errors import DqeError
-from executor.lifted_literals import MARK
+from executor.lifted_literals import statement_of
 from planner.context import PlannerContext
 from planner.datum import Datum
-from planner.parser import parse
 from planner.plan import ResultColumn
 from planner.point import LiteralKinds, PointRead, point_read
 from planner.point_computed import Computed
@@ -216,16 +214,8 @@ def names_meant(context: PlannerContext) -> NamesMeant:
 
 
 def _planned_shape(shape: str, kinds: LiteralKinds, context: PlannerContext) -> PointPlan | None:
-    pieces = shape.split(MARK)
-    text = pieces[0] + "".join(f"${n}{piece[1:]}" for n, piece in enumerate(pieces[1:], start=1))
-    try:
-        statements = parse(text)
-    except DqeError:
-        return None  # the text itself will say why
-    if len(statements) != 1 or not isinstance(statements[0], Query):
-        return None
-    query = statements[0]
-    if query.as_of is not None or query.notices:
+    query = statement_of(shape)
+    if not isinstance(query, Query) or query.as_of is not None:
         return None
     return _planned(query.tree, context, (None,) * len(kinds), kinds)
 

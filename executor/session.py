@@ -54,9 +54,8 @@ from executor.formatting.text import text_columns
 from executor.locking_subqueries import locking_clause, unlocked
 from executor.past import PastRead, past_of, told_of_past
 from executor.past_times import LAST_READ, shown
-from executor.point_writes import WriteSettings
 from executor.queries import as_described
-from executor.quick_reads import PlanHold, QuickReads
+from executor.quick_statements import PlanHold, QuickStatements
 from executor.retries import StatementRetries
 from executor.services import ExecutorServices
 from executor.session_tables import reads_session_tables, with_session_tables
@@ -69,6 +68,7 @@ from executor.temporary import drop_in_background, new_schema_name
 from executor.transaction_block import TransactionBlock
 from executor.transaction_faces import Control
 from executor.without_catalog import WARNING, may_do_without
+from executor.write_runs import WriteSettings
 from executor.writes import lock_deadline_s, max_bytes
 from planner.binder.sequence_calls import SESSION_TOKEN
 from planner.context import PlannerContext
@@ -170,7 +170,7 @@ class Session:
         self.forget_protocol_prepared: Callable[[str | None], bool] = _none_forgotten
         self.protocol_prepared: Callable[[], Mapping[str, Prepared]] = dict
         self._limit = _Limit(done=True)
-        self.quick = QuickReads(
+        self.quick = QuickStatements(
             self, lambda: self._context(services.catalog.current, self.state.settings)
         )
 

@@ -38,4 +38,8 @@ class UniqueIds:
 
     def next(self) -> int:
         """One new id."""
-        return int(self.take(1)[0])
+        now = max(self._runtime.wall_ms() - EPOCH_MS, 0) << COUNTER_BITS
+        plain = max(self._next, now)
+        self._next = plain + 1
+        counter = plain & ((1 << COUNTER_BITS) - 1)
+        return (plain >> COUNTER_BITS) << (COUNTER_BITS + NODE_BITS) | self._node | counter

@@ -40,8 +40,8 @@ _TEXTS = frozenset({Kind.TEXT, Kind.VARCHAR})
 _LIMITS = {Kind.INT2: 2**15, Kind.INT4: 2**31, Kind.INT8: 2**63}
 # Types whose values a key may be compared with as they stand.
 KEY_KINDS = _INTEGERS | _TEXTS | {Kind.UUID}
-# Of parameters that stand for literals: whether each is a string; the others are whole numbers.
-LiteralKinds: TypeAlias = tuple[bool, ...]
+# Of parameters that stand for literals: the type of each number, None for a string.
+LiteralKinds: TypeAlias = tuple[SqlType | None, ...]
 
 # Longer lists of keys are worth a plan.
 MOST_KEYS = 16
@@ -274,8 +274,8 @@ class PointReader:
         if isinstance(node, exp.Parameter) and isinstance(node.this, exp.Literal):
             number = int(node.this.this)
             if self.literals is not None:
-                comparable = self.literals[number - 1] or wanted.kind in _INTEGERS
-                return Parameter(number) if comparable else None
+                literal = self.literals[number - 1]
+                return Parameter(number) if literal is None or _whole(wanted, literal) else None
             given = self.parameters[number - 1] if number <= len(self.parameters) else None
             return Parameter(number) if given is None or _comparable(wanted, given) else None
         if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal):
@@ -317,6 +317,10 @@ def conjuncts(condition: exp.Expr) -> Iterator[exp.Expr]:
         yield from conjuncts(condition.expression)
     else:
         yield condition
+
+
+def _whole(wanted: SqlType, literal: SqlType) -> bool:
+    return wanted.kind in _INTEGERS and literal.kind in _INTEGERS
 
 
 def _comparable(wanted: SqlType, given: SqlType) -> bool:

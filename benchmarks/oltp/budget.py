@@ -38,7 +38,8 @@ from dqe.wire.pipelines import find_pipeline
 from dqe.wire.quick_answers import quick_answer
 from dqe.wire.transport import ClientTransport
 from executor.lifted_literals import lifted
-from executor.point_plans import Place
+from executor.point_plans import Place, PointPlan
+from executor.quick_statements import Answered
 from executor.session import Session
 
 ROWS = 10_000
@@ -196,7 +197,7 @@ async def _steps(session: Session, node: Node, keys: Sequence[int], count: int) 
     prepared = await session.prepare(statement)
     reads = node.parts.services.point_reads
     plan = session.quick.plan_of(prepared)
-    assert plan is not None
+    assert isinstance(plan, PointPlan)
     assert reads is not None
     answer = quick_answer(plan, (0,))
     texts = [[str(random.choice(keys))] for _ in range(count)]
@@ -227,7 +228,9 @@ async def _steps(session: Session, node: Node, keys: Sequence[int], count: int) 
             places, lambda p: reads.read_here(p.tablet_id, p.fragment_id, p.keys)
         ),
         "(of that, SQLite)": _each_us(one, lambda p: store.get(p.fragment_id, p.keys[0])),
-        "the answer's bytes": _each_us(rows, lambda row: answer.body([plan.answer(row, ()) or []])),
+        "the answer's bytes": _each_us(
+            rows, lambda row: answer.body(Answered("SELECT 1", [plan.answer(row, ()) or []]))
+        ),
     }
 
 

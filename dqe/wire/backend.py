@@ -65,19 +65,29 @@ class Prepared(Protocol):
 
 
 class QuickPlan(Protocol):
-    """What the session knows of a query for one row by its key."""
+    """What the session knows of a statement that it can answer by a short way."""
 
     @property
-    def columns(self) -> tuple[ResultColumn, ...]: ...
+    def columns(self) -> tuple[ResultColumn, ...] | None: ...
     @property
     def kept(self) -> dict[Hashable, Any]:
         """Where the wire keeps what it has found out for these columns."""
         ...
 
 
-class QuickReads(Protocol):
-    """The session's short way for queries of one row by key; None means: not now, not this one,
-    take the usual way. Nothing has happened then."""
+class QuickAnswered(Protocol):
+    """A short statement's answer: its tag, and its rows as plain values
+    (`storage.row_values`), None without columns."""
+
+    @property
+    def tag(self) -> str: ...
+    @property
+    def rows(self) -> list[list[Any]] | None: ...
+
+
+class QuickStatements(Protocol):
+    """The session's short way for single rows by key and the ends of blocks; None means: not now,
+    not this one, take the usual way. Nothing has happened then."""
 
     @property
     def in_block(self) -> bool:
@@ -86,8 +96,8 @@ class QuickReads(Protocol):
 
     def plan_of(self, prepared: Any) -> QuickPlan | None: ...
     def plan_of_text(self, sql: str) -> tuple[QuickPlan, Sequence[Any]] | None: ...
-    async def rows(self, plan: Any, values: Sequence[Any]) -> list[list[Any]] | None:
-        """The rows as plain values (`storage.row_values`)."""
+    async def run(self, plan: Any, values: Sequence[Any]) -> QuickAnswered | None:
+        """The answer; raises the statement's error."""
         ...
 
 
@@ -102,7 +112,7 @@ class Session(Protocol):
     protocol_prepared: Callable[[], Mapping[str, Any]]
 
     @property
-    def quick(self) -> QuickReads: ...
+    def quick(self) -> QuickStatements: ...
 
     @property
     def transaction_status(self) -> str: ...

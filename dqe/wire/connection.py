@@ -103,7 +103,7 @@ class Connection:
             self._transport.close()
 
     async def _pipelined(self, first: FrontendMessage) -> bool:
-        """Answers a statement whose messages are all there, if it is for one row by its key."""
+        """Answers a statement whose messages are all there, if it is a short one."""
         if self._skip_to_sync:
             return False
         quick, ahead = self._session.quick, self._transport.ahead
@@ -111,18 +111,18 @@ class Connection:
         if found is None:
             return False
         try:
-            rows = await quick.rows(found.plan, found.parameters)
-        except DqeError as error:
+            answered = await quick.run(found.plan, found.parameters)
+        except Exception as error:  # noqa: BLE001 - the driver loop: one statement's failure
             self._transport.write(found.head)
-            self._extended_failed(error)
+            self._extended_failed(error if isinstance(error, DqeError) else _internal(error))
             return True
-        if rows is None:
+        if answered is None:
             return False
         self._transport.take(found.length)
         if found.parsed is not None:
             self._store.statements[""] = found.parsed
         self._close_unnamed_portal()
-        self._transport.write(found.head + found.answer.body(rows))
+        self._transport.write(found.head + found.answer.body(answered))
         self._ready()
         return True
 
@@ -198,17 +198,17 @@ class Connection:
             self._fail(_internal(error))
 
     async def _simple_quickly(self, sql: str) -> bool:
-        """Answers a query for one row by its key; false where it is to go the usual way."""
+        """Answers a short statement; false where it is to go the usual way."""
         quick = self._session.quick
         found = quick.plan_of_text(sql)
         if found is None:
             return False
         plan, values = found
         answer = quick_answer(plan, ())
-        rows = None if answer is None else await quick.rows(plan, values)
-        if answer is None or rows is None:
+        answered = None if answer is None else await quick.run(plan, values)
+        if answer is None or answered is None:
             return False
-        self._transport.write(answer.description + answer.body(rows))
+        self._transport.write(answer.shown + answer.body(answered))
         return True
 
     async def _run_simple(self, statement: Statement, *, more: bool) -> None:
@@ -334,11 +334,10 @@ class Connection:
         if portal.prepared.statement is None:
             self._transport.write(messages.EMPTY_QUERY)
             return
-        if portal.answered:
-            self._complete("SELECT 0")
+        if portal.answered is not None:
+            self._complete(portal.answered)
             return
         if portal.result is None and max_rows <= 0 and await self._execute_quickly(portal):
-            portal.answered = True
             return
         if portal.result is None:
             # All up to Sync is one transaction; a lone statement commits by itself.
@@ -360,16 +359,18 @@ class Connection:
         await portal.result.close()
 
     async def _execute_quickly(self, portal: Portal) -> bool:
-        """Answers a query for one row by its key; false where it is to go the usual way."""
+        """Answers a short statement; false where it is to go the usual way."""
         quick = self._session.quick
         plan = quick.plan_of(portal.prepared)
         if plan is None or not (quick.in_block or self._transport.next_is_sync):
             return False
         answer = quick_answer(plan, portal.formats)
-        rows = None if answer is None else await quick.rows(plan, portal.parameters)
-        if answer is None or rows is None:
+        answered = None if answer is None else await quick.run(plan, portal.parameters)
+        if answer is None or answered is None:
             return False
-        self._transport.write(answer.body(rows))
+        # Asked for more, it has no more rows.
+        portal.answered = "SELECT 0" if answered.tag.startswith("SELECT") else answered.tag
+        self._transport.write(answer.body(answered))
         return True
 
     async def _send_portal_rows(self, portal: Portal, max_rows: int) -> bool:

@@ -36,8 +36,8 @@ class Portal:
     result: Result | None = None
     batches: AsyncIterator[pa.RecordBatch] | None = None
     leftover: pa.RecordBatch | None = None
-    # Its rows were sent all at once; there is no result.
-    answered: bool = False
+    # Its rows were sent all at once, and there is no result: the tag of another Execute.
+    answered: str | None = None
 
 
 @dataclass(slots=True)

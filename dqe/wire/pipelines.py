@@ -1,10 +1,10 @@
 """One statement's messages taken together: (Parse,) Bind, (Describe,) Execute, Sync.
 
-Drivers send these at once, in one packet, for every execution of a prepared statement. For a query
-of one row by its key the messages cost more than the row, one after the other; where they have
-all come, and are of just this shape, they are read in one pass here and answered by one write.
-Nothing changes before the row is there: a pipeline that is declined at any point is handled
-message by message.
+Drivers send these at once, in one packet, for every execution of a prepared statement. For a
+short statement (`backend.QuickStatements`) the messages cost more than the row, one after the
+other; where they have all come, and are of just this shape, they are read in one pass here and
+answered by one write. Nothing changes before the answer is there: a pipeline that is declined at
+any point is handled message by message.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.errors import DqeError
-from dqe.wire.backend import Prepared, QuickPlan, QuickReads
+from dqe.wire.backend import Prepared, QuickPlan, QuickStatements
 from dqe.wire.extended_query import bind_portal, read_bind
 from dqe.wire.messages import BIND_COMPLETE, PARSE_COMPLETE, FrontendMessage
 from dqe.wire.quick_answers import QuickAnswer, quick_answer
@@ -43,7 +43,7 @@ def find_pipeline(
     ahead: deque[FrontendMessage],
     statements: Mapping[str, Prepared],
     parsed: Mapping[bytes, Prepared],
-    quick: QuickReads,
+    quick: QuickStatements,
 ) -> Pipeline | None:
     """The pipeline that begins with this message; `ahead` are those that have come behind it,
     `parsed` statements by their Parse message."""

@@ -1,8 +1,9 @@
 """Answers of a few plain values as one piece of bytes, without Arrow.
 
-For a query of one row by its key the session gives plain values (`storage.row_values`) instead
-of a batch. What the client gets for them, RowDescription, DataRows and CommandComplete, is made
-here by an encoder a column, chosen once and kept with the statement's plan.
+For a short statement (`backend.QuickStatements`) the session gives plain values
+(`storage.row_values`) instead of a batch. What the client gets for them, RowDescription or NoData,
+DataRows and CommandComplete, is made here by an encoder a column, chosen once and kept with the
+statement's plan.
 
 The bytes are those that `rows.encode_rows` and `messages` make of the same row
 (tests/wire/test_quick_answers.py). Types whose text depends on settings, or takes more than a
@@ -13,43 +14,49 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from dqe.wire import messages
-from dqe.wire.backend import QuickPlan
+from dqe.wire.backend import QuickAnswered, QuickPlan
 from dqe.wire.messages import FieldDescription
 from executor.formatting.numbers import float_text
 from planner.plan import ResultColumn
 from storage.types import Kind, type_length_bytes, type_modifier, type_oid
 
 Encode: TypeAlias = Callable[[Any], bytes]
+Encoders: TypeAlias = tuple[Encode, ...]
 
 _LENGTH = struct.Struct(">i")
 _ROW_HEADER = struct.Struct(">ciH")
 _ONE_HEADER = struct.Struct(">ciHi")
 _NULL = _LENGTH.pack(-1)
-_NO_ROW = messages.command_complete("SELECT 0")
-_ONE_ROW = messages.command_complete("SELECT 1")
+# Tags are few: those of a row or so.
+_complete = lru_cache(maxsize=256)(messages.command_complete)
 
 
 class QuickAnswer:
-    """How the rows of one statement are written in certain formats."""
+    """How the rows of one statement are written in certain formats; `shown` is what goes before
+    them in the simple protocol, `description` what Describe gets."""
 
-    __slots__ = ("_encoders", "description")
+    __slots__ = ("_encoders", "description", "shown")
 
-    def __init__(self, description: bytes, encoders: tuple[Encode, ...]) -> None:
-        self.description = description
+    def __init__(
+        self, columns: tuple[ResultColumn, ...] | None, formats: Sequence[int], encoders: Encoders
+    ) -> None:
+        self.shown = b"" if columns is None else row_description(columns, formats)
+        self.description = self.shown or messages.NO_DATA
         self._encoders = encoders
 
-    def body(self, rows: Sequence[Sequence[Any]]) -> bytes:
+    def body(self, answered: QuickAnswered) -> bytes:
         """DataRows and CommandComplete."""
+        rows, complete = answered.rows, _complete(answered.tag)
         if not rows:
-            return _NO_ROW
+            return complete
         if len(rows) == 1:
-            return self._row(rows[0]) + _ONE_ROW
-        tag = messages.command_complete(f"SELECT {len(rows)}")
-        return b"".join([*map(self._row, rows), tag])
+            return self._row(rows[0]) + complete
+        return b"".join([*map(self._row, rows), complete])
 
     def _row(self, row: Sequence[Any]) -> bytes:
         encoders = self._encoders
@@ -79,16 +86,16 @@ def quick_answer(plan: QuickPlan, formats: tuple[int, ...]) -> QuickAnswer | Non
     return found
 
 
-def _made(columns: tuple[ResultColumn, ...], formats: tuple[int, ...]) -> QuickAnswer | None:
+def _made(columns: tuple[ResultColumn, ...] | None, formats: tuple[int, ...]) -> QuickAnswer | None:
+    if columns is None:
+        return QuickAnswer(None, (), ())
     spread = formats or (0,) * len(columns)
     encoders = tuple(
         (_BINARY if wanted else _TEXT).get(column.type.kind)
         for column, wanted in zip(columns, spread, strict=True)
     )
     known = tuple(encode for encode in encoders if encode is not None)
-    if len(known) != len(columns):
-        return None
-    return QuickAnswer(row_description(columns, spread), known)
+    return QuickAnswer(columns, spread, known) if len(known) == len(columns) else None
 
 
 def row_description(columns: Sequence[ResultColumn], formats: Sequence[int]) -> bytes:

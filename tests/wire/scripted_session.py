@@ -18,7 +18,7 @@ from cluster.errors import (
     SyntaxError_,
     UndefinedTable,
 )
-from dqe.wire.backend import QuickReads
+from dqe.wire.backend import QuickStatements
 from planner.plan import ResultColumn
 from planner.statements import Statement
 from storage import types as t
@@ -127,13 +127,13 @@ class NothingQuick:
     def plan_of_text(self, sql: str) -> None:
         return None
 
-    async def rows(self, plan: Any, values: Sequence[Any]) -> None:
+    async def run(self, plan: Any, values: Sequence[Any]) -> None:
         return None
 
 
 class ScriptedSession:
     def __init__(self, settings: Mapping[str, str]) -> None:
-        self.quick: QuickReads = NothingQuick()
+        self.quick: QuickStatements = NothingQuick()
         self.settings = DEFAULTS | {k.lower(): v for k, v in settings.items()}
         self.connection = duckdb.connect()
         self.connection.execute("set arrow_lossless_conversion=true")

@@ -41,8 +41,14 @@ SETTINGS = TextSettings("UTC", "postgres", "hex")
 
 @dataclass
 class Plan:
-    columns: tuple[ResultColumn, ...]
+    columns: tuple[ResultColumn, ...] | None
     kept: dict[Hashable, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Answered:
+    tag: str
+    rows: list[list[Any]] | None
 
 
 def batch_of(types: Sequence[SqlType], rows: Sequence[Sequence[Any]]) -> Any:
@@ -78,15 +84,24 @@ def test_the_bytes_are_those_of_whole_columns(binary: bool) -> None:
         made = quick_answer(Plan(columns), formats)
         assert made is not None
         expected = bytes(encode_columns(batch_of(types, rows), types, formats, SETTINGS))
-        tag = messages.command_complete(f"SELECT {len(rows)}")
-        assert made.body(rows) == expected + tag
-        assert made.description == row_description(columns, formats)
+        tag = dice.choice([f"SELECT {len(rows)}", f"INSERT 0 {len(rows)}"])
+        complete = messages.command_complete(tag)
+        assert made.body(Answered(tag, rows)) == expected + complete
+        assert made.description == made.shown == row_description(columns, formats)
 
 
 def test_no_row_is_a_tag() -> None:
     made = quick_answer(Plan((ResultColumn("v", t.INT4, ("v",)),)), ())
     assert made is not None
-    assert made.body([]) == messages.command_complete("SELECT 0")
+    assert made.body(Answered("SELECT 0", [])) == messages.command_complete("SELECT 0")
+
+
+@pytest.mark.parametrize("formats", [(), (0, 1)])
+def test_a_statement_without_columns_shows_none(formats: tuple[int, ...]) -> None:
+    made = quick_answer(Plan(None), formats)
+    assert made is not None
+    assert (made.shown, made.description) == (b"", messages.NO_DATA)
+    assert made.body(Answered("UPDATE 1", None)) == messages.command_complete("UPDATE 1")
 
 
 @pytest.mark.parametrize(("sql_type", "form"), [(t.TIMESTAMPTZ, 0), (t.BYTEA, 0), (t.FLOAT8, 1)])

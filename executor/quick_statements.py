@@ -1,0 +1,284 @@
+"""A session's short statements by the shortest way from the client and back.
+
+    plan_of(prepared)  or  plan_of_text(sql)   whether the statement may go this way, just now
+    run(plan, values)                          its tag and rows, or None: go the usual way
+
+    a read of one row by key                   `executor.quick_reads`
+    a change of single rows by key, FOR UPDATE `executor.point_writes`
+    BEGIN, COMMIT, ROLLBACK of no special kind the handlers of `executor.session_statements`
+
+A statement that comes this way meets no parser, planner, stage or time limit. It answers exactly
+what `Session.execute` would, or declines; so nothing needs to be right here but the reasons to
+decline:
+
+- settings that say more of a statement than what it means: a time limit, an isolation level above
+  READ COMMITTED, stale reads, read-only and optimistic transactions;
+- a block that has failed (but for its end), an implicit transaction, an end where there is no
+  block: whatever is told by a notice.
+
+What of that changes seldom is looked at once for each state of settings and catalog. `cancel`
+reaches a statement that waits.
+
+Left out: time limits; who sets one goes the usual way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cluster.errors import QueryCanceled
+from executor import session_statements
+from executor.lifted_literals import lifted
+from executor.point_plans import NamesMeant, PointPlan, names_meant
+from executor.quick_reads import QuickReads
+from executor.session_transaction import READ_COMMITTED
+from executor.transaction_block import Status
+from executor.transaction_faces import Control
+from executor.write_runs import Changed, Write, WriteSettings
+from executor.writes import lock_deadline_s, max_bytes
+from planner.context import PlannerContext
+from planner.datum import Datum
+from planner.locking import locks_rows
+from planner.parser import parse
+from planner.point_writes import may_be_by_row
+from planner.statements import Begin, Commit, Query, Rollback, Statement, TransactionModes
+
+if TYPE_CHECKING:
+    from executor.session import Prepared, Session
+
+# Of one session; more of them are found again among those of the node.
+SHAPES_KEPT = 128
+_LONGEST_BLOCK_TEXT = 24
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlan:
+    """A statement that begins or ends a block, without more to it."""
+
+    statement: Begin | Commit | Rollback
+    columns: None = None
+    # What a layer above keeps with it.
+    kept: dict[Hashable, Any] = field(default_factory=dict)
+
+
+Plan = PointPlan | Write | BlockPlan
+
+
+class Answered(NamedTuple):
+    """What a statement answered: plain values (`storage.row_values`), None without columns."""
+
+    tag: str
+    rows: list[list[Any]] | None
+
+
+class Surroundings(NamedTuple):
+    """A state of settings and catalog: which statements may go this way in it."""
+
+    plain: bool
+    reads_alone: bool
+    reads_in_block: bool
+    writes_alone: bool
+    writes_in_block: bool
+    settings: WriteSettings
+    names: NamesMeant
+    zone: str
+
+
+@dataclass(slots=True)
+class PlanHold:
+    """The plan of a prepared statement in certain surroundings."""
+
+    surroundings: Surroundings | None = None
+    plan: Plan | None = None
+
+
+def _plain_block(statement: Statement) -> BlockPlan | None:
+    plain = (isinstance(statement, Begin) and statement.modes == TransactionModes()) or (
+        isinstance(statement, Commit | Rollback) and not statement.chain
+    )
+    if not plain:
+        return None
+    assert isinstance(statement, Begin | Commit | Rollback)
+    return BlockPlan(statement)
+
+
+def _texts(*texts: str) -> dict[str, BlockPlan]:
+    plans = {text: _plain_block(parse(text)[0]) for text in texts}
+    return {text: plan for text, plan in plans.items() if plan is not None}
+
+
+_BLOCKS = _texts(
+    *("begin", "begin work", "begin transaction", "start transaction"),
+    *("commit", "commit work", "commit transaction", "end", "end work", "end transaction"),
+    *("rollback", "rollback work", "rollback transaction", "abort"),
+)
+
+
+class QuickStatements:
+    """One a session. `context` gives the planner's view of its session as it is now."""
+
+    def __init__(self, session: Session, context: Callable[[], PlannerContext]) -> None:
+        self._session = session
+        self._context = context
+        self._reads = QuickReads(session)
+        self._plans = session.coordinator.points.plans
+        self._writes = session.coordinator.point_writes
+        self._surroundings: Surroundings | None = None
+        self._settings_version = -1
+        self._catalog: object = None
+        self._by_shape: dict[str, Plan | None] = {}
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
+
+    # Which statements.
+
+    def plan_of(self, prepared: Prepared) -> Plan | None:
+        """The plan of a prepared statement that may go this way."""
+        now = self._now()
+        hold = prepared.hold
+        if hold.surroundings is not now:
+            hold.surroundings, hold.plan = now, self._look_up(prepared)
+        plan = hold.plan
+        return plan if plan is not None and self._may(plan, now) else None
+
+    def _look_up(self, prepared: Prepared) -> Plan | None:
+        statement, types = prepared.statement, prepared.parameters
+        if statement.notices:
+            return None
+        plan: Plan | None = None
+        if isinstance(statement, Query) and not locks_rows(statement.tree):
+            plan = self._plans.of_tree(statement, types, self._context())
+        elif may_be_by_row(statement):
+            plan = self._writes.of_statement(statement, types, self._context())
+        else:
+            plan = _plain_block(statement)
+        # What was described must be what comes.
+        return plan if plan is not None and plan.columns == prepared.columns else None
+
+    def plan_of_text(self, sql: str) -> tuple[Plan, Sequence[Datum]] | None:
+        """The same of a query string, with the values of its literals."""
+        now = self._now()
+        values: Sequence[Datum] = ()
+        plan: Plan | None = None
+        if len(sql) <= _LONGEST_BLOCK_TEXT:
+            plan = _BLOCKS.get(sql.rstrip("; ").lower())
+        if plan is None:
+            found = lifted(sql)
+            if found is None:
+                return None
+            shape, kinds, values = found
+            if shape in self._by_shape:
+                plan = self._by_shape[shape]
+            else:
+                if len(self._by_shape) >= SHAPES_KEPT:
+                    self._by_shape.clear()
+                names, zone = now.names, now.zone
+                plan = self._plans.of_shape(shape, kinds, names, self._context)
+                plan = plan or self._writes.of_shape(shape, kinds, names, zone, self._context)
+                self._by_shape[shape] = plan
+        return (plan, values) if plan is not None and self._may(plan, now) else None
+
+    def _may(self, plan: Plan, now: Surroundings) -> bool:
+        block = self._session.state.block
+        kind = type(plan)
+        if kind is BlockPlan:
+            begins = type(plan.statement) is Begin  # type: ignore[union-attr]
+            return now.plain and (block.transaction is None if begins else block.open)
+        if block.transaction is None:
+            return now.reads_alone if kind is PointPlan else now.writes_alone
+        in_block = now.reads_in_block if kind is PointPlan else now.writes_in_block
+        return in_block and block.status is Status.ACTIVE
+
+    def _now(self) -> Surroundings:
+        session = self._session
+        settings, catalog = session.state.settings, session.services.catalog.current
+        found = self._surroundings
+        if (
+            found is None
+            or settings.version != self._settings_version
+            or catalog is not self._catalog
+        ):
+            self._settings_version, self._catalog = settings.version, catalog
+            found = self._surroundings = self._looked_at()
+            self._by_shape.clear()
+        return found
+
+    def _looked_at(self) -> Surroundings:
+        settings = self._session.state.settings
+        plain = settings["statement_timeout"] == "0"
+        alone = plain and settings["default_transaction_isolation"] in READ_COMMITTED
+        in_block = plain and settings["transaction_isolation"] in READ_COMMITTED
+        newest = settings["dqe.read_staleness"] == "0" and self._reads.exist
+        written = WriteSettings(
+            lock_deadline_s(settings), max_bytes(settings), Control.of(settings)
+        )
+        writes = settings["dqe.read_staleness"] == "0" and not written.control.optimistic
+        return Surroundings(
+            plain=plain,
+            reads_alone=alone and newest,
+            reads_in_block=in_block and newest,
+            writes_alone=alone and writes and settings["default_transaction_read_only"] == "off",
+            writes_in_block=in_block and writes and settings["transaction_read_only"] == "off",
+            settings=written,
+            names=names_meant(self._context()),
+            zone=settings["timezone"],
+        )
+
+    @property
+    def in_block(self) -> bool:
+        """Whether there is a transaction that statements are part of."""
+        return self._session.state.block.transaction is not None
+
+    # Running them.
+
+    async def run(self, plan: Plan, values: Sequence[Datum]) -> Answered | None:
+        """The answer; None where the statement is to go the usual way, nothing of it having
+        happened. An error leaves it to the caller to fail the transaction."""
+        if type(plan) is PointPlan:
+            rows = await self._reads.rows(plan, values)
+            return None if rows is None else Answered(f"SELECT {len(rows)}", rows)
+        task = self._task = asyncio.current_task()
+        assert task is not None
+        others, self._cancelled = task.cancelling(), False
+        try:
+            if type(plan) is BlockPlan:
+                handler = session_statements.HANDLERS[type(plan.statement)]
+                return Answered((await handler(self._session, plan.statement)).tag, None)
+            changed = await self._write(plan, values)  # type: ignore[arg-type]
+            return None if changed is None else Answered(*changed)
+        except asyncio.CancelledError:
+            if self._cancelled and task.cancelling() - 1 <= others:
+                raise _cancelled() from None
+            raise
+        finally:
+            self._task = None
+            if self._cancelled:
+                task.uncancel()
+
+    async def _write(self, plan: Write, values: Sequence[Datum]) -> Changed | None:
+        state, now = self._session.state, self._surroundings
+        assert now is not None
+        transaction = state.block.transaction
+        if transaction is not None:
+            transaction.begin_command()
+            transaction.lock_deadline_s = now.settings.lock_deadline_s
+            transaction.max_bytes = now.settings.max_bytes
+            transaction.control = now.settings.control
+        changed = await self._writes.run(plan, values, self._context(), transaction, now.settings)
+        if changed is not None:
+            state.last_read = None
+        return changed
+
+    def cancel(self) -> None:
+        """Stops a statement that waits; it raises 57014."""
+        self._reads.cancel()
+        if self._task is not None and not self._cancelled:
+            self._cancelled = True
+            self._task.cancel()
+
+
+def _cancelled() -> QueryCanceled:
+    return QueryCanceled("canceling statement due to user request")

@@ -1,0 +1,336 @@
+"""One run of a statement over single rows: its parameters to keys and rows, to requests, to a tag.
+
+    Write        what is kept of a statement: its functions, ready for any parameters
+    WriteRun     one execution: the parts that its keys are in, a request to each one's leader
+    Changed      the command tag, and what RETURNING or SELECT ... FOR UPDATE shows
+
+See `executor.point_writes`. `NotByRow` anywhere here means: nothing of it stays, the usual way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from catalog.bounds import NO_PART, ordinal_for, ordinals_by
+from catalog.model import Table
+from catalog.tablet_requests import ChangeRows, RowsChanged
+from cluster.errors import DqeError
+from executor.services import ExecutorServices
+from executor.session_transaction import SessionTransaction
+from executor.transaction_driver import Transaction
+from executor.transaction_faces import Control
+from planner.binder.sequence_calls import session_token
+from planner.context import PlannerContext
+from planner.datum import Datum
+from planner.plan import ResultColumn
+from planner.point_writes import NewRows, PointWrite
+from planner.row_expressions import Code, NotByRow, RowFunction, row_function, row_values
+from planner.semantics.environment import Environment
+from storage import row_programs
+from storage.row_programs import pack_values, stored_value
+from storage.row_tables import StoredKey, StoredRow
+from storage.stored_changes import StoredChange
+from storage.types import Kind
+
+# Transactions of less are not measured where one statement is all of them.
+LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024
+
+# Types whose plain values say where a row lies.
+_PLAINLY_PLACED = frozenset({Kind.INT2, Kind.INT4, Kind.INT8, Kind.TEXT, Kind.VARCHAR})
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSettings:
+    """What of a session bears on its changes: how long it waits for a lock, how much it may
+    change (None without a limit), and how it commits."""
+
+    lock_deadline_s: float
+    max_bytes: int | None
+    control: Control
+
+
+class Changed(NamedTuple):
+    """What a statement did; `rows` as plain values (`storage.row_values`), char(n) with its
+    padding, None where it has none to show."""
+
+    tag: str
+    rows: list[list[Any]] | None
+
+
+class Write:
+    """A statement and its functions. `is_shape`: its parameters are literals of many texts."""
+
+    def __init__(self, point: PointWrite, *, is_shape: bool = False) -> None:
+        self.point = point
+        self.is_shape = is_shape
+        self.columns: tuple[ResultColumn, ...] | None = point.columns
+        # What a layer above keeps with it.
+        self.kept: dict[Hashable, Any] = {}
+        self.key = [row_function(code) for code in point.key]
+        self.returning = [row_function(code) for code in point.returning]
+        # Whether RETURNING cannot fail, so that the statement may have committed by then.
+        self.shows_plainly = all(code[0] == "column" for code in point.returning)
+        self.pads = [
+            (place, column.type.length)
+            for place, column in enumerate(point.columns or ())
+            if column.type.kind is Kind.BPCHAR and column.type.length is not None
+        ]
+        table, names = point.table, point.tables.names
+        self.partition = [names.index(f"c{c}") for c in table.partition_columns]
+        # The partition columns among those of the key, for statements that name one.
+        self.partition_of_key = [
+            table.key.index(c) for c in table.partition_columns if c in table.key
+        ]
+        self.ordinal_of = _ordinals(table)
+        new = point.new
+        self.rows = [] if new is None else [_functions(row) for row in new.rows]
+        self.completes = None if new is None else row_programs.compiled(new.program)
+
+
+def _functions(row: Sequence[Code | None]) -> list[RowFunction | None]:
+    return [None if code is None else row_function(code) for code in row]
+
+
+def _ordinals(table: Table) -> Callable[[Sequence[object]], int]:
+    kinds = {table.column(column_id).type.kind for column_id in table.partition_columns}
+    if not kinds or not kinds <= _PLAINLY_PLACED:
+        return lambda values: ordinal_for(table, values)
+    quick = ordinals_by(table)
+    return lambda values: ordinal_for(table, values) if None in values else quick(values)
+
+
+@dataclass(slots=True)
+class _Piece:
+    """What of a statement goes to one tablet."""
+
+    tablet_id: int
+    fragment_id: int
+    keys: list[StoredKey]
+    rows: list[StoredRow]
+
+
+class WriteRun:
+    """See the module; `transaction` is the session's, where it has one."""
+
+    def __init__(
+        self,
+        services: ExecutorServices,
+        write: Write,
+        context: PlannerContext,
+        transaction: SessionTransaction | None,
+        settings: WriteSettings,
+    ) -> None:
+        self._services = services
+        self._write = write
+        self._point = write.point
+        self._context = context
+        self._transaction = transaction
+        self._settings = settings
+
+    async def changed(self, given: Sequence[Datum]) -> Changed:
+        """Runs it; `NotByRow` where it is to go the usual way."""
+        try:
+            values = row_values(self._point.parameters, given, Environment(self._context))
+            pieces = await self._pieces(values)
+        except DqeError as error:
+            raise NotByRow(error.message) from error
+        if not pieces:
+            return self._answer([])
+        packed = pack_values(values)
+        if self._point.command == "SELECT" and self._transaction is None:
+            raise NotByRow("locks that end with their statement")
+        if self._transaction is not None:
+            return await self._in_block(self._transaction, pieces, packed)
+        if len(pieces) == 1 and self._write.shows_plainly and self._is_small(pieces[0]):
+            return await self._by_itself(pieces[0], packed)
+        return await self._on_several(pieces, packed)
+
+    async def give_up(self) -> None:
+        """Takes back what was done so far."""
+        if self._transaction is not None:
+            await self._transaction.undo_statement()
+
+    # -- rows and where they are
+
+    async def _pieces(self, values: Sequence[object]) -> list[_Piece]:
+        if self._point.new is None:
+            return self._piece_of_key(values)
+        tables = self._point.tables
+        rows = await self._new_rows(self._point.new, values)
+        keyed = []
+        for row in rows:
+            stored = tuple(stored_value(tables, place, v) for place, v in enumerate(row))
+            keyed.append((tables.key_of(stored), row, stored))
+        if self._point.updates_conflicts and len({key for key, _, _ in keyed}) < len(keyed):
+            raise NotByRow("a row that would be changed twice")
+        return self._placed(keyed)
+
+    def _piece_of_key(self, values: Sequence[object]) -> list[_Piece]:
+        write = self._write
+        plain = [function((), values) for function in write.key]
+        if None in plain:
+            return []
+        try:
+            key = self._point.tables.encode_key(plain)
+        except ValueError:  # no row can have it
+            return []
+        ordinal = write.ordinal_of([plain[place] for place in write.partition_of_key])
+        return [] if ordinal == NO_PART else [self._piece(ordinal, [key])]
+
+    def _piece(self, ordinal: int, keys: list[StoredKey]) -> _Piece:
+        fragment = self._point.table.parts[ordinal].fragments[0]
+        return _Piece(fragment.tablet_id, fragment.id, keys, [])
+
+    def _placed(
+        self, keyed: Sequence[tuple[StoredKey, Sequence[object], StoredRow]]
+    ) -> list[_Piece]:
+        found: dict[int, _Piece] = {}
+        for key, row, stored in keyed:
+            ordinal = self._write.ordinal_of([row[place] for place in self._write.partition])
+            if ordinal == NO_PART:
+                raise NotByRow("a row for no part")
+            piece = found.get(ordinal)
+            if piece is None:
+                piece = found[ordinal] = self._piece(ordinal, [])
+            piece.keys.append(key)
+            piece.rows.append(stored)
+        return list(found.values())
+
+    async def _new_rows(self, new: NewRows, values: Sequence[object]) -> list[list[object]]:
+        rows: list[list[object]] = [
+            [None if function is None else function((), values) for function in functions]
+            for functions in self._write.rows
+        ]
+        for place, sequence_id in new.sequences:
+            sequences = self._services.sequences
+            if sequences is None:
+                raise NotByRow("no sequences")
+            token = session_token(self._context)
+            numbers = await sequences.next_numbers(token, sequence_id, len(rows))
+            for row, number in zip(rows, numbers, strict=True):
+                row[place] = int(number)
+        if new.row_id is not None:
+            for row in rows:
+                row[new.row_id] = self._services.ids.next()
+        assert self._write.completes is not None
+        for row in rows:
+            self._write.completes.complete(row, values)
+        return rows
+
+    # -- requests
+
+    def _request(
+        self,
+        piece: _Piece,
+        packed: tuple[object, ...],
+        transaction_id: int,
+        command: int = 0,
+        base: int = 0,
+        *,
+        ends: bool = False,
+    ) -> ChangeRows:
+        return ChangeRows(
+            piece.tablet_id,
+            transaction_id,
+            0,
+            piece.fragment_id,
+            tuple(piece.keys),
+            self._point.mode,
+            self._point.program,
+            packed,
+            tuple(piece.rows),
+            command,
+            base,
+            ends=ends,
+            shows=not ends or bool(self._point.returning),
+            lock_s=self._settings.lock_deadline_s,
+            definition=self._point.tables.schema.definition,
+        )
+
+    async def _by_itself(self, piece: _Piece, packed: tuple[object, ...]) -> Changed:
+        request = self._request(piece, packed, self._services.ids.next(), ends=True)
+        answer = await self._services.tablets.write_rows(request)
+        if not answer.by_row:
+            raise NotByRow("the leader says so")
+        return self._answer([answer])
+
+    async def _on_several(self, pieces: Sequence[_Piece], packed: tuple[object, ...]) -> Changed:
+        services = self._services
+        async with Transaction(
+            services.runtime,
+            services.tablets,
+            services.timestamps,
+            services.ids.next(),
+            lock_deadline_s=self._settings.lock_deadline_s,
+            max_bytes=self._settings.max_bytes,
+            control=self._settings.control,
+        ) as opened:
+            answers = await self._changed(opened, pieces, packed, 0, 0)
+            result = self._answer(answers)
+            await opened.commit(max(answer.as_of for answer in answers), checks=False)
+        return result
+
+    async def _in_block(
+        self, transaction: SessionTransaction, pieces: Sequence[_Piece], packed: tuple[object, ...]
+    ) -> Changed:
+        base = 0
+        if transaction.keeps_snapshot:
+            base, catalog = await transaction.snapshot()
+            if catalog is not self._context.catalog:
+                raise NotByRow("a snapshot of another catalog")
+        for piece in pieces:
+            for key in piece.keys:
+                transaction.note_key(piece.tablet_id, piece.fragment_id, key)
+        opened = transaction.opened
+        answers = await self._changed(opened, pieces, packed, transaction.command, base)
+        transaction.saw(max(answer.as_of for answer in answers))
+        return self._answer(answers)
+
+    async def _changed(
+        self,
+        opened: Transaction,
+        pieces: Sequence[_Piece],
+        packed: tuple[object, ...],
+        command: int,
+        base: int,
+    ) -> list[RowsChanged]:
+        answers = []
+        for piece in pieces:
+            request = self._request(piece, packed, opened.id, command, base)
+            answer = await opened.change_rows(request, self._point.tables)
+            if not answer.by_row:
+                raise NotByRow("the leader says so")
+            answers.append(answer)
+        return answers
+
+    def _is_small(self, piece: _Piece) -> bool:
+        """Whether it is surely within the limit of a transaction."""
+        most = self._settings.max_bytes
+        tables = self._point.tables
+        if most is None:
+            return True
+        size_bytes = StoredChange(tables, (), piece.rows).size_bytes
+        # A new value may be as long as the message that brings it.
+        return size_bytes + LARGEST_MESSAGE_BYTES < most
+
+    # -- the answer
+
+    def _answer(self, answers: Sequence[RowsChanged]) -> Changed:
+        point = self._point
+        count = sum([answer.changed for answer in answers])
+        tag = f"INSERT 0 {count}" if point.command == "INSERT" else f"{point.command} {count}"
+        if point.columns is None:
+            return Changed(tag, None)
+        place = 0 if point.command == "DELETE" else 1
+        shown = [pair[place] for answer in answers for pair in answer.rows]
+        return Changed(tag, [self._shown(row) for row in shown if row is not None])
+
+    def _shown(self, stored: StoredRow) -> list[Any]:
+        row = self._point.tables.decode_row(stored)
+        values = [function(row, ()) for function in self._write.returning]
+        for place, width in self._write.pads:
+            if values[place] is not None:
+                values[place] = str(values[place]).ljust(width)
+        return values
