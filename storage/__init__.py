@@ -20,7 +20,11 @@ In the order control flows through them, from the node to the bytes:
     doubts          asks for outcomes when a coordinator is gone
     unique_checker  unique constraints at the commit
     row_reads       rows by key, at a timestamp or now
-    replica         every replica's part: follow the log, checkpoint, move to another node
+    replica         every replica's part: becomes what another one is
+    replica_log     follows the log
+    replica_keeping     checkpoints, and what else keeps it small
+    replica_state   how far it is, who waits for that; reads
+    replica_image   what a checkpoint keeps beside the rows
     participant     who is under way and who ended how; pure
     lock_driver     takes locks, waits for them, says which rows changed meanwhile
     locks           the locks of a tablet and its rows; pure

@@ -26,7 +26,7 @@ from storage.columnar import ColumnarStore
 from storage.duckdb_node import DuckDbNode
 from storage.fragments import FragmentSchema, TabletId
 from storage.moves import begin_with, close_sources
-from storage.replica import ReplicaImage
+from storage.replica_image import ReplicaImage
 from storage.row_store import RowStore, remove_files
 
 logger = logging.getLogger(__name__)

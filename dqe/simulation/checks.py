@@ -20,7 +20,7 @@ from dqe.simulation.client import Client
 from dqe.simulation.cluster import SimulatedCluster
 from dqe.simulation.errors import Violation
 from dqe.simulation.machine import SimulatedMachine
-from storage.replica import ReplicaImage
+from storage.replica_image import ReplicaImage
 from storage.transfer import ReceivedContents
 
 PROGRESS_S = 60.0
