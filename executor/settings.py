@@ -268,7 +268,8 @@ _TRANSACTION_SETTINGS = {
 
 
 class SessionSettings(Mapping[str, str]):
-    """The values in force, by lower-case name. `version` grows with every change of them."""
+    """The values in force, by lower-case name. `version` grows with every change of them, so not
+    with a transaction that has the session's values."""
 
     def __init__(self, user: str, startup: Mapping[str, str]) -> None:
         """`startup` are the options of the client's start-up packet; wrong ones raise."""
@@ -279,7 +280,9 @@ class SessionSettings(Mapping[str, str]):
         self._session: dict[str, str] = {}
         self._local: dict[str, str] = {}
         self._before_transaction: dict[str, str] | None = None
+        self._since_begun = 0
         self.version = 0
+        self._untold = False
         self._in_force: dict[str, str] = {}
         self._changed()
         self._told = dict(self._reported())
@@ -296,10 +299,10 @@ class SessionSettings(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._in_force)
 
-    def _changed(self) -> None:
+    def _changed(self, *, tells: bool = True) -> None:
         self.version += 1
         self._in_force = {**self._base, **self._session, **self._local}
-        self._untold = True
+        self._untold |= tells
 
     def show(self, name: str) -> str:
         """The value of a setting by its name in any case; 42704 for one unknown."""
@@ -352,27 +355,41 @@ class SessionSettings(Mapping[str, str]):
     # -- transactions -------------------------------------------------------------------
 
     def begin(self) -> None:
-        """A transaction starts: its own settings take their defaults."""
+        """A transaction starts: its own settings take their defaults. None of these is told."""
         self._before_transaction = dict(self._session)
+        self._since_begun = self.version
+        changes = False
         for name, default in _TRANSACTION_SETTINGS.items():
+            changes |= self[name] != self[default]
             self._local[name] = self[default]
-        untold = self._untold
-        self._changed()
-        self._untold = untold  # none of these is told
+        if changes:
+            self._changed(tells=False)
 
     def commit(self) -> None:
+        """It is over: what was set for it alone is taken back."""
         own = self._untold or not self._local.keys() <= _TRANSACTION_SETTINGS.keys()
-        self._local.clear()
-        self._before_transaction = None
-        self._changed()
+        self._end()
         self._untold = own
 
     def rollback(self) -> None:
         """What was set in the transaction is taken back."""
-        if self._before_transaction is not None:
-            self._session = self._before_transaction
-        self.commit()
-        self._untold = True
+        told = self.version == self._since_begun and not self._untold
+        before = self._before_transaction
+        if before is not None and before != self._session:
+            self._session = before
+            self._changed()
+        self._end()
+        self._untold = not told
+
+    def _end(self) -> None:
+        local, self._local = self._local, {}
+        self._before_transaction = None
+        if any(value != self._beneath(name) for name, value in local.items()):
+            self._changed(tells=False)
+
+    def _beneath(self, name: str) -> str | None:
+        """The session's own value, whatever the transaction's is; None for none."""
+        return self._session.get(name, self._base.get(name))
 
     # -- telling the client -------------------------------------------------------------
 
