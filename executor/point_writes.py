@@ -204,7 +204,7 @@ def _means_the_same(point: PointWrite, kinds: LiteralKinds) -> bool:
     for given, settled in zip(kinds, point.parameters, strict=True):
         if given is None and settled.kind is Kind.NUMERIC:
             return False
-    codes: list[Any] = [*point.key, msgspec.msgpack.decode(point.program)]
+    codes: list[Any] = [*point.named_by, msgspec.msgpack.decode(point.program)]
     if point.new is not None:
         codes += point.new.rows
     used = {number for code in codes for number in _parameters_in(code)}

@@ -69,7 +69,7 @@ from storage.fragments import (
 )
 from storage.lock_driver import WAIT
 from storage.locks import CONFLICTS, LockMode
-from storage.row_tables import RowTables
+from storage.row_tables import RowTables, StoredKey
 from storage.stored_changes import StoredChange
 
 T = TypeVar("T")
@@ -187,7 +187,11 @@ class KeptStatement:
 
     @property
     def size_bytes(self) -> int:
-        return StoredChange(self.tables, self.request.keys, ()).size_bytes
+        keys: Sequence[StoredKey] = self.request.keys
+        if self.request.scan is not None:
+            rows = [after if before is None else before for before, after in self.answer.rows]
+            keys = [self.tables.key_of(row) for row in rows if row is not None]
+        return StoredChange(self.tables, keys, ()).size_bytes
 
     def parts(self) -> list[KeptRows | KeptChange | KeptCheck]:
         """The same as what is taken again."""

@@ -9,14 +9,17 @@ See `executor.point_writes`. `NotByRow` anywhere here means: nothing of it stays
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from catalog.bounds import NO_PART, ordinal_for, ordinals_by
 from catalog.model import Table
 from catalog.tablet_requests import ChangeRows, RowsChanged
 from cluster.errors import DqeError
+from executor.found_rows import RowFinder
 from executor.services import ExecutorServices
 from executor.session_transaction import SessionTransaction
 from executor.transaction_driver import Transaction
@@ -29,6 +32,7 @@ from planner.point_writes import NewRows, PointWrite
 from planner.row_expressions import Code, NotByRow, RowFunction, row_function, row_values
 from planner.semantics.environment import Environment
 from storage import row_programs
+from storage.index_reads import IndexScan
 from storage.row_programs import pack_values, stored_value
 from storage.row_tables import StoredKey, StoredRow
 from storage.stored_changes import StoredChange
@@ -68,7 +72,10 @@ class Write:
         self.columns: tuple[ResultColumn, ...] | None = point.columns
         # What a layer above keeps with it.
         self.kept: dict[Hashable, Any] = {}
-        self.key = [row_function(code) for code in point.key]
+        self.keys = [[row_function(code) for code in key] for key in point.keys]
+        self.finder: RowFinder | None = None
+        if point.rows is not None:
+            self.finder = RowFinder(point.table, point.tables, point.rows)
         self.returning = [row_function(code) for code in point.returning]
         # Whether RETURNING cannot fail, so that the statement may have committed by then.
         self.shows_plainly = all(code[0] == "column" for code in point.returning)
@@ -109,6 +116,8 @@ class _Piece:
     fragment_id: int
     keys: list[StoredKey]
     rows: list[StoredRow]
+    # How the rows are found there that are not told by keys.
+    scan: IndexScan | None = None
 
 
 class WriteRun:
@@ -156,7 +165,7 @@ class WriteRun:
 
     async def _pieces(self, values: Sequence[object]) -> list[_Piece]:
         if self._point.new is None:
-            return self._piece_of_key(values)
+            return self._pieces_found(values)
         tables = self._point.tables
         rows = await self._new_rows(self._point.new, values)
         keyed = []
@@ -167,17 +176,37 @@ class WriteRun:
             raise NotByRow("a row that would be changed twice")
         return self._placed(keyed)
 
-    def _piece_of_key(self, values: Sequence[object]) -> list[_Piece]:
-        write = self._write
-        plain = [function((), values) for function in write.key]
-        if None in plain:
-            return []
-        try:
-            key = self._point.tables.encode_key(plain)
-        except ValueError:  # no row can have it
-            return []
-        ordinal = write.ordinal_of([plain[place] for place in write.partition_of_key])
-        return [] if ordinal == NO_PART else [self._piece(ordinal, [key])]
+    def _pieces_found(self, values: Sequence[object]) -> list[_Piece]:
+        if self._write.finder is None:
+            return self._pieces_of_keys(values)
+        found = self._write.finder.find(values)
+        places = () if found is None else found.fragments
+        scan = None if found is None else found.scan
+        return [_Piece(each.tablet_id, each.id, [], [], scan) for each in places]
+
+    def _pieces_of_keys(self, values: Sequence[object]) -> list[_Piece]:
+        """The keys asked for, each once; several in their order, as are the tablets, so that
+        statements do not lock rows crosswise."""
+        write, found = self._write, dict[int, _Piece]()
+        for functions in write.keys:
+            plain = [function((), values) for function in functions]
+            if None in plain:
+                continue
+            try:
+                key = self._point.tables.encode_key(plain)
+            except ValueError:  # no row can have it
+                continue
+            ordinal = write.ordinal_of([plain[place] for place in write.partition_of_key])
+            if ordinal == NO_PART:
+                continue
+            if ordinal in found:
+                found[ordinal].keys.append(key)
+            else:
+                found[ordinal] = self._piece(ordinal, [key])
+        if len(write.keys) > 1:
+            for piece in found.values():
+                piece.keys = sorted(set(piece.keys))
+        return sorted(found.values(), key=attrgetter("tablet_id"))
 
     def _piece(self, ordinal: int, keys: list[StoredKey]) -> _Piece:
         fragment = self._point.table.parts[ordinal].fragments[0]
@@ -228,6 +257,7 @@ class WriteRun:
         transaction_id: int,
         command: int = 0,
         base: int = 0,
+        timestamp: int | None = None,
         *,
         ends: bool = False,
     ) -> ChangeRows:
@@ -247,6 +277,8 @@ class WriteRun:
             shows=not ends or bool(self._point.returning),
             lock_s=self._settings.lock_deadline_s,
             definition=self._point.tables.schema.definition,
+            scan=piece.scan,
+            timestamp=timestamp,
         )
 
     async def _by_itself(self, piece: _Piece, packed: tuple[object, ...]) -> Changed:
@@ -267,7 +299,8 @@ class WriteRun:
             max_bytes=self._settings.max_bytes,
             control=self._settings.control,
         ) as opened:
-            answers = await self._changed(opened, pieces, packed, 0, 0)
+            async with self._found_at(pieces, None) as timestamp:
+                answers = await self._changed(opened, pieces, packed, 0, 0, timestamp)
             result = self._answer(answers)
             await opened.commit(max(answer.as_of for answer in answers), checks=False)
         return result
@@ -283,10 +316,30 @@ class WriteRun:
         for piece in pieces:
             for key in piece.keys:
                 transaction.note_key(piece.tablet_id, piece.fragment_id, key)
+            if piece.scan is not None:
+                transaction.note_fragment(piece.tablet_id, piece.fragment_id)
         opened = transaction.opened
-        answers = await self._changed(opened, pieces, packed, transaction.command, base)
+        async with self._found_at(pieces, base or None) as timestamp:
+            command = transaction.command
+            answers = await self._changed(opened, pieces, packed, command, base, timestamp)
         transaction.saw(max(answer.as_of for answer in answers))
         return self._answer(answers)
+
+    @asynccontextmanager
+    async def _found_at(
+        self, pieces: Sequence[_Piece], kept: int | None
+    ) -> AsyncIterator[int | None]:
+        """The snapshot at which rows are found: the transaction's, or one for all of several
+        tablets; None where the newest rows of one are meant (rule R2)."""
+        if kept is not None or len(pieces) == 1 or pieces[0].scan is None:
+            yield kept
+            return
+        timestamps = self._services.timestamps
+        timestamp, version = await timestamps.snapshot()
+        if version > self._context.catalog.version:
+            raise NotByRow("a snapshot of a newer catalog")
+        with timestamps.held(timestamp):
+            yield timestamp
 
     async def _changed(
         self,
@@ -295,10 +348,11 @@ class WriteRun:
         packed: tuple[object, ...],
         command: int,
         base: int,
+        timestamp: int | None,
     ) -> list[RowsChanged]:
         answers = []
         for piece in pieces:
-            request = self._request(piece, packed, opened.id, command, base)
+            request = self._request(piece, packed, opened.id, command, base, timestamp)
             answer = await opened.change_rows(request, self._point.tables)
             if not answer.by_row:
                 raise NotByRow("the leader says so")

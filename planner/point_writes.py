@@ -5,8 +5,9 @@
     DELETE FROM t WHERE key column = value AND ... [RETURNING ...]
     SELECT column, ... FROM t WHERE key column = value AND ... FOR UPDATE
 
-Such a statement needs no row source: its rows are known by their keys, and what becomes of each
-is a `RowProgram` for the leader that has it. Expressions are compiled (`planner.row_expressions`);
+Such a statement needs no row source: its rows are known by their keys, or the leaders find them by
+the first columns of a key or an index (`planner.key_conditions`), and what becomes of each is a
+`RowProgram` for the leader that has it. Expressions are compiled (`planner.row_expressions`);
 everything that is not plainly of these shapes raises `NotByRow` and goes the usual way, with
 the same outcome. So there are no errors here: what is wrong with a statement is said there.
 
@@ -30,6 +31,7 @@ from catalog.model import AccessMethod, Column, ColumnId, Table, TableId
 from planner.context import PlannerContext
 from planner.ddl_names import find_relation
 from planner.ddl_tables import columns_read
+from planner.key_conditions import Chosen, FoundRows, KeyConditions, key_choice
 from planner.locked_relations import clause_of
 from planner.locking import locks_rows
 from planner.parser.expressions import parse_expression
@@ -59,23 +61,6 @@ MOST_ROWS = 100
 
 PointStatement = Insert | Update | Delete | Query
 
-_KEY_KINDS = frozenset(
-    {
-        Kind.INT2,
-        Kind.INT4,
-        Kind.INT8,
-        Kind.TEXT,
-        Kind.VARCHAR,
-        Kind.UUID,
-        Kind.DATE,
-        Kind.TIMESTAMP,
-        Kind.NUMERIC,
-        Kind.BOOL,
-    }
-)
-_INTEGERS = frozenset({Kind.INT2, Kind.INT4, Kind.INT8})
-_TEXTS = frozenset({Kind.TEXT, Kind.VARCHAR})
-
 
 @dataclass(frozen=True, slots=True)
 class NewRows:
@@ -93,8 +78,8 @@ class NewRows:
 class PointWrite:
     """See the module. `tables` are those of the first part; rows of all parts have one form.
 
-    `key` is code for each key column, of UPDATE and DELETE; `returning` code over the row that
-    the statement leaves, or deletes. `partition` are the places of partition columns in a row.
+    `keys` are code for each key column, of UPDATE and DELETE, or `rows` says how theirs are
+    found; `returning` is code over the row that the statement leaves, or deletes.
     """
 
     table: Table
@@ -102,13 +87,23 @@ class PointWrite:
     command: str
     program: bytes
     mode: str
-    key: tuple[Code, ...] = ()
+    keys: tuple[tuple[Code, ...], ...] = ()
+    rows: FoundRows | None = None
     new: NewRows | None = None
     returning: tuple[Code, ...] = ()
     columns: tuple[ResultColumn, ...] | None = None
     parameters: tuple[SqlType, ...] = ()
     proposes: bool = False
     updates_conflicts: bool = False
+
+    @property
+    def named_by(self) -> tuple[Code, ...]:
+        """Code for all values that tell which rows are meant."""
+        codes = [code for key in self.keys for code in key]
+        if self.rows is not None:
+            bounds = (self.rows.low, self.rows.high)
+            codes += [*self.rows.equal, *(bound[0] for bound in bounds if bound is not None)]
+        return tuple(codes)
 
 
 def may_be_by_row(statement: Statement) -> TypeGuard[PointStatement]:
@@ -298,7 +293,7 @@ class _Shape:
     # -- UPDATE, DELETE
 
     def update(self, statement: Update) -> PointWrite:
-        key, where, compiler = self._found(statement.source)
+        chosen, where, compiler = self._found(statement.source)
         program = self._program(compiler, statement.assignments, where)
         self._learn(compiler)
         assigned = {self._column(name).id for a in statement.assignments for name in a.columns}
@@ -306,30 +301,30 @@ class _Shape:
             raise NotByRow("columns that foreign keys bind")
         unique = {column for each in self.table.unique_keys for column in each.columns}
         mode = LockMode.FOR_UPDATE if assigned & unique else LockMode.FOR_NO_KEY_UPDATE
-        return self._by_key("UPDATE", program, mode, key, statement.returning)
+        return self._by_key("UPDATE", program, mode, chosen, statement.returning)
 
     def delete(self, statement: Delete) -> PointWrite:
         if self.table.referenced_by:
             raise NotByRow("rows that foreign keys bind")
-        key, where, compiler = self._found(statement.source)
+        chosen, where, compiler = self._found(statement.source)
         self._learn(compiler)
         program = RowProgram(deletes=True, where=where, parameters=self._kinds())
-        return self._by_key("DELETE", program, LockMode.FOR_UPDATE, key, statement.returning)
+        return self._by_key("DELETE", program, LockMode.FOR_UPDATE, chosen, statement.returning)
 
     # -- SELECT ... FOR UPDATE
 
     def lock(self, tree: exp.Select, mode: LockMode) -> PointWrite:
-        key, where, compiler = self._found(tree, ("from_", "locks"))
+        chosen, where, compiler = self._found(tree, ("from_", "locks"))
         self._learn(compiler)
         program = RowProgram(only_locks=True, where=where, parameters=self._kinds())
-        return self._by_key("SELECT", program, mode, key, tree.expressions)
+        return self._by_key("SELECT", program, mode, chosen, tree.expressions)
 
     def _by_key(
         self,
         command: str,
         program: RowProgram,
         mode: LockMode,
-        key: tuple[Code, ...],
+        chosen: Chosen,
         items: Sequence[exp.Expr],
     ) -> PointWrite:
         returning, columns = self._returning(items)
@@ -341,7 +336,8 @@ class _Shape:
             command,
             data,
             mode.value,
-            key,
+            chosen.keys,
+            chosen.rows,
             returning=returning,
             columns=columns,
             parameters=parameters,
@@ -349,53 +345,25 @@ class _Shape:
 
     def _found(
         self, source: exp.Select, clauses: Sequence[str] = ()
-    ) -> tuple[tuple[Code, ...], Code | None, RowCompiler]:
-        """The key, and what of WHERE is left. No clauses but WHERE and these may be there."""
+    ) -> tuple[Chosen, Code | None, RowCompiler]:
+        """The keys or how rows are found, and what they must meet besides. No clauses but WHERE and
+        these may be there."""
         known = ("expressions", "where", "kind", *clauses)
         if any(v for k, v in source.args.items() if k not in known):
             raise NotByRow("other relations")
         where = source.args.get("where")
-        if where is None or self.table.hidden_row_id:
+        if where is None:
             raise NotByRow("no key")
         compiler = self._compiler([(self.name, 0)])
-        found: dict[ColumnId, Code] = {}
-        left: list[Code] = []
-        for part in conjuncts(where.this):
-            pair = self._key_part(compiler, part)
-            if pair is None or pair[0] in found:
-                left.append(compiler.condition(part))
-            else:
-                found[pair[0]] = pair[1]
-        if found.keys() != set(self.table.key):
-            raise NotByRow("no whole key")
-        key = tuple(found[column] for column in self.table.key)
+        conditions = KeyConditions(compiler, self.table.visible_columns, self.name)
+        parts = list(conjuncts(where.this))
+        chosen = key_choice(self.table, [conditions.asked(part) for part in parts])
+        left = [
+            compiler.condition(part) for place, part in enumerate(parts) if place not in chosen.uses
+        ]
         if not left:
-            return key, None, compiler
-        return key, left[0] if len(left) == 1 else ("and", *left), compiler
-
-    def _key_part(self, compiler: RowCompiler, part: exp.Expr) -> tuple[ColumnId, Code] | None:
-        """`key column = value`, where the value has no column in it."""
-        if not isinstance(part, exp.EQ):
-            return None
-        for side, other in ((part.this, part.expression), (part.expression, part.this)):
-            if not isinstance(side, exp.Column) or other.find(exp.Column) is not None:
-                continue
-            column = self._own_column(side)
-            if column is None or column.id not in self.table.key:
-                continue
-            value = compiler.compared(other, column.type)
-            if column.type.kind not in _KEY_KINDS or not _alike(column.type, value.type):
-                raise NotByRow("a key of such a type")
-            return column.id, value.code
-        return None
-
-    def _own_column(self, node: exp.Column) -> Column | None:
-        qualifier = node.args.get("table")
-        if node.args.get("db") or not isinstance(node.this, exp.Identifier):
-            return None
-        if qualifier is not None and folded(qualifier) != self.name:
-            return None
-        return self.table.column_named(folded(node.this))
+            return chosen, None, compiler
+        return chosen, left[0] if len(left) == 1 else ("and", *left), compiler
 
     # -- what of a row changes
 
@@ -522,14 +490,3 @@ class _Shape:
 
     def _kinds(self) -> tuple[str, ...]:
         return tuple("" if t is None else t.kind.value for t in self.types)
-
-
-def _alike(column: SqlType, value: SqlType) -> bool:
-    """Whether plain values of both types are equal just when SQL says so."""
-    if column.kind in _INTEGERS:
-        return value.kind in _INTEGERS
-    if column.kind is Kind.NUMERIC:
-        return value.kind in _INTEGERS or value.kind is Kind.NUMERIC
-    if column.kind in _TEXTS:
-        return value.kind in _TEXTS
-    return column.kind is value.kind
