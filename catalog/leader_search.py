@@ -176,32 +176,41 @@ class LeaderWatch:
 
 
 class _Watched:
-    """A block that ends with AnswerLost when its watch gives it up."""
+    """A block of its task that ends with AnswerLost when its watch gives it up.
 
-    __slots__ = ("_node_id", "_number", "_scope", "_tablet_id", "_watch")
+    As `asyncio.timeout` does it, without a timer: the task is cancelled, and takes that for what
+    it is when it leaves the block.
+    """
+
+    __slots__ = ("_cancelling", "_given_up", "_node_id", "_number", "_tablet_id", "_task", "_watch")
 
     def __init__(self, watch: LeaderWatch, tablet_id: TabletId, node_id: NodeId) -> None:
         self._watch = watch
         self._tablet_id = tablet_id
         self._node_id = node_id
+        self._given_up = False
 
-    async def __aenter__(self) -> None:
-        self._scope = asyncio.timeout(None)
-        await self._scope.__aenter__()
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
         self._number = self._watch.begin(self._tablet_id, self._node_id, self._give_up)
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self._watch.end(self._number)
-        try:
-            await self._scope.__aexit__(kind, error, trace)
-        except TimeoutError:
+        if not self._given_up:
+            return
+        also_cancelled = self._task.uncancel() > self._cancelling
+        if kind is asyncio.CancelledError and not also_cancelled:
             raise _stopped_leading(self._node_id, self._tablet_id) from None
 
     def _give_up(self) -> None:
-        if not self._scope.expired():
-            self._scope.reschedule(0.0)
+        if not self._given_up:
+            self._given_up = True
+            self._task.cancel()

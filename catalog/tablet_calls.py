@@ -96,7 +96,7 @@ class TabletCalls:
             left_s = max(ends_s - self._runtime.monotonic(), 0.001)
             node_id = search.candidate
             try:
-                async with self._watch.watched(tablet_id, node_id):
+                with self._watch.watched(tablet_id, node_id):
                     reply = await self._send(
                         node_id, request, reply_type, here, left_s, change, take_body, keys
                     )

@@ -116,7 +116,10 @@ class Transaction:
         self._bytes = 0
         self._room = asyncio.Event()
         self._error: DqeError | None = None
-        self._renewal: asyncio.Task[None] | None = None
+        # When it looks next after the tablets where it holds something, or is speaking to them,
+        # and when it spoke last to all of them.
+        self._renewal: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        self._spoken_s = 0.0
         # Where it has locks that others rely on.
         self._bound: dict[TabletId, None] = {}
 
@@ -210,29 +213,41 @@ class Transaction:
             lane = self._lanes[tablet_id] = _Lane(place)
         lane.place.lock_deadline_s = self.lock_deadline_s
         if self._renewal is None:
-            self._renewal = self._runtime.spawn(self._renew(), f"leases of transaction {self.id}")
+            self._spoken_s = self._runtime.monotonic()
+            self._look_later()
         return lane
 
-    async def _renew(self) -> None:
-        """Speaks for the transaction where it holds something, so that it does not lapse, and
-        follows leaders that have moved."""
-        spoken_s = self._runtime.monotonic()
-        while not self._end.ended:
-            await self._runtime.sleep(LOOK_EVERY_S)
-            due = self._runtime.monotonic() - spoken_s >= RENEW_EVERY_S
-            spoken_s = self._runtime.monotonic() if due else spoken_s
-            try:
-                await self._speak(everywhere=due)
-            except DqeError as error:
-                self._fail(error)
-                return
+    def _look_later(self) -> None:
+        self._renewal = self._runtime.call_later(LOOK_EVERY_S, self._look)
 
-    async def _speak(self, *, everywhere: bool) -> None:
-        for tablet_id, lane in list(self._lanes.items()):
-            # While it is begun again, that holds the lease.
-            wanted = everywhere or not self._tablets.is_led_on(tablet_id, self.id)
-            if wanted and not lane.place.is_beginning:
-                await lane.place.speak(RENEW_EVERY_S)
+    def _look(self) -> None:
+        """Has the transaction spoken for where it holds something, so that it does not lapse, and
+        leaders followed that have moved. Most transactions end before the first look."""
+        now_s = self._runtime.monotonic()
+        due = now_s - self._spoken_s >= RENEW_EVERY_S
+        if due:
+            self._spoken_s = now_s
+        # While it is begun again, that holds the lease.
+        places = [
+            lane.place
+            for tablet_id, lane in self._lanes.items()
+            if due or not self._tablets.is_led_on(tablet_id, self.id)
+            if not lane.place.is_beginning
+        ]
+        if places:
+            name = f"leases of transaction {self.id}"
+            self._renewal = self._runtime.spawn(self._speak(places), name)
+        else:
+            self._look_later()
+
+    async def _speak(self, places: Iterable[TabletPlace]) -> None:
+        try:
+            for place in places:
+                await place.speak(RENEW_EVERY_S)
+        except DqeError as error:
+            self._fail(error)
+        else:
+            self._look_later()
 
     # -- changes
 

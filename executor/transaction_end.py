@@ -1,14 +1,14 @@
 """Carries out what `TransactionMachine` says: the end of one transaction.
 
 Once the end has begun it is carried through whether or not the statement is still wanted: its
-result is the transaction's, not the statement's.
+result is the transaction's, not the statement's. One task does that, for all transactions alike;
+a step that is asked of several tablets at once takes a task each, any other is done in place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from catalog.model import CATALOG_TABLET
@@ -89,7 +89,7 @@ class TransactionEnd:
         cancelled = False
         while not task.done():
             try:
-                await asyncio.wait([task])
+                await asyncio.shield(task)
             except asyncio.CancelledError:
                 cancelled = True
         if cancelled and task.result().error is not None:
@@ -98,36 +98,43 @@ class TransactionEnd:
 
     async def _drive(self, event: machine.Event) -> machine.Answer:
         events: asyncio.Queue[machine.Event] = asyncio.Queue()
-        answer = None
-        todo = deque(self._machine.step(event))
-        while answer is None:
-            if not todo:
-                todo.extend(self._machine.step(await events.get()))
+        out = 0  # how many of what was asked at once have not answered
+        while True:
+            asked = []
+            answer = None
+            for instruction in self._machine.step(event):
+                if isinstance(instruction, machine.Answer):
+                    answer = instruction
+                elif isinstance(instruction, machine.SendCommit | machine.SendAbort):
+                    self._in_background(instruction)
+                else:
+                    asked.append(instruction)
+            if answer is not None:
+                return answer
+            if len(asked) == 1 and not out:
+                event = await self._event_of(asked[0])
                 continue
-            instruction = todo.popleft()
-            if isinstance(instruction, machine.Answer):
-                answer = instruction
-            elif isinstance(instruction, machine.SendCommit | machine.SendAbort):
-                self._in_background(instruction)
-            else:
-                self._runtime.spawn(
-                    self._perform(instruction, events), f"commit of transaction {self.id}"
-                )
-        for instruction in todo:
-            self._in_background(instruction)
-        return answer
+            for instruction in asked:
+                report = self._report(instruction, events)
+                self._runtime.spawn(report, f"commit of transaction {self.id}")
+            out += len(asked) - 1
+            event = await events.get()
 
-    async def _perform(
+    async def _report(
         self, instruction: machine.Instruction, events: asyncio.Queue[machine.Event]
     ) -> None:
-        tablet = getattr(instruction, "tablet", None)
+        events.put_nowait(await self._event_of(instruction))
+
+    async def _event_of(self, instruction: machine.Instruction) -> machine.Event:
         try:
-            events.put_nowait(await self._ask(instruction))
+            return await self._ask(instruction)
         except DqeError as error:
-            events.put_nowait(machine.Failed(tablet, error))
+            return machine.Failed(getattr(instruction, "tablet", None), error)
         except Exception as error:  # the driver loop: the end waits for every answer
             logger.exception("a step of transaction %d failed", self.id)
-            events.put_nowait(machine.Failed(tablet, _unforeseen(instruction, error)))
+            return machine.Failed(
+                getattr(instruction, "tablet", None), _unforeseen(instruction, error)
+            )
 
     async def _ask_catalog(
         self, catalog: CatalogHome, instruction: machine.Instruction

@@ -38,7 +38,7 @@ class World:
         """How long it was out before it was given up; its answer's time where it was not."""
         began_s = self.runtime.monotonic()
         try:
-            async with self.watch.watched(TABLET, to):
+            with self.watch.watched(TABLET, to):
                 await asyncio.sleep(answer_after_s)
         except AnswerLost:
             return self.runtime.monotonic() - began_s
@@ -107,5 +107,40 @@ def test_a_node_that_is_down_is_given_up_at_once() -> None:
 def test_a_replica_here_that_knows_of_no_leader_is_given_up_whatever_gossip_says() -> None:
     async def story(world: World) -> None:
         assert DEPOSED_S <= await world.request(HERE) < DEPOSED_S + 1
+
+    play(story)
+
+
+def test_who_is_cancelled_when_the_request_is_given_up_stays_cancelled() -> None:
+    async def story(world: World) -> None:
+        asked = asyncio.ensure_future(world.request(THERE))
+        await asyncio.sleep(2)
+        for out in world.watch._out.values():
+            out.give_up()
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    play(story)
+
+
+def test_a_request_given_up_leaves_its_task_as_it_was() -> None:
+    """It goes on to another leader, and can be cancelled there."""
+
+    async def story(world: World) -> None:
+        async def ask_twice() -> None:
+            world.down.add(THERE)
+            assert await world.request(THERE) < 30.0
+            task = asyncio.current_task()
+            assert task is not None
+            assert not task.cancelling()
+            await world.request(OTHER)
+
+        asked = asyncio.ensure_future(ask_twice())
+        await asyncio.sleep(2)
+        assert not asked.done()
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
 
     play(story)
