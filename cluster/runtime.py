@@ -17,15 +17,17 @@ Left out: priorities among tasks, and any bound on their number; each component 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import random
+import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import uvloop
@@ -44,6 +46,10 @@ FAILURES_KEPT = 100
 
 class Worker(Protocol):
     """One thread of its own: calls run in order, beside the loop and beside `run_blocking`."""
+
+    def start(self, function: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """The function's result or error to come; it runs even where nobody waits any more."""
+        ...
 
     async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """The function's result; raises what it raises."""
@@ -143,17 +149,53 @@ class TaskKeeper:
 
 
 class ThreadWorker:
-    """A `Worker` on a real thread."""
+    """A `Worker` on a real thread: a queue there, one wake of the loop back.
+
+    An executor has a future, two locks and a semaphore more for each call, which is a third of
+    what a small append to the log costs.
+    """
 
     def __init__(self, name: str) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._name = name
+        self._calls: SimpleQueue[tuple[asyncio.Future[Any], partial[Any]] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self, function: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        self._calls.put((future, partial(function, *args)))
+        return future
 
     async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, function, *args)
+        return await self.start(function, *args)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False)
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            future, function = call
+            result, error = None, None
+            try:
+                result = function()
+            except BaseException as caught:  # noqa: BLE001 - whoever waits gets it
+                error = caught
+            try:
+                future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+            except RuntimeError:
+                return  # the loop is closed: nobody waits for this, or anything behind it
+            del call, future, function, result, error  # nothing outlives its call here
+
+
+def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.done():
+        return  # given up
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 class ProductionRuntime:
@@ -223,5 +265,5 @@ def run_production(main: Callable[[ProductionRuntime], Coroutine[Any, Any, T]]) 
         finally:
             await runtime.close()
 
-    with asyncio.Runner(loop_factory=functools.partial(uvloop.new_event_loop)) as runner:
+    with asyncio.Runner(loop_factory=partial(uvloop.new_event_loop)) as runner:
         return runner.run(run())

@@ -271,13 +271,13 @@ class WriteAheadLog:
 
     async def _off_loop(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Runs on the log's thread, and to its end even where the caller is cancelled."""
-        task = self._runtime.spawn(self._worker.run(function, *args), "write-ahead log")
+        outcome_to_come = self._worker.start(function, *args)
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(outcome_to_come)
         except asyncio.CancelledError:
             # A batch given up in the middle may or may not be written: nothing may follow it
             # before that is known.
-            for outcome in await asyncio.gather(task, return_exceptions=True):
+            for outcome in await asyncio.gather(outcome_to_come, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     self._fail(outcome)
             raise

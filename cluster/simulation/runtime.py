@@ -40,6 +40,9 @@ class SimulatedWorker:
         self._runtime = runtime
         self._turn = asyncio.Lock()
 
+    def start(self, function: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        return self._runtime.spawn(self.run(function, *args), "worker")
+
     async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         async with self._turn:
             return await self._runtime.run_blocking(function, *args)
