@@ -32,7 +32,7 @@ from cluster.errors import (
     SerializationFailure,
 )
 from cluster.runtime import Runtime
-from planner.statements import Delete, Insert, Query, Statement, Truncate, Update
+from planner.statements import Delete, Insert, Merge, Query, Statement, Truncate, Update
 
 FAILOVER_S = 5.0
 CONFLICTS = 10
@@ -46,8 +46,10 @@ class StatementRetries:
 
     def __init__(self, runtime: Runtime, statement: Statement, *, alone: bool) -> None:
         self._runtime = runtime
-        self._writes_alone = alone and isinstance(statement, Insert | Update | Delete | Truncate)
-        in_block = not alone and isinstance(statement, Insert | Update | Delete)
+        self._writes_alone = alone and isinstance(
+            statement, Insert | Update | Delete | Merge | Truncate
+        )
+        in_block = not alone and isinstance(statement, Insert | Update | Delete | Merge)
         self._repeatable = self._writes_alone or in_block or isinstance(statement, Query)
         self._first_s: float | None = None
         self._conflicts = 0

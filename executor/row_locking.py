@@ -156,6 +156,12 @@ class RowLocker:
             changed[still[places[list(locked.changed)]]] = True
             alive[still[places[list(locked.skipped)]]] = False
 
+    def take_changed(self) -> list[pa.RecordBatch]:
+        """Rows as the plan gave them that others have changed, for a caller who looks at them
+        again by itself."""
+        changed, self._changed = self._changed, []
+        return changed
+
     def _is_binding(self, rows: LockedRows) -> bool:
         """Foreign keys rely on these locks: on those of rows that others may refer to, too."""
         return self._newest or bool(rows.table.referenced_by and rows.mode is LockMode.FOR_UPDATE)

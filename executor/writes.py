@@ -30,7 +30,14 @@ from executor.writes_rows import RowChecker, RowEvaluator, conformed, row_batch
 from executor.writes_stage import TableWriter, offloaded, tablets_of
 from planner.plan import QueryPlan
 from planner.statements import Delete, Insert, Truncate, Update
-from planner.write_plan import DeletePlan, InsertPlan, Returning, RowExpression, UpdatePlan
+from planner.write_plan import (
+    DeletePlan,
+    InsertPlan,
+    MergeStep,
+    Returning,
+    RowExpression,
+    UpdatePlan,
+)
 from planner.writes import plan_delete, plan_insert, plan_truncate, plan_update
 from storage.fragments import FragmentChange
 from storage.locks import LockMode
@@ -267,7 +274,7 @@ async def _update_rows(
     writer = TableWriter(execution.services.runtime, table, opened, execution.services.ids)
     checker = RowChecker(table, plan.checks, rows.evaluator)
     old_columns, new_columns = columns_of(table, plan.old), columns_of(table, plan.new)
-    locked = LockedRows(table, plan.relation, plan.old, _mode_of_update(plan))
+    locked = LockedRows(table, plan.relation, plan.old, mode_of_update(table, plan))
     async for batch in RowLocker(execution, opened, plan.source, locked).batches():
         old = named_batch(old_columns, batch.columns[: len(old_columns)], batch.num_rows)
         width = len(old_columns) + len(new_columns)
@@ -283,9 +290,8 @@ async def _update_rows(
     return writer.rows
 
 
-def _mode_of_update(plan: UpdatePlan) -> LockMode:
+def mode_of_update(table: Table, plan: UpdatePlan | MergeStep) -> LockMode:
     """As PostgreSQL: who only refers to a row's keys goes on beside other changes."""
-    table = plan.table
     keys = {column for constraint in table.unique_keys for column in constraint.columns}
     if plan.moves or keys.intersection(plan.assigned):
         return LockMode.FOR_UPDATE

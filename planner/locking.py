@@ -136,9 +136,9 @@ def _origin(query: exp.Query, name: str) -> str:
     return _origin(inner, column.name)
 
 
-def target_relation(bound: BoundQuery) -> str:
-    """What scans call the target of UPDATE and DELETE, whose key the query yields first."""
-    return _origin(bound.tree, bound.columns[0].operands[0])
+def target_relation(bound: BoundQuery, at: int = 0) -> str:
+    """What scans call the target of a statement, whose key the query yields from `at` on."""
+    return _origin(bound.tree, bound.columns[at].operands[0])
 
 
 def _counts(limit: exp.Expr | None, offset: exp.Expr | None, clause: Clause) -> exp.Select:

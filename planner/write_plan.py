@@ -123,12 +123,15 @@ class MergeStep:
     moves: bool = False
     given: tuple[ColumnId, ...] = ()
     defaults: DefaultColumns | None = None
+    assigned: tuple[ColumnId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
     """`source` yields the place of the clause that applies in `steps` (NULL for none), then
-    `old` as for an update (NULL without a stored row), then the row as it will be, `new`."""
+    `old` as for an update (NULL without a stored row), then the row as it will be, `new` (for a
+    deletion as it was), the `beside` columns of the source, and whether there is a row of it.
+    Scans call the target `relation`."""
 
     table: Table
     source: QueryPlan
@@ -137,6 +140,9 @@ class MergePlan:
     steps: tuple[MergeStep, ...]
     checks: tuple[RowExpression, ...]
     generated: tuple[RowExpression, ...]
+    beside: tuple[str, ...]
+    relation: str
+    returning: Returning | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ from planner.write_assignments import (
     own_column,
 )
 from planner.write_conflict import arbiters_of, conflict_parameters
-from planner.write_merge import merge_parameters
+from planner.write_merge import describe_merge
 from planner.write_plan import CopyFromPlan, DeletePlan, InsertPlan, TruncatePlan, UpdatePlan
 from planner.write_rows import (
     OtherRelation,
@@ -387,7 +387,7 @@ def describe_write(
 ) -> tuple[tuple[SqlType, ...], tuple[ResultColumn, ...] | None]:
     """The types of `$1`, `$2`, ... as given or implied, and the columns of RETURNING."""
     if isinstance(statement, Merge):
-        return merge_parameters(statement, context, parameters), None
+        return describe_merge(statement, context, parameters)
     source = RowSource(context, parameters, None)
     types: tuple[SqlType, ...] | None = None
     if isinstance(statement, Insert):

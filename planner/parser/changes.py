@@ -52,7 +52,7 @@ def insert(cursor: Cursor, start: int) -> Statement:
         cursor.default_allowed = False
         query = build_query(cursor, [*with_tokens, *cursor.slice(query_start)])
     on_conflict = _on_conflict(cursor)
-    returning = _returning(cursor)
+    returning = returning_list(cursor)
     return Insert(
         **source(cursor, start),
         table=table,
@@ -116,7 +116,8 @@ def _conflict_columns(cursor: Cursor) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _returning(cursor: Cursor) -> tuple[exp.Expr, ...]:
+def returning_list(cursor: Cursor) -> tuple[exp.Expr, ...]:
+    """RETURNING's list; empty without one."""
     return select_list(cursor) if cursor.accept("RETURNING") else ()
 
 
@@ -128,7 +129,7 @@ def update(cursor: Cursor, start: int) -> Statement:
     cursor.expect("SET")
     assignments = assignment_list(cursor)
     row_source = _row_source(cursor, with_tokens, "FROM")
-    returning = _returning(cursor)
+    returning = returning_list(cursor)
     return Update(
         **source(cursor, start),
         table=table,
@@ -145,7 +146,7 @@ def delete(cursor: Cursor, start: int) -> Statement:
     cursor.expect("DELETE", "FROM")
     table, alias = _target(cursor, reserved="USING")
     row_source = _row_source(cursor, with_tokens, "USING")
-    returning = _returning(cursor)
+    returning = returning_list(cursor)
     return Delete(
         **source(cursor, start), table=table, alias=alias, source=row_source, returning=returning
     )

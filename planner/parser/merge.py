@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from cluster.errors import FeatureNotSupported, SyntaxError_
+from cluster.errors import SyntaxError_
 from planner.parser import grammar
 from planner.parser.builder import (
     build_query,
@@ -14,7 +14,7 @@ from planner.parser.builder import (
     object_name,
     source,
 )
-from planner.parser.changes import assignment_list
+from planner.parser.changes import assignment_list, returning_list
 from planner.parser.tokens import Cursor
 from planner.statements import Merge, MergeAction, MergeClause, MergeState, Statement
 
@@ -43,10 +43,14 @@ def merge(cursor: Cursor, start: int) -> Statement:
     if not clauses:
         cursor.fail()
     _check_reachable(clauses)
-    if cursor.key == "RETURNING":
-        raise FeatureNotSupported("MERGE ... RETURNING is not supported", position=cursor.position)
+    returning = returning_list(cursor)
     return Merge(
-        **source(cursor, start), table=table, alias=alias, source=rows, clauses=tuple(clauses)
+        **source(cursor, start),
+        table=table,
+        alias=alias,
+        source=rows,
+        clauses=tuple(clauses),
+        returning=returning,
     )
 
 

@@ -116,6 +116,7 @@ class Merge(Statement):
     alias: str | None
     source: exp.Select
     clauses: tuple[MergeClause, ...]
+    returning: tuple[exp.Expr, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,7 +140,6 @@ def test_queries_of_many_forms(sql: str) -> None:
     [
         "listen x",
         "with x as (insert into t values (1) returning *) select * from x",
-        "merge into t using s on true when matched then delete returning *",
         "create table t (a int, b int generated always as (a) virtual)",
         "create index i on t (lower(a))",
         "create index i on t (a) where a > 1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from beside_postgres import play
 from postgres_support import running_postgres
 from worlds import World, in_world
@@ -176,6 +177,7 @@ SCRIPTS = {
 }
 
 
+@pytest.mark.slow
 def test_every_step_as_in_postgresql(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         with running_postgres() as postgres:
