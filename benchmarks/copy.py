@@ -1,10 +1,12 @@
 """Bulk load of lineitem: rows a second by COPY, beside PostgreSQL 18 and DuckDB.
 
-    python -m benchmarks.copy [--scale 1] [--nodes 3] [--no-postgres]
+    python -m benchmarks.copy [--scale 1] [--nodes 3] [--methods columnar,hybrid]
+                              [--replicas 1,3] [--formats csv,text,parquet] [--no-postgres]
 
 csv and text come from the client over one connection, Parquet from a file on the server. The
-tables have no primary key on either side, as in the usual comparison. dqe loads into tablets
-of one replica, as the peers do, and once more into tablets of three.
+tables have no primary key on either side, as in the usual comparison. dqe loads into columnar and
+into hybrid tables, of one replica, as the peers do, and once more of three. Beside the rate, until
+the COPY is acknowledged, stands the processor time that all nodes took until a query saw the rows.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,11 @@ from dqe.tpch import create_table, generate
 
 _NO_KEYS = {"customer_key": "", "orders_key": "", "lineitem_key": ""}
 _CHUNK_BYTES = 1 << 20
-_REPLICAS = (1, 3)
-_CUT = "PARTITION BY HASH (l_orderkey) PARTITIONS 6 USING columnar"
+_CUT = "PARTITION BY HASH (l_orderkey) PARTITIONS 6"
+_COPY = {
+    "csv": "COPY lineitem FROM STDIN (FORMAT csv, HEADER true)",
+    "text": "COPY lineitem FROM STDIN",
+}
 
 
 def _send(connection: psycopg.Connection[Any], copy: str, path: Path) -> None:
@@ -37,70 +43,94 @@ def _send(connection: psycopg.Connection[Any], copy: str, path: Path) -> None:
             target.write(chunk)
 
 
-def _rate(connection: psycopg.Connection[Any], clauses: str, load: Callable[[], None]) -> float:
-    """Rows a second of one load into an empty table."""
-    connection.execute(b"DROP TABLE IF EXISTS lineitem")
-    connection.execute(create_table("lineitem", clauses, _NO_KEYS).encode())
-    began = time.perf_counter()
-    load()
-    elapsed_s = time.perf_counter() - began
-    row = connection.execute(b"SELECT count(*) FROM lineitem").fetchone()
-    assert row is not None
-    return float(row[0] / elapsed_s)
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """Rows a second until it was acknowledged, processor seconds of all servers until a query
+    saw the rows; 0 where they are not known."""
+
+    rate: float
+    spent_s: float = 0.0
+
+
+class _Loader:
+    """Loads into empty tables of one server, by name of format."""
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], files: dict[str, Path], pids: Sequence[int] = ()
+    ) -> None:
+        self._connection = connection
+        self._files = files
+        self._pids = pids
+
+    def load(self, clauses: str, kind: str) -> _Load:
+        """One load into a table made with these clauses."""
+        connection = self._connection
+        connection.execute(b"DROP TABLE IF EXISTS lineitem")
+        connection.execute(create_table("lineitem", clauses, _NO_KEYS).encode())
+        spent_s, began = report.spent_s(self._pids), time.perf_counter()
+        self._copy(kind)
+        elapsed_s = time.perf_counter() - began
+        row = connection.execute(b"SELECT count(*), sum(l_quantity) FROM lineitem").fetchone()
+        assert row is not None
+        return _Load(row[0] / elapsed_s, report.spent_s(self._pids) - spent_s)
+
+    def _copy(self, kind: str) -> None:
+        path = self._files[kind]
+        if kind == "parquet":
+            # The server process reads it, which may run as another user.
+            self._connection.execute(f"COPY lineitem FROM '{path}' (FORMAT parquet)".encode())
+        else:
+            _send(self._connection, _COPY[kind], path)
 
 
 def main() -> int:
     """Runs the benchmark and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--no-postgres", action="store_true")
-    arguments = parser.parse_args()
+    arguments = _arguments()
+    kinds = arguments.formats.split(",")
     with tempfile.TemporaryDirectory(prefix="dqe-copy-") as scratch:
         directory = Path(scratch)
-        csv = generate(arguments.scale, directory / "csv", "csv")["lineitem"]
         parquet = generate(arguments.scale, directory / "parquet")["lineitem"]
-        text = _as_text(parquet, directory / "lineitem.txt")
-        # The server process reads it, which may run as another user.
-        rates: dict[str, dict[str, float]] = {}
+        files = {
+            "csv": generate(arguments.scale, directory / "csv", "csv")["lineitem"],
+            "text": _as_text(parquet, directory / "lineitem.txt"),
+            "parquet": parquet,
+        }
+        loads: dict[str, dict[str, _Load]] = {}
         with (
             LocalCluster(arguments.nodes, directory / "cluster") as cluster,
             psycopg.connect(cluster.url, autocommit=True) as connection,
         ):
-            for replicas in _REPLICAS:
-                rates[_ours(replicas)] = _our_rates(connection, replicas, csv, text, parquet)
-        rates["DuckDB"] = _duckdb_rates(csv, parquet)
+            loader = _Loader(connection, files, cluster.pids)
+            for name, clauses in _tables(arguments):
+                loads[name] = {kind: loader.load(clauses, kind) for kind in kinds}
+        peer_rates = {"DuckDB": _duckdb_rates(files)}
         if not arguments.no_postgres:
             with peers.postgres() as connection:
-                rates["PostgreSQL"] = _client_rates(connection, "", csv, text)
-    _show(rates, arguments)
+                loader = _Loader(connection, files)
+                own = [kind for kind in kinds if kind in _COPY]
+                peer_rates["PostgreSQL"] = {kind: loader.load("", kind).rate for kind in own}
+    _show(loads, peer_rates, arguments)
     return 0
 
 
-def _ours(replicas: int) -> str:
-    return f"dqe, replicas: {replicas}"
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--methods", default="columnar,hybrid")
+    parser.add_argument("--replicas", default="1,3")
+    parser.add_argument("--formats", default="csv,text,parquet")
+    parser.add_argument("--no-postgres", action="store_true")
+    return parser.parse_args()
 
 
-def _our_rates(
-    connection: psycopg.Connection[Any], replicas: int, csv: Path, text: Path, parquet: Path
-) -> dict[str, float]:
-    clauses = with_replicas(_CUT, replicas)
-    rates = _client_rates(connection, clauses, csv, text)
-    statement = f"COPY lineitem FROM '{parquet}' (FORMAT parquet)".encode()
-    rates["parquet"] = _rate(connection, clauses, lambda: connection.execute(statement) and None)
-    return rates
-
-
-def _client_rates(
-    connection: psycopg.Connection[Any], clauses: str, csv: Path, text: Path
-) -> dict[str, float]:
-    as_csv = "COPY lineitem FROM STDIN (FORMAT csv, HEADER true)"
-    return {
-        "csv": _rate(connection, clauses, lambda: _send(connection, as_csv, csv)),
-        "text": _rate(
-            connection, clauses, lambda: _send(connection, "COPY lineitem FROM STDIN", text)
-        ),
-    }
+def _tables(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    """Names and clauses of the tables of dqe."""
+    return [
+        (f"{method}, replicas: {count}", with_replicas(f"{_CUT} USING {method}", int(count)))
+        for method in arguments.methods.split(",")
+        for count in arguments.replicas.split(",")
+    ]
 
 
 def _as_text(parquet: Path, path: Path) -> Path:
@@ -112,9 +142,10 @@ def _as_text(parquet: Path, path: Path) -> Path:
     return path
 
 
-def _duckdb_rates(csv: Path, parquet: Path) -> dict[str, float]:
+def _duckdb_rates(files: dict[str, Path]) -> dict[str, float]:
     rates = {}
-    for name, source in (("csv", f"read_csv('{csv}')"), ("parquet", f"read_parquet('{parquet}')")):
+    for name in ("csv", "parquet"):
+        source = f"read_{name}('{files[name]}')"
         connection = duckdb.connect(config={"threads": 2})
         began = time.perf_counter()
         connection.execute(f"create table lineitem as select * from {source}")
@@ -125,19 +156,29 @@ def _duckdb_rates(csv: Path, parquet: Path) -> dict[str, float]:
     return rates
 
 
-def _show(rates: dict[str, dict[str, float]], arguments: argparse.Namespace) -> None:
+def _show(
+    loads: dict[str, dict[str, _Load]],
+    peer_rates: dict[str, dict[str, float]],
+    arguments: argparse.Namespace,
+) -> None:
     rows = []
-    for replicas in _REPLICAS:
-        for kind in ("csv", "text", "parquet"):
-            ours = rates[_ours(replicas)][kind]
-            others = [rates.get(peer, {}).get(kind) for peer in ("PostgreSQL", "DuckDB")]
-            cells = [f"{other:,.0f}" if other else "-" for other in others]
-            ratios = [f"{ours / other:.2f}" if other else "-" for other in others]
-            name = f"{kind}, replicas: {replicas}"
-            rows.append([name, f"{ours:,.0f}", cells[0], ratios[0], cells[1], ratios[1]])
-    header = ["format", "dqe rows/s", "PostgreSQL rows/s", "ratio", "DuckDB rows/s", "ratio"]
+    for table, found in loads.items():
+        for kind, load in found.items():
+            cells = [f"{table}, {kind}", f"{load.rate:,.0f}", f"{load.spent_s:.1f}"]
+            for peer in ("PostgreSQL", "DuckDB"):
+                rate = peer_rates.get(peer, {}).get(kind)
+                cells += [f"{rate:,.0f}", f"{load.rate / rate:.2f}"] if rate else ["-", "-"]
+            rows.append(cells)
+    header = ["table, format", "dqe rows/s", "cpu s"]
+    header += ["PostgreSQL rows/s", "ratio", "DuckDB rows/s", "ratio"]
     report.print_table(f"COPY of lineitem, scale {arguments.scale:g}", header, rows)
-    print(f"written to {report.write_json('copy', {'scale': arguments.scale, 'rates': rates})}")
+    content = {
+        "scale": arguments.scale,
+        "rates": {t: {k: load.rate for k, load in f.items()} for t, f in loads.items()},
+        "processor_s": {t: {k: load.spent_s for k, load in f.items()} for t, f in loads.items()},
+        "peers": peer_rates,
+    }
+    print(f"written to {report.write_json('copy', content)}")
 
 
 if __name__ == "__main__":

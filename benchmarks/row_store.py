@@ -4,7 +4,8 @@
                                    [--store-only]
 
 The first table is of the store by itself, in one thread, by the time the process spent: reads by
-key, small changes with history, a load, scans. The second is of a cluster: COPY of lineitem into
+key, small changes with history, each a commit and some sharing one, with the bytes they write; a
+load, scans. The second is of a cluster: COPY of lineitem into
 a columnar, a hybrid and a row table, until it is acknowledged; the 22 TPC-H queries over columnar
 and over hybrid tables, right after the load and once the row stores are built.
 """
@@ -38,12 +39,14 @@ from storage.fragments import (
     StoreColumn,
     UniqueKey,
 )
-from storage.operations import AlterOperation, CommitOperation
+from storage.operations import AlterOperation, CommitOperation, Operation
 from storage.row_store import RowStore
 from storage.types import Kind, SqlType
 
 ACCOUNTS = 100_000
 CHANGES = 3_000
+# Entries that share a transaction, as a second's do at twenty a second.
+TOGETHER = 20
 
 
 def main() -> int:
@@ -149,14 +152,36 @@ def _small_changes(store: RowStore) -> dict[str, float]:
         first = ACCOUNTS + 3 * number
         inserts.append(FragmentChange(1, insert_rows=_account_rows([first, first + 1, first + 2])))
 
-    def commit(change: FragmentChange) -> None:
+    def operation(change: FragmentChange) -> tuple[list[Operation], int]:
         index = store.position.applied_index + 1
-        store.apply([CommitOperation(10 + index, [change], index)], index)
+        return [CommitOperation(10 + index, [change], index)], index
 
-    return {
-        "update three rows, us": _each_us(updates, commit),
-        "insert three rows, us": _each_us(inserts, commit),
-    }
+    def commit(change: FragmentChange) -> None:
+        store.apply(*operation(change))
+
+    def take_in(change: FragmentChange) -> None:
+        store.take_in(*operation(change))
+        if store.position.applied_index % TOGETHER == 0:
+            store.settle()
+
+    half = CHANGES // 2
+    found = {}
+    for name, changes in (("update", updates), ("insert", inserts)):
+        for how, work, some in (
+            ("a commit each", commit, changes[:half]),
+            (f"{TOGETHER} a commit", take_in, changes[half:]),
+        ):
+            written = _written_bytes()
+            found[f"{name} three rows, {how}, us"] = _each_us(some, work)
+            store.settle()
+            found[f"{name} three rows, {how}, bytes"] = (_written_bytes() - written) / half
+    return found
+
+
+def _written_bytes() -> int:
+    """What this process has given to the system to write so far."""
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(fields["wchar"])
 
 
 class _Lineitem:

@@ -10,6 +10,7 @@ however the keeper ends.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -33,6 +34,9 @@ READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 JOIN_TIMEOUT_S = 10.0
 _ADDRESSES_FILE = "local.json"
+# Of ports that nobody asked for by number; a cluster takes two a node.
+_FIRST_PORT, _PORTS = 12_000, 20_000
+_port_count = itertools.count(os.getpid() * 100)
 # A node that dies this often before the cluster was ever ready will not come up by itself.
 _EARLY_DEATHS_ALLOWED = 3
 
@@ -122,6 +126,11 @@ class LocalCluster:
     def url(self) -> str:
         """The first node's."""
         return self.nodes[0].url
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of the nodes that have one."""
+        return [node.process.pid for node in self.nodes if node.process is not None]
 
     def start(self) -> None:
         """Starts every node that does not run, the first time one after the other, so that
@@ -320,10 +329,17 @@ def _has_identity(directory: Path) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that was free a moment ago.
+
+    Below those that the system gives to outgoing connections, and counted from another place in
+    every process: what is free now is not taken by a client, or another cluster's node, before
+    ours listens.
+    """
+    for _ in range(_PORTS):
+        port = _FIRST_PORT + next(_port_count) % _PORTS
+        if _is_free(f"{HOST}:{port}"):
+            return port
+    raise LocalClusterError("no port is free")
 
 
 def _free_address() -> str:
