@@ -49,6 +49,8 @@ class Consensus:
         self.proposed: deque[_Proposal] = deque()
         # How far behind replicas that do not lead may be.
         self.lag_s = APPLY_S
+        # Who gossip says leads.
+        self.said_to_lead: int | None = None
 
     def append(self, kind: EntryKind, data: bytes) -> int:
         """Commits an entry; its index."""
@@ -91,6 +93,12 @@ class Consensus:
                 self.commit_until(self.proposed[0])
             self.proposed.clear()
             self.leader = None
+
+    def lose_tail(self, count: int) -> None:
+        """So many entries are gone that were committed; nobody lives who had them."""
+        assert not self.replicas
+        set_up = 3  # the first leader's entry, the fragments and their rows
+        del self.log[max(set_up, len(self.log) - count) :]
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from model_consensus import Consensus, Replica
 
-from catalog.model import ColocationId, NodeId, TabletId
+from catalog.model import ColocationId, Durability, NodeId, TabletId
 from catalog.model import Tablet as TabletRecord
 from catalog.oracle_service import METHOD as TAKE
 from catalog.oracle_service import OracleService
@@ -247,8 +247,9 @@ class Life:
             liveness=SimpleNamespace(
                 is_live=lambda node: True,
                 live_nodes=lambda: list(self.cluster.nodes),
-                leader_of=lambda tablet_id: None,
+                leader_of=lambda tablet_id: self.cluster.consensus[tablet_id].said_to_lead,
             ),
+            horizon=0,
             address_of=str,
             wait_version=self._catalog,
         )
@@ -329,6 +330,10 @@ class Cluster:
     late: float = 0.0
     tick_s: float = 1.0
     close_every_s: float = 0.2
+    # Gossip tells of leaders, so late; 0 for no gossip.
+    hearsay_s: float = 0.0
+    # What these acknowledged may be lost.
+    asynchronous: frozenset[int] = frozenset()
     lives: dict[int, Life] = field(default_factory=dict)
     past: list[Life] = field(default_factory=list)
     cut: set[tuple[int, int]] = field(default_factory=set)
@@ -346,7 +351,11 @@ class Cluster:
             consensus.lag_s = self.lag_s
         records = {
             t: TabletRecord(
-                TabletId(t), ColocationId(t), tuple(map(NodeId, replicas)), len(replicas)
+                TabletId(t),
+                ColocationId(t),
+                tuple(map(NodeId, replicas)),
+                len(replicas),
+                durability=Durability.ASYNC if t in self.asynchronous else Durability.QUORUM,
             )
             for t, replicas in self.placement.items()
         }
@@ -357,6 +366,15 @@ class Cluster:
             self.start(node_id)
         for consensus in self.consensus.values():
             consensus.elect(self.chance.choice(self.homes(consensus.tablet_id)), told=True)
+        if self.hearsay_s:
+            self._gossip()
+
+    def _gossip(self) -> None:
+        """Tells all nodes, some time later, who leads now."""
+        later = asyncio.get_running_loop().call_later
+        for consensus in self.consensus.values():
+            later(self.hearsay_s, setattr, consensus, "said_to_lead", consensus.leader)
+        later(self.hearsay_s / 5, self._gossip)
 
     def homes(self, tablet_id: int) -> list[int]:
         """The living nodes with a replica."""

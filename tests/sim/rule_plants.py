@@ -15,6 +15,14 @@ import pytest
 import tablet_simulation
 from model_consensus import Replica
 from model_nodes import ORACLE
+from rule_plants_more import (
+    future_not_refused,
+    held_rows_not_looked_at,
+    home_that_may_lose_its_decision,
+    judged_where_it_is_applied,
+    later_outcome_wins,
+    leader_by_hearsay,
+)
 
 from catalog.oracle import TimestampOracle
 from catalog.tablet_requests import TransactionRequest
@@ -537,19 +545,22 @@ RULES: Sequence[Planted] = (
     Planted("T1", oracle_without_lease, "oracles"),
     Planted("T1", oracle_without_ceiling, "oracles"),
     Planted("T2", answer_to_an_earlier_question, "late"),
+    Planted("T4", future_not_refused, "ahead"),
     Planted("C1", timestamp_before_the_marks, "late", is_rare=True),
     Planted("C1", one_tablet_draws_before_its_mark, "slow"),
     Planted("C2", locks_of_another_term, "moving"),
     Planted("C2", prepared_without_its_locks, "late and moving"),
     Planted("C3", answered_before_the_write, "moving", is_rare=True),
     Planted("C4", answered_before_the_decision, "moving", is_rare=True),
+    Planted("C4", later_outcome_wins, "in doubt"),
     Planted("C5", home_guesses, "late and moving", is_rare=True),
     Planted("C5", participant_guesses, "in doubt"),
     Planted("C6", decision_forgotten, "dying"),
-    Planted("C6", confirmed_before_it_is_logged, "in doubt"),
+    Planted("C6", confirmed_before_it_is_logged, "in doubt", is_rare=True),
     Planted("C7", closed_ahead_and_not_refused, "followers"),
     Planted("C8", token_answered_by_a_guess, "in doubt"),
     Planted("C9", begun_again_without_a_look, "moving"),
+    Planted("C10", home_that_may_lose_its_decision, "asynchronous", is_rare=True),
     Planted("C11", committed_on_a_timeout, "in doubt", is_rare=True),
     Planted("R1", pending_not_waited_for, "quiet"),
     Planted("R2", read_without_a_lease, "moving"),
@@ -564,8 +575,11 @@ RULES: Sequence[Planted] = (
     Planted("I2", newer_versions_unseen, "crowded"),
     Planted("I4", not_validated, "serializable"),
     Planted("I4", validated_too_early, "late and serializable", is_rare=True),
+    Planted("I5", held_rows_not_looked_at, "guarded", is_rare=True),
     Planted("I6", many_rows_unlocked, "crowded"),
+    Planted("L2", judged_where_it_is_applied, "quiet"),
     Planted("L6", chunks_of_the_aborted, "chunks"),
     Planted("L6", some_chunks_lost, "chunks"),
     Planted("L7", horizon_unseen, "pruned"),
+    Planted("G4", leader_by_hearsay, "hearsay", is_rare=True),
 )

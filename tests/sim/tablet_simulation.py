@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import gc
 import math
 import random
@@ -27,8 +28,8 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,8 +37,8 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pytest
 from model_nodes import ORACLE, STEPS, Cluster, Life, schema_of
+from tablet_worlds import WORLDS, World
 
 from cluster.errors import DqeError, Outcome, SerializationFailure
 from cluster.raft.log import Entry, EntryKind
@@ -53,10 +54,10 @@ from dqe.simulation.dependencies import (
     find_anomaly,
 )
 from dqe.simulation.errors import Violation
+from executor import past
 from executor.session_transaction import SessionTransaction
 from executor.transaction_faces import Control
 from executor.transaction_tokens import TransactionToken
-from storage import doubts, drafts, tablet_changes
 from storage.entries import Commit, Confirmed, Horizon, decode_entry
 from storage.fragments import FragmentChange
 from storage.locks import LockMode
@@ -67,110 +68,8 @@ from storage.snapshot import check_horizon, fragment_gone
 from storage.staging import MemoryBudget, Staging
 from storage.tablet import Tablet
 
-LISTS = 6
 DEADLINE_S = 3.0
 SETTLE_S = 60.0
-
-FAULTS = ("move", "depose", "depose oracle", "kill", "cut", "pause", "kill at a step")
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What a seed meets."""
-
-    faults: tuple[str, ...] = FAULTS
-    fault_every_s: float = 0.3
-    clients: int = 5
-    tablets: int = 3
-    replicas: int = 2
-    nodes: int = 3
-    seconds: float = 4.0
-    loss: float = 0.01
-    lists: int = LISTS
-    levels: tuple[Level, ...] = tuple(Level)
-    # Of a client's transactions: those that only read, in the past too.
-    readers: float = 0.4
-    # Changes beyond this are logged before their transaction ends (rule L6).
-    chunk_bytes: int = 4 << 20
-    in_doubt_s: float = 0.4
-    three_phase: float = 0.2
-    optimistic: float = 0.2
-    # A message takes up to so long; replicas that do not lead are so far behind.
-    network_s: float = 0.003
-    lag_s: float = 0.002
-    late: float = 0.0
-    tick_s: float = 1.0
-    close_every_s: float = 0.2
-    # The past is read up to so long ago.
-    past_ms: int = 400
-    # Of the clients: who does not wait for the end of a commit.
-    impatient: float = 0.1
-
-    @contextmanager
-    def bounds(self) -> Iterator[None]:
-        """Sets the product's bounds small, for the length of the block."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(doubts, "IN_DOUBT_S", self.in_doubt_s)
-            patch.setattr(drafts, "CHUNK_BYTES", self.chunk_bytes)
-            patch.setattr(tablet_changes, "CHUNK_BYTES", self.chunk_bytes)
-            yield
-
-
-WORLDS = {
-    "all": World(),
-    "quiet": World(faults=(), loss=0.0, seconds=2.0),
-    "moving": World(faults=("move", "depose"), fault_every_s=0.15, loss=0.0),
-    "oracles": World(faults=("depose oracle",), fault_every_s=0.2, loss=0.0, replicas=1),
-    "dying": World(faults=("kill at a step", "kill"), fault_every_s=0.4),
-    "followers": World(faults=("move",), replicas=3, readers=0.7, loss=0.0),
-    "slow": World(faults=(), clients=10, network_s=0.04, loss=0.0, lists=4, tablets=2),
-    "late": World(faults=(), clients=10, late=0.1, loss=0.0, lists=4),
-    "late and moving": World(
-        faults=("move",),
-        fault_every_s=0.1,
-        clients=8,
-        late=0.1,
-        loss=0.0,
-        lists=3,
-        tick_s=0.03,
-        in_doubt_s=0.02,
-    ),
-    "late and closed": World(
-        faults=(),
-        clients=8,
-        late=0.1,
-        replicas=3,
-        readers=0.7,
-        loss=0.0,
-        close_every_s=0.02,
-        past_ms=60,
-    ),
-    "late and serializable": World(
-        faults=(), clients=10, late=0.1, loss=0.0, lists=4, levels=(Level.SERIALIZABLE,)
-    ),
-    "slow followers": World(
-        faults=("move",), clients=8, network_s=0.04, lag_s=0.15, replicas=3, readers=0.7, loss=0.0
-    ),
-    "in doubt": World(
-        faults=("move", "depose", "kill at a step"),
-        fault_every_s=0.15,
-        clients=8,
-        network_s=0.03,
-        in_doubt_s=0.03,
-        tick_s=0.03,
-        lists=4,
-        three_phase=0.5,
-        impatient=0.3,
-    ),
-    "crowded": World(faults=(), lists=3, clients=8, loss=0.0, seconds=2.0, readers=0.3),
-    "chunks": World(chunk_bytes=20, lists=3, faults=("depose", "kill at a step")),
-    "pruned": World(
-        faults=("prune",), fault_every_s=0.1, readers=0.6, lists=3, loss=0.0, seconds=2.0
-    ),
-    "serializable": World(
-        faults=(), lists=4, clients=8, loss=0.0, seconds=2.0, levels=(Level.SERIALIZABLE,)
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +130,12 @@ class Simulation:
         self.cluster.network_s, self.cluster.lag_s = world.network_s, world.lag_s
         self.cluster.late, self.cluster.tick_s = world.late, world.tick_s
         self.cluster.close_every_s = world.close_every_s
+        self.cluster.hearsay_s = world.hearsay_s
+        self.cluster.asynchronous = frozenset(range(1, world.asynchronous + 1))
         self.history: list[Transaction] = []
         self.seen_at: list[SeenAt] = []
+        # What a transaction held as it was, up to its commit.
+        self.guarded: list[tuple[TransactionToken, int, Values]] = []
         self.told: list[tuple[TransactionToken, Fate]] = []
         self.report = Report()
         self.tables = {t: RowTables(schema_of(t)) for t in placement}
@@ -283,6 +186,10 @@ class Simulation:
 
     def keys_of(self, tablet_id: int) -> list[int]:
         return [key for key in range(self.world.lists) if self.tablet_of(key) == tablet_id]
+
+    def is_firm(self, key: int) -> bool:
+        """Whether what is acknowledged of the list stays."""
+        return self.tablet_of(key) not in self.cluster.asynchronous
 
     def leader(self, tablet_id: int) -> Life | None:
         return self.cluster.lives.get(self.cluster.consensus[tablet_id].leader or 0)
@@ -346,11 +253,14 @@ class Simulation:
                 await tablet._rows.applier.flush()
         self._compare_replicas(twins)
         now = max(twin.newest_commit_ts for twin in twins.values())
-        final = {key: self._at(twins, key, now) for key in range(self.world.lists)}
-        anomaly = find_anomaly(self.history, final)
+        firm = [key for key in range(self.world.lists) if self.is_firm(key)]
+        final = {key: self._at(twins, key, now) for key in firm}
+        anomaly = find_anomaly([self._firm_part(t) for t in self.history], final)
         if anomaly is not None:
             raise Violation(f"{anomaly.name}: {anomaly.text}")
-        for seen in self.seen_at:
+        for seen in [*self.seen_at, *self._guarded(twins)]:
+            if not self.is_firm(seen.key):
+                continue
             right = self._at(twins, seen.key, seen.timestamp)
             if right != seen.values:
                 raise Violation(
@@ -358,10 +268,25 @@ class Simulation:
                     f" which was {right}"
                 )
         for token, fate in self.told:
+            if token.home in self.cluster.asynchronous:
+                continue
             outcome = twins[token.home]._participant.outcome(token.transaction_id)
             committed = outcome is not None and outcome.committed
             if committed != (fate is Fate.COMMITTED):
                 raise Violation(f"{token} was said to be {fate.value}; its home has {outcome}")
+
+    def _guarded(self, twins: dict[int, Tablet]) -> Iterator[SeenAt]:
+        """What was held, as reads at the commit timestamps (rule I5)."""
+        for token, key, values in self.guarded:
+            outcome = twins[token.home]._participant.outcome(token.transaction_id)
+            if outcome is not None and outcome.committed:
+                name = f"{token} held, up to its commit, and"
+                yield SeenAt(name, outcome.commit_ts, key, values)
+
+    def _firm_part(self, transaction: Transaction) -> Transaction:
+        """What it did to lists that keep what is acknowledged."""
+        operations = tuple(o for o in transaction.operations if self.is_firm(o.key))
+        return dataclasses.replace(transaction, operations=operations)
 
     async def _replay(self, tablet_id: int) -> Tablet:
         """A replica that has taken in the whole log, and forgets nothing."""
@@ -444,6 +369,8 @@ class Asking:
         self._level = chance.choice(simulation.world.levels)
         self._operations: list[Append | Read] = []
         self._committing = False
+        # Rows it holds as they are: what it found there.
+        self._guarded: dict[int, Values] = {}
         self._token: TransactionToken | None = None
 
     async def run(self) -> None:
@@ -485,7 +412,7 @@ class Asking:
         except DqeError as error:
             unknown = self._committing and error.outcome is Outcome.UNKNOWN
             fate = Fate.UNKNOWN if unknown else Fate.ABORTED
-            if not error.sqlstate.startswith(("08", "40", "55", "57", "72")):
+            if not error.sqlstate.startswith(self._explained):
                 answer.set_exception(Violation(f"no fault explains {error.sqlstate} {error}"))
                 return
         except Exception as error:  # noqa: BLE001 - the run ends with it
@@ -494,6 +421,12 @@ class Asking:
             return
         if not answer.done():
             answer.set_result(fate)
+
+    @property
+    def _explained(self) -> tuple[str, ...]:
+        """Errors that faults explain, and, where it is asked for, that the future is refused."""
+        ahead = ("22023",) if self._simulation.world.ahead_ms else ()
+        return ("08", "40", "55", "57", "72", *ahead)
 
     async def _ask_fate(self, token: TransactionToken) -> Fate:
         """Rule C8: what it is told is so from then on."""
@@ -524,7 +457,9 @@ class Asking:
             for _ in range(self._chance.randrange(1, 5)):
                 transaction.begin_command()
                 key = self._chance.randrange(self._simulation.world.lists)
-                if self._chance.random() < 0.4:
+                if self._guards():
+                    await self._guard(transaction, key)
+                elif self._chance.random() < 0.4:
                     self._note(key, await self._read(transaction, key))
                 else:
                     await self._append(transaction, key)
@@ -535,8 +470,38 @@ class Asking:
         opened = transaction._opened
         if opened is not None and opened.home is not None:
             self._token = TransactionToken(opened.id, transaction._begun, opened.home)
+        self._note_guarded()
         self._committing = True
         await transaction.commit()
+
+    def _note_guarded(self) -> None:
+        appended = {o.key for o in self._operations if isinstance(o, Append)}
+        for key, values in self._guarded.items():
+            if self._token is not None and key not in appended:
+                self._simulation.guarded.append((self._token, key, values))
+
+    def _guards(self) -> bool:
+        guards = self._simulation.world.guards
+        return guards > 0 and self._chance.random() < guards
+
+    async def _guard(self, transaction: SessionTransaction, key: int) -> None:
+        """As a foreign key does with the row it refers to: what is found under the lock is to be
+        so at the commit timestamp (rule I5)."""
+        timestamp, _ = await transaction.snapshot()
+        tablet_id = self._simulation.tablet_of(key)
+        await transaction.statement().lock_rows(
+            tablet_id,
+            schema_of(tablet_id).fragment_id,
+            _keys(key),
+            LockMode.FOR_SHARE,
+            timestamp,
+            binding=True,
+        )
+        own = transaction.own_changes()
+        if own is not None and tablet_id in own.tablets:
+            return  # it may have changed the row itself
+        now, _ = await self._life.timestamps.snapshot()
+        self._guarded[key] = await self._read_at_leader(tablet_id, key, now)
 
     def _note(self, key: int, values: Values) -> None:
         self._operations.append(Read(key, values))
@@ -630,6 +595,9 @@ class Asking:
         """All lists at a timestamp of a moment ago; no part of the history in real time."""
         timestamp, _ = await self._life.timestamps.snapshot()
         timestamp -= self._chance.randrange(self._simulation.world.past_ms) << 18
+        if self._simulation.world.ahead_ms:
+            timestamp += self._chance.randrange(self._simulation.world.ahead_ms) << 18
+            timestamp = await past._readable(self._life.services, timestamp)
         operations, self._operations = self._operations, []
         await self._read_all(timestamp)
         self._operations = operations
@@ -678,6 +646,8 @@ class Nemesis:
             "pause": self._pause,
             "kill at a step": self._kill_at_a_step,
             "prune": self._prune,
+            "lose a tail": lambda: self._lose_tail(self._cluster.asynchronous),
+            "lose a decision": self._lose_decision,
         }
 
     async def run(self) -> None:
@@ -728,6 +698,26 @@ class Nemesis:
         with suppress(DqeError):
             now, _ = await life.timestamps.snapshot()
             await life.tablets[tablet_id].set_horizon(now - (self._chance.randrange(50) << 18))
+
+    def _lose_tail(self, tablets: Iterable[int]) -> None:
+        """Asynchronous tablets lose the end of their logs with the nodes that hold them, and go on
+        with what there is, as an operator says (rule G5)."""
+        later = asyncio.get_running_loop().call_later
+        for tablet_id in tablets:
+            homes = self._cluster.homes(tablet_id)
+            for node_id in homes:
+                self._cluster.kill(node_id)
+                later(self._chance.uniform(0.1, 0.3), self._cluster.start, node_id)
+            self._cluster.consensus[tablet_id].lose_tail(self._chance.randrange(1, 12))
+        later(0.35, self._simulation.elect_where_none)
+
+    def _lose_decision(self) -> None:
+        """That, just when a home has decided."""
+
+        def act() -> None:
+            asyncio.get_running_loop().call_soon(self._lose_tail, self._cluster.asynchronous)
+
+        self._cluster.hook.armed = ("decide", False, act)
 
     def _cut(self) -> None:
         one, other = self._chance.sample(self._cluster.nodes, 2)
