@@ -85,6 +85,8 @@ class Client:
         self._stays = watched is not None
         self._patience_s = WATCHER_PATIENCE_S if watched else self.chance.choice(PATIENCES_S)
         self._in_block = False
+        # Whether the transaction under way locks nothing until it commits.
+        self.is_optimistic = False
         self._also: tuple[str, ...] = ()
         # Where the transaction under way was begun.
         self._life: Life | None = None
@@ -184,7 +186,8 @@ class Client:
 
     async def _choose_ways(self) -> None:
         """Some transactions lock nothing until they commit, some commit in three phases."""
-        if self.chance.random() < 0.2:
+        self.is_optimistic = self.chance.random() < 0.2
+        if self.is_optimistic:
             await self.ask("SET LOCAL dqe.concurrency_control = 'optimistic'")
         if self.chance.random() < 0.1:
             await self.ask("SET LOCAL dqe.commit_protocol = 'three-phase'")
