@@ -71,16 +71,31 @@ class IndexAnswer:
     def _merged(self, found: Sequence[Sequence[StoredRow]]) -> Iterable[StoredRow]:
         """The rows of all fragments, in their order if one is asked for, as many as are."""
         read = self.read
-        if not read.is_ordered:
+        if not read.order:
             return islice((row for rows in found for row in rows), read.limit)
-        names = self.tables.names
-        places = [names.index(store_name(read.index[p])) for p in read.ordered_places]
+        if not read.is_ordered:
+            return islice(self._sorted([row for rows in found for row in rows]), read.limit)
+        names = [store_name(column) for column in read.index[len(read.equal) :]]
+        places = [self.tables.names.index(name) for name in names]
 
         def order(row: StoredRow) -> list[tuple[Any, ...]]:
             # Behind the columns that are asked for the order is the store's own, NULLs among them.
             return [(False,) if row[place] is None else (True, row[place]) for place in places]
 
         return islice(heapq.merge(*found, key=order, reverse=read.descending), read.limit)
+
+    def _sorted(self, rows: list[StoredRow]) -> list[StoredRow]:
+        """By what ORDER BY names last first: a sort keeps the order that it finds."""
+        for column, descending, nulls_first in reversed(self.read.order):
+            place = self.tables.names.index(store_name(column))
+            # Reversed, what is marked as more comes first.
+            more = nulls_first if descending else not nulls_first
+            null = (1 if more else -1,)
+            rows.sort(
+                key=lambda row, p=place, n=null: n if row[p] is None else (0, row[p]),  # type: ignore[misc]
+                reverse=descending,
+            )
+        return rows
 
     def _columns(self, rows: Sequence[StoredRow]) -> pa.RecordBatch:
         names = tuple(store_name(column) for column in self.read.wanted)

@@ -8,10 +8,11 @@ not plainly of the shape gives None and goes the usual way, with the same answer
 cover the first columns of the index, all of them or up to one with bounds. Where they do, other
 conditions and expressions are computed of the rows (`planner.point_computed`), and rows brought
 down to aggregates (`planner.index_aggregates`). ORDER BY names the columns that follow the
-equalities, all in one direction; among those of the equalities it may name any.
+equalities, all in one direction; among those of the equalities it may name any. Any other order of
+columns is made of the rows, without its LIMIT being asked of the tablets.
 
 Left out: columns whose order in the store is not that of their values as they stand (numeric,
-floats, char(n), json and so on), and NULLs: an ordered column is NOT NULL, or bounded.
+floats, char(n), json and so on).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from planner.point import (
     table_of,
 )
 from planner.point_computed import Computed, computed
-from storage.types import SqlType
+from storage.types import Kind, SqlType
 
 _CLAUSES = frozenset({"expressions", "from_", "where", "kind", "order", "limit"})
 _SIGNS: dict[type[exp.Expr], str] = {
@@ -79,12 +80,21 @@ class _Conditions:
         return self.low is not None or self.high is not None
 
 
+class OrderedBy(NamedTuple):
+    """A column of ORDER BY."""
+
+    column: ColumnId
+    descending: bool
+    nulls_first: bool
+
+
 @dataclass(frozen=True, slots=True)
 class IndexRead:
     """Rows by the columns of an index, `name`; the first `len(equal)` of them are given, the next
     is bounded. `wanted` are the columns of the answer, in the column group `group`, where nothing
     is `computed` of the rows and they are not brought down to `aggregates`. At most `limit` rows
-    are wanted, of those that meet what is computed; `scan_limit` is what a tablet is asked for."""
+    are wanted, of those that meet what is computed; `scan_limit` is what a tablet is asked for.
+    `is_ordered`: the index gives the rows in their order, which is to be made by values else."""
 
     table: Table
     group: int
@@ -93,6 +103,7 @@ class IndexRead:
     equal: tuple[Source, ...]
     low: tuple[Source, bool] | None
     high: tuple[Source, bool] | None
+    order: tuple[OrderedBy, ...]
     is_ordered: bool
     descending: bool
     limit: int | None
@@ -106,11 +117,6 @@ class IndexRead:
         """A value for the index's column at that place; None where it has no such value."""
         value = values[source.number - 1] if isinstance(source, Parameter) else source
         return plain_value(self.table.column(self.index[place]).type, value)
-
-    @property
-    def ordered_places(self) -> range:
-        """The places in the index by whose values the rows are ordered."""
-        return range(len(self.equal), len(self.index))
 
 
 def index_read(
@@ -134,7 +140,8 @@ def index_read(
     order = _order(reader, tree.args.get("order"), answer)
     if answer is None or order is None:
         return None
-    for way in ways_for(table, asked.equal, asked.bounded):
+    ways = ways_for(table, asked.equal, asked.bounded)
+    for way in sorted(ways, key=lambda way: (-way.equal, not _is_given(table, way, order))):
         found = _read_by(reader, asked, way, answer, order, limit, context)
         if found is not None:
             return found
@@ -173,7 +180,7 @@ def _read_by(
     asked: _Asked,
     way: Way,
     answer: _Answer,
-    order: tuple[tuple[ColumnId, ...], bool],
+    order: tuple[OrderedBy, ...],
     limit: int | None,
     context: PlannerContext,
 ) -> IndexRead | None:
@@ -182,10 +189,8 @@ def _read_by(
     left = asked.left_by(way)
     if not way.equal and (left or not answer.is_plain):
         return None  # more likely many rows than few
-    behind, given = way.columns[way.equal :], set(way.columns[: way.equal])
-    ordered, descending = order
-    varying = [column for column in ordered if column not in given]
-    if not _gives_order(table, behind, varying, is_bounded=way.is_bounded):
+    is_ordered = _is_given(table, way, order)
+    if order and not is_ordered and not way.equal:
         return None
     made = None
     if left or answer.items:
@@ -193,15 +198,17 @@ def _read_by(
         if made is None:
             return None
     wanted = tuple(column.id for column, _ in answer.shown)
-    group = group_with(table, [*wanted, *way.columns])
+    group = group_with(table, [*wanted, *way.columns, *(each.column for each in order)])
     if group is None or way.group not in (None, group):
         return None
-    scan_limit = None if left or answer.aggregates is not None else limit
-    end = None if left or ordered else _end_wanted(table, way, answer.aggregates)
+    if answer.aggregates is not None and (order or limit is not None):
+        return None
+    makes_order = bool(order) and not is_ordered
+    scan_limit = None if left or makes_order or answer.aggregates is not None else limit
+    descending = is_ordered and any(each.descending for each in _varying(way, order))
+    end = None if left else _end_wanted(table, way, answer.aggregates)
     if end is not None:
         scan_limit, descending = 1, end == "max"
-    if answer.aggregates is not None and (ordered or limit is not None):
-        return None
     columns = tuple(ResultColumn(label, c.type, (label,)) for c, label in answer.shown)
     for computed_columns in (answer.aggregates, made if answer.items else None):
         columns = columns if computed_columns is None else computed_columns.columns
@@ -211,7 +218,8 @@ def _read_by(
         way.name,
         way.columns,
         *asked.values_for(way),
-        bool(ordered),
+        order,
+        is_ordered,
         descending,
         limit,
         scan_limit,
@@ -220,6 +228,21 @@ def _read_by(
         made,
         answer.aggregates,
     )
+
+
+def _varying(way: Way, order: Sequence[OrderedBy]) -> list[OrderedBy]:
+    """Of what ORDER BY names, the columns that are not the same in all rows."""
+    given = way.columns[: way.equal]
+    return [each for each in order if each.column not in given]
+
+
+def _is_given(table: Table, way: Way, order: Sequence[OrderedBy]) -> bool:
+    """Whether the index has the rows in that order, or in the opposite one."""
+    varying = _varying(way, order)
+    columns = [each.column for each in varying]
+    if len({each.descending for each in varying}) > 1:
+        return False
+    return _gives_order(table, way.columns[way.equal :], columns, is_bounded=way.is_bounded)
 
 
 def _computed(
@@ -293,6 +316,8 @@ class _Asked:
         return equal, bounds.low, bounds.high
 
 
+# Kinds whose values are stored in their order.
+_SORTED_KINDS = KEY_KINDS | {Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ}
 _PLACES = {"=": "equal", ">": "low", "<": "high"}
 
 
@@ -319,24 +344,22 @@ def _piece(
 
 def _order(
     reader: PointReader, order: exp.Expr | None, answer: _Answer | None
-) -> tuple[tuple[ColumnId, ...], bool] | None:
-    """The columns of ORDER BY, and whether they descend; None for anything else."""
+) -> tuple[OrderedBy, ...] | None:
+    """What ORDER BY names; None for anything but columns whose stored values have their order."""
     items = [] if order is None else order.expressions
     if items and (answer is None or answer.items):
         return None  # they may name what is computed
     shown = {} if answer is None else {label: column.id for column, label in answer.shown}
-    found: list[ColumnId] = []
-    directions = set()
+    found: list[OrderedBy] = []
     for item in items:
         column = reader.column(item.this) if isinstance(item, exp.Ordered) else None
         if column is None or shown.get(column.name, column.id) != column.id:
             return None
-        descending = bool(item.args.get("desc"))
-        found.append(column.id)
-        directions.add(descending)
-    if len(directions) > 1:
-        return None
-    return tuple(found), directions == {True}
+        if column.type.kind not in _SORTED_KINDS or item.args.get("with_fill"):
+            return None
+        descending, nulls_first = bool(item.args.get("desc")), bool(item.args.get("nulls_first"))
+        found.append(OrderedBy(column.id, descending, nulls_first))
+    return tuple(found)
 
 
 def _limit(limit: exp.Expr | None) -> int | None:

@@ -54,8 +54,14 @@ def query(chance: random.Random) -> str:
     if chance.random() < 0.7:
         shown = ", ".join(chance.sample(CALLS, chance.randint(1, 3)))
         return f"select {shown} from t where {where}"
-    order = " order by b, c" if where.startswith("a") else ""
-    return f"select {chance.choice(ITEMS)} from t where {where}{order}"
+    if chance.random() < 0.5:
+        order = " order by b, c" if where.startswith("a") else ""
+        return f"select {chance.choice(ITEMS)} from t where {where}{order}"
+    names = chance.sample(["a", "b", "n", "v", "t", "i"], 2)
+    directions = [chance.choice(["", " desc", " nulls first", " desc nulls last"]) for _ in names]
+    listed = ", ".join(name + direction for name, direction in zip(names, directions, strict=True))
+    limit = chance.choice(["", " limit 3"])
+    return f"select v, c, b as d from t where {where} order by {listed}, c{limit}"
 
 
 @pytest.mark.parametrize("method", ["row", "hybrid"])
@@ -81,14 +87,14 @@ def test_what_is_computed_is_what_a_plan_computes(
             " partition by hash (a) partitions 2; create index on t (v, n)"
         )
         await other.ask(
-            "insert into t select i % 4, i % 5, i, nullif('x', substr('wxyz', i % 4, 1)), i % 6,"
+            "insert into t select i % 4, i % 5, i, nullif('x', substr('wxyz', i % 4, 1)), nullif(i % 6, 5),"
             " i::bigint * 1000000007, nullif(i, 30) * 1.25, i / 7.0,"
             " timestamptz '2026-01-01 00:00+00' + i * interval '1 hour'"
             " from generate_series(1, 60) s(i)"
         )
         await client.ask("begin; update t set v = 'w', m = -m where a = 2; delete from t where c=4")
         chance = random.Random(4)
-        for number in range(120):
+        for number in range(160):
             text = query(chance)
             monkeypatch.setattr(IndexQueries, "answer", counted)
             mine = await client.ask(text)
@@ -100,6 +106,24 @@ def test_what_is_computed_is_what_a_plan_computes(
             ), (number, text, mine, theirs)
         assert found > 60, found
         await client.ask("commit")
+
+    in_world(tmp_path, test)
+
+
+def test_any_order_of_columns_has_its_nulls_where_they_belong(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        (client,) = await world.clients(1)
+        await client.ask("create table t (a int, b int, n int, primary key (a, b)) using row")
+        await client.ask("insert into t values (1, 1, 5), (1, 2, null), (1, 3, 4), (1, 4, null)")
+        for order, wanted in {
+            "n, b": "3124",
+            "n desc, b": "2413",
+            "n nulls first, b desc": "4231",
+            "n desc nulls last, b desc": "1342",
+        }.items():
+            for limit in (1, 3, 9):
+                text = f"select b from t where a = 1 order by {order} limit {limit}"
+                assert "".join(b or "" for (b,) in await client.ask(text)) == wanted[:limit], text
 
     in_world(tmp_path, test)
 
