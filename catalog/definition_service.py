@@ -47,6 +47,7 @@ from cluster.raft.group import RaftGroup
 from cluster.rpc import CallContext, RpcNode
 from cluster.runtime import Runtime
 from storage.participant import Outcome as TransactionOutcome
+from storage.tasks import run_to_end
 
 logger = logging.getLogger(__name__)
 
@@ -191,9 +192,7 @@ class DefinitionService:
         self, context: CallContext, request: CommitRequest, body: bytes | memoryview
     ) -> Outcome:
         # Once it is under way it is carried through, whether or not somebody waits for it.
-        return await asyncio.shield(
-            self._runtime.spawn(self._commit_here(request), "commit of definitions")
-        )
+        return await run_to_end(self._runtime, self._commit_here(request), "commit of definitions")
 
     async def _commit_here(self, request: CommitRequest) -> Outcome:
         async with self._turn:
