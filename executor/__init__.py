@@ -2,7 +2,8 @@
 
 In the order in which control flows through them:
 
-- `session` (a client's face), `settings` and `setting_kinds`, `transaction_block`,
+- `session` (a client's face), `session_state`, `session_limits`, `session_surroundings`,
+  `table_statements`, `settings` and `setting_kinds`, `transaction_block`,
   `session_transaction` and `definitions` (what is behind a block), `statements`
   (what each kind of statement does), `session_statements`, `set_config`, `session_tables`,
   `cursors`, `temporary` (the end of temporary tables), `execution` (what a statement runs with),

@@ -246,7 +246,7 @@ async def past_of(
     time = asked_time(statement)
     if time is not None:
         _check_locks(statement)
-        return PastRead(await asked_timestamp(session.evaluation(types, values), time))
+        return PastRead(await asked_timestamp(session.surroundings.evaluation(types, values), time))
     staleness_ms = milliseconds_of_setting(session.state.settings["dqe.read_staleness"])
     transaction = session.state.block.transaction
     if not staleness_ms or not _only_reads(statement):

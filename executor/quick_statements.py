@@ -47,7 +47,8 @@ from planner.point_writes import may_be_by_row
 from planner.statements import Begin, Commit, Query, Rollback, Statement, TransactionModes
 
 if TYPE_CHECKING:
-    from executor.session import Prepared, Session
+    from executor.session import Session
+    from executor.session_state import Prepared
 
 # Of one session; more of them are found again among those of the node.
 SHAPES_KEPT = 128

@@ -1,82 +1,67 @@
 """A client's session: statements in, answers out, and the state between them.
 
 The wire server (or anything else that speaks for a client) parses, prepares and executes
-through a `Session`; `executor.statements` says what each kind of statement does. The session
-itself keeps settings, the transaction block, prepared statements, cursors and notices, gives
-each statement its snapshot and its time limit, and hears cancel requests.
+through a `Session`; `executor.statements` says what each kind of statement does.
+
+    session_state          settings, the open block, prepared statements, cursors
+    session_limits         what can stop a statement: its time, a cancel request
+    session_surroundings   what a statement runs with: snapshot, catalog, the planner's view
+    session_statements     statements about the session itself
+    table_statements       all others
+    quick_statements       short ones, by a way of their own from the wire
 
 A statement outside of a block commits by itself. Several of one message are one implicit
 transaction (PostgreSQL manual 54.2.2.1), which the session ends when its server says that the
 message is done.
 
-A statement's snapshot is drawn when it begins, and it is planned from a catalog at least as
-new (rule T3). If the cluster has moved on before its first row (a fragment is no longer where
-the plan says, a node has died, a leader has moved), it is planned and run again, if nothing of
-it can have happened (`executor.retries`).
-
 Invariants:
 - One statement runs at a time; its error leaves the session usable.
 - A statement cancelled or timed out raises 57014 from whatever of it is awaited then.
-
-Left out: a cache of plans; each statement is planned anew.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-import pyarrow as pa
 from sqlglot import exp
 
-from catalog.model import Catalog
 from cluster.errors import (
     ActiveSqlTransaction,
     DqeError,
     IdleInTransactionSessionTimeout,
     IdleSessionTimeout,
     InvalidSqlStatementName,
-    ObjectNotInPrerequisiteState,
-    QueryCanceled,
     SyntaxError_,
 )
 from executor import cluster_settings, session_statements
-from executor.changed_rows import report_changes
-from executor.cluster_functions import calls_cluster_function, with_answers, with_words
+from executor.cluster_functions import calls_cluster_function, with_words
 from executor.coordinator import Coordinator
-from executor.cursors import Cursors
-from executor.execution import Execution, Notice, Result
+from executor.execution import Notice, Result
 from executor.formatting.text import text_columns
 from executor.locking_subqueries import locking_clause, unlocked
-from executor.past import PastRead, past_of, told_of_past
 from executor.past_times import LAST_READ, shown
 from executor.queries import as_described
-from executor.quick_statements import PlanHold, QuickStatements
-from executor.retries import StatementRetries
+from executor.quick_statements import QuickStatements
 from executor.services import ExecutorServices
+from executor.session_limits import StatementLimits
+from executor.session_state import Prepared, SessionState
+from executor.session_surroundings import SessionSurroundings
 from executor.session_tables import reads_session_tables, with_session_tables
 from executor.session_transaction import READ_COMMITTED, SessionTransaction
 from executor.set_config import calls_set_config, with_values
 from executor.setting_kinds import milliseconds_of
 from executor.settings import DATABASE, SERVER_VERSION, SessionSettings
-from executor.statements import change_of, describe_planned, run_statement
+from executor.statements import change_of, describe_planned
+from executor.table_statements import TableStatements
 from executor.temporary import drop_in_background, new_schema_name
-from executor.transaction_block import TransactionBlock
-from executor.transaction_faces import Control
-from executor.without_catalog import WARNING, may_do_without
-from executor.write_runs import WriteSettings
-from executor.writes import lock_deadline_s, max_bytes
+from executor.without_catalog import may_do_without
 from planner.binder.sequence_calls import SESSION_TOKEN
-from planner.context import PlannerContext
 from planner.datum import Datum
-from planner.nearness import nearest_nodes
 from planner.parser import parse
 from planner.plan import ResultColumn
-from planner.point_writes import PointStatement, may_be_by_row
+from planner.point_writes import may_be_by_row
 from planner.statements import (
     Declare,
     Execute,
@@ -86,7 +71,6 @@ from planner.statements import (
     Statement,
     Vacuum,
 )
-from storage.fragments import Timestamp
 from storage.types import TEXT, SqlType
 
 T = TypeVar("T")
@@ -101,40 +85,6 @@ _IDLE_IN_TRANSACTION = IdleInTransactionSessionTimeout(
     "terminating connection due to idle-in-transaction timeout"
 )
 _LEVELS = ("LOG", "NOTICE", "WARNING", "ERROR")
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A statement described once; `columns` is None where it has no rows."""
-
-    statement: Statement
-    parameters: tuple[SqlType, ...]
-    columns: tuple[ResultColumn, ...] | None
-    created: datetime | None = None
-    shown: str = ""  # the text of PREPARE, where there was one
-    hold: PlanHold = field(default_factory=PlanHold, compare=False, repr=False)
-
-
-@dataclass(slots=True)
-class _Limit:
-    """What can stop one statement, from its start until its rows are read."""
-
-    deadline_s: float | None = None
-    cancelled: bool = False
-    done: bool = False
-    scope: asyncio.Timeout | None = None
-
-
-@dataclass(slots=True)
-class SessionState:
-    """What handlers of session statements read and change."""
-
-    settings: SessionSettings
-    block: TransactionBlock = field(default_factory=TransactionBlock)
-    prepared: dict[str, Prepared] = field(default_factory=dict)
-    cursors: Cursors = field(default_factory=Cursors)
-    # Where the last query read; None where it read the newest rows by key.
-    last_read: Timestamp | None = None
 
 
 class Session:
@@ -169,10 +119,12 @@ class Session:
         # Replaced by a server that keeps prepared statements of its own.
         self.forget_protocol_prepared: Callable[[str | None], bool] = _none_forgotten
         self.protocol_prepared: Callable[[], Mapping[str, Prepared]] = dict
-        self._limit = _Limit(done=True)
-        self.quick = QuickStatements(
-            self, lambda: self._context(services.catalog.current, self.state.settings)
+        self.limits = StatementLimits(services.runtime, self.state.settings)
+        self.surroundings = SessionSurroundings(
+            services, coordinator, self.state, self.limits, self._facts, self._notices
         )
+        self._tables = TableStatements(self)
+        self.quick = QuickStatements(self, self.surroundings.now)
 
     # -- what the client's server asks between statements -------------------------------
 
@@ -240,11 +192,7 @@ class Session:
     def cancel(self) -> None:
         """Stops the statement under way, if there is one; it raises 57014."""
         self.quick.cancel()
-        if self._limit.done:
-            return
-        self._limit.cancelled = True
-        if self._limit.scope is not None and not self._limit.scope.expired():
-            self._limit.scope.reschedule(0.0)
+        self.limits.cancel()
 
     async def close(self) -> None:
         """The client is gone: ends what is open."""
@@ -282,19 +230,19 @@ class Session:
             columns = session_statements.describe(self, statement)
             return Prepared(statement, tuple(given or TEXT for given in types), columns, now)
         if isinstance(statement, Query) and statement.as_of is None:
-            context = self._context(self._present(), self.state.settings)
+            context = self.surroundings.newest()
             found = self.coordinator.points.described(statement, types, context)
             if found is not None:
                 return Prepared(statement, found[0], found[1], now)
         if may_be_by_row(statement):
-            context = self._context(self._present(), self.state.settings)
+            context = self.surroundings.newest()
             write = self.coordinator.point_writes.described(statement, types, context)
             if write is not None:
                 return Prepared(statement, write.parameters, write.columns, now)
-        limit = _Limit(self._deadline_s())
-        execution = await self._limited(
+        limit = self.limits.new()
+        execution = await self.limits.within(
             limit,
-            lambda: self._execution(
+            lambda: self.surroundings.execution(
                 limit, types, (), describes=True, alone=may_do_without(statement, self.services)
             ),
         )
@@ -325,9 +273,11 @@ class Session:
         block failed, an implicit transaction undone.
         """
         prepared = statement if isinstance(statement, Prepared) else Prepared(statement, (), None)
-        limit = _Limit(self._deadline_s())
+        limit = self.limits.new()
         try:
-            result = await self._limited(limit, lambda: self._run_one(prepared, parameters, more))
+            result = await self.limits.within(
+                limit, lambda: self._run_one(prepared, parameters, more)
+            )
         except DqeError:
             limit.done = True
             self.fail_transaction()
@@ -338,7 +288,7 @@ class Session:
         if result.rows is None:
             limit.done = result.copy_in is None and result.copy_out is None
         else:
-            result.rows = self._limited_rows(limit, result.rows)
+            result.rows = self.limits.rows(limit, result.rows, self.fail_transaction)
         return result
 
     async def _run_one(self, prepared: Prepared, parameters: Sequence[Datum], more: bool) -> Result:
@@ -433,179 +383,7 @@ class Session:
         values: Sequence[Datum] = (),
     ) -> Result:
         """Runs a statement that needs a snapshot and the catalog."""
-        if self.state.block.transaction is not None:
-            self.state.block.transaction.begin_command()
-        past = await past_of(self, statement, types, values)
-        if isinstance(statement, Query) and past is None:
-            found = await self._point_query(statement, types, values)
-            if found is not None:
-                self.state.last_read = None
-                return found
-        if may_be_by_row(statement) and past is None:
-            found = await self._point_write(statement, types, values)
-            if found is not None:
-                self.state.last_read = None
-                return found
-        alone = may_do_without(statement, self.services)
-        execution = await self._execution(self._limit, types, values, past=past, alone=alone)
-        transaction = self.state.block.transaction
-        retries = StatementRetries(self.services.runtime, statement, alone=transaction is None)
-        if isinstance(statement, Query) and calls_set_config(statement):
-            statement = with_values(statement, values, self._set_config)
-        if isinstance(statement, Query) and calls_cluster_function(statement):
-            token = None if transaction is None else transaction.token
-            statement = await with_answers(statement, values, self.services, token)
-        if isinstance(statement, Query) and reads_session_tables(statement):
-            statement = with_session_tables(statement, self)
-        while True:
-            try:
-                return await self._run_held(execution, statement)
-            except DqeError as error:
-                failed, version = told_of_past(error, execution), execution.context.catalog.version
-            if past is not None and past.may_be_newer(failed):
-                past = None
-                execution = await self._execution(self._limit, types, values)
-                continue
-            await retries.after(failed)
-            if transaction is not None:
-                await transaction.undo_statement()
-            execution = await self._execution(self._limit, types, values, past=past)
-            unmoved = execution.context.catalog.version == version
-            if isinstance(failed, ObjectNotInPrerequisiteState) and unmoved:
-                raise failed
-
-    async def _point_query(
-        self, statement: Query, types: tuple[SqlType, ...], values: Sequence[Datum]
-    ) -> Result | None:
-        """The answer of a query for rows by a key or an index, which needs no plan."""
-        transaction = self.state.block.transaction
-        if transaction is not None:
-            if transaction.is_past:
-                return None
-            transaction.isolation = self.state.settings["transaction_isolation"]
-        context = self._context(self.services.catalog.current, self.state.settings)
-        given = statement, types, values, context, transaction
-        answer = await self.coordinator.points.answer(*given)
-        return answer or await self.coordinator.indexes.answer(*given)
-
-    async def _point_write(
-        self,
-        statement: PointStatement,
-        types: tuple[SqlType, ...],
-        values: Sequence[Datum],
-    ) -> Result | None:
-        """The answer of a statement over single rows by key; see `executor.point_writes`."""
-        transaction, settings = self.state.block.transaction, self.state.settings
-        wanted = WriteSettings(lock_deadline_s(settings), max_bytes(settings), Control.of(settings))
-        if transaction is not None:
-            transaction.isolation = settings["transaction_isolation"]
-            transaction.lock_deadline_s = wanted.lock_deadline_s
-            transaction.max_bytes = wanted.max_bytes
-            transaction.control = wanted.control
-        context = self._context(self._present(), settings)
-        writes = self.coordinator.point_writes
-        return await writes.answer(statement, types, values, context, transaction, wanted)
-
-    def _set_config(self, name: str, value: str, local: bool) -> str:
-        if local and not self.state.block.begun:
-            # It would end with its statement, and so is over already.
-            return value
-        return self.state.settings.set(name, value, local=local)
-
-    async def _run_held(self, execution: Execution, statement: Statement) -> Result:
-        """Runs it, and keeps the history it reads until its result is closed."""
-        with ExitStack() as stack:
-            stack.enter_context(self.services.timestamps.held(execution.timestamp))
-            result = await run_statement(execution, statement)
-            self.state.last_read = execution.timestamp
-            report_changes(execution, statement, result)
-            release = stack.pop_all()
-        on_close = result.on_close
-
-        async def close() -> None:
-            with release:
-                await on_close()
-
-        result.on_close = close
-        return result
-
-    async def _execution(
-        self,
-        limit: _Limit,
-        types: tuple[SqlType | None, ...],
-        values: Sequence[Datum],
-        *,
-        describes: bool = False,
-        past: PastRead | None = None,
-        alone: bool = False,
-    ) -> Execution:
-        """What a statement runs with; one that is only described takes no snapshot to keep, one
-        that does `alone` with what this node knows takes none at all."""
-        transaction = None if describes or past is not None else self.state.block.transaction
-        if past is not None:
-            timestamp, catalog = past.timestamp, self.services.catalog.current
-        elif alone and transaction is None:
-            timestamp, catalog = self.services.timestamps.newest, self._present()
-            if not describes:
-                self.notice(WARNING, "WARNING")
-        elif transaction is None:
-            timestamp, version = await self.services.timestamps.snapshot()
-            await self.services.catalog.wait_version(version)
-            catalog = self._present()
-        else:
-            transaction.isolation = self.state.settings["transaction_isolation"]
-            transaction.lock_deadline_s = lock_deadline_s(self.state.settings)
-            transaction.max_bytes = max_bytes(self.state.settings)
-            transaction.control = Control.of(self.state.settings)
-            timestamp, catalog = await transaction.snapshot()
-        is_past = past is not None or (transaction is not None and transaction.is_past)
-        return Execution(
-            services=self.services,
-            coordinator=self.coordinator,
-            context=self._context(catalog, dict(self.state.settings), near=is_past),
-            timestamp=timestamp,
-            parameter_types=types,
-            values=values,
-            notices=self._notices,
-            deadline_s=self._remaining_s(limit),
-            transaction=transaction,
-            is_past=is_past,
-        )
-
-    def _present(self) -> Catalog:
-        """The newest catalog, with what the transaction has defined."""
-        catalog, transaction = self.services.catalog.current, self.state.block.transaction
-        return catalog if transaction is None else transaction.definitions.view(catalog)
-
-    def evaluation(
-        self, types: tuple[SqlType | None, ...] = (), values: Sequence[Datum] = ()
-    ) -> Execution:
-        """What a constant of a statement is evaluated with, at no snapshot."""
-        return Execution(
-            services=self.services,
-            coordinator=self.coordinator,
-            context=self._context(self.services.catalog.current, dict(self.state.settings)),
-            timestamp=0,
-            parameter_types=types,
-            values=values,
-            notices=self._notices,
-            deadline_s=self._remaining_s(self._limit),
-        )
-
-    def _context(
-        self, catalog: Catalog, settings: Mapping[str, str], *, near: bool = False
-    ) -> PlannerContext:
-        now = self.services.runtime.now()
-        return PlannerContext(
-            catalog=catalog,
-            node_id=self.services.node_id,
-            now=self.state.block.started or now,
-            statement_now=now,
-            settings=settings,
-            session=self._facts,
-            live_nodes=self.services.catalog.liveness.live_nodes(),
-            nearest=nearest_nodes(catalog, self.services.node_id) if near else (),
-        )
+        return await self._tables.run(statement, types, values)
 
     # -- prepared statements ------------------------------------------------------------
 
@@ -651,58 +429,11 @@ class Session:
         texts = text_columns(batches[0], [column.type for column in result.columns])
         return [text[0].as_py() for text in texts]
 
-    # -- limits -------------------------------------------------------------------------
-
-    def _deadline_s(self) -> float | None:
-        timeout_ms = milliseconds_of(self.state.settings["statement_timeout"])
-        return self.services.runtime.monotonic() + timeout_ms / 1000 if timeout_ms else None
-
-    def _remaining_s(self, limit: _Limit) -> float | None:
-        if limit.deadline_s is None:
-            return None
-        return max(0.0, limit.deadline_s - self.services.runtime.monotonic())
-
     async def within_statement(self, work: Callable[[], Awaitable[T]]) -> T:
         """Does what of a statement comes after `execute`, the data of a COPY: its time limit
         holds and `cancel` reaches it, also while it waits for the client. 57014 then."""
-        return await self._limited(self._limit, work)
-
-    async def _limited(self, limit: _Limit, work: Callable[[], Awaitable[T]]) -> T:
-        """Runs a part of a statement under its time limit, within reach of `cancel`."""
-        self._limit = limit
-        if limit.cancelled:
-            raise _stopped(limit)
-        limit.scope = asyncio.timeout(self._remaining_s(limit))
-        try:
-            async with limit.scope:
-                return await work()
-        except TimeoutError:
-            if not limit.scope.expired():
-                raise
-            raise _stopped(limit) from None
-        finally:
-            limit.scope = None
-
-    async def _limited_rows(
-        self, limit: _Limit, rows: AsyncIterator[pa.RecordBatch]
-    ) -> AsyncIterator[pa.RecordBatch]:
-        async def next_batch() -> pa.RecordBatch | None:
-            return await anext(rows, None)
-
-        try:
-            while (batch := await self._limited(limit, next_batch)) is not None:
-                yield batch
-        except DqeError:
-            self.fail_transaction()
-            raise
-        finally:
-            limit.done = True
+        return await self.limits.within(self.limits.current, work)
 
 
 def _none_forgotten(name: str | None) -> bool:
     return False
-
-
-def _stopped(limit: _Limit) -> QueryCanceled:
-    why = "user request" if limit.cancelled else "statement timeout"
-    return QueryCanceled(f"canceling statement due to {why}")

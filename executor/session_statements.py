@@ -158,7 +158,7 @@ async def _set_time(session: Session, modes: TransactionModes) -> None:
         return
     if transaction.has_read:
         raise ActiveSqlTransaction("AS OF SYSTEM TIME must be given before any query")
-    transaction.read_past(await asked_timestamp(session.evaluation(), modes.as_of))
+    transaction.read_past(await asked_timestamp(session.surroundings.evaluation(), modes.as_of))
     session.state.settings.set("transaction_read_only", "on", local=True)
 
 

@@ -16,7 +16,8 @@ from planner.statements import Query
 from storage.types import SqlType
 
 if TYPE_CHECKING:
-    from executor.session import Prepared, Session
+    from executor.session import Session
+    from executor.session_state import Prepared
 
 Rows = list[Sequence[str | None]]
 

@@ -116,13 +116,17 @@ def parameter_value(value: Datum, sql_type: SqlType, environment: Environment) -
     exact = _EXACT.get(kind)
     if exact is not None and type(value) is exact:
         return value
-    text = datum_text(value)
+    text = value if type(value) is str else datum_text(value)
     assert text is not None
     if kind in INTEGER_KINDS:
+        if len(text) <= _SURE_DIGITS[kind] and text.isascii() and text.removeprefix("-").isdigit():
+            return int(text)
         return literals.integer_of(text, sql_type)
     return plain_of_text(text, sql_type, environment)
 
 
+# Whole numbers of no more characters are within the type.
+_SURE_DIGITS = {Kind.INT2: 4, Kind.INT4: 9, Kind.INT8: 18}
 # Python values from the wire that are plain already.
 _EXACT: dict[Kind, type] = {
     Kind.BOOL: bool,

@@ -41,6 +41,7 @@ from catalog.model import (
 )
 from catalog.state import CatalogState
 from cluster.errors import DqeError, ObjectNotInPrerequisiteState
+from cluster.raft.log import Configuration
 from cluster.rpc import RpcNode
 from cluster.runtime import ProductionRuntime, run_production
 from cluster.transport import TcpTransport
@@ -140,6 +141,9 @@ class FakeLiveness:
     def live_nodes(self) -> tuple[NodeId, ...]:
         return tuple(self._catalog.current.nodes)
 
+    def is_live(self, node_id: NodeId) -> bool:
+        return node_id in self._catalog.current.nodes
+
     def tablet_bytes(self, node_id: NodeId) -> dict[TabletId, int]:
         return {}
 
@@ -156,6 +160,13 @@ class FakeLiveness:
         return NodeLoad()
 
 
+class FakeGroup:
+    """The catalog always has a leader."""
+
+    leader_id = 1
+    configuration = Configuration((1,))
+
+
 class FakeCatalog:
     """One state machine that all nodes share; a test may set a node's `current` apart."""
 
@@ -164,6 +175,7 @@ class FakeCatalog:
         self._commands = 0
         self._own: Catalog | None = None
         self.liveness = FakeLiveness(self)
+        self.group = FakeGroup()
 
     @property
     def current(self) -> Catalog:
