@@ -10,10 +10,12 @@ reconciled with a version when its replicas have *applied* those alters, whoever
 replicas on their way in or out, or being rebuilt, are not waited for.
 
 After a restart this node's copy of the catalog is older than what it did before, until it has
-heard from the leader. Till then nothing is dropped: a replica that came here lately would lose
-what it has acknowledged and voted (rule G3), and a recovered tablet its only copy. A tablet that
-the catalog does not name is dropped only if its id is below the catalog's `next_id`: ids are
-never used again, so it was dropped.
+heard from the leader. Till then it goes on with what it has, and no more. Nothing is dropped: a
+replica that came here lately would lose what it has acknowledged and voted (rule G3), and a
+recovered tablet its only copy. Nothing is begun: a replica that has left would be founded again,
+empty. And no group gets members by wishes of former times. A tablet that the catalog does not
+name is dropped only if its id is below the catalog's `next_id`: ids are never used again, so it
+was dropped.
 
 A replica whose store is damaged, or differs from the others, is rebuilt: closed, its file set
 aside, and opened anew over the same log, so that what it promised and voted still holds (rules
@@ -165,7 +167,7 @@ class TabletManager:
         if self._catalog.has_been_current:
             await self._drop_unwanted(catalog, {tablet.id for tablet in wanted})
         else:
-            wanted = [t for t in wanted if not self._has_gone_on(t)]
+            wanted = [t for t in wanted if self._is_in_log(t)]
         for tablet_id in list(self._condemned):
             await self._close_condemned(tablet_id)
         wanted = [tablet for tablet in wanted if tablet.id not in self._lost]
@@ -177,7 +179,7 @@ class TabletManager:
         wanted = [tablet for tablet in wanted if tablet.id not in self._lost]
         outdated = [t for t in wanted if self._storage.tablet(t.id).schema_version < t.epoch]
         await asyncio.gather(*(self._alter(catalog, tablet) for tablet in outdated))
-        for tablet in wanted:
+        for tablet in wanted if self._catalog.has_been_current else ():
             self._tender.tend(tablet, self._groups[tablet.id])
         present = [
             t
@@ -186,10 +188,10 @@ class TabletManager:
         ]
         return all(self._storage.tablet(t.id).schema_version >= t.epoch for t in present)
 
-    def _has_gone_on(self, tablet: Tablet) -> bool:
-        """Whether the log here knows a later incarnation of the tablet than the catalog's copy."""
+    def _is_in_log(self, tablet: Tablet) -> bool:
+        """Whether the log here has this incarnation of the tablet, and no later one."""
         known = self._host.groups_of(tablet.id)
-        return bool(known) and known[-1] > group_of(tablet.id, tablet.incarnation)
+        return bool(known) and known[-1] == group_of(tablet.id, tablet.incarnation)
 
     async def _drop_unwanted(self, catalog: Catalog, wanted: set[TabletId]) -> None:
         here = {*self._groups, *self._lost}

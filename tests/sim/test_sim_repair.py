@@ -11,6 +11,7 @@ from repair_story import Story, tell
 from catalog.model import NodeId, NodeState
 from cluster.raft import state_machine
 from cluster.raft.host import RaftHost
+from cluster.raft.log import Configuration, GroupImage
 
 pytestmark = pytest.mark.slow
 
@@ -101,41 +102,53 @@ def test_dead_node_that_returns_drops_what_it_had_and_takes_a_share() -> None:
     tell(5, happens)
 
 
-def test_restarted_node_keeps_the_replicas_that_came_to_it_lately(
+def test_restarted_node_believes_no_old_copy_of_the_catalog(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its copy of the catalog, read back from disk, does not know of them yet (rule G3)."""
-    dropped: list[tuple[NodeId, int]] = []
-    drop = RaftHost.drop_group
+    """What it reads back from disk does not know which replicas came to it, and left it, lately:
+    it drops none (rule G3), and founds none again."""
+    done: list[tuple[str, NodeId, int]] = []
+    drop, begin = RaftHost.drop_group, RaftHost._create
 
-    async def noted(host: RaftHost, group_id: int) -> None:
-        dropped.append((NodeId(host.node_id), group_id))
+    async def dropped(host: RaftHost, group_id: int) -> None:
+        done.append(("dropped", NodeId(host.node_id), group_id))
         await drop(host, group_id)
 
-    monkeypatch.setattr(RaftHost, "drop_group", noted)
+    async def begun(host: RaftHost, group_id: int, bootstrap: Configuration | None) -> GroupImage:
+        done.append(("begun", NodeId(host.node_id), group_id))
+        return await begin(host, group_id, bootstrap)
+
+    monkeypatch.setattr(RaftHost, "drop_group", dropped)
+    monkeypatch.setattr(RaftHost, "_create", begun)
 
     async def happens(story: Story) -> None:
         monkeypatch.setattr(state_machine, "SAVED_EVERY_ENTRIES", 4)
         await prepared(story)
         await asyncio.sleep(10)
         monkeypatch.setattr(state_machine, "SAVED_EVERY_ENTRIES", 1_000_000)
-        machine = story.cluster.machines[3]
-        stays = story.node_id(machine)
-        before = replicas(story)[stays]
-        leaving = next(n for n in story.catalog.nodes if n not in (stays, 1))
-        await story.ask(f"SELECT dqe.decommission_node({leaving})")
-        await story.until(
-            lambda: leaving not in story.catalog.nodes and story.is_whole(), 120, "it is gone"
-        )
-        assert replicas(story)[stays] > before
-        for tablet in machine.parts.storage.tablets.values():
+        # Who had none gets some, who had some has none: two tables that change places.
+        for nodes in ("1,2,3", "2,3,4"):
+            await story.ask(f"ALTER TABLE t SET (nodes = '{nodes}')")
+            await story.until(
+                lambda nodes=nodes: (  # type: ignore[misc]
+                    set(replicas(story)) == {NodeId(int(n)) for n in nodes.split(",")}
+                    and story.is_whole()
+                ),
+                120,
+                "the replicas have moved",
+            )
+        come = next(m for m in story.cluster.machines if story.node_id(m) == 4)
+        gone = next(m for m in story.cluster.machines if story.node_id(m) == 1)
+        for tablet in come.parts.storage.tablets.values():
             await tablet.checkpoint_whole()
-        dropped.clear()
-        machine.end("restart")
-        story.cluster.start(machine)
-        await story.until(lambda: machine.is_serving, 60, "it is back")
-        await asyncio.sleep(5)
-        assert dropped == []
+        await story.until(lambda: not gone.parts.storage.tablets, 20, "what left is dropped")
+        done.clear()
+        for machine in (come, gone):
+            machine.end("restart")
+            story.cluster.start(machine)
+            await story.until(lambda machine=machine: machine.is_serving, 60, "it is back")  # type: ignore[misc]
+            await asyncio.sleep(5)
+        assert done == []
         assert await story.ask(READ) == FILLED
 
     tell(4, happens)
