@@ -20,7 +20,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
@@ -62,8 +61,7 @@ SILENT_TICKS = 10
 IDLE_TICKS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(msgspec.Struct, frozen=True, gc=False):
     """A call in flight."""
 
     answer: asyncio.Future[Frame]
@@ -417,7 +415,7 @@ class Peer:
         connection = self._connection
         if connection is None or connection.closed:
             return None
-        if connection.hello.cluster_id != self._hello().cluster_id:
+        if not connection.hello.cluster_id and self._hello().cluster_id:
             # Greeted before this node joined its cluster: that connection stays limited.
             connection.retire()
             self._connection = None

@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import NamedTuple
 
+import msgspec
 from crc32c import crc32c
 
 from cluster.errors import ProgramLimitExceeded, ProtocolViolation
@@ -79,7 +79,7 @@ class FrameError(ProtocolViolation):
     """The bytes are no frame; the connection cannot be read any further."""
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """One received frame. The body may be a view of the receive buffer; it is read-only."""
 
     kind: FrameKind

@@ -58,8 +58,7 @@ STOP_TIMEOUT_S = 5.0
 NO_DEADLINE = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
+class CallContext(msgspec.Struct, frozen=True, gc=False):
     """What a handler may know of its caller; `expires_s` is on the runtime's monotonic clock."""
 
     runtime: Runtime
@@ -133,6 +132,8 @@ class ServerConnection:
         self._streams: dict[int, Stream] = {}
         self._given_up: dict[int, None] = {}
         self._resumed: asyncio.Future[None] | None = None
+        self._have_joined = False  # both ends belong to one cluster, which stays so
+        self._of_notices: CallContext | None = None
 
     # What the transport says.
 
@@ -286,15 +287,17 @@ class ServerConnection:
         if method is None:
             name = frame.method.decode(errors="replace")
             raise unknown_request(self._identity, name)
-        assert self._peer is not None
-        if not method.before_join and not have_joined(
-            self._identity.cluster_id(), self._peer.cluster_id
-        ):
+        if not (self._have_joined or method.before_join or self._joined()):
             raise ObjectNotInPrerequisiteState(
                 f'request "{method.name}" is served to nodes of one cluster only',
                 detail="One of the two nodes has not joined a cluster yet.",
             )
         return method
+
+    def _joined(self) -> bool:
+        assert self._peer is not None
+        self._have_joined = have_joined(self._identity.cluster_id(), self._peer.cluster_id)
+        return self._have_joined
 
     def _context(self, deadline_ms: int) -> CallContext:
         assert self._peer is not None
@@ -309,7 +312,9 @@ class ServerConnection:
             if method.notice is None:
                 raise ProtocolViolation(f'"{method.name}" is not called in this way')
             request = _decode(method, frame.header)
-            method.notice(self._context(0), request, frame.body)
+            if self._of_notices is None:
+                self._of_notices = self._context(0)
+            method.notice(self._of_notices, request, frame.body)
         except DqeError as error:
             logger.warning("notice from %s dropped: %s", self.peer_name, error)
         except Exception:

@@ -34,8 +34,9 @@ The contract for whoever drives it:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
+
+import msgspec
 
 from cluster.errors import DataCorrupted
 from cluster.probes import Probe, reached
@@ -74,8 +75,7 @@ from cluster.raft.snapshot_data import MemorySnapshot, SnapshotData, SnapshotPac
 from cluster.raft.state import OutgoingSnapshot, RaftState, ReadState, Role
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True, gc=False):
     """What the driver is to do; see the contract's points 3, 4, 7, 8 and 12."""
 
     sequence: int
@@ -138,6 +138,7 @@ class RaftCore:
         state.commit = max(state.commit, applied_index)
         state.release()
         self._state = state
+        self._stirred = True  # something has come in since `ready` was last called
         self._sequence = 0
         self._persisted_sequence = 0
         self._kept = HardState(state.term, state.vote, image.hard_state.commit)
@@ -225,10 +226,25 @@ class RaftCore:
         return min(due_s, state.transfer_due_s) if state.transferee else due_s
 
     @property
+    def earliest_due_s(self) -> float:
+        """A time not after `next_due_s`, for those who look often."""
+        state = self._state
+        if state.role is not Role.LEADER:
+            return state.election_due_s
+        if state.transferee or state.outgoing is not None:
+            return float("-inf")
+        return state.heartbeat_due_s
+
+    @property
     def has_committed(self) -> bool:
         """Whether `take_committed` would hand out entries."""
         state = self._state
-        return not self.awaits_snapshot and state.delivered_index < self._applicable_index
+        delivered_index = state.delivered_index
+        return (
+            delivered_index < state.released
+            and delivered_index < state.log.persisted_index
+            and not self.awaits_snapshot
+        )
 
     @property
     def awaited_index(self) -> int:
@@ -290,6 +306,7 @@ class RaftCore:
 
     def tick(self, now_s: float) -> None:
         """Let time pass."""
+        self._stirred = True
         state = self._state
         state.now_s = now_s
         if state.role is not Role.LEADER:
@@ -307,6 +324,7 @@ class RaftCore:
 
     def follow_by_beats(self, leader_id: NodeId, term: int, source: BeatReceiver) -> bool:
         """Let the leader's beats stand for its heartbeats, if it is this group's in that term."""
+        self._stirred = True
         state = self._state
         follows = (
             state.role is Role.FOLLOWER
@@ -322,11 +340,13 @@ class RaftCore:
 
     def leave_beats(self, now_s: float) -> None:
         """Beats have stayed away, or stand for this group no more: its own timer again."""
+        self._stirred = True
         self._state.now_s = now_s
         self._state.uncover()
 
     def uncover(self, node_id: NodeId, now_s: float) -> None:
         """Beats to that member do not stand for this group: heartbeats of its own again."""
+        self._stirred = True
         state = self._state
         state.now_s = now_s
         progress = state.progress.get(node_id)
@@ -341,6 +361,7 @@ class RaftCore:
 
     def step(self, message: Message, now_s: float) -> None:
         """Take a message of another replica."""
+        self._stirred = True
         state = self._state
         state.now_s = now_s
         assert message.group_id == state.group_id, "a message of another group"
@@ -388,6 +409,7 @@ class RaftCore:
     def propose(self, datas: Sequence[bytes]) -> int:
         """Append commands; returns the first one's index. Raises NotLeader, nothing happened;
         57P03 where every voter must hold them and one is silent (rule G5)."""
+        self._stirred = True
         self._require_serving_writes()
         if self._state.configuration.sync and (silent := self._state.silent_voter()) is not None:
             raise out_of_step(self._state.group_id, silent)
@@ -395,6 +417,7 @@ class RaftCore:
 
     def propose_change(self, configuration: Configuration) -> int:
         """Append a configuration; returns its index. Raises NotLeader, or 55000 if not now."""
+        self._stirred = True
         self._require_serving_writes()
         membership.check_change(self._state, configuration)
         data = encode_configuration(configuration)
@@ -402,17 +425,20 @@ class RaftCore:
 
     def transfer_leadership(self, target: NodeId, now_s: float) -> None:
         """Stop serving and hand over. Raises NotLeader, or 55000 if `target` is no voter."""
+        self._stirred = True
         self._require_serving_writes()
         self._state.now_s = now_s
         transfer.start(self._state, target)
 
     def leader_lost(self, leader_id: NodeId, now_s: float) -> None:
         """The connection to that node broke: if it led, campaign as soon as one may."""
+        self._stirred = True
         self._state.now_s = now_s
         election.on_leader_lost(self._state, leader_id)
 
     def tell_commit(self) -> None:
         """Have the members hear of what is committed by now, and apply it, at once."""
+        self._stirred = True
         self._state.urgent_index = max(self._state.urgent_index, self._state.released)
 
     def _require_serving_writes(self) -> None:
@@ -423,6 +449,7 @@ class RaftCore:
 
     def read_index(self, context: int, now_s: float) -> None:
         """Ask for the index a linearizable read must wait for. Raises NotLeader."""
+        self._stirred = True
         state = self._state
         state.now_s = now_s
         if state.role is not Role.LEADER:
@@ -438,6 +465,9 @@ class RaftCore:
 
     def ready(self) -> Ready | None:
         """The next instructions, or None when there is nothing to do."""
+        if not self._stirred:
+            return None
+        self._stirred = False
         state = self._state
         state.release()
         if state.role is Role.LEADER:
@@ -482,6 +512,7 @@ class RaftCore:
 
     def persisted(self, sequence: int, now_s: float) -> None:
         """All writes up to `sequence` are durable."""
+        self._stirred = True
         state = self._state
         state.now_s = now_s
         self._persisted_sequence = max(self._persisted_sequence, sequence)
@@ -508,6 +539,7 @@ class RaftCore:
 
         It is closed when nobody needs it (any more).
         """
+        self._stirred = True
         state = self._state
         state.now_s = now_s
         term = state.log.term_at(index)
@@ -520,6 +552,7 @@ class RaftCore:
 
     def snapshot_installed(self, now_s: float) -> None:
         """The state machine durably holds `Ready.snapshot`."""
+        self._stirred = True
         self._state.now_s = now_s
         snapshots.installed(self._state)
         self._handed_snapshot = None

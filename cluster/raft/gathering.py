@@ -29,11 +29,9 @@ class Gathering:
         self._wanted_index = max(self._wanted_index, index)
 
     def is_due(self, now_s: float, applied_index: int, *, has_proposals: bool) -> bool:
-        """Whether `take_committed` is to be called now. `has_proposals`: somebody waits to hear
-        what became of an entry of his, here."""
+        """Whether what has gathered, which is something, is to be taken now. `has_proposals`:
+        somebody waits to hear what became of an entry of his, here."""
         core = self._core
-        if not core.has_committed:
-            return False
         if core.is_leader or self._is_prompt or has_proposals:
             return True
         if max(self._wanted_index, core.awaited_index) > applied_index or self._has_enough():

@@ -448,6 +448,12 @@ class RaftGroup:
         due_s, apply_due_s = self._core.next_due_s, self._gathering.due_s
         return due_s if apply_due_s is None else min(due_s, apply_due_s)
 
+    @property
+    def earliest_due_s(self) -> float:
+        """A time not after that."""
+        due_s, apply_due_s = self._core.earliest_due_s, self._gathering.due_s
+        return due_s if apply_due_s is None or apply_due_s > due_s else apply_due_s
+
     def tick(self, now_s: float) -> None:
         """Let time pass."""
         if self._closed is None:
@@ -515,6 +521,8 @@ class RaftGroup:
 
     def _notice_role(self) -> None:
         core = self._core
+        if self._serving_term is None and not (self._reads or core.is_leader):
+            return
         if self._reads and not core.is_leader:
             self._fail_reads(not_leader(self.group_id, self.node_id, core.leader_id))
         ready_to_serve = core.is_serving and self._applied_index >= core.term_start_index
@@ -535,7 +543,14 @@ class RaftGroup:
     # -- work that takes time --------------------------------------------------------------
 
     def _start_work(self) -> None:
-        if self._working is None and self._has_work():
+        if self._working is not None:
+            return
+        may_have_work = (
+            self._core.has_committed
+            or self._to_restore is not None
+            or self._snapshot_wanted is not None
+        )
+        if may_have_work and self._has_work():
             self._working = self._services.runtime.spawn(
                 self._work(), f"apply tablet {self.group_id}"
             )
@@ -548,7 +563,7 @@ class RaftGroup:
         return wanted is not None and wanted <= self._applied_index
 
     def _apply_is_due(self) -> bool:
-        return self._gathering.is_due(
+        return self._core.has_committed and self._gathering.is_due(
             self._now_s(), self._applied_index, has_proposals=self._proposals.open_bytes > 0
         )
 
@@ -626,6 +641,8 @@ class RaftGroup:
         if self._closed is not None:
             return
         durable_index = min(self._machine.durable_index, self._applied_index)
+        if durable_index - self._core.mark.index < least_entries:
+            return
         index = min(durable_index, self._kept_for_followers())
         if index - self._core.mark.index >= least_entries:
             reached(Probe.LOG_COMPACTED)

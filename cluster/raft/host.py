@@ -304,6 +304,8 @@ class RaftHost:
 
     def _schedule(self, group: RaftGroup) -> None:
         """Give the group its place in the heap; later timers keep the earlier place."""
+        if group.scheduled_s <= group.earliest_due_s:
+            return
         due_s = group.next_due_s
         if due_s < group.scheduled_s:
             group.scheduled_s = due_s

@@ -128,8 +128,7 @@ class SnapshotMark(msgspec.Struct, frozen=True, array_like=True):
     configuration: Configuration = Configuration()
 
 
-@dataclass(frozen=True, slots=True)
-class GroupWrite:
+class GroupWrite(msgspec.Struct, frozen=True, gc=False):
     """What one group asks the log to keep, in the order snapshot, entries, hard state.
 
     All of one `GroupWrite` survives a crash or none of it.

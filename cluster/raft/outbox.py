@@ -64,6 +64,9 @@ class Outbox:
                 self._send(address, messages)
 
     def _send(self, address: str, messages: list[Message]) -> None:
+        if len(messages) == 1:
+            self._notify(address, (messages[0],))
+            return
         start = size = 0
         for position, message in enumerate(messages):
             size += message_bytes(message)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from cluster.errors import DqeError, StatementCompletionUnknown
 from cluster.probes import Probe, reached
@@ -19,8 +20,7 @@ from cluster.raft.log import Entry, GroupId, NodeId
 from cluster.raft.log_view import ENTRY_OVERHEAD_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(msgspec.Struct, frozen=True, gc=False):
     """One caller waiting for one entry."""
 
     term: int

@@ -158,7 +158,8 @@ def acknowledge(state: RaftState, node_id: NodeId, index: int) -> None:
     if news:
         if node_id == state.transferee:
             transfer.send_word_if_caught_up(state)
-        advance_commit(state)
+        if progress.match_index > state.commit:
+            advance_commit(state)
 
 
 def _can_stream(state: RaftState, progress: Progress) -> bool:

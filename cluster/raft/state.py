@@ -258,6 +258,8 @@ class RaftState:
         that any single replica has all that was ever acknowledged (rule G5). Never falls.
         """
         index = self.commit
+        if index <= self.released:
+            return
         if self.role is Role.LEADER and self.configuration.sync:
             index = min(index, *(self._durable_at(voter) for voter in self.configuration.voters))
         self.released = max(self.released, index)

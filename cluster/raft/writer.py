@@ -79,12 +79,13 @@ class LogWriter:
 
     async def _run(self) -> None:
         while True:
-            await self._work.wait()
-            batch = self._take()
-            if not batch:
+            if not self._queue:
                 self._work.clear()
                 self._rested.set()
-                continue
+                await self._work.wait()
+            batch = self._take()
+            if not batch:
+                continue  # what was queued has been dropped
             try:
                 await self._log.append([write for write, _ in batch])
             except Exception as error:

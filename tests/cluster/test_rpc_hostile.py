@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rpc_fixtures import Text, nodes, run
 
 from cluster.rpc import RpcNode
@@ -218,7 +219,7 @@ def test_decoder_gives_what_was_encoded_however_it_is_cut(
         size = cuts[step % len(cuts)]
         decoded += decoder.feed(data[position : position + size])
         position, step = position + size, step + 1
-    assert [frame._replace(body=bytes(frame.body)) for frame in decoded] == expected
+    assert [replace(frame, body=bytes(frame.body)) for frame in decoded] == expected
     assert decoder.pending_bytes == 0
 
 

@@ -37,6 +37,8 @@ class Stage:
         return raft
 
     def state(self, node_id: int) -> RaftState:
+        """To be changed by hand, for which no input stands."""
+        self.core(node_id)._stirred = True
         return self.core(node_id)._state
 
     def leader(self) -> int:
