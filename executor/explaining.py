@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
+from catalog.model import Durability
 from cluster.errors import FeatureNotSupported
 from executor import writes
 from executor.coordinator import QueryStatistics
@@ -160,7 +161,10 @@ def _change(
     named: dict[str, str | int | float | list[str]] = {
         "Relation Name": plan.table.name,
         "Schema": plan.table.schema,
+        "Alias": plan.table.name,
     }
+    if plan.table.durability is not Durability.QUORUM:
+        named["Durability"] = plan.table.durability.value
     if shown_as_json:
         note = PlanNote("ModifyTable", source.root.id, {"Operation": operation, **named})
     else:

@@ -405,6 +405,27 @@ def test_a_query_whose_fragments_moved_is_planned_again(tmp_path: Path) -> None:
 # -- ANALYZE, EXPLAIN, system tables ----------------------------------------------------------
 
 
+def test_changes_are_explained_with_their_durability(tmp_path: Path) -> None:
+    async def run(cluster: MiniCluster) -> None:
+        await cluster.define(
+            "create table t (k bigint primary key, v text) with (durability = 'async')"
+        )
+        client = Client(cluster.session(1))
+        for change, word in (
+            ("insert into t values (1, 'one')", "Insert on t"),
+            ("update t set v = 'x'", "Update on t"),
+            ("delete from t", "Delete on t"),
+        ):
+            text = str(await client.ask(f"explain {change}"))
+            assert word in text
+            assert "Durability: async" in text
+            assert '"Durability": "async"' in str(
+                await client.ask(f"explain (format json) {change}")
+            )
+
+    in_cluster(tmp_path, run)
+
+
 def test_analyze_measures_every_column(tmp_path: Path) -> None:
     async def run(cluster: MiniCluster) -> None:
         await cluster.define(
