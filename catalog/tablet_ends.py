@@ -6,20 +6,22 @@ Which requests may be sent again after an answer was lost:
     write, decide,          no, but the tablet is asked how the transaction ended (rule C5);
       write_rows            40003 only when nobody can say by the deadline
     hold, validate,         yes: doing them again changes nothing
-      precommit, commit,
-      abort, status
+      precommit, abort,
+      tell_commits, status
+    announce                is not answered
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 from catalog import tablet_requests as requests
-from catalog.model import CATALOG_TABLET, TabletId
-from catalog.tablet_calls import DEADLINE_S, RETRY_PAUSE_S, R, TabletCalls
+from catalog.model import CATALOG_TABLET, NodeId, TabletId
+from catalog.tablet_calls import DEADLINE_S, RETRY_PAUSE_S, TabletCalls
 from catalog.tablet_requests import Done, Status
-from catalog.tablet_server import Handler
+from catalog.tablet_server import COMMITTING, Handler
 from cluster.errors import (
     AnswerLost,
     CannotConnectNow,
@@ -35,6 +37,8 @@ from storage.row_tables import StoredKey
 
 # How long the home of a decision whose answer was lost is looked for: a node restarts in that.
 OUTCOME_S = 15.0
+
+A = TypeVar("A")
 
 
 class TabletEnds(TabletCalls):
@@ -161,17 +165,42 @@ class TabletEnds(TabletCalls):
         request = requests.Decide(tablet_id, transaction_id, term, commit_ts, tuple(participants))
         return await self._settled(request, self._server.decide, deadline_s)
 
-    async def commit(
-        self,
-        tablet_id: int,
-        transaction_id: TransactionId,
-        commit_ts: Timestamp,
-        deadline_s: float = DEADLINE_S,
+    def announce(
+        self, transaction_id: TransactionId, commit_ts: Timestamp, tablets: Sequence[int]
     ) -> None:
-        """Tells a participant the home's decision."""
-        self._terms.pop((transaction_id, TabletId(tablet_id)), None)
-        request = requests.Commit(tablet_id, transaction_id, 0, commit_ts)
-        await self._ask(request, Done, self._server.commit, deadline_s, again=True)
+        """Tells participants the home's decision, without waiting for any: those led by one node
+        in one message. One that does not hear it asks the home, or is told by it."""
+        by_leader: dict[NodeId, list[TabletId]] = {}
+        for tablet_id in map(TabletId, tablets):
+            self._terms.pop((transaction_id, tablet_id), None)
+            leader = self._leaders.get(tablet_id) or self._tablets.leader_of(tablet_id)
+            by_leader.setdefault(leader or NodeId(0), []).append(tablet_id)
+        for leader, led in by_leader.items():
+            notice = requests.Committing(transaction_id, commit_ts, tuple(led))
+            if leader == self._node_id:
+                self._server.committing(notice)
+            elif not leader or not self._notify(leader, notice):
+                for tablet_id in led:
+                    told = self.tell_commits(tablet_id, [(transaction_id, commit_ts)])
+                    self._runtime.spawn(_or_none(told), f"outcome of {transaction_id}")
+
+    def _notify(self, node_id: NodeId, notice: requests.Committing) -> bool:
+        try:
+            address = self._catalog.address_of(node_id)
+        except CannotConnectNow:
+            return False
+        return self._rpc.notify_now(address, COMMITTING, notice)
+
+    async def tell_commits(
+        self, tablet_id: int, commits: Sequence[tuple[TransactionId, Timestamp]]
+    ) -> Sequence[TransactionId]:
+        """Repeats decisions to a participant; what it has committed, all where it was dropped."""
+        if self._is_dropped(TabletId(tablet_id)):
+            return [transaction_id for transaction_id, _ in commits]
+        request = requests.CommitAll(tablet_id, tuple(commits))
+        here, reply = self._server.commit_all, requests.Committed
+        answer = await self._ask(request, reply, here, DEADLINE_S, again=True)
+        return answer.transaction_ids
 
     async def abort(
         self, tablet_id: int, transaction_id: TransactionId, deadline_s: float = DEADLINE_S
@@ -259,7 +288,7 @@ class TabletEnds(TabletCalls):
         ) from lost
 
 
-async def _or_none(answer: Awaitable[R]) -> R | None:
+async def _or_none(answer: Awaitable[A]) -> A | None:
     """The answer, None where there was none in time, or nothing happened."""
     try:
         return await answer

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 
 from catalog import tablet_requests as requests
-from catalog.model import NodeId, TabletId
+from catalog.model import NodeId
 from catalog.service import CatalogService
 from catalog.tablet_calls import DEADLINE_S
 from catalog.tablet_ends import TabletEnds
@@ -150,14 +150,3 @@ class TabletPeers(TabletEnds):
     ) -> TransactionOutcome | None:
         """What the home says of a transaction in doubt."""
         return await self.status(tablet_id, transaction_id)
-
-    async def tell_commits(
-        self, tablet_id: int, commits: Sequence[tuple[TransactionId, Timestamp]]
-    ) -> Sequence[TransactionId]:
-        """Repeats decisions to a participant; what it has committed, all where it was dropped."""
-        if self._is_dropped(TabletId(tablet_id)):
-            return [transaction_id for transaction_id, _ in commits]
-        request = requests.CommitAll(tablet_id, tuple(commits))
-        here, reply = self._server.commit_all, requests.Committed
-        answer = await self._ask(request, reply, here, DEADLINE_S, again=True)
-        return answer.transaction_ids

@@ -136,8 +136,13 @@ class Decide(TransactionRequest, frozen=True):
     participants: tuple[TabletId, ...]
 
 
-class Commit(TransactionRequest, frozen=True):
+class Committing(msgspec.Struct, frozen=True):
+    """A transaction was decided to commit: tells tablets that are led where this comes to. Nobody
+    answers; who does not hear it asks its home."""
+
+    transaction_id: TransactionId
     commit_ts: Timestamp
+    tablet_ids: tuple[TabletId, ...]
 
 
 class CommitAll(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ from storage.tablet import Tablet
 from storage.tablet_rows import RowsFound, RowWork, Works
 
 ASK_WAITS = "tablet.AskWaits"
+COMMITTING = "tablet.Committing"
 
 # A method of `TabletServer`: request, seconds left -> answer.
 Handler = Callable[..., Awaitable[msgspec.Struct]]
@@ -64,7 +65,6 @@ class TabletServer:
             (requests.Validate, self.validate),
             (requests.Hold, self.hold),
             (requests.Decide, self.decide),
-            (requests.Commit, self.commit),
             (requests.CommitAll, self.commit_all),
             (requests.Abort, self.abort),
             (requests.AskStatus, self.status),
@@ -81,6 +81,7 @@ class TabletServer:
         )
         rpc.handle(method_name(requests.Stage), requests.Stage, self._serve_stage)
         rpc.handle(ASK_WAITS, requests.AskWaits, self._serve_waits)
+        rpc.handle_notice(COMMITTING, requests.Committing, self._serve_committing)
         rpc.handle(method_name(requests.LockRows), requests.LockRows, self._serve_lock_rows)
         rpc.handle(
             method_name(requests.AskOwnChanges), requests.AskOwnChanges, self._serve_own_changes
@@ -253,10 +254,17 @@ class TabletServer:
         )
         return self._done(request, commit_ts)
 
-    async def commit(self, request: requests.Commit, deadline_s: float) -> Done:
-        tablet = self._storage.tablet(request.tablet_id)
-        await tablet.commit(request.transaction_id, request.commit_ts)
-        return self._done(request)
+    def _serve_committing(
+        self, context: CallContext, notice: requests.Committing, body: bytes | memoryview
+    ) -> None:
+        self.committing(notice)
+
+    def committing(self, notice: requests.Committing) -> None:
+        """Has the tablets that are here log their commits."""
+        for tablet_id in notice.tablet_ids:
+            tablet = self._storage.tablets.get(tablet_id)
+            if tablet is not None:
+                tablet.learn_commit(notice.transaction_id, notice.commit_ts)
 
     async def commit_all(
         self, request: requests.CommitAll, deadline_s: float

@@ -295,6 +295,13 @@ class RpcNode:
             peer = self._peer(address, bulk=False)
             peer.notify(method.encode(), header, body, any_node=any_node)
 
+    def notify_now(self, address: str, method: str, request: msgspec.Struct) -> bool:
+        """Sends a notice if there is a connection that takes it; whether it went out. It may be
+        lost all the same."""
+        if self._closed or address == self._address:
+            return False
+        return self._peer(address, bulk=False).notify_now(method.encode(), self._encode(request))
+
     async def open_stream(self, address: str, method: str, request: msgspec.Struct) -> Stream:
         """Opens a stream; raises CannotConnectNow. Use it as a context manager.
 

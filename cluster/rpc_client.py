@@ -477,16 +477,24 @@ class Peer:
         self._waiting_notices.append((method, header, body, any_node))
         self._attempt()
 
-    def _send_notice(self, connection: ClientConnection, notice: Notice) -> None:
+    def notify_now(self, method: bytes, header: bytes) -> bool:
+        """Sends a notice over the connection that there is; whether it went out."""
+        connection = self.connection()
+        return connection is not None and self._send_notice(
+            connection, (method, header, b"", False)
+        )
+
+    def _send_notice(self, connection: ClientConnection, notice: Notice) -> bool:
         method, header, body, any_node = notice
         try:
             if not any_node:
                 self.check_node(connection)
         except CannotConnectNow:
             self.dropped_notices += 1
-            return
-        if not connection.notify(method, header, body):
-            self.dropped_notices += 1
+            return False
+        sent = connection.notify(method, header, body)
+        self.dropped_notices += not sent
+        return sent
 
     def _attempt(self) -> asyncio.Task[ClientConnection | CannotConnectNow]:
         if self._connecting is None or self._connecting.done():

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from catalog.model import CATALOG_TABLET
 from cluster.errors import AnswerLost, DqeError, InternalError, StatementCompletionUnknown
@@ -81,7 +82,7 @@ class TransactionEnd:
     def release(self, tablets: Sequence[TabletId]) -> None:
         """Tells tablets where it only locked that it is over."""
         for tablet_id in tablets:
-            self._in_background(machine.SendAbort(tablet_id))
+            self._send_abort(tablet_id)
 
     async def _run(self, event: machine.Event) -> machine.Answer:
         """Runs the end to its answer, whatever becomes of the statement meanwhile."""
@@ -100,15 +101,19 @@ class TransactionEnd:
         events: asyncio.Queue[machine.Event] = asyncio.Queue()
         out = 0  # how many of what was asked at once have not answered
         while True:
-            asked = []
+            asked, commits = [], []
             answer = None
             for instruction in self._machine.step(event):
                 if isinstance(instruction, machine.Answer):
                     answer = instruction
-                elif isinstance(instruction, machine.SendCommit | machine.SendAbort):
-                    self._in_background(instruction)
+                elif isinstance(instruction, machine.SendCommit):
+                    commits.append(instruction)
+                elif isinstance(instruction, machine.SendAbort):
+                    self._send_abort(instruction.tablet)
                 else:
                     asked.append(instruction)
+            if commits:
+                self._announce(commits)
             if answer is not None:
                 return answer
             if len(asked) == 1 and not out:
@@ -215,26 +220,33 @@ class TransactionEnd:
             if error is not None:
                 raise error
 
-    def _in_background(self, instruction: machine.Instruction) -> None:
-        name = f"outcome of transaction {self.id}"
-        match instruction:
-            case machine.SendAbort(tablet) if tablet == CATALOG_TABLET:
-                return  # what is staged there is given up by whoever staged it
-            case machine.SendCommit(tablet, timestamp):
-                done = self._tablets.commit(tablet, self.id, timestamp, COMMIT_DEADLINE_S)
-                self._runtime.spawn(self._once_known(done), name)
-            case machine.SendAbort(tablet):
-                done = self._tablets.abort(tablet, self.id, COMMIT_DEADLINE_S)
-                self._runtime.spawn(self._once_known(done), name)
-            case _:
-                raise InternalError(f"{instruction} cannot wait behind the answer")
+    def _announce(self, commits: Sequence[machine.SendCommit]) -> None:
+        tablets, commit_ts = [commit.tablet for commit in commits], commits[0].timestamp
+        if self._catalog is None:
+            self._tablets.announce(self.id, commit_ts, tablets)
+            return
 
-    async def _once_known(self, message: Awaitable[None]) -> None:
+        async def announce() -> None:
+            await self._known()
+            self._tablets.announce(self.id, commit_ts, tablets)
+
+        self._runtime.spawn(announce(), f"outcome of transaction {self.id}")
+
+    def _send_abort(self, tablet: TabletId) -> None:
+        if tablet != CATALOG_TABLET:  # what is staged there is given up by whoever staged it
+            self._runtime.spawn(self._abort(tablet), f"outcome of transaction {self.id}")
+
+    async def _abort(self, tablet: TabletId) -> None:
+        """A tablet that does not hear it finds it out: by its lease, or from the home."""
+        await self._known()
+        with suppress(DqeError):
+            await self._tablets.abort(tablet, self.id, COMMIT_DEADLINE_S)
+
+    async def _known(self) -> None:
         """Locks end where a definition that committed is known: those who waited for them are
         to find it."""
         if self._catalog is not None:
             await self._catalog.everywhere()
-        await _best_effort(message)
 
 
 def _unforeseen(instruction: machine.Instruction, error: Exception) -> DqeError:
@@ -245,11 +257,3 @@ def _unforeseen(instruction: machine.Instruction, error: Exception) -> DqeError:
             "it is not known whether the transaction was committed", detail=text
         )
     return InternalError(text)
-
-
-async def _best_effort(message: Awaitable[None]) -> None:
-    """A tablet that does not hear the outcome finds it out: by its lease, or from the home."""
-    try:
-        await message
-    except DqeError:
-        return

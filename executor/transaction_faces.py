@@ -163,12 +163,8 @@ class TabletAccess(Protocol):
         deadline_s: float,
     ) -> Timestamp: ...
 
-    async def commit(
-        self,
-        tablet_id: TabletId,
-        transaction_id: TransactionId,
-        commit_ts: Timestamp,
-        deadline_s: float,
+    def announce(
+        self, transaction_id: TransactionId, commit_ts: Timestamp, tablets: Sequence[TabletId]
     ) -> None: ...
 
     async def abort(

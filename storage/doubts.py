@@ -6,6 +6,10 @@ committed, most often all of it already, and the home notes that in its own log 
 remember for them. Both go on until it is settled; nobody ever guesses. Who waits for a transaction
 whose home cannot be asked is told so, and does not wait on.
 
+A new leader waits less for word of what it inherits: whoever knew how that ended has told the
+leader before, or died with it. But not too little: a coordinator whose home has moved as well
+begins again there first, or else the home, not knowing of it, would say that it is over (C9).
+
 Telling is by rounds: a participant gets many decisions in one message, and what several of them
 answer goes into one entry, so a home that commits much pays hardly more for it than one that
 commits little. One participant is told once at a time; one that does not answer keeps none of the
@@ -29,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 # How long to wait for word before asking, and between two questions.
 IN_DOUBT_S = 3.0
+# The same for what a new leader inherits.
+INHERITED_S = 1.0
 # Decisions that have waited for this part of it are told along with one that is due; younger
 # ones are still on their way from their coordinators.
 TOLD_ALONG = 1 / 3
@@ -64,6 +70,7 @@ class Doubts:
         # What participants have said, and is not noted in the log yet.
         self._confirmed: dict[TabletId, Sequence[TransactionId]] = {}
         self._noting = False
+        self._is_new = True
 
     @property
     def settling(self) -> bool:
@@ -74,12 +81,15 @@ class Doubts:
         """The tablet leads no more."""
         self._due_s.clear()
         self._confirmed.clear()
+        self._is_new = True
 
     def settle_due(self, participant: Participant, now: float) -> None:
         """Asks for, and tells, whatever has been in doubt for long enough."""
         prepared, decided = participant.prepared(), participant.unconfirmed()
         doubtful = [*(t.id for t in prepared), *decided]
-        self._due_s = {t: self._due_s.get(t, now + IN_DOUBT_S) for t in doubtful}
+        first_s = now + (min(INHERITED_S, IN_DOUBT_S) if self._is_new else IN_DOUBT_S)
+        self._is_new = False
+        self._due_s = {t: self._due_s.get(t, first_s) for t in doubtful}
         for transaction in prepared:
             if self._due_s[transaction.id] <= now and transaction.id not in self._asking:
                 self._due_s[transaction.id] = now + IN_DOUBT_S

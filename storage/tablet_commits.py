@@ -290,13 +290,30 @@ class TabletCommits(TabletChanges):
 
     async def commit(self, transaction_id: TransactionId, commit_ts: Timestamp) -> None:
         """Does what the home decided with what is prepared here. May be called again."""
+        await run_to_end(self._runtime, self._commit(transaction_id, commit_ts), "commit")
+
+    async def _commit(self, transaction_id: TransactionId, commit_ts: Timestamp) -> None:
         await self._lead()
         outcome = self._participant.outcome(transaction_id)
         if outcome is None:
-            logged = self._propose(Commit(transaction_id, commit_ts))
-            outcome = _as_outcome(await run_to_end(self._runtime, logged, "commit"))
+            outcome = _as_outcome(await self._propose(Commit(transaction_id, commit_ts)))
         if outcome.commit_ts != commit_ts:
             raise lost_transaction("it ended otherwise here")
+
+    def learn_commit(self, transaction_id: TransactionId, commit_ts: Timestamp) -> None:
+        """The same for who does not wait for it. If another replica leads by now it is told; if
+        that fails too, the home settles it."""
+        learnt = self._learn_commit(transaction_id, commit_ts)
+        self._runtime.spawn(learnt, f"commit {transaction_id} on tablet {self.tablet_id}")
+
+    async def _learn_commit(self, transaction_id: TransactionId, commit_ts: Timestamp) -> None:
+        try:
+            if self.is_leader:
+                await self._commit(transaction_id, commit_ts)
+            else:
+                await self._peers().tell_commits(self.tablet_id, [(transaction_id, commit_ts)])
+        except DqeError as error:
+            logger.info("tablet %s: a commit is put off: %s", self.tablet_id, error.message)
 
     async def abort(self, transaction_id: TransactionId) -> None:
         """Ends the transaction without effect.

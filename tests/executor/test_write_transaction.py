@@ -338,10 +338,8 @@ class PretendedTablets:
         await self._call("decide", tablet_id, commit_ts, tuple(participants))
         return commit_ts
 
-    async def commit(
-        self, tablet_id: int, transaction_id: int, commit_ts: int, deadline_s: float
-    ) -> None:
-        await self._call("commit", tablet_id, commit_ts)
+    def announce(self, transaction_id: int, commit_ts: int, tablets: Sequence[int]) -> None:
+        self.calls += [("commit", tablet_id, commit_ts) for tablet_id in tablets]
 
     async def abort(self, tablet_id: int, transaction_id: int, deadline_s: float) -> None:
         await self._call("abort", tablet_id)

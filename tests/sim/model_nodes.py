@@ -100,9 +100,15 @@ class HookedServer(TabletServer):
 
     hook: Hook
 
+    def committing(self, notice: Any) -> None:
+        self.hook.at("commit", before=True)
+        super().committing(notice)
+        self.hook.at("commit", before=False)
+
 
 for _step in STEPS:
-    setattr(HookedServer, _step, _hooked(_step))
+    if _step != "commit":
+        setattr(HookedServer, _step, _hooked(_step))
 
 
 class Rpc:
@@ -112,6 +118,25 @@ class Rpc:
         self._cluster = cluster
         self._node_id = node_id
         self.handlers: dict[str, Callable[..., Awaitable[Any]]] = {}
+        self.notices: dict[str, Callable[..., None]] = {}
+
+    def handle_notice(self, method: str, request_type: type, handler: Callable[..., None]) -> None:
+        self.notices[method] = handler
+
+    def notify_now(self, address: str, method: str, request: Any) -> bool:
+        cluster, target = self._cluster, int(address)
+        if target not in cluster.lives:
+            return False
+
+        async def carry() -> None:
+            await cluster.travel()
+            life = cluster.lives.get(target)
+            lost = cluster.chance.random() < cluster.loss
+            if life is not None and (self._node_id, target) not in cluster.cut and not lost:
+                life.runtime.call_soon(life.rpc.notices[method], None, request, b"")
+
+        cluster.lives[self._node_id].runtime.spawn(carry(), method)
+        return True
 
     def handle(
         self,

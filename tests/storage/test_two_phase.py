@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -248,6 +248,58 @@ def test_asking_twice_changes_nothing(tmp_path: Path) -> None:
         for tablet in tablets.values():
             assert await bench.read(tablet) == [(1, "a")]
             assert await bench.read(tablet, commit_ts - 1) == []
+        await bench.close()
+
+    run(main)
+
+
+def test_a_new_leader_soon_asks_for_what_it_inherits(tmp_path: Path) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        async for step in commit_in_steps(bench, tablets, bench.begin()):
+            if step == "decided":
+                break
+        await bench.crash()
+        tablets = await open_all(bench)
+        for _ in range(2):
+            for tablet_id in OTHERS:
+                tablets[tablet_id].tick()
+                while tablets[tablet_id]._doubts.settling:
+                    await asyncio.sleep(0.001)
+            runtime.skipped_s += doubts.INHERITED_S
+        for tablet_id in OTHERS:
+            assert await bench.read(tablets[tablet_id]) == [(1, "a")]
+        await bench.close()
+
+    run(main)
+
+
+def test_who_leads_no_more_passes_a_commit_on(tmp_path: Path) -> None:
+    """A coordinator tells whom it takes for the leader, and waits for no answer."""
+
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        transaction_id = bench.begin()
+        async for step in commit_in_steps(bench, tablets, transaction_id):
+            if step == "decided":
+                break
+        commit_ts, (first, second) = bench.oracle.last, OTHERS
+        passed_on: list[object] = []
+
+        async def tell(tablet_id: TabletId, commits: Sequence[object]) -> Sequence[TransactionId]:
+            passed_on.append((tablet_id, commits))
+            return ()
+
+        bench.peers.tell_commits = tell  # type: ignore[method-assign]
+        bench.groups[second].stop()
+        for tablet_id in OTHERS:
+            tablets[tablet_id].learn_commit(transaction_id, commit_ts)
+        while tablets[first]._participant.prepared() or not passed_on:
+            await asyncio.sleep(0.001)
+        assert passed_on == [(second, [(transaction_id, commit_ts)])]
+        assert await bench.read(tablets[first]) == [(1, "a")]
         await bench.close()
 
     run(main)
