@@ -260,7 +260,14 @@ def shares(table: object, tablet_id: int) -> bool:
 
 
 @pytest.mark.slow
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(stories())
 def test_many_stories(story: tuple[World, list[tuple[str, int]]]) -> None:
+    test_any_story_ends_with_all_that_can_be_had.hypothesis.inner_test(story)  # type: ignore[attr-defined]
+
+
+@pytest.mark.long
+@settings(max_examples=20_000, deadline=None)
+@given(stories())
+def test_very_many_stories(story: tuple[World, list[tuple[str, int]]]) -> None:
     test_any_story_ends_with_all_that_can_be_had.hypothesis.inner_test(story)  # type: ignore[attr-defined]
