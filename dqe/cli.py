@@ -141,21 +141,27 @@ def status(url: Url = None) -> None:
 def simulate(
     seed: Annotated[int, typer.Option(help="The first seed; it decides everything.")] = 1,
     seeds: Annotated[int, typer.Option(help="How many seeds, one after the other.", min=1)] = 1,
-    minutes: Annotated[float, typer.Option(help="Simulated minutes under faults.", min=0)] = 1.0,
+    minutes: Annotated[
+        float, typer.Option(help="Simulated minutes under faults.", min=0, max=24 * 60)
+    ] = 1.0,
     workload: Annotated[
         str,
         typer.Option(
             help="What clients do: registers, sets, counters, bank, transfers, lists, definitions."
         ),
     ] = "registers",
-    nodes: Annotated[int, typer.Option(help="Machines.", min=1, max=9)] = 3,
+    nodes: Annotated[int, typer.Option(help="Machines.", min=3, max=9)] = 3,
+    world: Annotated[
+        str | None,
+        typer.Option(help="One made for some trouble, instead of the seed's: 'power cuts', ..."),
+    ] = None,
     trace: Annotated[Path | None, typer.Option(help="Writes what happened to a file.")] = None,
     log: Annotated[str, typer.Option(help="Log lines from this level on.")] = "critical",
 ) -> None:
     """Run a whole cluster on simulated clock, network and disks, from a seed."""
     from dqe.commands.simulate import run
 
-    raise typer.Exit(run(range(seed, seed + seeds), minutes, workload, nodes, trace, log))
+    raise typer.Exit(run(range(seed, seed + seeds), minutes, workload, nodes, world, trace, log))
 
 
 @app.command()

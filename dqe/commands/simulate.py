@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,20 +14,35 @@ from cluster.probes import Probe
 from dqe.simulation.errors import Violation
 from dqe.simulation.log import simulated_logging
 from dqe.simulation.run import WORKLOADS, Options, Report, simulate
+from dqe.simulation.world import WORLDS
 
 
 def run(
-    seeds: range, minutes: float, workload: str, nodes: int, trace: Path | None, log: str
+    seeds: range,
+    minutes: float,
+    workload: str,
+    nodes: int,
+    world: str | None,
+    trace: Path | None,
+    log: str,
 ) -> int:
-    """Runs each seed; 1 when one found something."""
-    if workload not in WORKLOADS:
-        typer.echo(f"no workload {workload}; there are {', '.join(WORKLOADS)}", err=True)
+    """Runs each seed; 1 when one found something, 2 for what cannot be run."""
+    levels = logging.getLevelNamesMapping()
+    wrong = (
+        _unknown("workload", workload, WORKLOADS)
+        or _unknown("world", world, WORLDS)
+        or _unknown("log level", log.upper(), levels)
+        or _unwritable(trace)
+    )
+    if wrong:
+        typer.echo(wrong, err=True)
         return 2
-    simulated_logging(logging.getLevelNamesMapping()[log.upper()])
+    simulated_logging(levels[log.upper()])
+    chosen = None if world is None else WORLDS[world]
     probes: Counter[Probe] = Counter()
     failed = simulated_s = cpu_s = 0.0
     for seed in seeds:
-        report = _one(Options(seed, minutes, workload, nodes), trace)
+        report = _one(Options(seed, minutes, workload, nodes, chosen), trace)
         if report is None:
             failed += 1
             continue
@@ -41,6 +57,22 @@ def run(
     for probe in Probe:
         typer.echo(f"{probes[probe]:8d}  {probe.value}")
     return 1 if failed else 0
+
+
+def _unknown(kind: str, name: str | None, known: Collection[str]) -> str | None:
+    if name is None or name in known:
+        return None
+    return f"no {kind} {name}; there are {', '.join(known)}"
+
+
+def _unwritable(trace: Path | None) -> str | None:
+    if trace is None:
+        return None
+    try:
+        trace.open("w").close()
+    except OSError as error:
+        return f"the trace cannot be written: {error}"
+    return None
 
 
 def _one(options: Options, trace: Path | None) -> Report | None:

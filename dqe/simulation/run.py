@@ -44,7 +44,7 @@ from dqe.simulation.workloads.registers import Registers
 from dqe.simulation.workloads.sets import Sets
 from dqe.simulation.workloads.transfers import Transfers
 from dqe.simulation.workloads.workload import Workload
-from dqe.simulation.world import World
+from dqe.simulation.world import World, name_of
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "registers": Registers,
@@ -88,10 +88,11 @@ class Options:
     @property
     def command(self) -> str:
         """How to run it again."""
+        world = None if self.world is None else name_of(self.world)
         return (
             f"dqe simulate --seed {self.seed} --minutes {self.minutes:g}"
             f" --workload {self.workload} --nodes {self.nodes}"
-        )
+        ) + ("" if world is None else f" --world '{world}'")
 
 
 def simulate(options: Options) -> Report:

@@ -146,6 +146,11 @@ WORLDS = {
 DRAWN = [name for name in WORLDS if name not in ("half taken in", "wiped")]
 
 
+def name_of(world: World) -> str | None:
+    """What `WORLDS` calls it; None for one that a seed has drawn."""
+    return next((name for name, named in WORLDS.items() if named == world), None)
+
+
 def _draw_network(chance: random.Random) -> NetworkFaults:
     return NetworkFaults(
         min_delay_s=0.0002,

@@ -6,13 +6,16 @@ time, and asks that every probe was reached.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections import Counter
 
 import pytest
+from typer.testing import CliRunner
 
 from cluster.probes import Probe
+from dqe.cli import app
 from dqe.simulation.run import WORKLOADS, Options, simulate
 from dqe.simulation.world import DRAWN, WORLDS
 
@@ -50,6 +53,31 @@ def test_every_promise_is_kept_in_every_world() -> None:
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_every_promise_is_kept_in_a_world_of_the_seed(workload: str) -> None:
     simulate(Options(1, 0.1, workload))
+
+
+def test_a_failure_names_the_command_that_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def run(*arguments: object) -> int:
+        asked.append(arguments)
+        return 0
+
+    monkeypatch.setattr("dqe.commands.simulate.run", run)
+    options = Options(3, 0.25, "sets", 5, WORLDS["cut off"])
+    program, *arguments = shlex.split(options.command)
+    assert program == "dqe"
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert asked == [(range(3, 4), 0.25, "sets", 5, "cut off", None, "critical")]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [["--workload", "none"], ["--world", "none"], ["--log", "none"], ["--trace", "/none/none"]],
+)
+def test_what_cannot_be_run_is_refused(nonsense: list[str]) -> None:
+    refused = CliRunner().invoke(app, ["simulate", *nonsense])
+    assert refused.exit_code == 2
+    assert "none" in refused.stderr.lower()
 
 
 @pytest.mark.slow
