@@ -123,6 +123,8 @@ class RowStore:
         self.position = StorePosition()
         # The transaction that stays open began here, None where there is none.
         self._settled: _State | None = None
+        # A transaction stays open in which the loop reads; no other connection writes meanwhile.
+        self._keeps_reading = False
         # How far reads have seen the store.
         self._shown_index = 0
         self._pruning = RowPruning()
@@ -236,6 +238,10 @@ class RowStore:
             )
         # What was written by one connection another one has to read again.
         if self.is_idle():
+            if self._settled is None and not self._keeps_reading:
+                # Each statement would begin one of its own, which costs as much as it does.
+                self._connection.execute("BEGIN")
+                self._keeps_reading = True
             return self._connection
         if self._reading is None:
             self._reading = connect(self.path, read_only=True)
@@ -262,6 +268,8 @@ class RowStore:
         assert applied_index >= self.position.applied_index
         self._announce(operations)
         if self._settled is None:
+            # Anew: only what begins behind a whole `copy_back` may begin the log file anew.
+            self._end_reading()
             self._connection.execute("BEGIN IMMEDIATE")
             self._settled = _State(self.position, dict(self._tables), dict(self._since))
         try:
@@ -272,6 +280,7 @@ class RowStore:
 
     def settle(self) -> None:
         """Ends the transaction that is open, if one is. An error takes back all that was in it."""
+        self._end_reading()
         before = self._settled
         if before is None:
             return
@@ -284,6 +293,11 @@ class RowStore:
         self._settled = None
         if self._tables != before.tables:
             self._readable = dict(self._tables)
+
+    def _end_reading(self) -> None:
+        if self._keeps_reading:
+            self._keeps_reading = False
+            self._connection.execute("ROLLBACK")
 
     def _roll_back(self) -> None:
         before, self._settled = self._settled, None

@@ -30,7 +30,7 @@ from storage.fragments import (
 )
 from storage.moves import begin_with
 from storage.operations import AlterOperation, CommitOperation, HorizonOperation, Operation
-from storage.row_store import RowStore, wal_path
+from storage.row_store import PAGE_BYTES, RowStore, wal_path
 from storage.types import Kind, SqlType
 
 
@@ -395,6 +395,24 @@ def test_a_reader_on_the_loop_is_told_before_it_is_true(
     monkeypatch.setattr(store, "_write_position", look)
     store.apply([CommitOperation(20, [update((1, "b"))]), HorizonOperation(9)], 4)
     assert seen == [(20, 9, [(1, "a")])]
+
+
+def test_reads_between_changes_do_not_keep_the_log_file(store: RowStore) -> None:
+    """The loop reads in a transaction that stays open: nothing of it is in the way of others."""
+    store.is_idle = lambda: True
+    longest = 0
+    for index in range(3, 60):
+        store.take_in([CommitOperation(index, [insert((index, "x" * 2000))], index)], index)
+        assert store.get(12, (index,)) is not None
+        store.settle()
+        assert store.get(12, (index,)) is not None
+        scan = store.snapshot()
+        assert scan.position.applied_index == index
+        scan.close()
+        longest = max(longest, store.wal_bytes)
+        store.copy_back()
+        assert store.get(12, (index,)) is not None
+    assert longest < 20 * PAGE_BYTES
 
 
 def test_a_sync_that_failed_is_never_tried_again(
