@@ -33,7 +33,7 @@ from storage.apply_queue import ApplyQueue, QueueBudget, Queued
 from storage.damage import damaged_store, is_damage
 from storage.fragments import FragmentId, Timestamp
 from storage.operations import Store
-from storage.row_store import store_error
+from storage.row_files import store_error
 from storage.staging import DEFAULT_MEMORY_BYTES
 from storage.tasks import run_to_end
 

@@ -28,8 +28,9 @@ import msgspec
 from storage.fragments import END_OF_TIME, FragmentId, Timestamp
 from storage.own_rows import OwnRows
 from storage.participant import Participant
+from storage.row_files import store_error
 from storage.row_side import RowSide
-from storage.row_store import RowStore, store_error
+from storage.row_store import RowStore
 from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.snapshot import check_horizon
 

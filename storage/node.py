@@ -54,8 +54,8 @@ from storage.identity import DataDirectory, Identity
 from storage.kept_file import KeptFile
 from storage.opening import damaged_path, open_stores, rows_path, set_aside
 from storage.participant import Outcome
+from storage.row_files import remove_files
 from storage.row_side import RowSide
-from storage.row_store import remove_files
 from storage.snapshot import (
     FragmentView,
     Read,

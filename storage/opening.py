@@ -27,7 +27,8 @@ from storage.duckdb_node import DuckDbNode
 from storage.fragments import FragmentSchema, TabletId
 from storage.moves import begin_with, close_sources
 from storage.replica_image import ReplicaImage
-from storage.row_store import RowStore, remove_files
+from storage.row_files import remove_files
+from storage.row_store import RowStore
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from cluster.errors import DqeError
 from cluster.runtime import Runtime
 from storage.applier import RETRY_S, StoreApplier
 from storage.apply_queue import Queued
-from storage.row_store import RowStore, store_error
+from storage.row_files import store_error
+from storage.row_store import RowStore
 
 logger = logging.getLogger(__name__)
 

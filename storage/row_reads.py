@@ -29,9 +29,9 @@ from storage.fragments import END_OF_TIME, FragmentChange, FragmentId, Timestamp
 from storage.key_overlay import Key
 from storage.locks import LockMode, LockTable
 from storage.participant import Participant
+from storage.row_files import store_error
 from storage.row_keys import has_keys
 from storage.row_side import RowSide
-from storage.row_store import store_error
 from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.snapshot import check_horizon
 from storage.stored_changes import deleted_keys, inserted_rows, lock_key

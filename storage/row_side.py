@@ -28,7 +28,8 @@ from storage.columnar_apply import FragmentTables
 from storage.fragments import END_OF_TIME, FragmentId, FragmentSchema, Timestamp
 from storage.row_applier import RowApplier
 from storage.row_checks import Finder
-from storage.row_store import WAL_BYTES, RowStore, remove_files, store_error
+from storage.row_files import WAL_BYTES, remove_files, store_error
+from storage.row_store import RowStore
 
 logger = logging.getLogger(__name__)
 

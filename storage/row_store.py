@@ -26,7 +26,7 @@ Invariants:
 - `position.applied_index` names the last entry whose effects are in the tables, all of them;
 - one caller at a time changes the store, on whichever thread; reads by key come on the loop, on
   a connection of their own while another thread writes, else on the one that does;
-- no transaction stays open while a thread is at the store;
+- nothing is unsettled while a thread is at the store;
 - where one that stayed open is lost (a full disk), reads on the loop fail until the store is again
   where it has been: what was answered is not unsaid;
 - a fragment filled from the columnar store holds everything up to an index of its own, and takes
@@ -38,7 +38,6 @@ Left out: vacuuming; a file keeps its length and reuses its pages.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +47,7 @@ from typing import Any, TypeAlias
 import apsw
 import msgspec
 
-from cluster.errors import DataCorrupted, DqeError, InternalError, IoError
+from cluster.errors import DataCorrupted, IoError
 from storage.fragments import (
     END_OF_TIME,
     FragmentId,
@@ -66,6 +65,14 @@ from storage.operations import (
     StorePosition,
 )
 from storage.row_apply import apply_change, fill, fill_past
+from storage.row_files import (
+    PAGE_BYTES,
+    WAL_BYTES,
+    connect,
+    remove_files,
+    sync_path,
+    wal_path,
+)
 from storage.row_pruning import RowPruning
 from storage.row_scan import RowScan, begin_of, find, is_empty
 from storage.row_tables import RowTables, StoredKey, StoredRow, quoted
@@ -73,14 +80,6 @@ from storage.row_tables import RowTables, StoredKey, StoredRow, quoted
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1
-PAGE_BYTES = 4096
-CACHE_BYTES = 8 * 1024 * 1024
-STATEMENTS_CACHED = 500
-# Past this length the log file is copied into the main one while a large ingest goes on, and
-# cut to it when it starts anew.
-WAL_BYTES = 64 * 1024 * 1024
-BUSY_TIMEOUT_MS = 10_000
-
 Connection: TypeAlias = Any  # apsw's module has no type for a connection that mypy finds
 
 _META_SQL = (
@@ -143,7 +142,7 @@ class RowStore:
                 f"could not open the row store of tablet {tablet_id}", detail=f"{path}: {error}"
             ) from error
         if is_new:
-            _sync_path(path.parent)
+            sync_path(path.parent)
 
     @property
     def fragments(self) -> dict[FragmentId, FragmentSchema]:
@@ -388,7 +387,7 @@ class RowStore:
     def _sync(self) -> None:
         # Every commit so far is in the log file or, from there, synced, in the main one.
         try:
-            _sync_path(wal_path(self.path))
+            sync_path(wal_path(self.path))
         except OSError as error:
             # What the system has dropped once it will not write by being asked again.
             self._sync_failed = True
@@ -571,48 +570,6 @@ def _is_not_known() -> bool:
     return False
 
 
-def connect(path: Path, *, read_only: bool = False) -> Connection:
-    """A connection as every one to a row store is. Raises apsw.Error."""
-    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    if read_only:
-        flags = apsw.SQLITE_OPEN_READONLY
-    connection = apsw.Connection(str(path), flags=flags, statementcachesize=STATEMENTS_CACHED)
-    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-    pragmas = [f"cache_size = -{CACHE_BYTES // 1024}"]
-    if not read_only:
-        pragmas = [
-            f"page_size = {PAGE_BYTES}",
-            "journal_mode = WAL",
-            "synchronous = NORMAL",
-            "wal_autocheckpoint = 0",
-            f"journal_size_limit = {WAL_BYTES}",
-            *pragmas,
-        ]
-    for pragma in pragmas:
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    return connection
-
-
-def wal_path(path: Path) -> Path:
-    """SQLite's log file of a store."""
-    return path.with_name(f"{path.name}-wal")
-
-
-def remove_files(path: Path) -> None:
-    """Removes a store's files, the log first: alone it says nothing."""
-    for name in (wal_path(path), path.with_name(f"{path.name}-shm"), path):
-        name.unlink(missing_ok=True)
-
-
-def store_error(error: apsw.Error) -> DqeError:
-    """What a failure of SQLite is to callers."""
-    if isinstance(error, apsw.FullError | apsw.IOError | apsw.NoMemError):
-        return IoError(f"the row store cannot go on: {error}")
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
-        return DataCorrupted(f"the row store is damaged: {error}")
-    return InternalError(f"the row store failed: {error}")
-
-
 def _range(
     columns: Sequence[str],
     prefix: Sequence[Any],
@@ -630,14 +587,6 @@ def _range(
         f"{quoted(name)} {sign} ?{number}" for number, (name, sign, _) in enumerate(compared, first)
     ]
     return " AND ".join(conditions), [value for _, _, value in compared]
-
-
-def _sync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _fragment_size(connection: Connection, tables: RowTables) -> FragmentSize:

@@ -18,7 +18,8 @@ import pytest
 from row_crash_child import changes, entry
 from storage_doubles import Twin
 
-from storage.row_store import RowStore, wal_path
+from storage.row_files import wal_path
+from storage.row_store import RowStore
 
 ROOT = Path(__file__).parents[2]
 CHILD = ROOT / "tests/storage/row_crash_child.py"

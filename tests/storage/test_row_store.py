@@ -30,7 +30,8 @@ from storage.fragments import (
 )
 from storage.moves import begin_with
 from storage.operations import AlterOperation, CommitOperation, HorizonOperation, Operation
-from storage.row_store import PAGE_BYTES, RowStore, wal_path
+from storage.row_files import PAGE_BYTES, wal_path
+from storage.row_store import RowStore
 from storage.types import Kind, SqlType
 
 
