@@ -427,7 +427,7 @@ def test_a_sync_that_failed_is_never_tried_again(
         synced.append(path)
         raise OSError("no")
 
-    monkeypatch.setattr("storage.row_store._sync_path", refuse)
+    monkeypatch.setattr("storage.row_store.sync_path", refuse)
     store.apply([CommitOperation(10, [insert((1, "a"))])], 2)
     with pytest.raises(IoError):
         store.checkpoint(b"second", 2)
