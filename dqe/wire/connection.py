@@ -113,6 +113,8 @@ class Connection:
         try:
             answered = await quick.run(found.plan, found.parameters)
         except Exception as error:  # noqa: BLE001 - the driver loop: one statement's failure
+            if found.parsed is not None:
+                self._store.statements[""] = found.parsed
             self._transport.write(found.head)
             self._extended_failed(error if isinstance(error, DqeError) else _internal(error))
             return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +18,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from psycopg.pq import ExecStatus
+from wire_messages import answers, bind, message
 from worlds import World, in_world
 
 from catalog.point_reads import PointReads
@@ -520,47 +520,3 @@ def test_messages_in_any_company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert counted.count >= 20
 
     in_two(tmp_path, test)
-
-
-def message(kind: str, body: bytes) -> bytes:
-    return kind.encode() + struct.pack("!i", len(body) + 4) + body
-
-
-def bind(name: str, *values: str | None, results: bytes = b"\0\0") -> bytes:
-    body = b"\0" + name.encode() + b"\0\0\0" + struct.pack("!H", len(values))
-    for value in values:
-        raw = b"" if value is None else value.encode("latin-1")
-        body += struct.pack("!i", -1 if value is None else len(raw)) + raw
-    return message("B", body + results)
-
-
-async def answers(address: str, streams: Sequence[bytes], size: int) -> list[bytes]:
-    """What comes back for each stream of messages, sent in pieces of that size."""
-    host, port = address.rsplit(":", 1)
-    reader, writer = await asyncio.open_connection(host, int(port))
-    start = struct.pack("!i", 196608) + b"user\0dqe\0database\0dqe\0\0"
-    writer.write(struct.pack("!i", len(start) + 4) + start)
-    await until_ready(reader, 1)
-    found = []
-    try:
-        for stream in streams:
-            for place in range(0, len(stream), size):
-                writer.write(stream[place : place + size])
-                await writer.drain()
-                await asyncio.sleep(0)
-            ends = stream.count(message("S", b"")) + stream.count(b"Q\0\0")
-            found.append(await until_ready(reader, ends))
-    finally:
-        writer.close()
-    return found
-
-
-async def until_ready(reader: asyncio.StreamReader, count: int) -> bytes:
-    """Everything up to that many ReadyForQuery."""
-    found = b""
-    while count:
-        kind, length = struct.unpack("!ci", await reader.readexactly(5))
-        body = await reader.readexactly(length - 4)
-        count -= kind == b"Z"
-        found += kind + body
-    return found

@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
+from wire_messages import answers, bind, message
 from worlds import World, in_world
 
 from executor.point_writes import PointWrites
@@ -353,3 +354,69 @@ def test_one_that_waits_is_stopped(
         assert quick.writes >= 4
 
     in_two(tmp_path, test)
+
+
+def test_messages_in_any_company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of both nodes are the same however the messages of a statement come."""
+
+    async def test(world: World, clients: Two) -> None:
+        await make(world, clients)
+        quick = Quick(monkeypatch)
+        found = [
+            await answers(node.pg_address, streams_for(table), size)
+            for size in (1 << 20, 7)
+            for node, table in zip(world.nodes, (b"ta", b"tb"), strict=True)
+        ]
+        for number, stream in enumerate(streams_for(b"ta")):
+            told = [one[number].replace(b"tb", b"ta") for one in found]
+            assert told[0] == told[1], stream
+            assert told[2] == told[3], stream
+        await clients.tables_are_equal()
+        assert quick.writes >= 20
+        assert quick.blocks >= 8
+
+    in_two(tmp_path, test)
+
+
+def streams_for(table: bytes) -> list[bytes]:
+    change = b"UPDATE " + table + b" SET i = i + $1 WHERE k = $2"
+    begin, commit = message("P", b"b\0BEGIN\0\0\0"), message("P", b"c\0COMMIT\0\0\0")
+    named = [
+        message("P", name + b"\0" + change + more + b"\0\0\0")
+        for name, more in ((b"s", b""), (b"r", b" RETURNING i, t"))
+    ]
+    divide = b"UPDATE " + table + b" SET i = i * 9 / $1 WHERE k = $2"
+    unnamed = message("P", b"\0" + divide + b"\0\0\0")
+    execute, sync, describe = message("E", b"\0\0\0\0\0"), message("S", b""), message("D", b"P\0")
+    once = bind("s", "1", "2") + describe + execute + sync
+    fails = bind("", "0", "1") + describe + execute + sync
+    return [
+        named[0] + named[1] + begin + commit + sync,
+        once,
+        once * 3,
+        bind("r", "1", "2") + describe + execute + sync,
+        bind("r", "1", "2", results=b"\0\1\0\1") + describe + execute + sync,
+        bind("r", "1", "99") + describe + execute + sync,
+        bind("s", "1", "2", results=b"\0\1\0\1") + describe + execute + sync,
+        bind("s", "1", "2", results=b"\0\2\0\1\0\1") + execute + sync,
+        bind("s", "1", "2") + execute + execute + sync,
+        bind("s", "1", "2") + execute + bind("s", "1", "3") + execute + sync,
+        bind("s", "1", "2") + execute + bind("s", "x", "3") + execute + sync,
+        bind("s", "1", "2") + execute + bind("gone", "1", "3") + execute + sync,
+        bind("r", "1", "2") + message("E", b"\0\0\0\0\1") + execute + sync,
+        bind("s", "1") + execute + sync + bind("s", None, "2") + execute + sync,
+        bind("s", "3000000000", "2") + execute + sync + bind("s", " 1 ", "2") + execute + sync,
+        unnamed + bind("", "9", "2") + describe + execute + sync,
+        unnamed + bind("", "9", "2") + describe + execute + sync,
+        message("P", b"\0SELECT 1\0\0\0") + sync,
+        # Once it is known its failure leaves it the unnamed statement, as Parse had made it.
+        unnamed + fails + bind("", "9", "2") + execute + sync,
+        bind("b") + execute + sync + once + bind("r", "1", "3") + execute + sync,
+        unnamed + fails + once + bind("c") + describe + execute + sync,
+        bind("b") + execute + sync + once + bind("c") + execute + sync + bind("c") + execute + sync,
+        bind("b") + execute + bind("s", "1", "2") + execute + bind("c") + execute + sync,
+        bind("b") + execute + once + bind("c") + execute + sync,
+        message("Q", b"begin;\0") + once + message("Q", b"END;\0") + message("Q", b"END\0") + once,
+        message("Q", b"UPDATE " + table + b" SET i = 13, v = 'x' WHERE k = 1\0") + once,
+        message("Q", b"UPDATE " + table + b" SET v = 'toolong' WHERE k = 1;\0") + once,
+    ]
