@@ -77,6 +77,9 @@ class ForeignKeyDefinition:
     on_update: ReferentialAction = ReferentialAction.NO_ACTION
     match_full: bool = False
     set_columns: tuple[str, ...] = ()
+    deferrable: bool = False
+    deferred: bool = False
+    validated: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,9 @@ class ForeignKey:
     The target columns are those of a key of the target, in any order; the target lies where the
     referencing rows lie, or on every node. With `match_full` either all values are NULL or none;
     without, one NULL makes a row refer to nothing. `set_columns` are those that ON DELETE SET
-    NULL or SET DEFAULT sets, if not all.
+    NULL or SET DEFAULT sets, if not all. One that is `deferrable` can be checked at the end of the
+    transaction, and is where it is `deferred`; one that is not `validated` (NOT VALID) says nothing
+    of rows that were there before it.
     """
 
     name: str
@@ -181,6 +183,9 @@ class ForeignKey:
     on_update: ReferentialAction = ReferentialAction.NO_ACTION
     match_full: bool = False
     set_columns: tuple[ColumnId, ...] = ()
+    deferrable: bool = False
+    deferred: bool = False
+    validated: bool = True
 
 
 @dataclass(frozen=True, slots=True)

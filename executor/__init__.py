@@ -20,7 +20,7 @@ In the order in which control flows through them:
 - `stage_task` (one stage on one node), `stage_sql`, `duckdb_calls`, `system_scan`
 - `outbox` and `partition` (where rows go), `exchange` (who must wait), `inbox`, `spill`
 - `writes`, `copy`, `ddl` (`ddl_rows`, `ddl_keys`), `row_locking`, `locking` and
-  `locking_subqueries` (locked rows in newest versions), `own_transaction`,
+  `locking_subqueries` (locked rows in newest versions), `own_transaction`, `deferred_keys`,
   `transaction_driver` (a transaction at its coordinator), `transaction_end` and `transaction` (how
   it ends), `transaction_faces`, `transaction_tokens`,
   `formatting` (values as text)

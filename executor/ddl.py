@@ -34,14 +34,21 @@ from cluster.errors import (
     ObjectNotInPrerequisiteState,
     SerializationFailure,
 )
-from executor.ddl_keys import add_reference, build_index
+from executor.ddl_keys import add_reference, build_index, validate_reference
 from executor.ddl_rows import fill_table, move_and_check
 from executor.execution import Execution, Result
 from executor.session_transaction import SessionTransaction
 from executor.writes import lock_deadline_s, max_bytes
 from executor.writes_stage import tablets_of
 from planner.ddl import plan_ddl
-from planner.ddl_plan import AddReference, BuildIndex, ChangeCatalog, CreateAndFill, DdlPlan
+from planner.ddl_plan import (
+    AddReference,
+    BuildIndex,
+    ChangeCatalog,
+    CreateAndFill,
+    DdlPlan,
+    ValidateReference,
+)
 from planner.plan import ResultColumn
 from planner.statements import Distribute, Statement
 from storage.fragments import TabletId
@@ -237,6 +244,8 @@ async def _define(execution: Execution, statement: Statement) -> str:
             return await _create_and_fill(change, plan)
         case AddReference():
             await add_reference(change, plan)
+        case ValidateReference():
+            await validate_reference(change, plan)
         case BuildIndex():
             await build_index(change, plan)
     return plan.tag
@@ -289,7 +298,7 @@ def _tables_changed(execution: Execution, plan: DdlPlan) -> list[Table]:
         _refuse_irrevocable(plan)
         patch = draft(catalog, plan.commands).patch
     found = [before for before, _ in patch.tables.values() if before is not None]
-    if isinstance(plan, AddReference | BuildIndex):
+    if isinstance(plan, AddReference | ValidateReference | BuildIndex):
         found.append(catalog.tables[plan.table_id])
     return [table for table in found if not block.definitions.is_new(table.id)]
 

@@ -19,7 +19,7 @@ from catalog import commands
 from catalog.changes.draft import Draft
 from catalog.changes.foreign_keys import planned_foreign_key
 from catalog.commands import Command, CommandResult
-from catalog.model import Index, Table, TableId
+from catalog.model import ForeignKey, Index, Table, TableId
 from cluster.errors import (
     ActiveSqlTransaction,
     DeadlockDetected,
@@ -32,7 +32,7 @@ from executor.foreign_key_errors import key_text, not_present, row_texts
 from executor.writes import rows_of, transaction
 from executor.writes_stage import tablets_of
 from planner.binder import bind_query
-from planner.ddl_plan import AddReference, BuildIndex
+from planner.ddl_plan import AddReference, BuildIndex, ValidateReference
 from planner.foreign_keys import duplicates, orphans, parsed
 from planner.optimizer import plan_query
 from planner.statements import Query
@@ -62,11 +62,30 @@ async def add_reference(change: Definition, plan: AddReference) -> None:
         current = await _present(change.execution)
         table, target = _table(current, table.id), _table(current, target.id)
         key = planned_foreign_key(Draft(current.context.catalog), table, plan.definition)
-        values = await first_row(current, orphans(table, target, key))
-        if values is not None:
-            raise not_present(table, target, key, values)
+        if key.validated:
+            await _check_referring(current, table, target, key)
         await change.execute(commands.AddForeignKey(table.id, plan.definition))
         await change.everywhere()
+
+
+async def validate_reference(change: Definition, plan: ValidateReference) -> None:
+    """ALTER TABLE ... VALIDATE CONSTRAINT of a foreign key, which new rows keep already."""
+    current = await _present(change.execution)
+    table = _table(current, plan.table_id)
+    for key in table.foreign_keys:
+        if key.name == plan.name:
+            await _check_referring(current, table, _table(current, key.target), key)
+    await change.execute(commands.ValidateConstraint(table.id, plan.name))
+    await change.everywhere()
+
+
+async def _check_referring(
+    execution: Execution, table: Table, target: Table, key: ForeignKey
+) -> None:
+    """Every row of the table refers to one that is there."""
+    values = await first_row(execution, orphans(table, target, key))
+    if values is not None:
+        raise not_present(table, target, key, values)
 
 
 async def build_index(change: Definition, plan: BuildIndex) -> None:

@@ -14,9 +14,8 @@ the delete's snapshot; where the delete is first, the insert finds no row, or no
 Locks that may have been lost with their leader are asked for again once the commit timestamp is
 drawn (`Transaction.guards`), before anything is decided.
 
-A statement that has no transaction to be part of gets one here.
-
-Left out: constraints that wait for the end of the transaction (DEFERRABLE).
+A statement that has no transaction to be part of gets one here. What is deferred is looked at in
+the same way before the commit begins (`executor.deferred_keys`); actions never are.
 """
 
 from __future__ import annotations
@@ -24,12 +23,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.model import ColumnId, ForeignKey, ReferentialAction, Table
+from catalog.model import ColumnId, ForeignKey, ReferentialAction, Table, TableId
 from executor.execution import Execution
 from executor.foreign_key_errors import not_present, row_texts, still_referenced
 from executor.foreign_key_reads import Found, lock_by_key
@@ -71,6 +72,38 @@ async def keep_foreign_keys(execution: Execution) -> None:
 
 
 # ---------------------------------------------------------------------------------------
+# Constraints that wait for the end of the transaction
+
+
+class _Later(Protocol):
+    """A check of a table's foreign key, both as they are when it runs."""
+
+    async def __call__(self, execution: Execution, table: Table, key: ForeignKey) -> None: ...
+
+
+def _defers(execution: Execution, table: Table, key: ForeignKey) -> bool:
+    transaction = execution.transaction
+    assert transaction is not None
+    return transaction.deferred_keys.defers(table, key)
+
+
+def _check_later(execution: Execution, table: Table, key: ForeignKey, check: _Later) -> None:
+    transaction = execution.transaction
+    assert transaction is not None
+
+    async def run() -> None:
+        catalog = transaction.definitions.view(execution.services.catalog.current)
+        context = dataclasses.replace(execution.context, catalog=catalog)
+        current = dataclasses.replace(execution, context=context, deadline_s=None)
+        present = catalog.tables.get(table.id)
+        for each in () if present is None else present.foreign_keys:
+            if present is not None and each.name == key.name:
+                await check(current, present, each)
+
+    transaction.deferred_keys.wait(transaction.statement_command, table, key, run)
+
+
+# ---------------------------------------------------------------------------------------
 # Rows that refer to others
 
 
@@ -80,9 +113,27 @@ async def _check_references(execution: Execution, change: KeyChanges) -> None:
         values = change.referring(key)
         if not values.num_rows:
             continue
+        if _defers(execution, change.table, key):
+            again = partial(_check_still_referring, values=values)
+            _check_later(execution, change.table, key, again)
+            continue
         values = _whole(execution, change.table, key, values)
         if values.num_rows:
             await _lock_referenced(execution, change.table, key, values)
+
+
+async def _check_still_referring(
+    execution: Execution, table: Table, key: ForeignKey, values: pa.Table
+) -> None:
+    """The same of values of earlier statements, as far as rows refer to them still."""
+    values = _whole(execution, table, key, values)
+    if not values.num_rows:
+        return
+    types = [table.column(column).type for column in key.columns]
+    present = await _numbers(execution, values, types, referring_rows(table, key, every=True))
+    values = numbered(values.take(pa.array(sorted(present), pa.int64())).drop_columns([ROW]))
+    if values.num_rows:
+        await _lock_referenced(execution, table, key, values)
 
 
 def _whole(execution: Execution, table: Table, key: ForeignKey, values: pa.Table) -> pa.Table:
@@ -165,9 +216,28 @@ async def _follow_keys(execution: Execution, change: KeyChanges) -> None:
         if action in _ACTING:
             await _act(execution, change.table, referring, key, keys, is_update)
     for referring, key, keys, _, action in found:
-        if action in (ReferentialAction.NO_ACTION, ReferentialAction.SET_DEFAULT):
-            keys = await _without_present(execution, change.table, key, keys)
-            await _refuse_referred(execution, change.table, referring, key, keys, restricts=False)
+        if action not in (ReferentialAction.NO_ACTION, ReferentialAction.SET_DEFAULT):
+            continue
+        if _defers(execution, referring, key):
+            again = partial(_check_not_referred, target_id=change.table.id, keys=keys)
+            _check_later(execution, referring, key, again)
+        else:
+            await _refuse_dangling(execution, change.table, referring, key, keys)
+
+
+async def _refuse_dangling(
+    execution: Execution, table: Table, referring: Table, key: ForeignKey, keys: pa.Table
+) -> None:
+    keys = await _without_present(execution, table, key, keys)
+    await _refuse_referred(execution, table, referring, key, keys, restricts=False)
+
+
+async def _check_not_referred(
+    execution: Execution, referring: Table, key: ForeignKey, target_id: TableId, keys: pa.Table
+) -> None:
+    """NO ACTION of keys that earlier statements have taken away."""
+    table = execution.context.catalog.tables[target_id]
+    await _refuse_dangling(execution, table, referring, key, keys)
 
 
 async def _act(

@@ -25,6 +25,7 @@ from executor.settings import DEFINITIONS
 from executor.temporary import drop_temporary
 from executor.transaction_block import Status
 from planner.datum import Datum
+from planner.ddl_keys import deferrable_keys
 from planner.ddl_types import sql_type
 from planner.plan import ResultColumn
 from planner.statements import (
@@ -43,6 +44,7 @@ from planner.statements import (
     Rollback,
     RollbackToSavepoint,
     Savepoint,
+    SetConstraints,
     SetTransaction,
     SetVariable,
     Show,
@@ -63,6 +65,7 @@ async def set_variable(session: Session, statement: SetVariable) -> Result:
     refuse_in_session(statement.name)
     if statement.local and not session.state.block.begun:
         session.notice("SET LOCAL can only be used in transaction blocks", "WARNING")
+        session.setting(statement.name)  # 42704 for one that there is not
         return Result("SET")
     if statement.value is None:
         settings.reset(statement.name)
@@ -146,6 +149,7 @@ def _set_modes(session: Session, modes: TransactionModes, prefix: str) -> None:
     if modes.read_only is not None:
         if local and not modes.read_only:
             _check_present(session)
+            _check_still_free(session)
         settings.set(f"{prefix}_read_only", _on_off(modes.read_only), local=local)
     if modes.deferrable is not None:
         settings.set(f"{prefix}_deferrable", _on_off(modes.deferrable), local=local)
@@ -178,6 +182,13 @@ def _check_present(session: Session) -> None:
         raise ActiveSqlTransaction("a transaction with AS OF SYSTEM TIME can only read")
 
 
+def _check_still_free(session: Session) -> None:
+    transaction = session.state.block.transaction
+    reads_only = session.state.settings["transaction_read_only"] == "on"
+    if reads_only and transaction is not None and transaction.has_read:
+        raise ActiveSqlTransaction("transaction read-write mode must be set before any query")
+
+
 def _on_off(value: bool) -> str:
     return "on" if value else "off"
 
@@ -196,6 +207,25 @@ async def set_transaction(session: Session, statement: SetTransaction) -> Result
     else:
         session.notice("SET TRANSACTION can only be used in transaction blocks", "WARNING")
     return Result("SET")
+
+
+async def set_constraints(session: Session, statement: SetConstraints) -> Result:
+    transaction = session.state.block.transaction
+    if transaction is None:
+        session.notice(
+            "SET CONSTRAINTS can only be used in transaction blocks", "WARNING", sqlstate="25P01"
+        )
+        return Result("SET CONSTRAINTS")
+    keys = None
+    if statement.names is not None:
+        context = session.surroundings.evaluation().context
+        context = replace(context, catalog=transaction.definitions.view(context.catalog))
+        keys = [key for name in statement.names for key in deferrable_keys(context, name)]
+    transaction.begin_command()
+    transaction.deferred_keys.set(transaction.command, keys, deferred=statement.deferred)
+    if not statement.deferred:
+        await transaction.deferred_keys.check(keys)
+    return Result("SET CONSTRAINTS")
 
 
 async def commit(session: Session, statement: Commit) -> Result:
@@ -333,6 +363,7 @@ HANDLERS: dict[type[Statement], Handler] = {
     Unlisten: unlisten,
     Begin: begin,
     SetTransaction: set_transaction,
+    SetConstraints: set_constraints,
     Commit: commit,
     Rollback: rollback,
     Savepoint: savepoint,

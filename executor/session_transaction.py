@@ -33,6 +33,7 @@ from catalog.commands import Command, CommandResult
 from catalog.model import CATALOG_TABLET, Catalog, Table
 from catalog.patches import Patch
 from cluster.errors import DqeError, ObjectNotInPrerequisiteState, SerializationFailure
+from executor.deferred_keys import DeferredKeys
 from executor.definitions import TransactionDefinitions
 from executor.key_changes import KeyChanges
 from executor.services import ExecutorServices
@@ -77,6 +78,8 @@ class SessionTransaction:
         self.statement_command = 0
         # What its statement did to values that tie rows to others (`executor.foreign_keys`).
         self.key_changes: list[KeyChanges] = []
+        # And what of it is looked at in the end.
+        self.deferred_keys = DeferredKeys()
 
     # -- snapshots
 
@@ -212,6 +215,7 @@ class SessionTransaction:
 
     async def _undo(self, opened: Transaction | None, command: int | None) -> None:
         self.definitions.undo(command or 0)
+        self.deferred_keys.undo(command or 0)
         if opened is None:
             return
         try:
@@ -229,6 +233,7 @@ class SessionTransaction:
 
     async def undo_statement(self) -> None:
         """Undoes what the statement under way has done, so that it can run again."""
+        self.deferred_keys.undo(self.statement_command)
         if self._opened is not None:
             await self._opened.take_back(self.statement_command)
 
@@ -237,14 +242,18 @@ class SessionTransaction:
         await self._undone()
         self.command += 1
         self.definitions.undo(command)
+        self.deferred_keys.undo(command)
         if self._opened is not None:
             await self._opened.take_back(command)
 
     async def commit(self) -> None:
         """Makes the changes visible, all at once; raises what kept them from it."""
         await self._undone()
-        self._end()
         try:
+            try:
+                await self.deferred_keys.check()
+            finally:
+                self._end()
             await self._commit_changes()
         except ObjectNotInPrerequisiteState as error:
             # Statements are planned again for what was defined anew; a whole transaction cannot.

@@ -28,7 +28,7 @@ from planner.ddl_columns import (
 )
 from planner.ddl_keys import foreign_key_definition
 from planner.ddl_names import creation_schema, find_relation, find_table, placement_of
-from planner.ddl_plan import AddReference, ChangeCatalog, DdlPlan
+from planner.ddl_plan import AddReference, ChangeCatalog, DdlPlan, ValidateReference
 from planner.ddl_recut import scheme_with_key
 from planner.ddl_tables import check_definition
 from planner.parser.expressions import rename_in_expression
@@ -136,7 +136,8 @@ def _rename_column(table: Table, action: RenameColumn, context: PlannerContext) 
 def _add_constraint(table: Table, action: AddConstraint, context: PlannerContext) -> DdlPlan:
     clause = action.constraint
     if clause.kind is ConstraintKind.FOREIGN_KEY:
-        definition = foreign_key_definition(clause, context, (table.schema, table.name))
+        own = table.schema, table.name
+        definition = foreign_key_definition(clause, context, own, validated=action.validated)
         return AddReference(table.id, definition, "ALTER TABLE")
     if clause.kind is ConstraintKind.CHECK:
         check = check_definition(table.name, definitions(table), clause, context)
@@ -171,6 +172,8 @@ def _drop_constraint(table: Table, action: DropConstraint, context: PlannerConte
 
 
 def _validate(table: Table, action: ValidateConstraint, context: PlannerContext) -> DdlPlan:
+    if any(key.name == action.constraint and not key.validated for key in table.foreign_keys):
+        return ValidateReference(table.id, action.constraint, "ALTER TABLE")
     return changed(commands.ValidateConstraint(table.id, action.constraint))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from catalog import commands
+from catalog.changes.constraints import constraint_names
 from catalog.definition import ForeignKeyDefinition, IndexColumnDefinition, IndexDefinition
-from catalog.model import DEFAULT_SCHEMA
-from cluster.errors import InvalidSchemaName, UndefinedTable
+from catalog.model import DEFAULT_SCHEMA, TableId
+from cluster.errors import InvalidSchemaName, UndefinedObject, UndefinedTable, WrongObjectType
 from planner.context import PlannerContext
 from planner.ddl_names import SYSTEM_SCHEMAS, find_relation, find_table, search_path
 from planner.ddl_plan import BuildIndex, ChangeCatalog
@@ -21,7 +22,11 @@ from planner.statements import (
 
 
 def foreign_key_definition(
-    clause: ConstraintClause, context: PlannerContext, own: tuple[str, str]
+    clause: ConstraintClause,
+    context: PlannerContext,
+    own: tuple[str, str],
+    *,
+    validated: bool = True,
 ) -> ForeignKeyDefinition:
     """What a FOREIGN KEY or REFERENCES says; `own` is the (schema, name) of its table."""
     references = clause.references
@@ -45,7 +50,24 @@ def foreign_key_definition(
         references.on_update,
         references.match_full,
         references.set_columns,
+        references.deferrable,
+        references.deferred,
+        validated,
     )
+
+
+def deferrable_keys(context: PlannerContext, name: ObjectName) -> list[tuple[TableId, str]]:
+    """The foreign keys of that name that SET CONSTRAINTS may be about: those of the first schema
+    of the search path that has some."""
+    path = search_path(context) if name.schema is None else (name.schema,)
+    for schema in path:
+        tables = [table for table in context.catalog.tables.values() if table.schema == schema]
+        found = [(t.id, k) for t in tables for k in t.foreign_keys if k.name == name.name]
+        if any(key.deferrable for _, key in found):
+            return [(table_id, key.name) for table_id, key in found if key.deferrable]
+        if found or any(name.name in constraint_names(table) for table in tables):
+            raise WrongObjectType(f'constraint "{name.name}" is not deferrable')
+    raise UndefinedObject(f'constraint "{name}" does not exist')
 
 
 # ---------------------------------------------------------------------------------------

@@ -49,10 +49,21 @@ class CreateAndFill:
 
 @dataclass(frozen=True, slots=True)
 class AddReference:
-    """ALTER TABLE ... ADD FOREIGN KEY: the rows of both tables are looked through before."""
+    """ALTER TABLE ... ADD FOREIGN KEY: the rows of both tables are looked through before, but with
+    NOT VALID."""
 
     table_id: TableId
     definition: ForeignKeyDefinition
+    tag: str
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateReference:
+    """ALTER TABLE ... VALIDATE CONSTRAINT of a foreign key: the rows are looked through."""
+
+    table_id: TableId
+    name: str
     tag: str
     notices: tuple[str, ...] = ()
 
@@ -68,4 +79,4 @@ class BuildIndex:
     concurrently: bool = False
 
 
-DdlPlan = ChangeCatalog | CreateAndFill | AddReference | BuildIndex
+DdlPlan = ChangeCatalog | CreateAndFill | AddReference | ValidateReference | BuildIndex

@@ -86,11 +86,11 @@ def keys_still_there(target: Table, key: ForeignKey) -> str:
     )
 
 
-def referring_rows(table: Table, key: ForeignKey) -> str:
-    """The numbers of keys at hand that a row refers to: one is enough."""
+def referring_rows(table: Table, key: ForeignKey, *, every: bool = False) -> str:
+    """The numbers of keys at hand that a row refers to; without `every` one is enough."""
     return (
-        f"SELECT k.{ROW} FROM {_relation(table, 'c')}, {_KEYS} AS k"
-        f" WHERE {_equal(table, 'c', key.columns)} LIMIT 1"
+        f"SELECT {'DISTINCT ' if every else ''}k.{ROW} FROM {_relation(table, 'c')}, {_KEYS} AS k"
+        f" WHERE {_equal(table, 'c', key.columns)}{'' if every else ' LIMIT 1'}"
     )
 
 

@@ -31,6 +31,7 @@ from catalog.model import (
     Column,
     ColumnGroup,
     ColumnId,
+    ForeignKey,
     PartitionMethod,
     Table,
     TableId,
@@ -89,14 +90,22 @@ def validate_constraint(draft: Draft, command: commands.ValidateConstraint) -> T
     table = table_to_alter(draft, command.table_id)
     if command.name not in constraint_names(table):
         raise _no_constraint(table, command.name)
-    if all(check.name != command.name or check.validated for check in table.checks):
+    if all(each.name != command.name or each.validated for each in _validated_later(table)):
         return None
     checks = tuple(
         replace(check, validated=True) if check.name == command.name else check
         for check in table.checks
     )
-    store(draft, replace(table, checks=checks))
+    keys = tuple(
+        replace(key, validated=True) if key.name == command.name else key
+        for key in table.foreign_keys
+    )
+    store(draft, replace(table, checks=checks, foreign_keys=keys))
     return table.id
+
+
+def _validated_later(table: Table) -> tuple[CheckConstraint | ForeignKey, ...]:
+    return (*table.checks, *table.foreign_keys)
 
 
 def add_unique(draft: Draft, command: commands.AddUnique) -> TableId:

@@ -95,6 +95,9 @@ def planned_foreign_key(draft: Draft, table: Table, definition: ForeignKeyDefini
         definition.on_update,
         definition.match_full,
         _set_columns(table, definition, columns),
+        definition.deferrable,
+        definition.deferred,
+        definition.validated,
     )
     _check_near(table, target, key)
     return key

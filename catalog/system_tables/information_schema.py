@@ -191,8 +191,8 @@ def table_constraints(context: SystemContext) -> Iterator[Row]:
             **_constraint_names(context, table, constraint),
             **_table_names(context, table),
             "constraint_type": kind,
-            "is_deferrable": "NO",
-            "initially_deferred": "NO",
+            "is_deferrable": _yes(getattr(constraint, "deferrable", False)),
+            "initially_deferred": _yes(getattr(constraint, "deferred", False)),
             "enforced": "YES",
             "nulls_distinct": "YES" if kind == "UNIQUE" else None,
         }

@@ -164,13 +164,17 @@ def foreign_key_definition(catalog: Catalog, table: Table, key: ForeignKey) -> s
     for event, action in (("UPDATE", key.on_update), ("DELETE", key.on_delete)):
         if action is not ReferentialAction.NO_ACTION:
             text += f" ON {event} {action.upper()}"
-    return text + (f" ({column_list(table, key.set_columns)})" if key.set_columns else "")
+    text += f" ({column_list(table, key.set_columns)})" if key.set_columns else ""
+    if key.deferrable:
+        text += " DEFERRABLE INITIALLY DEFERRED" if key.deferred else " DEFERRABLE"
+    return text if key.validated else f"{text} NOT VALID"
 
 
 def constraint_definition(table: Table, constraint: UniqueConstraint | CheckConstraint) -> str:
     """As `pg_get_constraintdef`."""
     if isinstance(constraint, CheckConstraint):
-        return f"CHECK ({constraint.expression})"
+        valid = "" if constraint.validated else " NOT VALID"
+        return f"CHECK ({constraint.expression}){valid}"
     kind = "PRIMARY KEY" if constraint is table.primary_key else "UNIQUE"
     return f"{kind} ({column_list(table, constraint.columns)})"
 

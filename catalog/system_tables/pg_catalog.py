@@ -248,6 +248,7 @@ def pg_constraint(context: SystemContext) -> Iterator[Row]:
                 "conname": check.name,
                 "contype": "c",
                 "connoinherit": False,
+                "convalidated": check.validated,
                 "conbin": check.expression,
             }
     yield from foreign_key_rows(context)

@@ -107,7 +107,7 @@ def _add_constraint(cursor: Cursor) -> AddConstraint:
     position = cursor.position
     if not cursor.accept("NOT", "VALID"):
         return AddConstraint(constraint)
-    if constraint.kind is not ConstraintKind.CHECK:
+    if constraint.kind not in (ConstraintKind.CHECK, ConstraintKind.FOREIGN_KEY):
         raise FeatureNotSupported(
             f"{constraint.kind.upper()} constraints cannot be marked NOT VALID",
             hint="Leave NOT VALID out: existing rows are checked.",

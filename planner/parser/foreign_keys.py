@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from catalog.model import ReferentialAction
-from cluster.errors import FeatureNotSupported
+from cluster.errors import FeatureNotSupported, SyntaxError_
 from planner.parser.builder import names_in_parentheses, object_name
 from planner.parser.tokens import Cursor
 from planner.statements import ReferencesClause
@@ -27,9 +27,48 @@ def references(cursor: Cursor) -> ReferencesClause:
         actions[event] = _action(cursor)
         if cursor.key == "(" and actions[event] in _SETTING:
             set_columns = _set_columns(cursor, event)
+    deferrable, deferred = _timing(cursor)
     return ReferencesClause(
-        target, columns, match_full, actions["DELETE"], actions["UPDATE"], set_columns
+        target,
+        columns,
+        match_full,
+        actions["DELETE"],
+        actions["UPDATE"],
+        set_columns,
+        deferrable,
+        deferred,
     )
+
+
+_TIMING = (
+    ("NOT", "DEFERRABLE"),
+    ("DEFERRABLE",),
+    ("INITIALLY", "DEFERRED"),
+    ("INITIALLY", "IMMEDIATE"),
+)
+
+
+def _timing(cursor: Cursor) -> tuple[bool, bool]:
+    """Take DEFERRABLE and INITIALLY, in any order: whether it can wait for the transaction's end,
+    and does."""
+    given: list[tuple[str, ...]] = []
+    position = cursor.position
+    while (found := next((words for words in _TIMING if cursor.accept(*words)), None)) is not None:
+        given.append(found)
+    never, deferrable, deferred, immediate = (words in given for words in _TIMING)
+    if never and deferrable:
+        raise SyntaxError_(
+            "multiple DEFERRABLE/NOT DEFERRABLE clauses not allowed", position=position
+        )
+    if deferred and immediate:
+        raise SyntaxError_(
+            "multiple INITIALLY IMMEDIATE/DEFERRED clauses not allowed", position=position
+        )
+    if never and deferred:
+        raise SyntaxError_(
+            "constraint declared INITIALLY DEFERRED must be DEFERRABLE", position=position
+        )
+    return deferrable or deferred, deferred
 
 
 _SETTING = (ReferentialAction.SET_NULL, ReferentialAction.SET_DEFAULT)

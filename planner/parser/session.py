@@ -36,6 +36,7 @@ from planner.statements import (
     Rollback,
     RollbackToSavepoint,
     Savepoint,
+    SetConstraints,
     SetTransaction,
     SetVariable,
     Show,
@@ -52,6 +53,8 @@ from planner.statements import (
 def set_statement(cursor: Cursor, start: int) -> Statement:
     """SET [SESSION | LOCAL] name {TO | =} value; SET TIME ZONE; SET TRANSACTION..."""
     cursor.expect("SET")
+    if cursor.accept("CONSTRAINTS"):
+        return _set_constraints(cursor, start)
     if cursor.accept("SESSION", "CHARACTERISTICS"):
         cursor.expect("AS", "TRANSACTION")
         return _set_transaction(cursor, start, session=True)
@@ -67,6 +70,17 @@ def set_statement(cursor: Cursor, start: int) -> Statement:
     return SetVariable(**source(cursor, start), name=name, value=value, local=local)
 
 
+def _set_constraints(cursor: Cursor, start: int) -> Statement:
+    """SET CONSTRAINTS {ALL | name, ...} {DEFERRED | IMMEDIATE}."""
+    names: list[ObjectName] = []
+    if not cursor.accept("ALL"):
+        names.append(object_name(cursor))
+        while cursor.accept(","):
+            names.append(object_name(cursor))
+    deferred = cursor.expect_any("DEFERRED", "IMMEDIATE") == "DEFERRED"
+    return SetConstraints(names=tuple(names) or None, deferred=deferred, **source(cursor, start))
+
+
 def _setting(cursor: Cursor) -> tuple[str, str | None]:
     """The name and value of SET, special forms included."""
     if cursor.accept("TIME", "ZONE"):
@@ -76,7 +90,7 @@ def _setting(cursor: Cursor) -> tuple[str, str | None]:
             return "client_encoding", cursor.string()
         cursor.accept("DEFAULT")
         return "client_encoding", None
-    if cursor.key in ("ROLE", "AUTHORIZATION", "CONSTRAINTS", "XML"):
+    if cursor.key in ("ROLE", "AUTHORIZATION", "XML"):
         raise FeatureNotSupported(f"SET {cursor.key} is not supported", position=cursor.position)
     if cursor.accept("SCHEMA"):
         return "search_path", cursor.string()

@@ -391,6 +391,7 @@ def _index_parameters(cursor: Cursor) -> None:
     if cursor.key in ("DEFERRABLE", "INITIALLY"):
         refuse(
             cursor,
-            "deferrable constraints are not supported",
-            "Leave DEFERRABLE out: constraints are checked at the end of each statement.",
+            "only foreign keys can be marked DEFERRABLE",
+            "Leave DEFERRABLE out: constraints are checked at the end of each statement, not row by"
+            " row.",
         )

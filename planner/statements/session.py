@@ -78,6 +78,14 @@ class Begin(Statement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetConstraints(Statement):
+    """SET CONSTRAINTS; `names` None is ALL."""
+
+    names: tuple[ObjectName, ...] | None
+    deferred: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetTransaction(Statement):
     """SET TRANSACTION, or (`session`) SET SESSION CHARACTERISTICS AS TRANSACTION."""
 
