@@ -147,7 +147,8 @@ def simulate(
     workload: Annotated[
         str,
         typer.Option(
-            help="What clients do: registers, sets, counters, bank, transfers, lists, definitions."
+            help="What clients do: registers, sets, counters, bank, transfers, lists, definitions,"
+            " numbers."
         ),
     ] = "registers",
     nodes: Annotated[int, typer.Option(help="Machines.", min=3, max=9)] = 3,

@@ -40,6 +40,7 @@ from dqe.simulation.workloads.bank import Bank
 from dqe.simulation.workloads.counters import Counters
 from dqe.simulation.workloads.definitions import Definitions
 from dqe.simulation.workloads.lists import Lists
+from dqe.simulation.workloads.numbers import Numbers
 from dqe.simulation.workloads.registers import Registers
 from dqe.simulation.workloads.sets import Sets
 from dqe.simulation.workloads.transfers import Transfers
@@ -54,6 +55,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "transfers": Transfers,
     "lists": Lists,
     "definitions": Definitions,
+    "numbers": Numbers,
 }
 CLIENTS = 6
 COLLECT_EVERY_S = 10.0

@@ -14,15 +14,18 @@ from typing import Any
 import pytest
 
 from catalog.model import Catalog
+from catalog.sequence_service import SequenceService
 from catalog.service import CatalogService
 from cluster.disk import DiskFile
 from cluster.raft import election, replication, state
 from cluster.raft.group import RaftGroup
 from cluster.raft.snapshot_data import FileSnapshot
+from executor import ddl
 from executor.session_transaction import StatementChanges
 from storage import wal_format, wal_recovery
 from storage.lock_driver import RowsLocked
 from storage.replica import TabletReplica
+from storage.tablet_changes import TabletChanges
 from storage.wal import WriteAheadLog
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -151,6 +154,29 @@ def older_versions_changed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(StatementChanges, "lock_rows", lock_rows)
 
 
+def definitions_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    """Rows made for a table as it was go into the table as it is now (rule S1)."""
+    patch.setattr(TabletChanges, "_refuse_gone", lambda self, draft: None)
+
+
+def tables_defined_unlocked(patch: pytest.MonkeyPatch) -> None:
+    """A definition does not keep out those who write to its table (rule S1)."""
+
+    async def lock(*arguments: Any) -> bool:
+        return True
+
+    patch.setattr(ddl, "_lock", lock)
+
+
+def numbers_not_logged(patch: pytest.MonkeyPatch) -> None:
+    """A sequence's numbers are handed out from memory, with no range in the log (rule S4)."""
+
+    async def log(self: SequenceService, *arguments: Any) -> None:
+        return
+
+    patch.setattr(SequenceService, "_log", log)
+
+
 CLUSTER_BUGS: Sequence[Planted] = (
     Planted(forgotten_fsync, "power cuts", "sets"),
     Planted(torn_tail_accepted, "torn tails", "sets", is_rare=True),
@@ -160,4 +186,7 @@ CLUSTER_BUGS: Sequence[Planted] = (
     Planted(snapshot_without_applied_index, "left behind", "counters", is_rare=True),
     Planted(catalog_not_waited_for, "cut off", "definitions", is_rare=True),
     Planted(older_versions_changed, "left behind", "transfers", is_rare=True),
+    Planted(definitions_not_looked_at, "left behind", "definitions", is_rare=True),
+    Planted(tables_defined_unlocked, "left behind", "definitions", is_rare=True),
+    Planted(numbers_not_logged, "left behind", "numbers", is_rare=True),
 )

@@ -8,5 +8,6 @@
 - `bank`: transfers between rows on several tablets; the sum never changes.
 - `transfers`: the same in transactions of several statements, at every isolation level.
 - `definitions`: tables and columns come and go beside writes; all nodes know at once.
+- `numbers`: a sequence numbers rows; none comes twice, and they come in order.
 - `lists`: transactions that read and append to lists; no circles of dependencies.
 """
