@@ -1,10 +1,11 @@
 """TPC-C's mix on a cluster and on PostgreSQL 18, and the consistency conditions behind it.
 
     python -m benchmarks.tpcc [--warehouses 10] [--minutes 1] [--terminals 8] [--kill]
-        [--small] [--isolation repeatable-read] [--no-postgres]
+        [--share 0.1] [--isolation repeatable-read] [--no-postgres]
 
-`--kill` kills the nodes in turn while the terminals work. Ends with status 1 where a consistency
-condition does not hold.
+`--share` loads a share of the specification's customers, orders and items. `--kill` kills the
+nodes in turn while the terminals work. Ends with status 1 where a consistency condition does not
+hold.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--terminals", type=int, default=8)
     parser.add_argument("--kill", action="store_true")
-    parser.add_argument("--small", action="store_true", help="a hundredth of the rows")
+    parser.add_argument("--share", type=float, default=1.0, help="of the specification's rows")
     parser.add_argument("--isolation", choices=_ISOLATION, default="repeatable-read")
     parser.add_argument("--no-postgres", action="store_true")
     return parser.parse_args()
@@ -84,8 +85,7 @@ def _measured(
     parts: int | None,
     killed: LocalCluster | None,
 ) -> _Outcome:
-    make = sizes.small if arguments.small else sizes.Size
-    size = make(arguments.warehouses)
+    size = sizes.scaled(arguments.warehouses, arguments.share)
     with psycopg.connect(urls[0], autocommit=True) as connection:
         _load(connection, size, parts)
     plan = Run(

@@ -27,9 +27,10 @@ class Size:
         return self.customers * 3 // 10
 
 
-def small(warehouses: int) -> Size:
-    """A hundredth of the rows, for tests and first looks."""
-    return Size(warehouses, districts=10, customers=60, items=1_000)
+def scaled(warehouses: int, share: float) -> Size:
+    """A share of the specification's rows: its warehouses and districts, fewer customers, orders
+    and items. Below a fiftieth there are as many customers as transactions ask for."""
+    return Size(warehouses, 10, max(60, int(3_000 * share)), max(1_000, int(100_000 * share)))
 
 
 def last_name(number: int) -> str:

@@ -87,8 +87,8 @@ def test_what_is_computed_is_what_a_plan_computes(
             " partition by hash (a) partitions 2; create index on t (v, n)"
         )
         await other.ask(
-            "insert into t select i % 4, i % 5, i, nullif('x', substr('wxyz', i % 4, 1)), nullif(i % 6, 5),"
-            " i::bigint * 1000000007, nullif(i, 30) * 1.25, i / 7.0,"
+            "insert into t select i % 4, i % 5, i, nullif('x', substr('wxyz', i % 4, 1)),"
+            " nullif(i % 6, 5), i::bigint * 1000000007, nullif(i, 30) * 1.25, i / 7.0,"
             " timestamptz '2026-01-01 00:00+00' + i * interval '1 hour'"
             " from generate_series(1, 60) s(i)"
         )
