@@ -292,16 +292,24 @@ class Transaction:
                 hint="Change less at once, or raise dqe.max_transaction_bytes.",
             )
 
-    async def change_rows(self, request: ChangeRows, tables: RowTables) -> RowsChanged:
-        """Changes rows by key in one call to their tablet's leader, behind what was staged."""
+    async def change_rows(
+        self, request: ChangeRows, tables: RowTables, *, binding: bool = False
+    ) -> RowsChanged:
+        """Changes rows by key in one call to their tablet's leader, behind what was staged.
+        `binding` as of `lock_rows`."""
+        if binding:
+            self._bound[request.tablet_id] = None
         self._raise()
         lane = self._lane(request.tablet_id)
         while lane.task is not None:
             await asyncio.wait([lane.task])
         self._raise()
         answer = await lane.place.change_rows(request, tables)
+        lane.place.is_binding |= binding
+        if row_programs.compiled(request.program).only_locks:
+            return answer
         self._locked.setdefault(request.tablet_id, {}).setdefault(SHARED, request.command)
-        if answer.changed and not row_programs.compiled(request.program).only_locks:
+        if answer.changed:
             self._written[request.tablet_id] = request.fragment_id
             rows = [after for _, after in answer.rows if after is not None]
             self._grow(StoredChange(tables, (), rows).size_bytes)

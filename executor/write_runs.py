@@ -20,6 +20,7 @@ from catalog.model import Table
 from catalog.tablet_requests import ChangeRows, RowsChanged
 from cluster.errors import DqeError
 from executor.found_rows import RowFinder
+from executor.point_references import KeyKeeper
 from executor.services import ExecutorServices
 from executor.session_transaction import SessionTransaction
 from executor.transaction_driver import Transaction
@@ -91,6 +92,9 @@ class Write:
             table.key.index(c) for c in table.partition_columns if c in table.key
         ]
         self.ordinal_of = _ordinals(table)
+        self.keeper = None
+        if point.references or point.referred:
+            self.keeper = KeyKeeper(point.tables, point.references, point.referred)
         new = point.new
         self.rows = [] if new is None else [_functions(row) for row in new.rows]
         self.completes = None if new is None else row_programs.compiled(new.program)
@@ -152,7 +156,8 @@ class WriteRun:
             raise NotByRow("locks that end with their statement")
         if self._transaction is not None:
             return await self._in_block(self._transaction, pieces, packed)
-        if len(pieces) == 1 and self._write.shows_plainly and self._is_small(pieces[0]):
+        ends = self._write.shows_plainly and self._write.keeper is None
+        if len(pieces) == 1 and ends and self._is_small(pieces[0]):
             return await self._by_itself(pieces[0], packed)
         return await self._on_several(pieces, packed)
 
@@ -353,10 +358,15 @@ class WriteRun:
         answers = []
         for piece in pieces:
             request = self._request(piece, packed, opened.id, command, base, timestamp)
-            answer = await opened.change_rows(request, self._point.tables)
+            # What was seen to refer to none of its rows holds as long as they are locked.
+            binding = bool(self._point.referred)
+            answer = await opened.change_rows(request, self._point.tables, binding=binding)
             if not answer.by_row:
                 raise NotByRow("the leader says so")
             answers.append(answer)
+        if self._write.keeper is not None:
+            lock_s = self._settings.lock_deadline_s
+            await self._write.keeper.keep(self._services, opened, command, lock_s, answers)
         return answers
 
     def _is_small(self, piece: _Piece) -> bool:

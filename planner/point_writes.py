@@ -14,14 +14,14 @@ the same outcome. So there are no errors here: what is wrong with a statement is
 The new rows of an INSERT are computed where the client is connected, defaults and checks included;
 they do not depend on what is stored.
 
-Left out: tables of several column groups, changes of key columns, rows that foreign keys bind,
-expressions without a name in RETURNING, NOWAIT and SKIP LOCKED.
+Left out: tables of several column groups, changes of key columns, some of what foreign keys ask for
+(`planner.point_references`), expressions without a name in RETURNING, NOWAIT and SKIP LOCKED.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from sqlglot import exp
@@ -37,6 +37,7 @@ from planner.locking import locks_rows
 from planner.parser.expressions import parse_expression
 from planner.plan import ResultColumn
 from planner.point import conjuncts, only_relation
+from planner.point_references import Reference, Referred, references_of, referred_of
 from planner.row_expressions import Code, NotByRow, RowColumn, RowCompiler, folded
 from planner.statements import (
     Assignment,
@@ -95,6 +96,9 @@ class PointWrite:
     parameters: tuple[SqlType, ...] = ()
     proposes: bool = False
     updates_conflicts: bool = False
+    # What foreign keys ask of the rows that are there afterwards, and of those that are gone.
+    references: tuple[Reference, ...] = ()
+    referred: tuple[Referred, ...] = ()
 
     @property
     def named_by(self) -> tuple[Code, ...]:
@@ -182,7 +186,7 @@ class _Shape:
     # -- INSERT
 
     def insert(self, statement: Insert) -> PointWrite:
-        if self.table.foreign_keys or statement.overriding or statement.source is None:
+        if statement.overriding or statement.source is None:
             raise NotByRow("such an INSERT")
         rows = value_rows(statement.source)
         if rows is None or not 0 < len(rows) <= MOST_ROWS:
@@ -206,6 +210,7 @@ class _Shape:
             parameters=self._parameters(),
             proposes=conflict is not None,
             updates_conflicts=conflict is not None and bool(conflict.sets),
+            references=references_of(self.table, self.places, self.context.catalog),
         )
 
     def _targets(self, statement: Insert, width: int) -> list[Column]:
@@ -297,19 +302,23 @@ class _Shape:
         program = self._program(compiler, statement.assignments, where)
         self._learn(compiler)
         assigned = {self._column(name).id for a in statement.assignments for name in a.columns}
-        if assigned.intersection(self.table.tied_columns):
-            raise NotByRow("columns that foreign keys bind")
+        tied = assigned.intersection(self.table.tied_columns)
         unique = {column for each in self.table.unique_keys for column in each.columns}
         mode = LockMode.FOR_UPDATE if assigned & unique else LockMode.FOR_NO_KEY_UPDATE
-        return self._by_key("UPDATE", program, mode, chosen, statement.returning)
+        if tied and self.table.referenced_by and assigned & unique:
+            raise NotByRow("columns that others refer to")
+        references = references_of(self.table, self.places, self.context.catalog) if tied else ()
+        write = self._by_key("UPDATE", program, mode, chosen, statement.returning)
+        return replace(write, references=references)
 
     def delete(self, statement: Delete) -> PointWrite:
-        if self.table.referenced_by:
-            raise NotByRow("rows that foreign keys bind")
         chosen, where, compiler = self._found(statement.source)
         self._learn(compiler)
         program = RowProgram(deletes=True, where=where, parameters=self._kinds())
-        return self._by_key("DELETE", program, LockMode.FOR_UPDATE, chosen, statement.returning)
+        referred = referred_of(self.table, self.places, self.context.catalog)
+        mode = LockMode.FOR_UPDATE
+        write = self._by_key("DELETE", program, mode, chosen, statement.returning)
+        return replace(write, referred=referred)
 
     # -- SELECT ... FOR UPDATE
 
