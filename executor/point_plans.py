@@ -150,11 +150,18 @@ class _Known:
 
 
 class NamesMeant(NamedTuple):
-    """What decides which table a name means."""
+    """What decides which table a name means, the same for sessions that mean the same."""
 
     catalog: Catalog
     search_path: str | None
+    # None as long as it has nothing in it.
     temporary_schema: str | None
+    user: str | None
+
+    @property
+    def key(self) -> tuple[str | None, ...]:
+        """All but the catalog."""
+        return self[1:]
 
 
 class PointPlans:
@@ -173,7 +180,7 @@ class PointPlans:
             return None
         tree = statement.tree
         names = names_meant(context)
-        key = (id(tree), types, names.search_path, names.temporary_schema)
+        key = (id(tree), types, names.key)
         known = self._find(key, names.catalog)
         if known is None or known.tree is not tree:
             known = self._keep(key, _Known(tree, _planned(tree, context, types, None)))
@@ -188,7 +195,7 @@ class PointPlans:
     ) -> PointPlan | None:
         """The plan of texts of a shape that `lifted` gave. `context`, which takes longer to make
         than a plan to find, is of the same catalog and session as `names`."""
-        key = (shape, names.search_path, names.temporary_schema)
+        key = (shape, names.key)
         known = self._find(key, names.catalog)
         if known is None:
             known = self._keep(key, _Known(None, _planned_shape(shape, kinds, context())))
@@ -209,8 +216,9 @@ class PointPlans:
 
 def names_meant(context: PlannerContext) -> NamesMeant:
     """The part of the context that says which table a name means."""
-    path = context.settings.get("search_path")
-    return NamesMeant(context.catalog, path, context.session.get("temporary_schema"))
+    path, schema = context.settings.get("search_path"), context.session.get("temporary_schema")
+    known = schema if schema in context.catalog.schemas else None
+    return NamesMeant(context.catalog, path, known, context.session.get("user"))
 
 
 def _planned_shape(shape: str, kinds: LiteralKinds, context: PlannerContext) -> PointPlan | None:

@@ -41,7 +41,7 @@ from cluster.errors import (
 )
 from executor.execution import Result
 from executor.lifted_literals import statement_of
-from executor.point_plans import NamesMeant
+from executor.point_plans import NamesMeant, names_meant
 from executor.services import ExecutorServices
 from executor.session_transaction import SessionTransaction
 from executor.write_runs import Changed, Write, WriteRun, WriteSettings
@@ -85,10 +85,9 @@ class PointWrites:
     ) -> Write | None:
         """What is kept of a statement, if it is such a one; `context` holds the node's newest
         catalog."""
-        setting = context.settings.get
-        schema = context.session.get("temporary_schema")
         # What is written in a statement means other rows in another time zone.
-        key = (statement.text, types, setting("search_path"), setting("timezone"), schema)
+        zone = context.settings.get("timezone")
+        key = (statement.text, types, names_meant(context).key, zone)
         return self._known(
             key, context.catalog, lambda: Write(point_write(statement, context, types))
         )
@@ -103,7 +102,7 @@ class PointWrites:
     ) -> Write | None:
         """The same of texts of a shape that `lifted` gave. `context` is of the same catalog and
         session as `names`, `zone` its time zone."""
-        key = (None, shape, names.search_path, zone, names.temporary_schema)
+        key = (None, shape, names.key, zone)
         return self._known(key, names.catalog, lambda: _of_shape(shape, kinds, context()))
 
     def _known(

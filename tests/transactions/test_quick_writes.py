@@ -319,6 +319,40 @@ def test_a_shape_whose_table_changes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     in_two(tmp_path, test)
 
 
+def test_a_name_means_each_user_s_own_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World, _: Two) -> None:
+        (owner,) = await world.clients(1)
+        quick, users = Quick(monkeypatch), ("anna", "bert", "carl")
+        for schema in (*users[:2], "public"):
+            if schema != "public":
+                await owner.ask(f"CREATE SCHEMA {schema}")
+            await owner.ask(f"CREATE TABLE {schema}.own (k int PRIMARY KEY, v int)")
+            await owner.ask(f"INSERT INTO {schema}.own VALUES (1, 0)")
+        address = world.nodes[0].pg_address
+        for turn in (1, 2):
+            for place, user in enumerate(users, 1):
+                url = f"postgresql://{user}@{address}/dqe"
+                async with await psycopg.AsyncConnection.connect(url, autocommit=True) as client:
+                    change = b"UPDATE own SET v = v + %d WHERE k = 1"
+                    await client.execute(change % place)
+                    await client.execute(b"UPDATE own SET v = v + %s WHERE k = 1", [place * 10])
+                    shown = await client.execute(b"SELECT v FROM own WHERE k = 1")
+                    assert await shown.fetchall() == [(turn * place * 11,)]
+                    if turn == 2:
+                        await client.execute(
+                            b"CREATE TEMPORARY TABLE own (k int PRIMARY KEY, v int)"
+                        )
+                        await client.execute(b"INSERT INTO own VALUES (1, 5)")
+                        await client.execute(change % place)
+                        shown = await client.execute(b"SELECT v FROM own WHERE k = 1")
+                        assert await shown.fetchall() == [(5 + place,)]
+        assert quick.writes >= 12
+
+    in_two(tmp_path, test)
+
+
 @pytest.mark.parametrize("prepare", [False, True], ids=["simple", "prepared"])
 def test_one_that_waits_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepare: bool
