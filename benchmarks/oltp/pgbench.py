@@ -22,11 +22,14 @@ class PgbenchFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What pgbench said of one run."""
+    """What pgbench said of one run; `spent_ms` is what the servers' processors did for each
+    transaction, where that was measured."""
 
     per_second: float
     latency_ms: float
     failed: int
+    count: int = 0
+    spent_ms: float = 0.0
 
 
 def program() -> Path:
@@ -66,6 +69,7 @@ def read_report(text: str) -> Run:
         per_second=float(_figure(r"^tps = ([0-9.]+)", text)),
         latency_ms=float(_figure(r"^latency average = ([0-9.]+) ms", text)),
         failed=int(_figure(r"^number of failed transactions: ([0-9]+)", text)),
+        count=int(_figure(r"^number of transactions actually processed: ([0-9]+)", text)),
     )
 
 
