@@ -146,6 +146,21 @@ class CreateSchema(Command, frozen=True):
     if_not_exists: bool = False
 
 
+class RenameSchema(Command, frozen=True):
+    """With all that is in it."""
+
+    name: str
+    new_name: str
+
+
+class SetComment(Command, frozen=True):
+    """Of a table, view or sequence, or of a table's column; None takes it away."""
+
+    object_id: TableId
+    column: str | None
+    text: str | None
+
+
 class DropSchema(Command, frozen=True):
     name: str
     if_exists: bool = False
@@ -544,6 +559,8 @@ AnyCommand = (
     | FinishIndex
     | DropIndex
     | RenameIndex
+    | RenameSchema
+    | SetComment
 )
 
 

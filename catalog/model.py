@@ -133,6 +133,7 @@ class Column:
     sequence: TableId | None = None
     identity: str | None = None
     generated: str | None = None
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +287,7 @@ class Table:
     # The tables whose foreign keys refer to this one, itself among them.
     referenced_by: tuple[TableId, ...] = ()
     indexes: tuple[Index, ...] = ()
+    comment: str | None = None
 
     def column(self, column_id: ColumnId) -> Column:
         """The column with that id; KeyError when there is none."""
@@ -368,6 +370,7 @@ class Sequence:
     first: int = 1
     epoch: int = 1
     owner: tuple[TableId, ColumnId] | None = None
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +384,7 @@ class View:
     columns: tuple[tuple[str, SqlType], ...]
     # Tables and views that the query reads.
     depends_on: tuple[TableId, ...] = ()
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,14 @@ import msgspec
 from catalog import commands
 from catalog.changes import (
     columns,
+    comments,
     constraints,
     definitions,
     foreign_keys,
     indexes,
     nodes,
     recovery,
+    renames,
     replicas,
     schemas,
     sequences,
@@ -219,6 +221,8 @@ _CHANGES: dict[type[commands.Command], Callable[..., int | bool | None]] = {
     commands.SetTableReplicas: replicas.set_table_replicas,
     commands.CreateSchema: schemas.create_schema,
     commands.DropSchema: _drop_schema,
+    commands.RenameSchema: renames.rename_schema,
+    commands.SetComment: comments.set_comment,
     commands.CreateTable: tables.create_table,
     commands.DropTable: tables.drop_table,
     commands.AttachPart: tables.attach_part,

@@ -26,6 +26,7 @@ from cluster.errors import (
 from planner.binder import bind_query
 from planner.context import PlannerContext
 from planner.ddl_alter import plan_alter_table
+from planner.ddl_comments import plan_comment
 from planner.ddl_keys import (
     plan_alter_index,
     plan_create_index,
@@ -57,6 +58,7 @@ from planner.statements import (
     AlterIndex,
     AlterSequence,
     AlterTable,
+    Comment,
     CreateIndex,
     CreatePartition,
     CreateSchema,
@@ -72,6 +74,7 @@ from planner.statements import (
     DropView,
     ObjectName,
     Reindex,
+    RenameSchema,
     Statement,
 )
 from planner.temporary import temporary_schema
@@ -104,6 +107,11 @@ def _create_schema(statement: CreateSchema, context: PlannerContext) -> DdlPlan:
         )
     command = commands.CreateSchema(statement.name, statement.if_not_exists)
     return ChangeCatalog((command,), "CREATE SCHEMA", statement.notices)
+
+
+def _rename_schema(statement: RenameSchema, context: PlannerContext) -> DdlPlan:
+    command = commands.RenameSchema(statement.name, statement.new_name)
+    return ChangeCatalog((command,), "ALTER SCHEMA", statement.notices)
 
 
 def _drop_schema(statement: DropSchema, context: PlannerContext) -> DdlPlan:
@@ -229,6 +237,8 @@ _PLANNERS: dict[type[Statement], Callable[..., DdlPlan]] = {
     AlterTable: plan_alter_table,
     DropTable: _drop_table,
     CreateSchema: _create_schema,
+    RenameSchema: _rename_schema,
+    Comment: plan_comment,
     DropSchema: _drop_schema,
     CreateView: _create_view,
     DropView: _drop_view,

@@ -9,6 +9,8 @@ definitions  those of transactions: staged, committed, aborted
 foreign_keys   what ties rows to those of other tables
 indexes    secondary indexes
 schemas    schemas and views
+renames    a schema's new name, for all that is in it
+comments   COMMENT ON
 nodes      the cluster itself, its nodes, settings and statistics
 replicas   where tablets are to lie, and that one goes on without its majority
 recovery   the same of the catalog

@@ -31,14 +31,19 @@ def create_schema(draft: Draft, command: commands.CreateSchema) -> bool:
             raise DuplicateSchema(f'schema "{command.name}" already exists')
         draft.notices.append(f'schema "{command.name}" already exists, skipping')
         return False
-    if command.name.startswith("pg_"):
-        raise OtherError(
-            _RESERVED_NAME,
-            f'unacceptable schema name "{command.name}"',
-            detail='The prefix "pg_" is reserved for system schemas.',
-        )
+    check_not_reserved(command.name)
     draft.schemas.append(command.name)
     return True
+
+
+def check_not_reserved(name: str) -> None:
+    """42939 for a name that only the system may give."""
+    if name.startswith("pg_"):
+        raise OtherError(
+            _RESERVED_NAME,
+            f'unacceptable schema name "{name}"',
+            detail='The prefix "pg_" is reserved for system schemas.',
+        )
 
 
 def drop_schema(draft: Draft, command: commands.DropSchema) -> list[Table] | None:

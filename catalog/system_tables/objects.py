@@ -36,6 +36,8 @@ from storage.types import (
 FIRST_OID = 16384
 OWNER_OID = 10
 OWNER_NAME = "dqe"
+# More than any table has columns.
+COLUMNS_EACH = 65_536
 DATABASE_OID = 16383
 PG_CATALOG_OID = 11
 PUBLIC_OID = 2200
@@ -251,14 +253,37 @@ class ObjectText:
     text: str | None
 
 
+def relation_comments(catalog: Catalog) -> Iterator[tuple[int, int, str]]:
+    """Of COMMENT ON: the relation's OID, a column's number or 0, and the text."""
+    for relations in (catalog.tables, catalog.views, catalog.sequences):
+        for relation_id, relation in relations.items():
+            if relation.comment is not None:
+                yield relation_oid(relation_id), 0, relation.comment
+    for table in catalog.tables.values():
+        for number, column in enumerate(table.visible_columns, start=1):
+            if column.comment is not None:
+                yield relation_oid(table.id), number, column.comment
+
+
+def column_key(oid: int, number: int) -> int:
+    """What stands for a column where one number has to."""
+    return oid * COLUMNS_EACH + number
+
+
 def object_texts(catalog: Catalog) -> Iterator[ObjectText]:
     """All answers of the system functions that look an object up by its OID.
 
     `pg_catalog.dqe_object_text` has them as rows, so that such a call over a column becomes a
     join: pg_get_constraintdef, pg_get_indexdef, pg_get_viewdef, pg_get_partkeydef, regclass
-    (the name as `oid::regclass::text` writes it) and pg_get_userbyid.
+    (the name as `oid::regclass::text` writes it), pg_get_userbyid, obj_description of relations
+    and col_description, whose OIDs are `column_key`s.
     """
     yield ObjectText("pg_get_userbyid", OWNER_OID, OWNER_NAME)
+    for oid, number, text in relation_comments(catalog):
+        if number:
+            yield ObjectText("col_description", column_key(oid, number), text)
+        else:
+            yield ObjectText("obj_description", oid, text)
     for table in catalog.tables.values():
         oid = relation_oid(table.id)
         yield ObjectText("regclass", oid, regclass_text(table.schema, table.name))

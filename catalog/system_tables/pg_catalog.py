@@ -36,6 +36,7 @@ from catalog.system_tables.objects import (
     constraint_oid,
     index_oid,
     object_texts,
+    relation_comments,
     relation_oid,
     schema_oid,
     shown_indexes,
@@ -463,7 +464,7 @@ def pg_stats(context: SystemContext) -> Iterator[Row]:
 
 
 def pg_description(context: SystemContext) -> Iterator[Row]:
-    """Comments of the schemas, which are all there are."""
+    """Comments of the system's schemas, and those of COMMENT ON."""
     comments = (
         (PG_CATALOG_OID, "system catalog schema"),
         (INFORMATION_SCHEMA_OID, "SQL standard views of the catalog"),
@@ -472,6 +473,8 @@ def pg_description(context: SystemContext) -> Iterator[Row]:
     )
     for oid, text in comments:
         yield {"objoid": oid, "classoid": 2615, "objsubid": 0, "description": text}
+    for oid, number, text in relation_comments(context.catalog):
+        yield {"objoid": oid, "classoid": 1259, "objsubid": number, "description": text}
 
 
 def dqe_object_text(context: SystemContext) -> Iterator[Row]:

@@ -19,6 +19,7 @@ from cluster.errors import (
 from planner.parser import changes, copying, grammar, objects, session
 from planner.parser.alterations import alter_table
 from planner.parser.builder import build_query, source
+from planner.parser.comments import comment
 from planner.parser.distribute import distribution
 from planner.parser.indexes import alter_index, reindex
 from planner.parser.keywords import words
@@ -114,6 +115,8 @@ def _alter(cursor: Cursor, start: int) -> Statement:
         return session.alter_system(cursor, start)
     if cursor.key == "INDEX":
         return alter_index(cursor, start)
+    if cursor.key == "SCHEMA":
+        return objects.alter_schema(cursor, start)
     if not cursor.at_word:
         cursor.fail()
     raise FeatureNotSupported(f"ALTER {cursor.key} is not supported", position=cursor.position)
@@ -242,6 +245,7 @@ _READERS: dict[str, Callable[[Cursor, int], Statement]] = {
     "CREATE": objects.create,
     "DROP": objects.drop,
     "ALTER": _alter,
+    "COMMENT": comment,
     "REINDEX": reindex,
     "EXPLAIN": _explain,
     "ANALYZE": session.analyze,
@@ -272,6 +276,6 @@ _READERS: dict[str, Callable[[Cursor, int], Statement]] = {
 
 # Statements that PostgreSQL has and dqe has not.
 _REFUSED = words(
-    """CALL CHECKPOINT CLUSTER COMMENT DO GRANT IMPORT LISTEN LOAD NOTIFY REASSIGN
+    """CALL CHECKPOINT CLUSTER DO GRANT IMPORT LISTEN LOAD NOTIFY REASSIGN
     REFRESH REVOKE SECURITY"""
 )

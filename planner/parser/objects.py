@@ -18,6 +18,7 @@ from planner.statements import (
     DropTable,
     DropView,
     ObjectName,
+    RenameSchema,
     Statement,
 )
 
@@ -40,6 +41,18 @@ def create(cursor: Cursor, start: int) -> Statement:
     if cursor.key == "VIEW":
         return _create_view(cursor, start, or_replace, temporary)
     raise _creation_refused(cursor)
+
+
+def alter_schema(cursor: Cursor, start: int) -> Statement:
+    """SCHEMA name RENAME TO new."""
+    cursor.expect("SCHEMA")
+    name = cursor.name()
+    if cursor.key == "OWNER":
+        raise FeatureNotSupported(
+            "ALTER SCHEMA ... OWNER is not supported", position=cursor.position
+        )
+    cursor.expect("RENAME", "TO")
+    return RenameSchema(name=name, new_name=cursor.name(), **source(cursor, start))
 
 
 _TEMPORARY = ("TEMP", "TEMPORARY")

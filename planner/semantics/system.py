@@ -291,6 +291,20 @@ def _looked_up(function: str) -> Emit:
     return emit
 
 
+def _description(call: Call) -> exp.Expr:
+    """Only relations have comments of users."""
+    if build.literal_text(call.arguments[1]) not in (None, "pg_class"):
+        return build.null(TEXT)
+    return object_text("obj_description", call.arguments[0], call.casts.environment)
+
+
+def _column_description(call: Call) -> exp.Expr:
+    oid, number = (build.cast_as(each, INT8) for each in call.arguments)
+    whole = exp.Mul(this=oid, expression=build.integer(objects.COLUMNS_EACH, INT8))
+    key = build.typed(exp.Paren(this=exp.Add(this=whole, expression=number)), INT8)
+    return object_text("col_description", key, call.casts.environment)
+
+
 def _view_named(call: Call) -> exp.Expr:
     """pg_get_viewdef of a name, which PostgreSQL keeps beside that of an OID."""
     environment = call.casts.environment
@@ -397,6 +411,9 @@ def register(catalogue: Catalogue) -> None:
         for rest in ("", ", bool", ", int4, bool"):
             define(catalogue, f"{name}(oid{rest}) -> text", _looked_up(name))
     define(catalogue, "pg_get_partkeydef(oid) -> text", _looked_up("pg_get_partkeydef"))
+    define(catalogue, "obj_description(oid) -> text", _looked_up("obj_description"))
+    define(catalogue, "obj_description(oid, name) -> text", _description)
+    define(catalogue, "col_description(oid, int4) -> text", _column_description)
     define(catalogue, "pg_get_userbyid(oid) -> name", _looked_up("pg_get_userbyid"))
     define(catalogue, "format_type(oid, int4) -> text", natural("pg_format_type"))
     define(catalogue, "pg_table_is_visible(oid) -> bool", _visible)
@@ -462,10 +479,7 @@ def _constants() -> dict[str, exp.Expr]:
     for types in ("oid, int2, text", "oid, text, text", "text, text, text", "text, int2, text"):
         rows[f"has_column_privilege({types}) -> bool"] = true
     for text in (
-        "obj_description(oid, name)",
-        "obj_description(oid)",
         "shobj_description(oid, name)",
-        "col_description(oid, int4)",
         "pg_tablespace_location(oid)",
         "pg_get_serial_sequence(text, text)",
         "pg_get_function_result(oid)",

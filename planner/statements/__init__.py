@@ -58,6 +58,7 @@ from planner.statements.keys import (
 )
 from planner.statements.objects import (
     AlterSequence,
+    Comment,
     CreateSchema,
     CreateSequence,
     CreateView,
@@ -66,6 +67,7 @@ from planner.statements.objects import (
     DropSequence,
     DropTable,
     DropView,
+    RenameSchema,
 )
 from planner.statements.rows import (
     Assignment,
@@ -145,6 +147,7 @@ __all__ = [
     "BoundWord",
     "CloseCursor",
     "ColumnClause",
+    "Comment",
     "Commit",
     "ConstraintClause",
     "ConstraintKind",
@@ -197,6 +200,7 @@ __all__ = [
     "ReleaseSavepoint",
     "RenameColumn",
     "RenameConstraint",
+    "RenameSchema",
     "RenameTable",
     "Reset",
     "Rollback",

@@ -24,6 +24,24 @@ class CreateSchema(Statement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RenameSchema(Statement):
+    """ALTER SCHEMA ... RENAME TO."""
+
+    name: str
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comment(Statement):
+    """COMMENT ON a table, a `column` of one, a view or a sequence; None takes it away."""
+
+    kind: str
+    name: ObjectName
+    column: str | None
+    comment: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DropSchema(Statement):
     names: tuple[str, ...]
     if_exists: bool
