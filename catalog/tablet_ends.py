@@ -81,10 +81,12 @@ class TabletEnds(TabletCalls):
         transaction_id: TransactionId,
         floor: Timestamp,
         deadline_s: float = DEADLINE_S,
+        participants: Sequence[int] = (),
     ) -> Timestamp:
-        """Commits on this tablet alone; the commit timestamp."""
+        """Commits on this tablet alone, or everywhere by its log, once all other participants
+        have prepared; the commit timestamp."""
         term = self._term(transaction_id, tablet_id)
-        request = requests.Write(tablet_id, transaction_id, term, floor)
+        request = requests.Write(tablet_id, transaction_id, term, floor, tuple(participants))
         return await self._settled(request, self._server.write, deadline_s)
 
     # --- On several ------------------------------------------------------------------------

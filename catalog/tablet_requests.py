@@ -99,7 +99,10 @@ class AskOwnChanges(TransactionRequest, frozen=True):
 
 
 class Write(TransactionRequest, frozen=True):
+    """Commits on the tablet alone, or decides for `participants` that have prepared."""
+
     floor: Timestamp
+    participants: tuple[TabletId, ...] = ()
 
 
 class Prepare(TransactionRequest, frozen=True):

@@ -209,7 +209,10 @@ class TabletServer:
     async def write(self, request: requests.Write, deadline_s: float) -> Done:
         tablet = await self._led(request)
         commit_ts = await tablet.write(
-            request.transaction_id, request.floor, self._timestamps.commit_timestamp
+            request.transaction_id,
+            request.floor,
+            self._timestamps.commit_timestamp,
+            request.participants,
         )
         return self._done(request, commit_ts)
 

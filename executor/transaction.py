@@ -1,25 +1,30 @@
 """How a transaction ends, as a state machine: events in, instructions out (rules C1 to C5).
 
-    OPEN --Commit, one tablet----> WRITING -------------------------------------> COMMITTED
-      |\\--Commit, several-> MARKING -> DRAWING -> (VALIDATING) -> (PRECOMMITTING)
+    OPEN --Commit, one tablet-----------> WRITING ------------------------------> COMMITTED
+      |\\--Commit, several-> PREPARING ----^
+      |\\--Commit, apart---> MARKING -> DRAWING -> (VALIDATING) -> (PRECOMMITTING)
       |                                                            -> DECIDING -> COMMITTED
       \\----------------- Abort, or an error before the decision ----------------> ABORTED
 
 One tablet (C3): `SendWrite`; the tablet validates, marks, draws and writes in one entry.
-Several (C4): the first tablet is the home. All others are asked to prepare and the home to
-mark, all at once, with a floor seen before; only when every one has answered is the commit
-timestamp drawn (C1), and the home decides. With the decision logged the client is answered;
+Several (C4): the first tablet is the home. All others are asked to prepare at once, with a floor
+seen before; when every one has, the home does as one tablet alone: it validates, marks, draws the
+timestamp (C1) and logs its changes with the decision. With that the client is answered;
 participants are told to commit, and if they cannot be told they ask the home themselves (C5).
-A SERIALIZABLE transaction goes this way with one tablet, too: between drawing and deciding its
-reads are validated at the timestamp drawn (I4).
+
+*Apart* from the decision the timestamp is drawn where something comes between them; then the home
+is marked while the others prepare, and decides at last. A SERIALIZABLE transaction has its reads
+validated at the timestamp drawn (I4), with one tablet, too. The catalog, home of what defines
+something, is asked in this way as well.
 In three phases (C11), where they are asked for, all participants log the timestamp that is about
 to be decided before the home is told to decide it. The home's log decides all the same: nobody
 ever commits because of a pre-commit, or of time that has passed.
 
 What is known when something fails:
 - before the decision is sent, the transaction aborts: it did not happen;
-- a home that has changed its leader before it decided knows of no mark: it is marked again and
-  another timestamp drawn (C9), a few times;
+- a home that has changed its leader before it decided knows of no mark: the transaction begins
+  again there (`executor.transaction_places`), and is asked the same; where the timestamp is drawn
+  apart it is marked again and another one drawn (C9), a few times;
 - once the decision (or the one write) is on its way and its answer is lost, the outcome is
   unknown, and the client is told so (40003); nobody aborts then, the home's log decides.
 
@@ -47,6 +52,7 @@ MARKED_AGAIN = 3
 class State(StrEnum):
     OPEN = "open"
     WRITING = "writing"
+    PREPARING = "preparing"
     MARKING = "marking"
     DRAWING = "drawing"
     VALIDATING = "validating"
@@ -68,6 +74,14 @@ class Commit:
     floor: Timestamp
     validates: bool = False
     three_phase: bool = False
+    # The home is one that draws no timestamp by itself.
+    draws_apart: bool = False
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the timestamp is drawn before the home is asked to decide."""
+        several = len(self.tablets) > 1
+        return self.validates or (several and (self.three_phase or self.draws_apart))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +138,11 @@ Event = Commit | Abort | Marked | Drawn | Validated | Precommitted | Decided | F
 
 @dataclass(frozen=True, slots=True)
 class SendWrite:
+    """The home, all `participants` having prepared, or the only tablet."""
+
     tablet: TabletId
     floor: Timestamp
+    participants: tuple[TabletId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,19 +272,28 @@ class TransactionMachine:
         self._floor = event.floor
         self._validates = event.validates
         self._three_phase = event.three_phase
-        if len(event.tablets) == 1 and not event.validates:
-            self.state = State.WRITING
-            return [SendWrite(self._home, event.floor)]
-        self.state = State.MARKING
-        self._unmarked = set(event.tablets)
         prepares: list[Instruction] = [
             SendPrepare(tablet, event.floor, self._home) for tablet in self._participants
         ]
-        return [*prepares, SendMarkHome(self._home, event.floor)]
+        if event.is_apart:
+            self.state = State.MARKING
+            self._unmarked = set(event.tablets)
+            return [*prepares, SendMarkHome(self._home, event.floor)]
+        self.state = State.PREPARING
+        self._unmarked = set(self._participants)
+        return prepares or self._write()
+
+    def _write(self) -> list[Instruction]:
+        self.state = State.WRITING
+        return [SendWrite(self._home, self._floor, self._participants)]
 
     def _marked(self, event: Marked) -> list[Instruction]:
         self._unmarked.discard(event.tablet)
-        if self.state is not State.MARKING or self._unmarked:
+        if self._unmarked:
+            return []
+        if self.state is State.PREPARING:
+            return self._write()
+        if self.state is not State.MARKING:
             return []
         self.state = State.DRAWING
         return [DrawTimestamp()]

@@ -67,7 +67,9 @@ class TransactionEnd:
         self._reads, self._held = reads, held
         self._catalog = catalog
         validates = reads is not None or bool(held)
-        answer = await self._run(machine.Commit(tuple(tablets), floor, validates, three_phase))
+        answer = await self._run(
+            machine.Commit(tuple(tablets), floor, validates, three_phase, catalog is not None)
+        )
         if answer.error is not None:
             raise answer.error
         if catalog is not None:
@@ -145,7 +147,7 @@ class TransactionEnd:
         self, catalog: CatalogHome, instruction: machine.Instruction
     ) -> machine.Event:
         match instruction:
-            case machine.SendWrite(tablet, _):
+            case machine.SendWrite():
                 return machine.Decided(await catalog.decide(()))
             case machine.SendMarkHome(tablet, _):
                 await catalog.mark()
@@ -159,9 +161,9 @@ class TransactionEnd:
         if self._catalog is not None and getattr(instruction, "tablet", None) == CATALOG_TABLET:
             return await self._ask_catalog(self._catalog, instruction)
         match instruction:
-            case machine.SendWrite(tablet, floor):
+            case machine.SendWrite(tablet, floor, participants):
                 written = await self._place(tablet).ask(
-                    lambda: self._tablets.write(tablet, self.id, floor, deadline_s)
+                    lambda: self._tablets.write(tablet, self.id, floor, deadline_s, participants)
                 )
                 return machine.Decided(written)
             case machine.SendPrepare(tablet, floor, home):

@@ -110,6 +110,7 @@ class TabletAccess(Protocol):
         transaction_id: TransactionId,
         floor: Timestamp,
         deadline_s: float,
+        participants: Sequence[TabletId] = (),
     ) -> Timestamp: ...
 
     async def prepare(

@@ -1,7 +1,8 @@
 """How transactions end at a tablet's leader: by the log.
 
 On this tablet alone (rule C3): validate unique keys under the lock, mark it, draw C, log
-`write`. With others (C4): `prepare` here, or `mark_home` and `decide` at its home, `commit` here.
+`write`. With others (C4): `prepare` here, or at its home the same as alone, but log `decision`;
+`mark_home` and `decide` where C is drawn apart. Then `commit` here.
 Whatever is cancelled or fails half-way is settled by the log: a mark stays until an entry, the
 end of the lease or of the leader's term says how it ended.
 """
@@ -79,15 +80,18 @@ class TabletCommits(TabletChanges):
         transaction_id: TransactionId,
         floor: Timestamp,
         draw_timestamp: Callable[[], Awaitable[Timestamp]],
+        participants: Sequence[TabletId] = (),
     ) -> Timestamp:
-        """Commits a transaction that changes this tablet alone; its commit timestamp.
+        """Commits a transaction that changes this tablet alone; its commit timestamp. With
+        `participants`, which have all prepared, it is committed everywhere (rule C4).
 
         `floor` is an oracle timestamp seen before the call. 40003 when the answer was lost.
         """
         await self._lead()
         with self._speaking(transaction_id, known=True):
             draft = await self._validated(transaction_id)
-            commit = self._write(transaction_id, floor, draft, draw_timestamp)
+            others = tuple(t for t in participants if t != self.tablet_id)
+            commit = self._write(transaction_id, floor, draft, draw_timestamp, others)
             name = f"write {transaction_id} on tablet {self.tablet_id}"
             return await run_to_end(self._runtime, commit, name)
 
@@ -97,11 +101,14 @@ class TabletCommits(TabletChanges):
         floor: Timestamp,
         draft: Draft,
         draw_timestamp: Callable[[], Awaitable[Timestamp]],
+        participants: tuple[TabletId, ...],
     ) -> Timestamp:
         term = self._mark(transaction_id, floor)
         with self._giving_up(transaction_id):
             commit_ts = await draw_timestamp()
             self._refuse_closed(commit_ts)
+        if participants:
+            return await self._decide(transaction_id, term, commit_ts, participants, draft)
 
         def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
             return Write(transaction_id, term, commit_ts, draft.chunks, headers, draft.every_cut)

@@ -72,7 +72,7 @@ def _holders(context: SystemContext, wish: LockFact) -> Iterator[int]:
 
 def transactions_in_doubt(context: SystemContext) -> Iterator[Row]:
     """A row for each tablet at which a transaction is prepared, or, for its home, decided and not
-    confirmed by all; most are there for milliseconds."""
+    confirmed by all; most are prepared for milliseconds, and decided for some seconds."""
     for fact in context.transactions.transactions:
         if fact.phase == Phase.PREPARED.value:
             state = "pre-committed" if fact.precommit_ts else "prepared"

@@ -17,6 +17,8 @@ from dqe.commands.terminal import connect_or_say, print_table, wide_console
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 # Every commit over several tablets is in doubt for milliseconds.
 _IN_DOUBT_S = 1.0
+# Homes have their decisions confirmed in rounds, some seconds later.
+_UNCONFIRMED_S = 15.0
 # More tablets than this are summed up by node instead of listed.
 _LISTED_TABLETS = 60
 
@@ -107,8 +109,9 @@ def show_doubts(connection: psycopg.Connection[Any], console: Console) -> None:
     """Transactions that are prepared, or decided and not confirmed, for longer than it takes."""
     rows = connection.execute(
         "SELECT transaction_id, tablet_id, state, age_s, coordinator, waits_for "
-        "FROM dqe.transactions_in_doubt WHERE age_s >= %s ORDER BY age_s DESC",
-        [_IN_DOUBT_S],
+        "FROM dqe.transactions_in_doubt "
+        "WHERE age_s >= %s OR state <> 'committed' AND age_s >= %s ORDER BY age_s DESC",
+        [_UNCONFIRMED_S, _IN_DOUBT_S],
     ).fetchall()
     if rows:
         header = ["transaction", "tablet", "is", "age", "began at node", "waits for"]

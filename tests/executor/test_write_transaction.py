@@ -61,13 +61,36 @@ def test_one_tablet_commits_in_one_write() -> None:
     assert machine.state is State.COMMITTED
 
 
-def test_no_timestamp_is_drawn_before_every_participant_has_marked() -> None:
+def test_the_home_draws_and_decides_when_every_other_participant_has_prepared() -> None:
     machine = TransactionMachine()
-    assert machine.step(Commit((1, 2, 3), 90)) == [
-        SendPrepare(2, 90, 1),
-        SendPrepare(3, 90, 1),
-        SendMarkHome(1, 90),
-    ]
+    prepares = [SendPrepare(2, 90, 1), SendPrepare(3, 90, 1)]
+    assert machine.step(Commit((1, 2, 3), 90)) == prepares
+    assert machine.step(Marked(3)) == []
+    assert machine.step(Marked(3)) == []
+    assert machine.step(Marked(2)) == [SendWrite(1, 90, (2, 3))]
+    assert machine.step(Decided(100)) == [Answer(100), SendCommit(2, 100), SendCommit(3, 100)]
+
+
+@pytest.mark.parametrize(
+    "commit",
+    [
+        Commit((1, 2, 3), 90, draws_apart=True),
+        Commit((1, 2, 3), 90, validates=True),
+        Commit((1, 2, 3), 90, three_phase=True),
+    ],
+)
+def test_no_timestamp_is_drawn_apart_before_every_participant_has_marked(commit: Commit) -> None:
+    machine = TransactionMachine()
+    prepares = [SendPrepare(2, 90, 1), SendPrepare(3, 90, 1)]
+    assert machine.step(commit) == [*prepares, SendMarkHome(1, 90)]
+    for tablet in (1, 3, 3):
+        assert machine.step(Marked(tablet)) == []
+    assert machine.step(Marked(2)) == [DrawTimestamp()]
+
+
+def test_where_nothing_comes_between_the_home_decides_what_was_drawn_apart() -> None:
+    machine = TransactionMachine()
+    machine.step(Commit((1, 2, 3), 90, draws_apart=True))
     assert machine.step(Marked(1)) == []
     assert machine.step(Marked(3)) == []
     assert machine.step(Marked(3)) == []
@@ -76,10 +99,11 @@ def test_no_timestamp_is_drawn_before_every_participant_has_marked() -> None:
     assert machine.step(Decided(100)) == [Answer(100), SendCommit(2, 100), SendCommit(3, 100)]
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("failed", [Failed(2, REFUSED), Failed(1, LOST), Failed(2, LOST)])
-def test_what_fails_before_the_decision_aborts_everywhere(failed: Failed) -> None:
+def test_what_fails_before_the_decision_aborts_everywhere(failed: Failed, apart: bool) -> None:
     machine = TransactionMachine()
-    machine.step(Commit((1, 2), 90))
+    machine.step(Commit((1, 2), 90, draws_apart=apart))
     assert machine.step(failed) == [SendAbort(1), SendAbort(2), Answer(None, failed.error)]
     assert machine.step(Marked(1)) == []
     assert machine.step(Marked(2)) == []
@@ -138,7 +162,7 @@ def test_with_one_tablet_nobody_needs_to_precommit() -> None:
 
 def test_a_home_that_lost_its_mark_is_marked_again_before_a_timestamp_is_drawn() -> None:
     machine = TransactionMachine()
-    for event in (Commit((1, 2), 90), Marked(1), Marked(2), Drawn(100)):
+    for event in (Commit((1, 2), 90, draws_apart=True), Marked(1), Marked(2), Drawn(100)):
         machine.step(event)
     for drawn in (101, 102, 103):
         assert machine.step(Failed(1, MOVED)) == [SendMarkHome(1, 90)]
@@ -149,7 +173,7 @@ def test_a_home_that_lost_its_mark_is_marked_again_before_a_timestamp_is_drawn()
 
 def test_an_oracle_that_does_not_answer_aborts() -> None:
     machine = TransactionMachine()
-    for event in (Commit((1, 2), 90), Marked(1), Marked(2)):
+    for event in (Commit((1, 2), 90, draws_apart=True), Marked(1), Marked(2)):
         machine.step(event)
     error = CannotConnectNow("no timestamp could be had")
     assert machine.step(Failed(None, error))[-1] == Answer(None, error)
@@ -158,10 +182,8 @@ def test_an_oracle_that_does_not_answer_aborts() -> None:
 def decided(tablets: tuple[int, ...]) -> TransactionMachine:
     machine = TransactionMachine()
     machine.step(Commit(tablets, 90))
-    if len(tablets) > 1:
-        for tablet in tablets:
-            machine.step(Marked(tablet))
-        machine.step(Drawn(100))
+    for tablet in tablets[1:]:
+        machine.step(Marked(tablet))
     return machine
 
 
@@ -284,9 +306,14 @@ class PretendedTablets:
         await self._call("check", tablet_id, base)
 
     async def write(
-        self, tablet_id: int, transaction_id: int, floor: int, deadline_s: float
+        self,
+        tablet_id: int,
+        transaction_id: int,
+        floor: int,
+        deadline_s: float,
+        participants: Sequence[int] = (),
     ) -> int:
-        await self._call("write", tablet_id, floor)
+        await self._call("write", tablet_id, floor, *participants)
         return 100
 
     async def prepare(
@@ -385,9 +412,8 @@ def test_several_tablets_are_locked_in_order_then_asked_at_once() -> None:
     calls = [call for call in run(test).calls if call[0] != "stage"]
     assert calls[:3] == [("lock", tablet, "row exclusive") for tablet in (1, 2, 3)]
     # The first that was written is the home, so that a token can name it before the end.
-    assert calls[3:6] == [("prepare", 1, 3), ("prepare", 2, 3), ("mark_home", 3)]
-    assert calls[6] == ("decide", 3, 100, (1, 2))
-    assert sorted(calls[7:], key=str) == [("commit", 1, 100), ("commit", 2, 100)]
+    assert calls[3:6] == [("prepare", 1, 3), ("prepare", 2, 3), ("write", 3, 90, 1, 2)]
+    assert sorted(calls[6:], key=str) == [("commit", 1, 100), ("commit", 2, 100)]
 
 
 @pytest.mark.parametrize(
@@ -405,7 +431,7 @@ def test_the_home_is_not_asynchronous_while_another_takes_part(
         await transaction.commit(90, checks=False)
 
     calls = run(test, PretendedTablets(asynchronous=asynchronous)).calls
-    assert [call[1] for call in calls if call[0] in ("mark_home", "decide")] == [home, home]
+    assert [call[1] for call in calls if call[0] == "write"] == [home]
 
 
 def test_keys_are_checked_before_the_end_begins() -> None:
@@ -414,7 +440,7 @@ def test_keys_are_checked_before_the_end_begins() -> None:
             await transaction.stage(tablet, change(tablet))
         assert await transaction.commit(90, checks=True) == 100
 
-    expected = [("check", 1), ("check", 2), ("prepare", 1), ("mark_home", 2)]
+    expected = [("check", 1), ("check", 2), ("prepare", 1), ("write", 2)]
     assert run(test).names()[:4] == expected
 
 
@@ -482,7 +508,7 @@ def test_a_change_that_fails_aborts_all_of_it() -> None:
             await transaction.commit(90, checks=False)
 
     names = run(test, tablets).names()
-    assert ("decide", 1) not in names
+    assert ("write", 1) not in names
     assert {("abort", 1), ("abort", 2)} <= set(names)
 
 
@@ -498,7 +524,7 @@ def test_a_statement_that_is_cancelled_does_not_leave_a_commit_half_done() -> No
         committing.cancel()
         assert await committing == 100
 
-    assert ("decide", 1) in run(test).names()
+    assert ("write", 1) in run(test).names()
 
 
 def test_going_back_forgets_what_waits_and_what_failed() -> None:

@@ -7,6 +7,7 @@ hides the first, the plant takes both away, and says so.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +110,8 @@ def answer_to_an_earlier_question(patch: pytest.MonkeyPatch) -> None:
 
 
 def timestamp_before_the_marks(patch: pytest.MonkeyPatch) -> None:
-    """C1: the commit timestamp is drawn while the participants are being asked."""
+    """C1: the commit timestamp is drawn while the participants are being asked; apart, as it
+    is for SERIALIZABLE, by all."""
     early: dict[int, int] = {}
     original = TransactionMachine.step
 
@@ -117,6 +119,8 @@ def timestamp_before_the_marks(patch: pytest.MonkeyPatch) -> None:
         if isinstance(event, machine.Drawn) and self.state is State.MARKING:
             early[id(self)] = event.timestamp
             return []
+        if isinstance(event, machine.Commit):
+            event = dataclasses.replace(event, draws_apart=True)
         found = original(self, event)
         if isinstance(event, machine.Commit) and self.state is State.MARKING:
             return [*found, machine.DrawTimestamp()]
@@ -131,13 +135,13 @@ def one_tablet_draws_before_its_mark(patch: pytest.MonkeyPatch) -> None:
     """C1 and C3: a transaction on one tablet draws its timestamp and marks itself then."""
     original = TabletCommits._write
 
-    async def write(self: Any, transaction_id: int, floor: int, draft: Any, draw: Any) -> int:
+    async def write(self: Any, name: int, floor: int, draft: Any, draw: Any, others: Any) -> int:
         drawn = await draw()
 
         async def again() -> int:
             return int(drawn)
 
-        return await original(self, transaction_id, floor, draft, again)
+        return await original(self, name, floor, draft, again, others)
 
     patch.setattr(TabletCommits, "_write", write)
 

@@ -717,7 +717,9 @@ class Nemesis:
         def act() -> None:
             asyncio.get_running_loop().call_soon(self._lose_tail, self._cluster.asynchronous)
 
-        self._cluster.hook.armed = ("decide", False, act)
+        # Most homes decide as a tablet alone writes.
+        step = self._chance.choice(("write", "write", "decide"))
+        self._cluster.hook.armed = (step, False, act)
 
     def _cut(self) -> None:
         one, other = self._chance.sample(self._cluster.nodes, 2)

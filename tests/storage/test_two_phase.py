@@ -14,7 +14,7 @@ from storage_doubles import METHODS, Bench, Defaults, SkippingRuntime, delete, i
 from cluster.errors import CannotConnectNow, DqeError, SerializationFailure
 from cluster.raft.log import EntryKind
 from storage import doubts, participant
-from storage.entries import Commit, Confirmed, TabletEntry, decode_entry
+from storage.entries import Commit, Confirmed, Decision, TabletEntry, decode_entry
 from storage.fragments import AccessMethod, TabletId, Timestamp, TransactionId
 from storage.tablet import Tablet
 
@@ -248,6 +248,72 @@ def test_asking_twice_changes_nothing(tmp_path: Path) -> None:
         for tablet in tablets.values():
             assert await bench.read(tablet) == [(1, "a")]
             assert await bench.read(tablet, commit_ts - 1) == []
+        await bench.close()
+
+    run(main)
+
+
+async def prepared_everywhere(
+    bench: Bench, tablets: dict[TabletId, Tablet]
+) -> tuple[TransactionId, Timestamp]:
+    """A transaction that has only its home left to ask, and its floor."""
+    transaction_id = bench.begin()
+    for tablet in tablets.values():
+        await tablet.lock(transaction_id)
+        await tablet.stage(transaction_id, insert((1, "a")))
+    floor = bench.oracle.now()
+    for tablet_id in OTHERS:
+        await tablets[tablet_id].prepare(transaction_id, floor, HOME)
+    return transaction_id, floor
+
+
+def test_a_home_marks_draws_and_decides_in_one_request(tmp_path: Path) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        transaction_id, floor = await prepared_everywhere(bench, tablets)
+
+        async def draw() -> Timestamp:
+            # Whoever reads at what was issued before the draw waits (rule C1).
+            assert tablets[HOME]._participant.pending_below(bench.oracle.last + 1)
+            return bench.oracle.now()
+
+        commit_ts = await tablets[HOME].write(transaction_id, floor, draw, TABLETS)
+        last = logged(bench, HOME)[-1]
+        assert isinstance(last, Decision)
+        assert (last.commit_ts, last.participants) == (commit_ts, OTHERS)
+        await bench.crash()
+        tablets = await open_all(bench)
+        await bench.settle(runtime)
+        for tablet in tablets.values():
+            assert await bench.read(tablet) == [(1, "a")]
+            assert await bench.read(tablet, commit_ts - 1) == []
+        await check_nothing_is_left(bench, tablets)
+        await bench.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["no timestamp", "refused"])
+def test_a_home_that_cannot_decide_ends_it_everywhere(tmp_path: Path, how: str) -> None:
+    async def main(runtime: SkippingRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablets = await open_all(bench)
+        transaction_id, floor = await prepared_everywhere(bench, tablets)
+
+        async def draw() -> Timestamp:
+            if how == "no timestamp":
+                raise CannotConnectNow("no timestamp could be had")
+            return bench.oracle.now()
+
+        if how == "refused":
+            bench.groups[HOME].refuse = lambda data: isinstance(decode_entry(data)[0], Decision)
+        with pytest.raises(CannotConnectNow):
+            await tablets[HOME].write(transaction_id, floor, draw, TABLETS)
+        await bench.settle(runtime)
+        for tablet in tablets.values():
+            assert await bench.read(tablet) == []
+        await check_nothing_is_left(bench, tablets)
         await bench.close()
 
     run(main)

@@ -68,7 +68,8 @@ def test_what_is_prepared_is_listed_with_what_it_waits_for(
             "create table t (id int primary key, v int) partition by hash (id) partitions 2"
         )
         tablets = world.nodes[0].parts.services.tablets
-        decide = tablets.decide
+        step = "write" if protocol == "two-phase" else "decide"
+        decide = getattr(tablets, step)
         seen: list[Row] = []
 
         async def looks_first(tablet_id: int, *args: Any) -> int:
@@ -81,7 +82,7 @@ def test_what_is_prepared_is_listed_with_what_it_waits_for(
             )
             return await decide(tablet_id, *args)
 
-        monkeypatch.setattr(tablets, "decide", looks_first)
+        monkeypatch.setattr(tablets, step, looks_first)
         await one.ask(f"set dqe.commit_protocol = '{protocol}'")
         await one.ask("insert into t select i, i from generate_series(1, 20) s(i)")
         assert seen == [(state, "t", "1", "1", "t")]
