@@ -21,7 +21,7 @@ from cluster.raft.messages import Append, Heartbeat, HeartbeatReply
 from cluster.raft.progress import Progress, quorum_size
 from cluster.raft.snapshot_data import SnapshotData
 
-MAX_SEEDS = 100
+MAX_SEEDS = 300
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
