@@ -7,8 +7,8 @@ what is left of it dies with its leader's term, so numbers may be missing, as in
 after a crash, and none comes twice. Requests get their numbers in the order they came.
 
 Ranges are of a sequence as it was defined when they were logged; ALTER makes another value of
-it, and what was left is forgotten. The lease is checked after the numbers are taken, as the
-oracle does.
+it, which goes on behind the last number given, or begins anew where it is set back. The lease is
+checked after the numbers are taken, as the oracle does.
 """
 
 from __future__ import annotations
@@ -60,6 +60,15 @@ class _Range:
     sequence: Sequence
     next_number: int
     left: int = 0
+    given: bool = False
+
+    def redefined(self, sequence: Sequence) -> _Range | None:
+        """How it goes on behind the last number given, where ALTER has not set it back; None
+        where only the log tells where it was."""
+        if not self.given or self.sequence.epoch != sequence.epoch:
+            return None
+        step = sequence.increment - self.sequence.increment
+        return _Range(sequence, self.next_number + step, given=True)
 
 
 class SequenceService:
@@ -113,7 +122,8 @@ class SequenceService:
             return NumbersTaken(request.set_to, 0, sequence.increment)
         known = ranges.get(sequence.id)
         if known is None or known.sequence != sequence:
-            known = _Range(sequence, self._machine.state.next_number(sequence))
+            known = None if known is None else known.redefined(sequence)
+            known = known or _Range(sequence, self._machine.state.next_number(sequence))
             ranges[sequence.id] = known
         if not known.left:
             await self._refill(known, request.count)
@@ -121,6 +131,7 @@ class SequenceService:
         first = known.next_number
         known.next_number += count * sequence.increment
         known.left -= count
+        known.given = True
         return NumbersTaken(first, count, sequence.increment)
 
     async def _refill(self, known: _Range, wanted: int) -> None:

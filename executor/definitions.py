@@ -120,8 +120,9 @@ class TransactionDefinitions:
         tablets = tuple(
             tablet for i, tablet in found.after.tablets.items() if i not in found.before.tablets
         )
+        known = self.services.catalog.current.sequences
         sequences = tuple(
-            after for before, after in patch.sequences.values() if before is None and after
+            after for i, (_, after) in patch.sequences.items() if after and i not in known
         )
         if tables or sequences:
             await self._register(tables, tablets, sequences)

@@ -38,7 +38,8 @@ def reserve_ids(draft: Draft, command: commands.ReserveIds) -> bool:
 
 
 def stage_definitions(draft: Draft, command: commands.StageDefinitions) -> bool:
-    """Registers the transaction, or adds to what it has staged."""
+    """Registers the transaction, or adds to what it has staged; a sequence that it has staged
+    before is another one from now on."""
     for tablet in command.tablets:
         if not set(tablet.replicas) <= draft.nodes.keys():
             raise _conflict("a node left the cluster")
@@ -47,10 +48,12 @@ def stage_definitions(draft: Draft, command: commands.StageDefinitions) -> bool:
         if fragment.tablet_id not in draft.tablets:
             raise _conflict("tablets that it was to share are gone")
     staged = draft.staged.get(command.transaction_id, StagedDefinitions(command.node_id))
+    anew = {sequence.id for sequence in command.sequences}
+    kept = (sequence for sequence in staged.sequences if sequence.id not in anew)
     draft.staged[command.transaction_id] = replace(
         staged,
         tables=(*staged.tables, *command.tables),
-        sequences=(*staged.sequences, *command.sequences),
+        sequences=(*kept, *command.sequences),
     )
     draft.touch_tablets(*command.tables)
     return True

@@ -1,4 +1,4 @@
-"""COMMENT ON and ALTER SCHEMA ... RENAME, in and out of blocks: every step as in PostgreSQL."""
+"""COMMENT ON, ALTER SCHEMA ... RENAME and ALTER SEQUENCE, in and out of blocks: every step as in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -59,11 +59,28 @@ SCRIPT = """
 """
 
 
+SEQUENCES = """
+    1: begin; create sequence s; alter sequence s restart with 100
+    1: select nextval('s')
+    1: alter sequence s increment by 5
+    1: select nextval('s'), currval('s')
+    1: alter sequence s restart; alter sequence s rename to r
+    1: select nextval('r')
+    1: create table t (id serial primary key, v int)
+    1: alter sequence t_id_seq restart with 50; insert into t (v) values (1), (2)
+    1: select * from t order by id
+    1: commit
+    1: select nextval('r'); insert into t (v) values (3)
+    2: select * from t order by id
+"""
+
+
 @pytest.mark.slow
 def test_every_step_as_in_postgresql(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         with running_postgres() as postgres:
             await play(world, postgres, SCRIPT)
+            await play(world, postgres, SEQUENCES)
 
     in_world(tmp_path, test, count=2)
 
