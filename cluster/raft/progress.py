@@ -49,6 +49,7 @@ class Progress:
         "next_index",
         "nudged_s",
         "probe_in_flight",
+        "sent_s",
         "snapshot_floor",
         "state",
         "uncovered_s",
@@ -59,6 +60,7 @@ class Progress:
         self.match_index = 0
         self.next_index = next_index
         self.probe_in_flight = False
+        self.sent_s = float("-inf")  # when entries last went out, which say what a heartbeat does
         self.commit_sent = 0
         self.commit_sent_s = float("-inf")  # when that was first sent
         self.cover: Cover | None = None  # beats stand for its heartbeats (`beats`)
@@ -83,8 +85,9 @@ class Progress:
             and self._in_flight_bytes < settings.in_flight_bytes
         )
 
-    def sent(self, last_index: int, size_bytes: int) -> None:
+    def sent(self, last_index: int, size_bytes: int, now_s: float) -> None:
         """A message with entries up to `last_index` has gone out."""
+        self.sent_s = now_s
         if self.state is ProgressState.PROBE:
             self.probe_in_flight = True
             return

@@ -9,7 +9,7 @@ goes out after the write.
 That something is committed is told with the next entries, or with the next heartbeat: a message
 of its own, and its answer, would double what an entry costs, and nobody waits for a follower to
 apply, as a rule. Where somebody does (`urgent_index`), it is told at once. A member that has not
-been told counts as not quiet, so heartbeats go on until it has been.
+been told counts as not quiet: an interval after the last entries it gets a heartbeat.
 
 A refused message says where the logs may agree, so that finding out takes one message for
 each *term* in which they differ (paper 5.3).
@@ -95,17 +95,25 @@ def _send_append(state: RaftState, node_id: NodeId, progress: Progress, high: in
     state.send(node_id, message)
     progress.told_commit(min(state.released, previous_index + len(entries)), state.now_s)
     if entries:
-        progress.sent(entries[-1].index, sum(map(entry_bytes, entries)))
+        progress.sent(entries[-1].index, sum(map(entry_bytes, entries)), state.now_s)
     return True
 
 
 def broadcast_heartbeat(state: RaftState, *, quiet_too: bool = True) -> None:
-    """Tell every member that this leader lives; `quiet_too`: also where beats say so."""
+    """Tell every member that this leader lives; `quiet_too`: also where beats say so, and where
+    entries that have just been sent do."""
+    interval_s = state.settings.heartbeat_interval_s
+    due_s = state.now_s + interval_s
     for node_id, progress in state.progress.items():
         _cover_if_steady(state, node_id, progress)
-        if quiet_too or not progress.is_quiet(state.log.last_index, state.released):
+        again_s = progress.sent_s + interval_s
+        if quiet_too:
             _send_heartbeat(state, node_id, progress)
-    state.heartbeat_due_s = state.now_s + state.settings.heartbeat_interval_s
+        elif again_s > state.now_s:
+            due_s = min(due_s, again_s)
+        elif not progress.is_quiet(state.log.last_index, state.released):
+            _send_heartbeat(state, node_id, progress)
+    state.heartbeat_due_s = due_s
 
 
 def _cover_if_steady(state: RaftState, node_id: NodeId, progress: Progress) -> None:

@@ -68,6 +68,12 @@ class Stage:
     def until(self, condition: Callable[[], bool], within_s: float = 1.0) -> None:
         assert self.world.run_until(self.world.now_s + within_s, condition), "the history stalls"
 
+    def answer(self, leader: int, follower: int) -> None:
+        """Go on until the leader's lease is as young as it gets."""
+        progress = self.core(leader)._state.progress[follower]
+        heard_s = progress.acked_sent_s
+        self.until(lambda: progress.acked_sent_s != heard_s)
+
     def campaign(self, node_id: int, term: int | None = None) -> None:
         """Ask for votes, in a new term unless told, as after campaigns nobody heard of."""
         node, state = self.node(node_id), self.state(node_id)
@@ -143,6 +149,7 @@ def a_promise_forgotten() -> None:
     stage.run()
     stage.connect((leader, voter), (voter, cut_off))
     stage.run(QUIET_S)
+    stage.answer(leader, voter)
     stage.crash(voter)
     stage.world.restart(stage.node(voter))
     stage.connect((voter, cut_off))

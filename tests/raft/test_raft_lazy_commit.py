@@ -73,6 +73,18 @@ def test_a_write_takes_one_message_to_each_follower_and_one_back() -> None:
     play(story)
 
 
+def test_entries_say_what_heartbeats_would() -> None:
+    async def story(hosts: Hosts, groups: Groups, machines: Machines) -> None:
+        before = messages_of(hosts)
+        for count in range(100):
+            await groups[1].propose(b"%d" % count, deadline_s=1)
+            await asyncio.sleep(SETTINGS.heartbeat_interval_s / 3)
+            assert groups[1].lease_valid()
+        assert messages_of(hosts) - before <= 4 * 100 + 4
+
+    play(story)
+
+
 def test_followers_apply_many_entries_at_a_time() -> None:
     async def story(hosts: Hosts, groups: Groups, machines: Machines) -> None:
         before = machines[2].applies
