@@ -107,6 +107,20 @@ class PointPlan:
             found = more or found
         return found
 
+    def find_all(self, values: Sequence[Datum]) -> list[Place] | None:
+        """Where they are in all tablets that may have some; None where only the usual way can
+        tell."""
+        found: dict[FragmentId, Place] = {}
+        for key in (self.point.key, *self.point.more_keys):
+            place = self._place(self.point.key_values(values, key))
+            if place is True:
+                return None
+            if isinstance(place, Place):
+                known = found.get(place.fragment_id, place)
+                keys = tuple(dict.fromkeys(known.keys + place.keys))
+                found[place.fragment_id] = known._replace(keys=keys)
+        return list(found.values())
+
     def _place(self, key: list[object] | None) -> Place | bool:
         if key is None:
             return True

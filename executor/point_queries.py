@@ -1,11 +1,11 @@
-"""Queries for one row by its key, from the row store of its tablet's leader.
+"""Queries for one row by its key, or a few, from the row store of its tablet's leader.
 
     statement -> `executor.point_plans` -> the part for the key -> `read_stored` there -> one batch
 
 No snapshot is drawn for a statement that commits by itself or in READ COMMITTED: at the leader
 the newest row is the right one (rule R2), and what the transaction itself changed is laid over
-it (R5). A transaction that keeps its snapshot reads at that. No stage runs and DuckDB is not
-asked.
+it (R5). A transaction that keeps its snapshot reads at that; rows of several tablets, by a list of
+keys, are read at one snapshot. No stage runs and DuckDB is not asked.
 
 Without a timestamp nothing says how new the catalog must be (rule T3), so the node's own copy is
 used: a definition is acknowledged when every node that answers has it, and a tablet refuses
@@ -17,6 +17,7 @@ A SERIALIZABLE transaction remembers the key, so that its commit validates just 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pyarrow as pa
@@ -57,8 +58,8 @@ class PointQueries:
         `context` holds the node's newest catalog.
         """
         plan = self.plans.of_tree(statement, types, context)
-        place = True if plan is None else plan.find(values)
-        if plan is None or place is True:
+        places = None if plan is None else _places(plan, values)
+        if plan is None or places is None:
             return None
         timestamp: Timestamp | None = None
         own: OwnChanges | None = None
@@ -72,13 +73,11 @@ class PointQueries:
                 if catalog is not context.catalog:
                     return None
             own = transaction.own_changes()
+            for place in places:
+                for key in place.keys:
+                    transaction.note_key(place.tablet_id, place.fragment_id, key)
         try:
-            found: Sequence[StoredRow | None] = ()
-            if isinstance(place, Place):
-                if transaction is not None:
-                    for key in place.keys:
-                        transaction.note_key(place.tablet_id, place.fragment_id, key)
-                found = await self._stored(place, timestamp, own)
+            found = await self._found(places, timestamp, own, context)
             return _result(plan, [row for row in found if row is not None], values)
         except (
             CannotConnectNow,
@@ -96,6 +95,29 @@ class PointQueries:
         parameters = None if plan is None else plan.point.parameter_types(types)
         return None if plan is None or parameters is None else (parameters, plan.columns)
 
+    async def _found(
+        self,
+        places: Sequence[Place],
+        timestamp: Timestamp | None,
+        own: OwnChanges | None,
+        context: PlannerContext,
+    ) -> Sequence[StoredRow | None]:
+        """The rows; those of several tablets at one snapshot."""
+        if len(places) <= 1:
+            return await self._stored(places[0], timestamp, own) if places else ()
+        timestamps = self._services.timestamps
+        if timestamp is None:
+            timestamp, version = await timestamps.snapshot()
+            if version > context.catalog.version:
+                raise NotByRow("a snapshot of a newer catalog")
+        with timestamps.held(timestamp):
+            asked = [self._stored(place, timestamp, own) for place in places]
+            listed = await asyncio.gather(*asked, return_exceptions=True)
+        for each in listed:
+            if isinstance(each, BaseException):
+                raise each
+        return [row for rows in listed if not isinstance(rows, BaseException) for row in rows]
+
     async def _stored(
         self, place: Place, timestamp: Timestamp | None, own: OwnChanges | None
     ) -> Sequence[StoredRow | None]:
@@ -104,6 +126,16 @@ class PointQueries:
         return await self._services.tablets.read_stored(
             place.tablet_id, place.fragment_id, place.keys, timestamp, own
         )
+
+
+def _places(plan: PointPlan, values: Sequence[Datum]) -> list[Place] | None:
+    """Where the rows are; None where only the usual way can tell."""
+    place = plan.find(values)
+    if isinstance(place, Place):
+        return [place]
+    if not place:
+        return []
+    return plan.find_all(values) if plan.point.more_keys else None
 
 
 def _result(plan: PointPlan, rows: Sequence[StoredRow], values: Sequence[Datum]) -> Result:

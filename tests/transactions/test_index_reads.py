@@ -3,6 +3,7 @@ transaction's own changes and others' behind its snapshot."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -177,3 +178,42 @@ def test_serializable_minds_rows_that_come(tmp_path: Path) -> None:
         await second.refused("commit", SerializationFailure)
 
     in_world(tmp_path, test)
+
+
+def test_lists_of_keys_over_several_tablets_are_read_at_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Money moves between two parts while it is counted; own changes and kept snapshots, too."""
+
+    async def no_plan(*given: Any) -> None:
+        pytest.fail("it was planned")
+
+    async def test(world: World) -> None:
+        mover, counter = await world.clients(2)
+        await mover.ask(
+            "create table t (k int primary key, n int) partition by range (k) (partition low values"
+            " from (minvalue) to (0), partition high values from (0) to (maxvalue)) using row"
+        )
+        await mover.ask("insert into t values (-1, 50), (1, 50), (2, 7)")
+        await counter.ask("select n from t where k in (-1, 1)")
+        monkeypatch.setattr("executor.table_statements.run_statement", no_plan)
+
+        async def move() -> None:
+            for _ in range(30):
+                await mover.ask("begin; update t set n = n - 1 where k = -1")
+                await mover.ask("update t set n = n + 1 where k = 1; commit")
+
+        moving = asyncio.ensure_future(move())
+        while not moving.done():
+            found = await counter.ask("select n from t where k in (1, -1, 9, 1)")
+            assert sum(int(n or 0) for (n,) in found) == 100
+        await moving
+        await counter.ask("begin isolation level repeatable read")
+        assert len(await counter.ask("select k from t where k in (-1, 2)")) == 2
+        await mover.ask("update t set n = 0 where k in (-1, 2)")
+        await counter.ask("update t set n = 1 where k = 1; insert into t values (-5, 5)")
+        found = await counter.ask("select k, n from t where k in (-5, -1, 1, 2)")
+        assert sorted(found) == [("-1", "20"), ("-5", "5"), ("1", "1"), ("2", "7")]
+        await counter.ask("commit")
+
+    in_world(tmp_path, test, 2)
