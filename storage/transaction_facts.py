@@ -1,7 +1,8 @@
 """What a replica knows of the transactions that have no outcome yet, for people to look at.
 
 A leader knows them all, with their locks. Any replica knows from its log which are prepared, so
-those of a tablet that has no leader are told, too.
+those of a tablet that has no leader are told, too; where there is one, its word alone counts:
+others hear of the end a little later.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ class LockFact(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TransactionFacts(msgspec.Struct, frozen=True):
-    """Of one replica, one node or all nodes."""
+    """Of one replica, one node or all nodes; `led` are the tablets whose leaders have told."""
 
     transactions: tuple[TransactionFact, ...] = ()
     decisions: tuple[DecisionFact, ...] = ()
     locks: tuple[LockFact, ...] = ()
+    led: tuple[TabletId, ...] = ()
 
 
 NO_FACTS = TransactionFacts()
@@ -84,22 +86,22 @@ def facts_of(tablet_id: TabletId, participant: Participant, *, leads: bool) -> T
         for transaction_id, (_, tablets) in participant.unconfirmed().items()
     )
     locks = tuple(_locks(tablet_id, participant.locks))
-    return TransactionFacts(transactions, decisions, locks)
+    return TransactionFacts(transactions, decisions, locks, (tablet_id,))
 
 
 def joined(every: list[TransactionFacts]) -> TransactionFacts:
-    """All of them in one; of a transaction at a tablet what the leader says goes before the
-    word of others."""
+    """All of them in one; of a tablet whose leader has told, only what the leader says."""
+    led = dict.fromkeys(tablet_id for facts in every for tablet_id in facts.led)
     transactions: dict[tuple[TransactionId, TabletId], TransactionFact] = {}
     for facts in every:
         for fact in facts.transactions:
-            key = fact.transaction_id, fact.tablet_id
-            if fact.led or key not in transactions:
-                transactions[key] = fact
+            if fact.led or fact.tablet_id not in led:
+                transactions[fact.transaction_id, fact.tablet_id] = fact
     return TransactionFacts(
         tuple(transactions[key] for key in sorted(transactions)),
         tuple(fact for facts in every for fact in facts.decisions),
         tuple(fact for facts in every for fact in facts.locks),
+        tuple(led),
     )
 
 

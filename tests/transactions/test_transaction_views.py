@@ -126,6 +126,15 @@ def test_a_tablet_without_a_leader_is_told_of_by_its_replicas() -> None:
     assert shown(*told, leader=2) == [(OTHER, "prepared", 7.0, text)]
 
 
+def test_what_a_leader_does_not_tell_has_ended_whatever_its_followers_say() -> None:
+    follower = TransactionFacts((TransactionFact(COORDINATOR, OTHER, False, "prepared", HOME),))
+    leader = TransactionFacts(led=(OTHER,))
+    for every in ([follower, leader], [leader, follower]):
+        assert joined(every).transactions == ()
+        assert joined([joined(every), follower]).transactions == ()
+    assert joined([follower, TransactionFacts(led=(HOME,))]).transactions == follower.transactions
+
+
 def test_who_has_not_confirmed_is_named() -> None:
     decision = DecisionFact(COORDINATOR, HOME, (OTHER, 99))
     text = f"tablet {OTHER}, which has no leader that answers; tablet 99, which was dropped"
