@@ -43,13 +43,15 @@ StatementT = TypeVar("StatementT", bound=Statement)
 Handler = Callable[[Execution, Statement], Awaitable[Result]]
 # Binds the statement, and raises what is wrong with it.
 Check = Callable[[Execution, Statement], object]
-_FOR = re.compile(r"\bfor\b", re.IGNORECASE)
+# How a clause begins, in lower case, with comments between its words. Texts may be long: without an
+# ignored case or a boundary in front the search for its first word is one for a literal.
+_BEGINS = re.compile(r"for(?:\s|/\*.*?\*/|--[^\n]*\n)+(?:no|update|share|key)\b", re.DOTALL)
 
 
 def locking_clause(statement: Statement) -> str | None:
     """The first locking clause anywhere in the statement, as errors name it; quick where there is
     none."""
-    if _FOR.search(statement.text) is None:
+    if _BEGINS.search(statement.text.lower()) is None:
         return None
     for tree in trees_of(statement):
         lock = tree.find(exp.Lock)

@@ -151,3 +151,19 @@ def test_tables_are_locked_as_asked(tmp_path: Path) -> None:
         await changing
 
     in_world(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "clause", ["FOR UPDATE", "For\n  No Key\tUpdate", "for -- x\n/* y\n*/share"]
+)
+def test_a_clause_may_be_written_in_many_ways(tmp_path: Path, clause: str) -> None:
+    async def test(world: World) -> None:
+        await queue(world)
+        one, two = await world.clients(2)
+        await one.ask("create view w as select id from q where id < 3")
+        await one.ask(f"begin; select id from w {clause}")
+        found = await two.ask("select id from q order by id for update skip locked")
+        assert found == [("3",), ("4",), ("5",)]
+        await one.ask(f"select * from (select id from q where id = 3 {clause}) s; commit")
+
+    in_world(tmp_path, test)
