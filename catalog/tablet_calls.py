@@ -36,6 +36,8 @@ RETRY_PAUSE_S = 0.05
 DEADLINE_S = 30.0
 # Long enough for an election, with votes that split; too short for a node that starts again.
 LEADERLESS_S = 5.0
+# A node that seems down has so long to take a connection.
+REACH_S = 1.0
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -96,6 +98,7 @@ class TabletCalls:
             left_s = max(ends_s - self._runtime.monotonic(), 0.001)
             node_id = search.candidate
             try:
+                await self._reach(node_id, left_s)
                 with self._watch.watched(tablet_id, node_id):
                     reply = await self._send(
                         node_id, request, reply_type, here, left_s, change, take_body, keys
@@ -122,6 +125,16 @@ class TabletCalls:
         if tablet is None:
             raise _gone(tablet_id)
         return tablet
+
+    async def _reach(self, node_id: NodeId, deadline_s: float) -> None:
+        """Raises CannotConnectNow for a node that seems down and takes no connection: what is
+        known not to have been sent was not carried out."""
+        if not self._catalog.liveness.is_live(node_id):
+            address = self._catalog.address_of(node_id)
+            try:
+                await self._rpc.reach(address, min(deadline_s, REACH_S))
+            except CannotConnectNow as error:
+                raise _naming(node_id, address, error) from error
 
     async def _send(
         self,

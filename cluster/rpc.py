@@ -275,6 +275,11 @@ class RpcNode:
                     detail=f"It took no more bytes for {deadline_s:g} s.",
                 ) from error
 
+    async def reach(self, address: str, deadline_s: float) -> None:
+        """Returns with a connection to that node; CannotConnectNow when there is none in time."""
+        if address != self._address:
+            await self._peer(address, bulk=False).connect(deadline_s)
+
     def notify(
         self,
         address: str,

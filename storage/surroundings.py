@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from cluster.errors import CannotConnectNow
 from storage.deadlocks import WaitEdge
 from storage.fragments import FragmentId, TabletId, Timestamp, TransactionId
 from storage.participant import Outcome
@@ -30,6 +31,11 @@ class ReplicationGroup(Protocol):
 
     async def read_barrier(self, *, deadline_s: float) -> int:
         """Returns when everything committed before the call is applied here; leader only."""
+        ...
+
+    def out_of_step(self) -> CannotConnectNow | None:
+        """Why this leader, serving or not, can have nothing applied now: a replica that must hold
+        everything is silent. None where that is not so."""
         ...
 
     def lease_valid(self) -> bool:

@@ -136,6 +136,8 @@ class TabletLeader(TabletReplica):
                 # While nobody is known to lead it may become this replica, or another.
                 if group.leader_id not in (None, 0, self._node_id):
                     raise not_leader(self.tablet_id, self._node_id, group.leader_id)
+                if group.leader_id == self._node_id and (error := group.out_of_step()) is not None:
+                    raise error
                 if not group.leader_id and self._runtime.monotonic() >= gives_up_s:
                     raise not_leader(self.tablet_id, self._node_id, None)
                 await self._serving_soon()

@@ -38,7 +38,7 @@ from random import Random
 
 import msgspec
 
-from cluster.errors import DataCorrupted
+from cluster.errors import CannotConnectNow, DataCorrupted
 from cluster.probes import Probe, reached
 from cluster.raft import election, membership, reads, replication, snapshots, transfer
 from cluster.raft.beats import BeatReceiver, BeatSender
@@ -411,9 +411,18 @@ class RaftCore:
         57P03 where every voter must hold them and one is silent (rule G5)."""
         self._stirred = True
         self._require_serving_writes()
-        if self._state.configuration.sync and (silent := self._state.silent_voter()) is not None:
-            raise out_of_step(self._state.group_id, silent)
+        if (error := self.out_of_step()) is not None:
+            raise error
         return replication.append_new(self._state, EntryKind.COMMAND, datas)
+
+    def out_of_step(self) -> CannotConnectNow | None:
+        """Why a leader, whether it serves yet or not, can have nothing released: every voter must
+        hold it, and one is silent."""
+        state = self._state
+        if not state.configuration.sync or state.role is not Role.LEADER:
+            return None
+        silent = state.silent_voter()
+        return None if silent is None else out_of_step(state.group_id, silent)
 
     def propose_change(self, configuration: Configuration) -> int:
         """Append a configuration; returns its index. Raises NotLeader, or 55000 if not now."""

@@ -55,6 +55,9 @@ MAX_APPLY_BYTES = 8 * MIB
 COMPACT_AT_ENTRIES = 256
 MAX_RETAINED_ENTRIES = 65_536
 RETENTION = Retention()
+# Where every voter must hold an entry (`sync`), one that dies now would let its proposer wait out
+# the whole deadline: the fate is unknown after this.
+IN_STEP_WAIT_S = 5.0
 
 
 class AskLeader(Protocol):
@@ -183,6 +186,11 @@ class RaftGroup:
         """Whether `configuration` is committed, as far as this replica knows."""
         return self._core.configuration_index <= self._core.commit_index
 
+    def out_of_step(self) -> CannotConnectNow | None:
+        """Why this leader, serving or not, can have nothing applied now: the group is `sync`, and
+        a voter is silent. None where that is not so."""
+        return self._core.out_of_step()
+
     def lease_valid(self) -> bool:
         """Whether no other replica can have led until now; ask *after* the read (rule G1)."""
         return self.is_leader and self._core.holds_lease(self._now_s())
@@ -213,6 +221,8 @@ class RaftGroup:
             await self._wait_for_room(expires_s)
         self._require_open()
         index = self._core.propose([data])
+        if self.configuration.sync:
+            expires_s = min(expires_s, self._now_s() + IN_STEP_WAIT_S)
         return await self._outcome(index, len(data), expires_s)
 
     async def _wait_for_room(self, expires_s: float) -> None:

@@ -249,6 +249,9 @@ class Replica:
     def compact_log(self) -> None:
         """The log is short."""
 
+    def out_of_step(self) -> None:
+        return None
+
     def tell_commit(self) -> None:
         """Every replica sees the one log."""
 

@@ -116,6 +116,9 @@ class MemoryGroup:
     def compact_log(self) -> None:
         self.compacted_to = self._machine.durable_index
 
+    def out_of_step(self) -> None:
+        return None
+
     def tell_commit(self) -> None:
         self.told += 1
 
