@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import cached_property
 
 from catalog import tablet_requests as requests
 from catalog.model import NodeId
-from catalog.service import CatalogService
 from catalog.tablet_calls import DEADLINE_S
 from catalog.tablet_ends import TabletEnds
 from catalog.tablet_requests import Done
-from catalog.tablet_server import ASK_WAITS, TabletServer
-from catalog.tablets import TabletManager
+from catalog.tablet_server import ASK_WAITS
 from cluster.errors import DqeError
-from cluster.rpc import RpcNode
-from cluster.runtime import Runtime
 from storage.deadlocks import WaitEdge
 from storage.fragments import OwnChanges, Timestamp, TransactionId
 from storage.index_reads import IndexScan
@@ -32,18 +29,12 @@ WAITS_DEADLINE_S = 1.0
 class TabletPeers(TabletEnds):
     """See the module."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        rpc: RpcNode,
-        catalog: CatalogService,
-        tablets: TabletManager,
-        server: TabletServer,
-        node_id: NodeId,
-    ) -> None:
-        super().__init__(runtime, rpc, catalog, tablets, server, node_id)
-        self._waits_turn = asyncio.Lock()
-        self._waits_next: asyncio.Task[list[WaitEdge]] | None = None
+    # Who waits for the next round of questions who waits for whom.
+    _waits_next: asyncio.Task[list[WaitEdge]] | None = None
+
+    @cached_property
+    def _waits_turn(self) -> asyncio.Lock:
+        return asyncio.Lock()
 
     async def read_stored(
         self,
