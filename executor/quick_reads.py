@@ -30,6 +30,8 @@ from storage.row_tables import StoredRow
 if TYPE_CHECKING:
     from executor.session import Session
 
+_MAY_PASS = (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure)
+
 
 class QuickReads:
     """One a session."""
@@ -43,6 +45,19 @@ class QuickReads:
     def exist(self) -> bool:
         """Whether there is such a way."""
         return self._reads is not None
+
+    def rows_now(self, plan: PointPlan, values: Sequence[Datum]) -> list[list[Any]] | None:
+        """The answer's rows as plain values, where the statement is alone and they are at hand;
+        None where anything must be waited for, or found out. Raises what computing them does."""
+        place = plan.find(values)
+        reads = self._reads
+        if reads is None or not isinstance(place, Place):
+            return None
+        try:
+            found = reads.read_here(place.tablet_id, place.fragment_id, place.keys)
+        except _MAY_PASS:
+            return None
+        return None if found is None else self._answers(plan, found, values)
 
     async def rows(self, plan: PointPlan, values: Sequence[Datum]) -> list[list[Any]] | None:
         """The answer's rows as plain values; None where the statement is to go the usual way."""
@@ -58,10 +73,13 @@ class QuickReads:
             own = _own_changes(transaction, place)
         try:
             found = await self._row(place, own) if isinstance(place, Place) else ()
-        except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure):
+        except _MAY_PASS:
             return None
-        if found is None:
-            return None
+        return None if found is None else self._answers(plan, found, values)
+
+    def _answers(
+        self, plan: PointPlan, found: Sequence[StoredRow | None], values: Sequence[Datum]
+    ) -> list[list[Any]] | None:
         self._session.state.last_read = None
         try:
             answers = [plan.answer(row, values) for row in found if row is not None]

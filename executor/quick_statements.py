@@ -2,6 +2,7 @@
 
     plan_of(prepared)  or  plan_of_text(sql)   whether the statement may go this way, just now
     run(plan, values)                          its tag and rows, or None: go the usual way
+    run_now(plan, values)                      the same where nothing must be waited for
 
     a read of one row by key                   `executor.quick_reads`
     a change of single rows by key, FOR UPDATE `executor.point_writes`
@@ -234,6 +235,13 @@ class QuickStatements:
         return self._session.state.block.transaction is not None
 
     # Running them.
+
+    def run_now(self, plan: Plan, values: Sequence[Datum]) -> Answered | None:
+        """The answer of a read outside of a block whose row is at hand; None for any other."""
+        if type(plan) is not PointPlan or self.in_block:
+            return None
+        rows = self._reads.rows_now(plan, values)
+        return None if rows is None else Answered(f"SELECT {len(rows)}", rows)
 
     async def run(self, plan: Plan, values: Sequence[Datum]) -> Answered | None:
         """The answer; None where the statement is to go the usual way, nothing of it having

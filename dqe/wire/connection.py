@@ -35,7 +35,7 @@ from dqe.wire.extended_query import (
     read_parse,
 )
 from dqe.wire.messages import BodyReader, FrontendMessage
-from dqe.wire.pipelines import BIND, PARSE, find_pipeline
+from dqe.wire.pipelines import BIND, PARSE, QUERY, Pipeline, find_pipeline
 from dqe.wire.quick_answers import quick_answer, row_description
 from dqe.wire.rows import encode_copy_data, encode_rows
 from dqe.wire.transport import ClientTransport
@@ -66,6 +66,8 @@ class Connection:
         self._idle = False
         # What Parse made of an unnamed statement, by the message's body.
         self._parsed: dict[bytes, Prepared] = {}
+        # What was found of a message as it came, for when its turn comes.
+        self._looked_at: tuple[FrontendMessage, Pipeline | None] | None = None
         session.forget_protocol_prepared = self._forget_statement
         session.protocol_prepared = self._prepared_statements
 
@@ -107,7 +109,11 @@ class Connection:
         if self._skip_to_sync:
             return False
         quick, ahead = self._session.quick, self._transport.ahead
-        found = find_pipeline(first, ahead, self._store.statements, self._parsed, quick)
+        looked_at, self._looked_at = self._looked_at, None
+        if looked_at is not None and looked_at[0] is first:
+            found = looked_at[1]
+        else:
+            found = find_pipeline(first, ahead, self._store.statements, self._parsed, quick)
         if found is None:
             return False
         try:
@@ -128,11 +134,55 @@ class Connection:
         self._ready()
         return True
 
+    def _answer_now(self) -> None:
+        """Answers a statement alone whose messages are all there and whose row is at hand, while
+        the connection's task waits: to wake it would cost as much."""
+        ahead = self._transport.ahead
+        if not ahead or self._skip_to_sync or not self._idle:
+            return
+        first = ahead.popleft()
+        try:
+            found = self._found_now(first)
+        except Exception:  # noqa: BLE001 - to be raised again, in its turn
+            found = None
+        ahead.appendleft(first)
+        if found is not None:
+            answer, length = found
+            self._transport.take(length)
+            self._transport.write(answer)
+            self._ready()
+
+    def _found_now(self, first: FrontendMessage) -> tuple[bytes, int] | None:
+        """The answer's bytes, and how many messages it answers."""
+        quick = self._session.quick
+        if first.type == QUERY and first.body.endswith(b"\0"):
+            text = quick.plan_of_text(first.body[:-1].decode())
+            answer = None if text is None else quick_answer(text[0], ())
+            if text is None or answer is None:
+                return None
+            answered = quick.run_now(*text)
+            return None if answered is None else (answer.shown + answer.body(answered), 1)
+        if first.type not in (BIND, PARSE):
+            return None
+        ahead, statements = self._transport.ahead, self._store.statements
+        found = find_pipeline(first, ahead, statements, self._parsed, quick)
+        self._looked_at = first, found
+        if found is None or "" in self._store.portals:
+            return None
+        answered = quick.run_now(found.plan, found.parameters)
+        if answered is None:
+            return None
+        if found.parsed is not None:
+            statements[""] = found.parsed
+        return found.head + found.answer.body(answered), found.length + 1
+
     async def _next_message(self) -> FrontendMessage | None:
         """The client's next message; where it may not be idle for ever, within its time."""
         limit = self._session.idle_limit() if self._idle else None
         if limit is None:
+            self._transport.answer_now = self._answer_now
             return await self._transport.next_message()
+        self._transport.answer_now = None
         seconds, error = limit
         try:
             async with asyncio.timeout(seconds):

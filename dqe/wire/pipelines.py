@@ -19,7 +19,7 @@ from dqe.wire.extended_query import bind_portal, read_bind
 from dqe.wire.messages import BIND_COMPLETE, PARSE_COMPLETE, FrontendMessage
 from dqe.wire.quick_answers import QuickAnswer, quick_answer
 
-PARSE, BIND, SYNC = ord("P"), ord("B"), ord("S")
+PARSE, BIND, SYNC, QUERY = ord("P"), ord("B"), ord("S"), ord("Q")
 _DESCRIBE = FrontendMessage(ord("D"), b"P\0")
 _EXECUTE = FrontendMessage(ord("E"), b"\0\0\0\0\0")
 

@@ -40,6 +40,8 @@ class ClientTransport(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.closed = False
         self.on_lost: Callable[[], None] | None = None
+        # Called when messages have come while `next_message` waits: takes those that it answers.
+        self.answer_now: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods, not the base class.
@@ -70,7 +72,10 @@ class ClientTransport(asyncio.Protocol):
             self._decode(data)
         except DqeError as error:
             self._failure = error
-        self._wake()
+        if self._waiter is not None and not self._waiter.done() and self.answer_now is not None:
+            self.answer_now()
+        if self._messages or self._startup_packets or self._failure is not None:
+            self._wake()
 
     def _decode(self, data: bytes) -> None:
         if self._startup is not None:

@@ -35,7 +35,12 @@ class Counted:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        rows = QuickReads.rows
+        rows, rows_now = QuickReads.rows, QuickReads.rows_now
+
+        def counted_now(reads: QuickReads, plan: Any, values: Any) -> Any:
+            found = rows_now(reads, plan, values)
+            self.count += found is not None
+            return found
 
         async def counted(reads: QuickReads, plan: Any, values: Any) -> Any:
             found = await rows(reads, plan, values)
@@ -43,6 +48,7 @@ class Counted:
             return found
 
         patch.setattr(QuickReads, "rows", counted)
+        patch.setattr(QuickReads, "rows_now", counted_now)
 
 
 class Two:

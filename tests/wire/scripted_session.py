@@ -127,6 +127,9 @@ class NothingQuick:
     def plan_of_text(self, sql: str) -> None:
         return None
 
+    def run_now(self, plan: Any, values: Sequence[Any]) -> None:
+        return None
+
     async def run(self, plan: Any, values: Sequence[Any]) -> None:
         return None
 
