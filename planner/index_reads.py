@@ -51,7 +51,7 @@ _SIGNS: dict[type[exp.Expr], str] = {
     exp.LT: "<",
     exp.LTE: "<=",
 }
-_TURNED = {"=": "=", ">": "<", ">=": "<=", "<": ">", "<=": ">="}
+TURNED = {"=": "=", ">": "<", ">=": "<=", "<": ">", "<=": ">="}
 
 Source = str | Parameter
 
@@ -279,7 +279,7 @@ class _Asked:
         # Each condition, with what was taken of it.
         self._parts: list[tuple[exp.Expr, list[tuple[ColumnId, str]]]] = []
         for part in conjuncts(condition):
-            pieces = [_piece(reader, *each) for each in _compared(part)]
+            pieces = [_piece(reader, *each) for each in comparisons(part)]
             taken = []
             if pieces and None not in pieces:
                 taken = [each for p in pieces if p is not None for each in self._take(*p)]
@@ -321,7 +321,7 @@ _SORTED_KINDS = KEY_KINDS | {Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ}
 _PLACES = {"=": "equal", ">": "low", "<": "high"}
 
 
-def _compared(part: exp.Expr) -> list[tuple[str, exp.Expr, exp.Expr]]:
+def comparisons(part: exp.Expr) -> list[tuple[str, exp.Expr, exp.Expr]]:
     """The comparisons that the condition is made of, none where it is of another kind."""
     if isinstance(part, exp.Between) and not part.args.get("symmetric"):
         return [(">=", part.this, part.args["low"]), ("<=", part.this, part.args["high"])]
@@ -335,7 +335,7 @@ def _piece(
 ) -> tuple[ColumnId, str, Source] | None:
     column = reader.column(left)
     if column is None:
-        column, right, sign = reader.column(right), left, _TURNED[sign]
+        column, right, sign = reader.column(right), left, TURNED[sign]
     if column is None or column.type.kind not in KEY_KINDS:
         return None
     source = reader.source(column.type, right)

@@ -21,7 +21,7 @@ from math import prod
 from sqlglot import exp
 
 from catalog.model import Column, ColumnId, Table
-from planner.index_reads import Way, ways_for
+from planner.index_reads import TURNED, Way, comparisons, ways_for
 from planner.row_expressions import Code, NotByRow, RowCompiler
 from storage.types import Kind, SqlType
 
@@ -34,14 +34,6 @@ _TEXTS = frozenset({Kind.TEXT, Kind.VARCHAR})
 _FOUND_KINDS = _INTEGERS | _TEXTS | {Kind.UUID, Kind.DATE, Kind.TIMESTAMP}
 _KEY_KINDS = _FOUND_KINDS | {Kind.NUMERIC, Kind.BOOL}
 
-_SIGNS: dict[type[exp.Expr], str] = {
-    exp.EQ: "=",
-    exp.GT: ">",
-    exp.GTE: ">=",
-    exp.LT: "<",
-    exp.LTE: "<=",
-}
-_TURNED = {"=": "=", ">": "<", ">=": "<=", "<": ">", "<=": ">="}
 # IN of anything but a list of expressions.
 _OTHER_LISTS = ("query", "unnest", "field", "is_global")
 
@@ -87,17 +79,13 @@ class KeyConditions:
 
     def asked(self, part: exp.Expr) -> list[Asked]:
         """What the condition says of a column, nothing where it is of another kind."""
-        if isinstance(part, exp.Between) and not part.args.get("symmetric"):
-            found = [(">=", part.this, [part.args["low"]]), ("<=", part.this, [part.args["high"]])]
-        elif isinstance(part, exp.In) and not any(part.args.get(a) for a in _OTHER_LISTS):
+        found: list[tuple[str, exp.Expr, list[exp.Expr]]] = []
+        if isinstance(part, exp.In) and not any(part.args.get(a) for a in _OTHER_LISTS):
             found = [("=", part.this, part.expressions)]
-        elif type(part) in _SIGNS:
-            sign = _SIGNS[type(part)]
-            found = [(sign, part.this, [part.expression])]
-            if self._column(part.this) is None:
-                found = [(_TURNED[sign], part.expression, [part.this])]
-        else:
-            return []
+        for sign, left, right in comparisons(part):
+            turned = self._column(left) is None
+            sides = (TURNED[sign], right, [left]) if turned else (sign, left, [right])
+            found.append(sides)
         asked = [self._one(*each) for each in found]
         return [each for each in asked if each is not None] if None not in asked else []
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from test_leaders_moving import move_leader, three
+from test_point_writes import Watched
 from worlds import Client, Row, World, in_world
 
 from cluster.errors import DqeError, SerializationFailure, UniqueViolation
-from executor.point_writes import PointWrites
 
 TABLE = (
     "create table {t} (a int, b text, c int, v text, n int not null, m numeric(6,2), u int,"
@@ -23,32 +21,6 @@ TABLE = (
     " create index on {t} (v, n)"
 )
 STATE = "select * from {t} order by a, b, c"
-
-
-class Watched:
-    """Counts the statements that were done by row; with `off` none is."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.off = False
-        self.by_row = 0
-        usual = PointWrites.answer
-
-        async def answer(writes: PointWrites, *arguments: Any) -> Any:
-            if self.off:
-                return None
-            found = await usual(writes, *arguments)
-            self.by_row += found is not None
-            return found
-
-        monkeypatch.setattr(PointWrites, "answer", answer)
-
-    @contextmanager
-    def the_usual_way(self) -> Iterator[None]:
-        self.off = True
-        try:
-            yield
-        finally:
-            self.off = False
 
 
 class Maker:
@@ -263,3 +235,28 @@ def test_statements_over_several_tablets_find_their_rows_at_one_moment(tmp_path:
         assert marker.tag == f"UPDATE {2 * pairs}"
 
     in_world(tmp_path, test, 2)
+
+
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_they_come_along_to_a_new_leader(tmp_path: Path, level: str) -> None:
+    async def test(world: World) -> None:
+        one = await three(world, "row")
+        two = await world.client(1)
+        await one.ask("create index on t (v, id)")
+        await one.ask(f"begin isolation level {level}")
+        await one.ask("update t set v = v + 1 where v = 20")
+        await one.ask("select id from t where v = 10 for update")
+        await move_leader(world)
+        assert await one.ask("select sum(id), count(*) from t where v = 21") == [("2", "1")]
+        await one.ask("savepoint s; delete from t where v = 21 and id > 1")
+        await move_leader(world)
+        assert await one.ask("select id from t where v = 21") == []
+        await one.ask("rollback to s")
+        waiting = two.later("update t set v = v * 2 where v = 10")
+        await world.waits(waiting)
+        await one.ask("update t set v = v + 1 where v = 21")
+        await one.ask("commit")
+        await waiting
+        assert await two.ask("select v from t order by id") == [("20",), ("22",), ("30",)]
+
+    in_world(tmp_path, test, 3)

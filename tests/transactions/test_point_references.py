@@ -4,43 +4,13 @@ says, which is PostgreSQL's (`test_foreign_keys_postgres`)."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from test_point_writes import Watched
 from worlds import Client, Row, World, in_world
 
 from cluster.errors import DqeError, ForeignKeyViolation, SerializationFailure
-from executor.point_writes import PointWrites
-
-
-class Watched:
-    """Counts the statements that were done by row; with `off` none is."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.off = False
-        self.by_row = 0
-        usual = PointWrites.answer
-
-        async def answer(writes: PointWrites, *arguments: Any) -> Any:
-            if self.off:
-                return None
-            found = await usual(writes, *arguments)
-            self.by_row += found is not None
-            return found
-
-        monkeypatch.setattr(PointWrites, "answer", answer)
-
-    @contextmanager
-    def the_usual_way(self) -> Iterator[None]:
-        self.off = True
-        try:
-            yield
-        finally:
-            self.off = False
-
 
 TABLES = (
     "create table {n}code (code varchar(4) primary key) {replicated} using row",
