@@ -189,3 +189,25 @@ def test_who_locks_is_waited_for_only_at_the_end(tmp_path: Path) -> None:
         assert await looker.ask("select v from t where id = 1") == [("5",)]
 
     play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_merge_loses_no_update(tmp_path: Path, level: str) -> None:
+    async def scenario(one: Client, two: Client, looker: Client) -> None:
+        await both_begin(one, two, level)
+        for client in (one, two):
+            await client.ask(
+                "merge into t using (values (1), (3)) s(id) on t.id = s.id"
+                " when matched then update set v = t.v + 1"
+            )
+        await one.ask("commit")
+        await two.refused("commit", SerializationFailure)
+        assert await looker.ask("select v from t where id = 1") == [("11",)]
+        await both_begin(one, two, level)
+        locked = await one.ask("select a.v from t a join t b using (id) where id = 2 for update")
+        assert locked == [("20",)]
+        await two.ask("update t set v = 0 where id = 2; commit")
+        await one.ask("update t set v = 5 where id = 1")
+        await one.refused("commit", SerializationFailure)
+
+    play(tmp_path, scenario)
