@@ -19,6 +19,8 @@ In the order control flows:
     stages*, plan   stages and exchanges, and the plan they make
     explain         the plan as text and JSON
     point*, row_*   single rows by key, and expressions over them as Python functions
+    index_*         rows by an index, and aggregates over them
+    key_conditions  the keys or the index that a change's WHERE leads to
     locking         what FOR UPDATE and its like lock; locked_relations: how rows tell
     ddl*, writes*   definitions as catalog commands; plans of INSERT, UPDATE, DELETE, COPY
 """
