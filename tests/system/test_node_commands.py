@@ -104,8 +104,13 @@ def test_recovery_is_for_lost_majorities(nodes: Nodes, capsys: pytest.CaptureFix
         session.execute("CREATE TABLE u (k int PRIMARY KEY)")
         tablet_id = ask(session, "SELECT min(tablet_id) FROM dqe.tablets")[0][0]
         until(lambda: ask(session, "SELECT count(*) FROM dqe.repairs") == [(0,)], "all is there")
-    assert recover.run(None, nodes.urls[0]) == 0
-    assert "Every tablet has a majority" in capsys.readouterr().out
+    for what in (None, recover.ALL):
+        assert recover.run(what, nodes.urls[0]) == 0
+        assert "every tablet have a majority" in capsys.readouterr().out
+    assert recover.run(recover.CATALOG, nodes.urls[0], accept_data_loss=True) == 1
+    assert "needs no recovery" in capsys.readouterr().err
+    assert recover.run("everything", nodes.urls[0]) == 2
+    assert 'is no tablet\'s number, "catalog" or "all"' in capsys.readouterr().err
     assert recover.run(str(tablet_id), nodes.urls[1], accept_data_loss=True) == 1
     assert "needs no recovery" in capsys.readouterr().err
     assert recover.run("999", nodes.urls[1]) == 1
