@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from psycopg.pq import ExecStatus
-from wire_messages import answers, bind, message
+from wire_messages import answers, bind, message, opened, until_ready
 from worlds import World, in_world
 
 from catalog.point_reads import PointReads
@@ -524,5 +524,28 @@ def test_messages_in_any_company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             for stream, quick, slow in zip(streams, *found, strict=True):
                 assert quick == slow, stream
         assert counted.count >= 20
+
+    in_two(tmp_path, test)
+
+
+def test_what_is_to_be_skipped_is_not_answered(tmp_path: Path) -> None:
+    async def test(world: World, clients: Two) -> None:
+        (owner,) = await world.clients(1)
+        await owner.ask("CREATE TABLE t (k int PRIMARY KEY, v int) USING row")
+        await owner.ask("INSERT INTO t SELECT i, i FROM generate_series(1, 9) i")
+        reader, writer = await opened(world.nodes[0].pg_address)
+        execute, sync = message("E", b"\0\0\0\0\0"), message("S", b"")
+        writer.write(message("P", b"s\0SELECT v FROM t WHERE k = $1\0\0\0") + sync)
+        await until_ready(reader, 1)
+        for key in range(1, 10):  # some of them are led here
+            read = bind("s", str(key)) + execute + sync
+            # It comes at once, while the connection waits for the end of what has failed.
+            writer.write(bind("gone", "1"))
+            await until_ready(reader, 1, b"E")
+            writer.write(read)
+            assert await until_ready(reader, 1) == b"ZI"
+            writer.write(read)
+            assert (await until_ready(reader, 1)).endswith(b"C" + b"SELECT 1\0" + b"ZI")
+        writer.close()
 
     in_two(tmp_path, test)

@@ -19,13 +19,19 @@ def bind(name: str, *values: str | None, results: bytes = b"\0\0") -> bytes:
     return message("B", body + results)
 
 
-async def answers(address: str, streams: Sequence[bytes], size: int) -> list[bytes]:
-    """What comes back for each stream of messages, sent in pieces of that size."""
+async def opened(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection past its first ReadyForQuery."""
     host, port = address.rsplit(":", 1)
     reader, writer = await asyncio.open_connection(host, int(port))
     start = struct.pack("!i", 196608) + b"user\0dqe\0database\0dqe\0\0"
     writer.write(struct.pack("!i", len(start) + 4) + start)
     await until_ready(reader, 1)
+    return reader, writer
+
+
+async def answers(address: str, streams: Sequence[bytes], size: int) -> list[bytes]:
+    """What comes back for each stream of messages, sent in pieces of that size."""
+    reader, writer = await opened(address)
     found = []
     try:
         for stream in streams:
@@ -40,12 +46,12 @@ async def answers(address: str, streams: Sequence[bytes], size: int) -> list[byt
     return found
 
 
-async def until_ready(reader: asyncio.StreamReader, count: int) -> bytes:
-    """Everything up to that many ReadyForQuery."""
+async def until_ready(reader: asyncio.StreamReader, count: int, end: bytes = b"Z") -> bytes:
+    """Everything up to that many ReadyForQuery, or messages of another kind."""
     found = b""
     while count:
         kind, length = struct.unpack("!ci", await reader.readexactly(5))
         body = await reader.readexactly(length - 4)
-        count -= kind == b"Z"
+        count -= kind == end
         found += kind + body
     return found
