@@ -468,16 +468,20 @@ def not_validated(patch: pytest.MonkeyPatch) -> None:
 
 
 def validated_too_early(patch: pytest.MonkeyPatch) -> None:
-    """I4: reads are validated at what was committed when the commit began, before others that
-    draw a lower timestamp are done."""
+    """I4: reads are validated when the commit begins, before its timestamp is drawn."""
+    validate, commit = TransactionEnd._validate, TransactionEnd.commit
 
-    async def validate(self: Any, transaction_id: int, fragments: Any, base: int, *_: Any) -> None:
-        if any(self._locks.newest(f) > base for f in fragments):
-            raise tablet_conflict()
+    async def not_now(self: Any, timestamp: Timestamp) -> None:
+        return
 
-    from storage.conflicts import read_write_conflict as tablet_conflict
+    async def early(self: Any, tablets: Any, floor: Timestamp, reads: Any, **named: Any) -> int:
+        if reads is not None:
+            self._reads = reads
+            await validate(self, await self._timestamps.commit_timestamp())
+        return await commit(self, tablets, floor, reads, **named)
 
-    patch.setattr(TabletCommits, "validate", validate)
+    patch.setattr(TransactionEnd, "_validate", not_now)
+    patch.setattr(TransactionEnd, "commit", early)
 
 
 def many_rows_unlocked(patch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ WORLDS = {
         past_ms=60,
     ),
     "late and serializable": World(
-        faults=(), clients=10, late=0.1, loss=0.0, lists=4, levels=(Level.SERIALIZABLE,)
+        faults=(), clients=10, late=0.3, loss=0.0, lists=3, levels=(Level.SERIALIZABLE,)
     ),
     "slow followers": World(
         faults=("move",), clients=8, network_s=0.04, lag_s=0.15, replicas=3, readers=0.7, loss=0.0
