@@ -156,7 +156,8 @@ class Node:
         _refuse_forgotten(parts.catalog.current, self.node_id)
         parts.tablets.start()
         rpc.is_starting = False
-        parts.catalog.follow(self._notice_forgotten)
+        # The catalog may still follow its log while the node stops.
+        parts.catalog.follow(partial(self._notice_forgotten, self.node_id))
         parts.checker.start()
         await self._wait_ready(parts.catalog)
         drop_left_behind(parts.services)
@@ -295,9 +296,9 @@ class Node:
         except CannotConnectNow as error:
             logger.warning("answering clients without the catalog's leader: %s", error.message)
 
-    def _notice_forgotten(self, catalog: Catalog) -> None:
+    def _notice_forgotten(self, node_id: int, catalog: Catalog) -> None:
         try:
-            _refuse_forgotten(catalog, self.node_id)
+            _refuse_forgotten(catalog, node_id)
         except ObjectNotInPrerequisiteState as error:
             logger.warning("%s", error.message)
             self.on_forgotten()
