@@ -14,7 +14,7 @@ from benchmarks.peers import load_duckdb
 from benchmarks.tpch import differs, load, normalised
 from benchmarks.tpch_data import FRAGMENTATIONS, QUERY_NUMBERS, query
 from dqe.local_cluster import LocalCluster
-from dqe.tpch import generate
+from dqe.tpch import TABLES, generate
 
 SCALE = 0.01
 
@@ -36,16 +36,22 @@ def _duckdb_rows(engine: duckdb.DuckDBPyConnection, number: int) -> list[tuple[A
     return engine.sql(query(number).rstrip().rstrip(";")).fetchall()
 
 
-@pytest.fixture(scope="module", params=sorted(FRAGMENTATIONS))
-def loaded(
-    request: pytest.FixtureRequest,
-    files: dict[str, Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[LocalCluster]:
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     with LocalCluster(3, tmp_path_factory.mktemp("nodes")) as cluster:
-        with psycopg.connect(cluster.url, autocommit=True) as connection:
-            load(connection, files, request.param)
         yield cluster
+
+
+@pytest.fixture(params=sorted(FRAGMENTATIONS))
+def loaded(
+    request: pytest.FixtureRequest, files: dict[str, Path], nodes: LocalCluster
+) -> Iterator[LocalCluster]:
+    with psycopg.connect(nodes.url, autocommit=True) as connection:
+        load(connection, files, request.param)
+    yield nodes
+    with psycopg.connect(nodes.url, autocommit=True) as connection:
+        for table in reversed(TABLES):
+            connection.execute(f"drop table {table}".encode())
 
 
 def check_all(cluster: LocalCluster, answers: dict[int, Any]) -> None:
@@ -72,20 +78,19 @@ def test_answers_equal_duckdbs_also_after_a_restart(
     check_all(loaded, answers)
 
 
-def test_replicated_tables_are_read_at_once_after_restarts(tmp_path: Path) -> None:
+def test_replicated_tables_are_read_at_once_after_restarts(nodes: LocalCluster) -> None:
     """Every node asks the leader, also while it is not known yet who that will be."""
-    with LocalCluster(3, tmp_path) as cluster:
-        with psycopg.connect(cluster.url, autocommit=True) as connection:
-            for name in ("r1", "r2", "r3"):
-                connection.execute(f"create table {name} (id int primary key) replicated".encode())
-                connection.execute(f"insert into {name} values (1), (2)".encode())
-        for _ in range(2):
-            cluster.restart()
-            for node in cluster.nodes:
-                with psycopg.connect(node.url, autocommit=True) as connection:
-                    for name in ("r1", "r2", "r3"):
-                        query_text = f"select count(*) from {name}".encode()
-                        assert connection.execute(query_text).fetchone() == (2,)
+    with psycopg.connect(nodes.url, autocommit=True) as connection:
+        for name in ("r1", "r2", "r3"):
+            connection.execute(f"create table {name} (id int primary key) replicated".encode())
+            connection.execute(f"insert into {name} values (1), (2)".encode())
+    for _ in range(2):
+        nodes.restart()
+        for node in nodes.nodes:
+            with psycopg.connect(node.url, autocommit=True) as connection:
+                for name in ("r1", "r2", "r3"):
+                    query_text = f"select count(*) from {name}".encode()
+                    assert connection.execute(query_text).fetchone() == (2,)
 
 
 def test_one_node(files: dict[str, Path], answers: dict[int, Any], tmp_path: Path) -> None:
