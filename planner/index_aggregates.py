@@ -13,7 +13,7 @@ DISTINCT but in count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -23,6 +23,7 @@ from catalog.model import ColumnId, Table
 from planner.binder.naming import output_name
 from planner.context import PlannerContext
 from planner.plan import ResultColumn
+from planner.point_computed import SETTLED_KINDS, looks_around
 from planner.row_expressions import Code, NotByRow, RowColumn, RowCompiler, Typed, folded
 from planner.semantics.aggregates import HUGE, sum_shape
 from storage.row_tables import RowTables
@@ -85,24 +86,36 @@ def aggregates(
     """The select list over a table of one column group; None where it is not computed here."""
     reader = _Reader(table, alias, parameters, context)
     try:
-        outputs = [reader.output(item) for item in items]
-        compiler = RowCompiler(reader.columns(), context, parameters)
-        typed = [
-            (place, Typed(NUMERIC)) if place is not None else (None, compiler.value(tree))
-            for place, tree in outputs
-        ]
+        trees = [reader.taken_out(item) for item in items]
+        outputs = [reader.output(tree) for tree in trees]
     except NotByRow:
+        return None
+    codes = [code for _, code in outputs if not isinstance(code, int)]
+    codes += [call.argument for call in reader.calls if call.argument is not None]
+    used = {number for code in codes for number in _parameters_in(code)}
+    types = [t if n in used else None for n, t in enumerate(parameters, 1)]
+    if any(t is not None and t.kind not in SETTLED_KINDS for t in types):
+        return None
+    if any(looks_around(code) for code in codes):
         return None
     labels = [_label(item) for item in items]
     return Aggregates(
         tuple(reader.calls),
-        tuple(value.code if place is None else place for place, value in typed),
+        tuple(code for _, code in outputs),
         tuple(
-            ResultColumn(label, value.type, (label,))
-            for label, (_, value) in zip(labels, typed, strict=True)
+            ResultColumn(label, sql_type, (label,))
+            for label, (sql_type, _) in zip(labels, outputs, strict=True)
         ),
-        tuple(parameters),
+        tuple(types),
     )
+
+
+def _parameters_in(code: object) -> Iterator[int]:
+    if isinstance(code, tuple):
+        if len(code) == 2 and code[0] == "parameter":
+            yield code[1]
+        for part in code:
+            yield from _parameters_in(part)
 
 
 class _Reader:
@@ -116,23 +129,27 @@ class _Reader:
         context: PlannerContext,
     ) -> None:
         names = RowTables(fragment_schema(table, table.parts[0].fragments[0])).names
-        self._columns = [
-            RowColumn(column.name, column.type, names.index(store_name(column.id)), alias)
+        self._columns = {
+            column.name: (column, names.index(store_name(column.id)))
             for column in table.visible_columns
+        }
+        self._alias = alias
+        self._context = context
+        self._parameters = parameters
+        # What is computed is kept for all sessions: of values that mean the same in each alone.
+        settled = [
+            RowColumn(column.name, column.type, place, alias)
+            for column, place in self._columns.values()
+            if column.type.kind in SETTLED_KINDS
         ]
-        self._table = table
-        self._compiler = RowCompiler(self._columns, context, parameters)
+        self._compiler = RowCompiler(settled, context, parameters)
         self.calls: list[Aggregate] = []
 
-    def columns(self) -> list[RowColumn]:
-        """The values of the calls, as columns with names that no query has."""
-        return [RowColumn(_name(n), call.type, n) for n, call in enumerate(self.calls)]
-
-    def output(self, item: exp.Expr) -> tuple[int | None, exp.Expr]:
-        """The place of an average, or the item over the values of the calls."""
+    def taken_out(self, item: exp.Expr) -> exp.Expr | int:
+        """The item over the values of its calls, or the place of an average."""
         tree = (item.this if isinstance(item, exp.Alias) else item).copy()
         if _called(tree) == "avg":
-            return self._call("avg", tree), tree
+            return self._call("avg", tree)
         for node in list(tree.find_all(exp.Anonymous)):
             name = _called(node)
             if name is None:
@@ -144,7 +161,25 @@ class _Reader:
                 tree = column
             else:
                 node.replace(column)
-        return None, tree
+        return tree
+
+    def output(self, tree: exp.Expr | int) -> tuple[SqlType, Code | int]:
+        """The type and code of what was taken out; an average's code is its place."""
+        if isinstance(tree, int):
+            return NUMERIC, tree
+        whole = {_name(n): n for n in range(len(self.calls))}
+        if isinstance(tree, exp.Column) and tree.name in whole:
+            place = whole[tree.name]
+            return self.calls[place].type, ("column", place)
+        known = [
+            RowColumn(_name(n), call.type, n)
+            for n, call in enumerate(self.calls)
+            if call.type.kind in SETTLED_KINDS
+        ]
+        typed = RowCompiler(known, self._context, self._parameters).value(tree)
+        if typed.type.kind not in SETTLED_KINDS:
+            raise NotByRow("values of such a type")
+        return typed.type, typed.code
 
     def _call(self, name: str, node: exp.Expr) -> int:
         if len(node.expressions) != 1:
@@ -164,28 +199,34 @@ class _Reader:
         return len(self.calls) - 1
 
     def _over(self, name: str, argument: exp.Expr, *, distinct: bool) -> Aggregate:
-        typed = self._compiler.value(argument)
-        kind, is_column = typed.type.kind, typed.code[0] == "column"
-        if name == "count" and is_column and not distinct:
+        column = self._column(argument)
+        typed = self._compiler.value(argument) if column is None else column[0]
+        kind = typed.type.kind
+        if name == "count" and not distinct:
             return Aggregate(name, typed.code, INT8)
-        if kind not in _ORDERED or (kind in _TIMES and not is_column):
+        if kind not in _ORDERED:
             raise NotByRow("values of such a type")
         if name == "count":
             return Aggregate(name, typed.code, INT8, distinct)
         if name in ("min", "max"):
-            column = self._column_of(typed) if is_column else None
-            return Aggregate(name, typed.code, typed.type, column=column)
+            own = None if column is None else column[1]
+            return Aggregate(name, typed.code, typed.type, column=own)
         if kind not in _SUMMED or typed.type == NUMERIC:
             raise NotByRow("such a sum")
         return Aggregate(name, typed.code, _sum_type(typed.type, is_sum=name == "sum"))
 
-    def _column_of(self, typed: Typed) -> ColumnId:
-        place = typed.code[1]
-        return next(
-            column.id
-            for column, known in zip(self._table.visible_columns, self._columns, strict=True)
-            if known.place == place
-        )
+    def _column(self, node: exp.Expr) -> tuple[Typed, ColumnId] | None:
+        """The column that an argument is as it stands, whatever its type."""
+        if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier):
+            return None
+        qualifier = node.args.get("table")
+        if node.args.get("db") or (qualifier is not None and folded(qualifier) != self._alias):
+            return None
+        found = self._columns.get(folded(node.this))
+        if found is None:
+            return None
+        column, place = found
+        return Typed(column.type, ("column", place)), column.id
 
 
 def _sum_type(of: SqlType, *, is_sum: bool) -> SqlType:

@@ -25,7 +25,7 @@ from storage.row_tables import RowTables
 from storage.types import NUMERIC, Kind, SqlType
 
 # Types whose values mean the same whatever a session has set.
-_KINDS = frozenset(
+SETTLED_KINDS = frozenset(
     {
         Kind.INT2,
         Kind.INT4,
@@ -63,7 +63,7 @@ def computed(
     known = [
         RowColumn(column.name, column.type, names.index(store_name(column.id)), alias)
         for column in table.visible_columns
-        if column.type.kind in _KINDS
+        if column.type.kind in SETTLED_KINDS
     ]
     compiler = RowCompiler(known, context, parameters)
     try:
@@ -73,7 +73,7 @@ def computed(
         return None
     types = compiler.parameter_types
     codes = tuple(value.code for value in typed)
-    if not _means_the_same(types, typed) or _looks_around((tests, codes)):
+    if not _means_the_same(types, typed) or looks_around((tests, codes)):
         return None
     bare = {number for number, known_type in enumerate(types, start=1) if known_type == NUMERIC}
     if bare and any(int(p.name) in bare for item in items for p in item.find_all(exp.Parameter)):
@@ -88,16 +88,16 @@ def computed(
 
 def _means_the_same(types: Sequence[SqlType | None], typed: Sequence[Typed]) -> bool:
     used = [t for t in types if t is not None] + [value.type for value in typed]
-    return all(t.kind in _KINDS for t in used)
+    return all(t.kind in SETTLED_KINDS for t in used)
 
 
-def _looks_around(code: object) -> bool:
+def looks_around(code: object) -> bool:
     """Whether the code reads the time or the session's zone."""
     if not isinstance(code, tuple):
         return False
     if code[:1] == ("local",) or code == ("parameter", NOW):
         return True
-    return any(_looks_around(part) for part in code)
+    return any(looks_around(part) for part in code)
 
 
 def _inner(item: exp.Expr) -> exp.Expr:

@@ -172,3 +172,37 @@ def test_prepared_columns_are_described_alike(tmp_path: Path, kind: str) -> None
         assert [[float(v or 0) for v in row] for row in shown] == [[5, 2.5, 2, 2, 15]]
 
     in_world(tmp_path, test)
+
+
+def test_what_a_session_has_set_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time without a zone is of the session's, whoever has asked the same before."""
+    usual = IndexQueries.answer
+
+    async def never(self: IndexQueries, *given: Any) -> None:
+        return None
+
+    async def test(world: World) -> None:
+        clients = await world.clients(2)
+        await clients[0].ask(
+            "create table t (a int, t timestamptz, s text, primary key (a, t)) using row"
+        )
+        await clients[0].ask(
+            "insert into t select 1, timestamptz '2026-01-01 00:00+00' + i * interval '1 hour', '2'"
+            " from generate_series(0, 20) s(i)"
+        )
+        await clients[1].ask("set timezone = 'America/New_York'")
+        for text in (
+            "select count(case when t < '2026-01-01 03:30' then 1 end) from t where a = 1",
+            "select max(t) < '2026-01-01 17:30' from t where a = 1",
+            "select coalesce(min(t), '2026-01-01 17:30') from t where a = 3",
+            "select max(t), min(t)::text from t where a = 1",
+            "select coalesce(max(t), now()) is null from t where a = 3",
+            "select count(*) from t where a = 1 and t < '2026-01-01 03:30'",
+        ):
+            for client in clients:
+                monkeypatch.setattr(IndexQueries, "answer", usual)
+                mine = await client.ask(text)
+                monkeypatch.setattr(IndexQueries, "answer", never)
+                assert mine == await client.ask(text), text
+
+    in_world(tmp_path, test)
