@@ -18,12 +18,13 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.clients import Client, StatementFailed, at_work, until_stopped
+from benchmarks.clients import Client, StatementFailed, StatementHangs, at_work, until_stopped
 from benchmarks.failover import KEYS_A_WRITER, Load, Writer, compare
 from benchmarks.failover import TABLE as STEADY_TABLE
 from dqe.commands import check, recover
@@ -96,7 +97,8 @@ class Story:
             for n, client in enumerate(clients)
         ]
         groups = [victims] if together else [[victim] for victim in victims]
-        async with at_work(stop, *(until_stopped(stop, turn) for turn in turns)):
+        steady = (until_stopped(stop, self._noting_hangs(turn)) for turn in turns)
+        async with at_work(stop, *steady):
             for group in groups:
                 self.outcome.deaths.append(await self._death(group))
             await self._recover_lost()
@@ -105,6 +107,17 @@ class Story:
             await client.close()
         self.outcome.acknowledged = len(self._load.writes)
         return self.outcome
+
+    def _noting_hangs(self, turn: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """A statement without an answer is a difference, and no reason to look no further."""
+
+        async def noting() -> None:
+            try:
+                await turn()
+            except StatementHangs as error:
+                self.outcome.differences.append(f"a write had {error}")
+
+        return noting
 
     async def _fill(self) -> None:
         for sql in (TABLE, STEADY_TABLE):
