@@ -38,7 +38,7 @@ from cluster.errors import (
 from executor.catalog_recovery import recover_catalog
 from executor.recovery import recover_tablet
 from executor.transaction_tokens import commit_status
-from executor.without_catalog import RECOVERY
+from executor.without_catalog import RECOVERY, TABLET_RECOVERY
 from planner.datum import Datum, datum_text
 from planner.statements import Query
 
@@ -251,6 +251,6 @@ FUNCTIONS: dict[str, Function] = {
     "activate_node": _activate_node,
     "decommission_node": _decommission_node,
     "set_cluster_setting": _set_cluster_setting,
-    "recover_tablet": _recover_tablet,
+    TABLET_RECOVERY: _recover_tablet,
     RECOVERY: _recover_catalog,
 }

@@ -62,6 +62,11 @@ def test_catalog_goes_on_without_two_of_its_three_voters() -> None:
         assert await story.ask("SELECT count(*) FROM dqe.nodes WHERE live") == [(3,)]
         word = await story.refusal("SELECT dqe.recover_catalog('yes')")
         assert "only with loss of data" in word
+        [(tablet_id,)] = await story.ask(
+            "SELECT min(tablet_id) FROM dqe.repairs WHERE trouble = 'no majority' AND tablet_id > 0"
+        )
+        word = await story.refusal(f"SELECT dqe.recover_tablet({tablet_id}, '')")
+        assert f"tablet {tablet_id} can go on only with loss of data" in word
         assert story.catalog.version == version
         await story.ask(RECOVER)
         assert {story.catalog.nodes[n].state for n in ids} == {NodeState.DEAD}
