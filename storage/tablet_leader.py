@@ -240,11 +240,13 @@ class TabletLeader(TabletReplica):
     @contextmanager
     def _holding(self, transaction_id: TransactionId, *, known: bool = False) -> Iterator[None]:
         """The same for what holds only in this term: `LeaderChanged` where it ended meanwhile,
-        and with it what the block has locked or staged (rule C2)."""
+        and with it what the block has locked or staged (rule C2). Also where this replica has not
+        heard of that yet: a lock for which it waited may have been given up by an entry of the
+        next leader, and it does not know what that one has committed."""
         term = self._participant.term
         with self._speaking(transaction_id, known=known):
             yield
-        if self._participant.term != term:
+        if self._participant.term != term or not self.is_leader:
             raise leader_changed()
 
     @contextmanager
