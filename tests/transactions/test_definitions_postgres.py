@@ -1,4 +1,4 @@
-"""COMMENT ON, ALTER SCHEMA ... RENAME and ALTER SEQUENCE, in and out of blocks: as in PostgreSQL."""
+"""COMMENT ON, ALTER SCHEMA RENAME and ALTER SEQUENCE, in and out of blocks: as in PostgreSQL."""
 
 from __future__ import annotations
 
