@@ -24,6 +24,7 @@ from catalog.model import NodeId, TabletId
 from catalog.service import CatalogService
 from cluster.errors import CannotConnectNow, DqeError
 from cluster.raft.group import RaftGroup
+from cluster.raft.log import GroupId, tablet_of
 from cluster.rpc import CallContext
 from cluster.runtime import Runtime
 from storage.closed import Closed
@@ -40,9 +41,10 @@ LOOKS_MISSED = 2
 
 
 class ClosedTablets(msgspec.Struct, frozen=True, array_like=True):
-    """What a leader's node has closed, by tablet."""
+    """What a leader's node has closed, by group: another incarnation of the tablet has another
+    log, and other timestamps."""
 
-    closed: dict[TabletId, Closed]
+    closed: dict[GroupId, Closed]
 
 
 class TabletWatch:
@@ -95,25 +97,21 @@ class TabletWatch:
 
     async def _close(self) -> None:
         issued, _ = await self._catalog.timestamps.snapshot()
-        led = [group for group in self._groups.values() if group.is_leader]
-        for node_id, closed in self._closed_for(led, issued).items():
+        for node_id, closed in self._closed_for(issued).items():
             address = self._book.address_of(node_id)
             if address is not None:
                 self._tell(address, ClosedTablets(closed))
 
-    def _closed_for(
-        self, groups: list[RaftGroup], issued: int
-    ) -> dict[NodeId, dict[TabletId, Closed]]:
-        messages: dict[NodeId, dict[TabletId, Closed]] = {}
-        for group in groups:
-            tablet = self._storage.tablets.get(group.group_id)
+    def _closed_for(self, issued: int) -> dict[NodeId, dict[GroupId, Closed]]:
+        messages: dict[NodeId, dict[GroupId, Closed]] = {}
+        for tablet_id, group in self._groups.items():
+            tablet = self._storage.tablets.get(tablet_id) if group.is_leader else None
             closed = tablet.close_timestamp(issued) if tablet is not None else None
             if closed is None:
                 continue
             for member in group.configuration.members:
                 if member != self._node_id:
-                    of_node = messages.setdefault(NodeId(member), {})
-                    of_node[TabletId(group.group_id)] = closed
+                    messages.setdefault(NodeId(member), {})[group.group_id] = closed
         return messages
 
     def _tell(self, address: str, message: ClosedTablets) -> None:
@@ -123,9 +121,11 @@ class TabletWatch:
             return  # this node is stopping
 
     def _on_closed(self, _: CallContext, message: ClosedTablets, body: bytes | memoryview) -> None:
-        for tablet_id, closed in message.closed.items():
+        for group_id, closed in message.closed.items():
+            tablet_id = TabletId(tablet_of(group_id))
+            group = self._groups.get(tablet_id)
             tablet = self._storage.tablets.get(tablet_id)
-            if tablet is not None:
+            if tablet is not None and group is not None and group.group_id == group_id:
                 tablet.closed.learn(closed)
 
     # --- Coordinators --------------------------------------------------------------------------

@@ -270,6 +270,15 @@ def test_tablet_goes_on_without_its_majority_at_an_operators_word() -> None:
         await story.until(lambda: len(story.live) == 5 and story.is_whole(), 120, "all are back")
         await asyncio.sleep(20)
         assert await story.ask(READ) == [(300, 45150)]
+        for tablet in lost:
+            replicas = [
+                machine.parts.storage.tablets[tablet.id]
+                for machine in story.cluster.machines
+                if tablet.id in machine.parts.storage.tablets
+            ]
+            loss = story.catalog.tablets[tablet.id].loss_timestamp
+            # Followers of the new incarnation are told how far they can be read by themselves.
+            assert all(r.is_leader or r.closed.timestamp > loss for r in replicas)
         for machine in story.cluster.machines:
             held = {
                 t.id for t in story.catalog.tablets.values() if story.node_id(machine) in t.holders
