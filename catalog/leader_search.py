@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any
 
 from catalog.model import NodeId, Tablet, TabletId
-from cluster.errors import AnswerLost, CannotConnectNow, NotLeader
+from cluster.errors import AnswerLost, CannotConnectNow, DqeError, NotLeader
 from cluster.raft.errors import OUT_OF_STEP_HINT
 from cluster.runtime import Runtime
 
@@ -72,7 +72,7 @@ _MAJORITY_HINT = "A majority of the tablet's replicas must be up."
 _ONLY_HINT = "The node that holds the only replica must be up."
 
 
-def is_leaderless(error: CannotConnectNow) -> bool:
+def is_leaderless(error: DqeError) -> bool:
     """Whether a leader was looked for, for long, already, or cannot serve. Holds across nodes."""
     return error.hint in (_MAJORITY_HINT, _ONLY_HINT, OUT_OF_STEP_HINT)
 

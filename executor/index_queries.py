@@ -23,6 +23,7 @@ from sqlglot import exp
 
 from catalog.bounds import NO_PART, ordinals_by
 from catalog.fragment_schemas import fragment_schema, store_name
+from catalog.leader_search import is_leaderless
 from catalog.model import Catalog, Fragment
 from cluster.errors import CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure
 from executor.execution import Execution, Result
@@ -87,12 +88,11 @@ class IndexQueries:
         try:
             rows = await self._rows(fragments, scan, context.catalog, transaction)
             return None if rows is None else known.answer.result(rows, values)
-        except (
-            CannotConnectNow,
-            NotByRow,
-            ObjectNotInPrerequisiteState,
-            SerializationFailure,
-        ):
+        except NotByRow:
+            return None
+        except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure) as error:
+            if is_leaderless(error):
+                raise
             return None
 
     def _known(

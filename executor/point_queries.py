@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pyarrow as pa
 
+from catalog.leader_search import is_leaderless
 from cluster.errors import CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure
 from executor.execution import Result
 from executor.point_plans import Place, PointPlan, PointPlans
@@ -79,12 +80,11 @@ class PointQueries:
         try:
             found = await self._found(places, timestamp, own, context)
             return _result(plan, [row for row in found if row is not None], values)
-        except (
-            CannotConnectNow,
-            NotByRow,
-            ObjectNotInPrerequisiteState,
-            SerializationFailure,
-        ):
+        except NotByRow:
+            return None
+        except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure) as error:
+            if is_leaderless(error):
+                raise
             return None
 
     def described(

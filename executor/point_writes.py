@@ -30,6 +30,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from catalog.leader_search import is_leaderless
 from catalog.model import Catalog
 from cluster.errors import (
     CannotConnectNow,
@@ -170,6 +171,8 @@ class PointWrites:
             if error.outcome is Outcome.UNKNOWN and transaction is None:
                 raise
             await run.give_up()
+            if is_leaderless(error):
+                raise
         except SerializationFailure:
             if transaction is not None:
                 raise

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from catalog.leader_search import is_leaderless
 from catalog.point_reads import PointReads
 from cluster.errors import (
     CannotConnectNow,
@@ -73,7 +74,9 @@ class QuickReads:
             own = _own_changes(transaction, place)
         try:
             found = await self._row(place, own) if isinstance(place, Place) else ()
-        except _MAY_PASS:
+        except _MAY_PASS as error:
+            if is_leaderless(error):
+                raise
             return None
         return None if found is None else self._answers(plan, found, values)
 
