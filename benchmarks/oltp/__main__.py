@@ -1,6 +1,6 @@
 """Transactions a second on a local cluster, beside one PostgreSQL 18 on the same machine.
 
-    python -m benchmarks.oltp [--nodes 3] [--scale 10] [--seconds 5] [--runs 3]
+    python -m benchmarks.oltp [--nodes 3] [--replicas 3] [--scale 10] [--seconds 5] [--runs 3]
         [--clients 1,8,32] [--modes simple,extended,prepared] [--workloads select,tpcb,...]
         [--one-node] [--small]
 
@@ -18,6 +18,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,9 @@ from benchmarks.oltp.workloads import WORKLOADS, Workload
 from benchmarks.peers import postgres
 from dqe.configuration import DATABASE
 from dqe.local_cluster import HOST, LocalCluster
+
+# What replicas may take to come or go.
+SETTLE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ def main() -> int:
         _prepare(peer, peer_url, arguments.scale, cut=False)
         with psycopg.connect(cluster.url, autocommit=True) as connection:
             _prepare(connection, cluster.url, arguments.scale, cut=True)
+            if arguments.replicas:
+                _keep(connection, arguments.replicas)
             measured = [
                 _measure(case, own_url, cluster.pids, peer_url, arguments.seconds, arguments.runs)
                 for case in cases
@@ -70,6 +76,7 @@ def main() -> int:
     figures = [_figures(case, *runs) for case, runs in zip(cases, measured, strict=True)]
     content = {
         "nodes": arguments.nodes,
+        "replicas": arguments.replicas or "default",
         "scale": arguments.scale,
         "seconds": arguments.seconds,
         "runs": arguments.runs,
@@ -86,6 +93,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--replicas", type=int, help="of every tablet; the peer has one")
     parser.add_argument("--scale", type=int, default=10, help="of pgbench's tables")
     parser.add_argument("--seconds", type=int, default=5, help="of one run")
     parser.add_argument("--runs", type=int, default=3)
@@ -119,6 +127,20 @@ def _prepare(
     pgbench.initialise(url, scale)
     for statement in workloads.tables(cut=cut):
         connection.execute(statement.encode())
+
+
+def _keep(connection: psycopg.Connection[tuple[object, ...]], replicas: int) -> None:
+    """Lets every table have so many replicas, and waits until it has."""
+    for (table,) in connection.execute("SELECT table_name FROM dqe.tables").fetchall():
+        connection.execute(f"ALTER TABLE {table} SET (replicas = {replicas})".encode())
+    ends_s = time.monotonic() + SETTLE_S
+    while _others(connection, replicas) and time.monotonic() < ends_s:
+        time.sleep(0.2)
+
+
+def _others(connection: psycopg.Connection[tuple[object, ...]], replicas: int) -> bool:
+    held = connection.execute("SELECT replicas FROM dqe.tablets WHERE tablet_id > 0").fetchall()
+    return any(len(nodes) != replicas for (nodes,) in held)  # type: ignore[arg-type]
 
 
 def _measure(
