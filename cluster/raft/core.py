@@ -313,8 +313,9 @@ class RaftCore:
             if state.covered_by is None and now_s >= state.election_due_s:
                 election.campaign(state)
             return
-        transfer.give_up_if_due(state)
         election.check_quorum(state)
+        if state.role is Role.LEADER:
+            transfer.give_up_if_due(state)
         if state.role is Role.LEADER:
             snapshots.send_due(state)
             if now_s >= state.heartbeat_due_s:

@@ -276,8 +276,7 @@ class RaftGroup:
     async def transfer_leadership(self, node_id: NodeId, *, deadline_s: float) -> None:
         """Hand leadership to a voter; returns when this replica no longer leads.
 
-        Raises ObjectNotInPrerequisiteState if the target has not taken over in time; this
-        replica then goes on leading.
+        One that has not taken over in time may be followed by any other, in a term of its own.
         """
         self._require_open()
         expires_s = self._now_s() + deadline_s

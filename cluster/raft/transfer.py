@@ -41,6 +41,10 @@ def tell_to_campaign(state: RaftState, target: NodeId) -> None:
 
 
 def give_up_if_due(state: RaftState) -> None:
-    """Serve again if the target has not taken over in time."""
+    """Lead no more if the target has not taken over in time.
+
+    This leader's users have stopped to serve and have forgotten what they had under way, and its
+    lease is gone for the term: whoever leads next, this replica perhaps, does so in another one.
+    """
     if state.transferee and state.now_s >= state.transfer_due_s:
-        state.transferee = NO_NODE
+        state.become_follower(state.term, NO_NODE)
