@@ -3,6 +3,8 @@
     import dqe
     with dqe.connect("postgresql://127.0.0.1:5433/dqe") as connection: ...
 
+and `dqe.LocalCluster` for tests that want a real cluster of processes.
+
 Modules, in the order in which a node comes to life: `cli` (the commands), `commands/` (one a
 module), `local_cluster` (several node processes on one machine), `configuration`, `node` (puts
 the floors together), `wire/` (the PostgreSQL server), `dbapi` (connections for Python).
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dqe.dbapi import Connection, Cursor, connect
+    from dqe.local_cluster import LocalCluster
 
 apilevel = "2.0"
 threadsafety = 2
@@ -49,7 +52,15 @@ _FROM_DBAPI = (
     "connect",
 )
 
-__all__ = ["Connection", "Cursor", "apilevel", "connect", "paramstyle", "threadsafety"]
+__all__ = [
+    "Connection",
+    "Cursor",
+    "LocalCluster",
+    "apilevel",
+    "connect",
+    "paramstyle",
+    "threadsafety",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -57,4 +68,8 @@ def __getattr__(name: str) -> Any:
         from dqe import dbapi
 
         return getattr(dbapi, name)
+    if name == "LocalCluster":
+        from dqe import local_cluster
+
+        return local_cluster.LocalCluster
     raise AttributeError(f"module 'dqe' has no attribute {name!r}")
