@@ -1,12 +1,22 @@
 """SQL text to statements.
 
-`entry` splits a query string and sends each statement to its reader; `tokens` and `keywords`
-are what readers walk; `grammar` (queries), `grammar_expressions` and `types` know what
-PostgreSQL's grammar accepts; `builder` makes sqlglot trees of what it accepted, `expressions`
-those of texts that the catalog keeps. The readers: `changes` (INSERT, UPDATE, DELETE, TRUNCATE),
-`past` and `system_time` (AS OF SYSTEM TIME), `copying`, `tables` and `clauses` (CREATE TABLE),
-`alterations` (ALTER TABLE), `objects` (schemas, views, DROP), `session` (settings, transactions,
-cursors), `distribute`.
+In the order control flows:
+
+    entry                 a query string split, each statement sent to its reader
+    tokens, keywords      what readers walk, and which words may name what
+    changes, merge        INSERT, UPDATE, DELETE, TRUNCATE; MERGE
+    copying               COPY
+    tables, clauses       CREATE TABLE; foreign_keys, indexes, sequences: of and beside it
+    alterations           ALTER TABLE
+    objects, comments     schemas, views, DROP; COMMENT ON
+    session               settings, transactions, cursors, prepared statements
+    distribute            calls that cut a table, as statements
+    past, system_time     AS OF SYSTEM TIME
+    grammar               what PostgreSQL accepts as a query, without building anything
+    grammar_expressions   operators, over precedence; grammar_primaries, grammar_constructs,
+                          grammar_calls: operands; grammar_parts: what all of them are made of
+    types                 names of types
+    builder, expressions  sqlglot trees of accepted tokens; of texts that the catalog keeps
 """
 
 from planner.parser.entry import parse

@@ -16,21 +16,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.errors import FeatureNotSupported, SyntaxError_
-from planner.parser.grammar_expressions import (
+from planner.parser import grammar_parts
+from planner.parser.grammar_calls import window
+from planner.parser.grammar_constructs import CONSTRUCTS
+from planner.parser.grammar_expressions import expression, restricted_expression
+from planner.parser.grammar_parts import (
     QUERY_STARTS,
-    SPECIAL,
-    announce_query,
-    expression,
     expression_list,
     name_list,
     order_by,
     parenthesised,
-    primary,
     qualified_name,
     query_in_parentheses,
-    restricted_expression,
-    window,
 )
+from planner.parser.grammar_primaries import primary
 from planner.parser.keywords import NOT_BARE_LABELS, words
 from planner.parser.past import AS_OF_SYSTEM_TIME
 from planner.parser.tokens import QUOTED, Cursor
@@ -399,7 +398,7 @@ def _whole_query(cursor: Cursor) -> bool:
 
 def _call_ahead(cursor: Cursor) -> bool:
     """Whether a function call stands here: a possibly qualified name and a parenthesis."""
-    if cursor.key in SPECIAL and cursor.peek() == "(":
+    if cursor.key in CONSTRUCTS and cursor.peek() == "(":
         return True
     index = cursor.index + 1
     while cursor.keys[index] == ".":
@@ -440,4 +439,4 @@ def _alias_column(cursor: Cursor, columns_typed: bool) -> None:
         type_name(cursor)
 
 
-announce_query(query)
+grammar_parts.query.define(query)
