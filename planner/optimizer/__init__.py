@@ -8,12 +8,14 @@ In the order in which control flows through them:
     selectivity     what share of rows conditions let through
     statistics      rows and bytes of each operator, from the catalog's statistics
     reduction       keys of a small relation sent ahead of an aggregate joined with it
-    distribution    where rows lie, the property plans are compared by
-    alternatives    plans under comparison, their costs, the exchanges between them
-    aggregates      aggregates in two steps
-    join_methods    the ways to do one join
+    distribute      the cheapest physical plan of a query
+    physical        what the operators of one such plan share
+    operators       the ways to compute each operator
     join_order      the order of joins
-    distribute      the cheapest physical plan of every operator
+    join_methods    the ways to do one join
+    aggregates      aggregates in two steps
+    alternatives    plans under comparison, their costs, the exchanges between them
+    distribution    where rows lie, the property plans are compared by
     explanation     the plan's operators as EXPLAIN shows them
 """
 

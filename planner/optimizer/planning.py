@@ -8,8 +8,7 @@ from planner.algebra_build import build
 from planner.bound import BoundQuery
 from planner.context import PlannerContext
 from planner.nearness import nearest_nodes
-from planner.optimizer.distribute import Distributor
-from planner.optimizer.distribution import Distribution
+from planner.optimizer.distribute import PhysicalPlan, cheapest_plan
 from planner.optimizer.explanation import explanation_of
 from planner.optimizer.reduction import reduce_aggregates
 from planner.optimizer.rules import RULES
@@ -31,11 +30,11 @@ def plan_query(bound: BoundQuery, context: PlannerContext) -> QueryPlan:
     logical = logical_plan(bound)
     estimator = Estimator(context.catalog)
     logical = reduce_aggregates(logical, estimator)
-    physical, where = _physical(logical, context, estimator)
+    plan = _physical(logical, context, estimator)
     # Exchanges carry only what their readers need.
-    physical = prune_columns(physical)
+    physical = prune_columns(plan.root)
     stages = StageBuilder(estimator)
-    built = stages.build(physical, where.nodes)
+    built = stages.build(physical, plan.where.nodes)
     rows = estimator.profile(physical).rows
     return QueryPlan(
         built,
@@ -47,22 +46,20 @@ def plan_query(bound: BoundQuery, context: PlannerContext) -> QueryPlan:
     )
 
 
-def _physical(
-    logical: Node, context: PlannerContext, estimator: Estimator
-) -> tuple[Node, Distribution]:
+def _physical(logical: Node, context: PlannerContext, estimator: Estimator) -> PhysicalPlan:
     """The plan over replicas where tablets are led, or over those that are near: for reads of the
     past always, for those of the present as `dqe.read_replicas` wishes."""
     wish = context.settings.get(READ_REPLICAS, LED)
     if context.nearest or wish == NEAREST:
         near = context.nearest or nearest_nodes(context.catalog, context.node_id)
-        return Distributor(context, estimator, near).physical(logical)[:2]
-    spread = Distributor(context, estimator).physical(logical)
+        return cheapest_plan(logical, context, estimator, near)
+    led = cheapest_plan(logical, context, estimator)
     if wish == LED:
-        return spread[:2]
+        return led
     near = nearest_nodes(context.catalog, context.node_id)
-    local = Distributor(context, estimator, near).physical(logical)
-    local_cost = local[2] + READ_INDEX_COST * _asking(local[0], context)
-    return local[:2] if local_cost < spread[2] else spread[:2]
+    local = cheapest_plan(logical, context, estimator, near)
+    local_cost = local.cost + READ_INDEX_COST * _asking(local.root, context)
+    return local if local_cost < led.cost else led
 
 
 def _asking(physical: Node, context: PlannerContext) -> int:
