@@ -3,13 +3,11 @@
     read_here   the leader is this node's replica: the row store is read in place
     ask         it is another node's: one frame out, one back, no task at either end
 
-Both read the newest rows (rule R2), under a transaction's own changes where it has some there (R5),
-and give None wherever anything must be waited for, found out
+Both read the newest rows (rule R2), or those of a timestamp (R1), under a transaction's own changes
+where it has some there (R5), and give None wherever anything must be waited for, found out
 or tried again: a transaction about to commit, a lease in doubt, a leader that is not known, a
 connection that is not there. `TabletClient.read_stored` is the way that does all that, and gives
 the same rows.
-
-Left out: reads at a timestamp.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from catalog.tablets import TabletManager
 from cluster.errors import CannotConnectNow
 from cluster.rpc import RpcNode
 from cluster.rpc_frames import Frame
-from storage.fragments import TransactionId
+from storage.fragments import Timestamp, TransactionId
 from storage.node import NodeStorage
 from storage.row_tables import StoredKey, StoredRow
 
@@ -60,6 +58,7 @@ class PointReads:
         fragment_id: int,
         keys: Sequence[StoredKey],
         own: tuple[TransactionId, int] | None = None,
+        timestamp: Timestamp | None = None,
     ) -> Sequence[StoredRow | None] | None:
         """The rows, where this node leads the tablet, with what the commands of a transaction
         before that number have changed. Raises 55000 where the tablet has the fragment no more,
@@ -67,7 +66,7 @@ class PointReads:
         tablet = self._storage.tablets.get(tablet_id)
         if tablet is None or tablet_id in self._storage.fenced:
             return None
-        return tablet.read_stored_now(fragment_id, keys, own)
+        return tablet.read_stored_now(fragment_id, keys, own, timestamp)
 
     def ask(
         self,
@@ -75,13 +74,14 @@ class PointReads:
         fragment_id: int,
         keys: tuple[StoredKey, ...],
         own: tuple[TransactionId, int] | None = None,
+        timestamp: Timestamp | None = None,
     ) -> Asked | None:
         """A request for the rows on its way to the leader. Raises CannotConnectNow."""
         leader = self._leader(tablet_id)
         if leader is None or leader == self._node_id:
             return None
         address = self._catalog.address_of(leader)
-        request = ReadRows(tablet_id, fragment_id, keys, None, *(own or ()))
+        request = ReadRows(tablet_id, fragment_id, keys, timestamp, *(own or ()))
         answer = self._rpc.ask(address, METHOD, request, deadline_s=DEADLINE_S)
         if answer is None:
             return None

@@ -306,11 +306,9 @@ class TabletServer:
 
     def read_rows_now(self, request: requests.ReadRows) -> requests.Rows | None:
         """The same where nothing has to be waited for, else None."""
-        if request.timestamp is not None:
-            return None
         own = (request.transaction_id, request.command) if request.transaction_id else None
         tablet = self._storage.tablet(request.tablet_id)
-        rows = tablet.read_stored_now(request.fragment_id, request.keys, own)
+        rows = tablet.read_stored_now(request.fragment_id, request.keys, own, request.timestamp)
         return None if rows is None else requests.Rows(tuple(rows))
 
     async def read_index(self, request: requests.AskReadIndex, deadline_s: float) -> Done:

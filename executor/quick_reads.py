@@ -1,9 +1,10 @@
 """A session's reads of one row by key, by the shortest way from the client and back.
 
 The row is read in place where this node leads its tablet, and by one question to the leader
-elsewhere (`catalog.point_reads`). A read declines in a block that keeps its snapshot or has
-definitions of its own, and wherever `catalog.point_reads` cannot answer at once, with every error
-that may pass; which statements come here at all says `executor.quick_statements`.
+elsewhere (`catalog.point_reads`): the newest (rule R2), or in a block that keeps its snapshot the
+row of that. A read declines in a block that reads the past or has definitions of its own, and
+wherever `catalog.point_reads` cannot answer at once, with every error that may pass; which
+statements come here at all says `executor.quick_statements`.
 
 `cancel` reaches a read that waits for another node.
 """
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from catalog.leader_search import is_leaderless
+from catalog.model import Catalog
 from catalog.point_reads import PointReads
 from cluster.errors import (
     CannotConnectNow,
@@ -23,8 +25,9 @@ from cluster.errors import (
     SerializationFailure,
 )
 from executor.point_plans import Place, PointPlan
-from executor.session_transaction import SessionTransaction
+from executor.session_transaction import SERIALIZABLE, SessionTransaction
 from planner.datum import Datum
+from storage.fragments import Timestamp
 from storage.row_closures import NotByRow
 from storage.row_tables import StoredRow
 
@@ -60,20 +63,31 @@ class QuickReads:
             return None
         return None if found is None else self._answers(plan, found, values)
 
-    async def rows(self, plan: PointPlan, values: Sequence[Datum]) -> list[list[Any]] | None:
-        """The answer's rows as plain values; None where the statement is to go the usual way."""
+    async def rows(
+        self, plan: PointPlan, values: Sequence[Datum], catalog: Catalog
+    ) -> list[list[Any]] | None:
+        """The answer's rows as plain values; None where the statement is to go the usual way.
+        `catalog` is what the plan was made with."""
         place = plan.find(values)
         transaction = self._session.state.block.transaction
         if place is True:
             return None
         own: tuple[int, int] | None = None
+        timestamp: Timestamp | None = None
         if transaction is not None:
-            if not _reads_newest(transaction):
+            if not _may_read(transaction, plan):
                 return None
             transaction.begin_command()
+            if transaction.keeps_snapshot:
+                timestamp, known = await transaction.snapshot()
+                if known is not catalog:
+                    return None
             own = _own_changes(transaction, place)
+            if isinstance(place, Place):
+                for key in place.keys:
+                    transaction.note_key(place.tablet_id, place.fragment_id, key)
         try:
-            found = await self._row(place, own) if isinstance(place, Place) else ()
+            found = await self._row(place, own, timestamp) if isinstance(place, Place) else ()
         except _MAY_PASS as error:
             if is_leaderless(error):
                 raise
@@ -91,14 +105,14 @@ class QuickReads:
         return [answer for answer in answers if answer is not None]
 
     async def _row(
-        self, place: Place, own: tuple[int, int] | None
+        self, place: Place, own: tuple[int, int] | None, timestamp: Timestamp | None
     ) -> Sequence[StoredRow | None] | None:
         reads = self._reads
         assert reads is not None
-        found = reads.read_here(place.tablet_id, place.fragment_id, place.keys, own)
+        found = reads.read_here(place.tablet_id, place.fragment_id, place.keys, own, timestamp)
         if found is not None:
             return found
-        asked = reads.ask(place.tablet_id, place.fragment_id, place.keys, own)
+        asked = reads.ask(place.tablet_id, place.fragment_id, place.keys, own, timestamp)
         if asked is None:
             return None
         self._waits_for = asked.answer
@@ -113,9 +127,12 @@ class QuickReads:
             self._waits_for.set_exception(QueryCanceled("canceling statement due to user request"))
 
 
-def _reads_newest(transaction: SessionTransaction) -> bool:
-    """Whether committed rows and its own changes are all that the transaction would see."""
-    return not (transaction.is_past or transaction.keeps_snapshot or transaction.definitions.any)
+def _may_read(transaction: SessionTransaction, plan: PointPlan) -> bool:
+    """Whether rows at the leader and its own changes are all that the transaction would see."""
+    if transaction.is_past or transaction.definitions.any:
+        return False
+    # Who changes a row is known by its key in the first group alone.
+    return transaction.isolation != SERIALIZABLE or len(plan.point.table.groups) == 1
 
 
 def _own_changes(transaction: SessionTransaction, place: Place | bool) -> tuple[int, int] | None:

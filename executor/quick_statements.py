@@ -12,13 +12,13 @@ A statement that comes this way meets no parser, planner, stage or time limit. I
 what `Session.execute` would, or declines; so nothing needs to be right here but the reasons to
 decline:
 
-- settings that say more of a statement than what it means: a time limit, an isolation level above
-  READ COMMITTED, stale reads, read-only and optimistic transactions;
+- settings that say more of a statement than what it means: a time limit, stale reads, read-only
+  and optimistic transactions; outside of a block, an isolation level above READ COMMITTED;
 - a block that has failed (but for its end), an implicit transaction, an end where there is no
   block: whatever is told by a notice.
 
-What of that changes seldom is looked at once for each state of settings and catalog. `cancel`
-reaches a statement that waits.
+What of that changes seldom is looked at once for each state of settings and catalog; what BEGIN
+says of its block alone is not part of that. `cancel` reaches a statement that waits.
 
 Left out: time limits; who sets one goes the usual way.
 """
@@ -36,6 +36,7 @@ from executor.lifted_literals import lifted
 from executor.point_plans import NamesMeant, PointPlan, names_meant
 from executor.quick_reads import QuickReads
 from executor.session_transaction import READ_COMMITTED
+from executor.settings import ISOLATION_LEVELS
 from executor.transaction_block import Status
 from executor.transaction_faces import Control
 from executor.write_runs import Changed, Write, WriteSettings
@@ -45,7 +46,7 @@ from planner.datum import Datum
 from planner.locking import locks_rows
 from planner.parser import parse
 from planner.point_writes import may_be_by_row
-from planner.statements import Begin, Commit, Query, Rollback, Statement, TransactionModes
+from planner.statements import Begin, Commit, Query, Rollback, Statement
 
 if TYPE_CHECKING:
     from executor.session import Session
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
 # Of one session; more of them are found again among those of the node.
 SHAPES_KEPT = 128
-_LONGEST_BLOCK_TEXT = 24
+_LONGEST_BLOCK_TEXT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,10 @@ class Surroundings(NamedTuple):
     """A state of settings and catalog: which statements may go this way in it."""
 
     plain: bool
+    reads: bool
     reads_alone: bool
-    reads_in_block: bool
+    writes: bool
     writes_alone: bool
-    writes_in_block: bool
     settings: WriteSettings
     names: NamesMeant
     zone: str
@@ -98,7 +99,7 @@ class PlanHold:
 
 
 def _plain_block(statement: Statement) -> BlockPlan | None:
-    plain = (isinstance(statement, Begin) and statement.modes == TransactionModes()) or (
+    plain = (isinstance(statement, Begin) and statement.modes.as_of is None) or (
         isinstance(statement, Commit | Rollback) and not statement.chain
     )
     if not plain:
@@ -112,8 +113,10 @@ def _texts(*texts: str) -> dict[str, BlockPlan]:
     return {text: plan for text, plan in plans.items() if plan is not None}
 
 
+_BEGINS = ("begin", "begin work", "begin transaction", "start transaction")
 _BLOCKS = _texts(
-    *("begin", "begin work", "begin transaction", "start transaction"),
+    *_BEGINS,
+    *(f"{begin} isolation level {level}" for begin in _BEGINS for level in ISOLATION_LEVELS),
     *("commit", "commit work", "commit transaction", "end", "end work", "end transaction"),
     *("rollback", "rollback work", "rollback transaction", "abort"),
 )
@@ -191,8 +194,11 @@ class QuickStatements:
             return now.plain and (block.transaction is None if begins else block.open)
         if block.transaction is None:
             return now.reads_alone if kind is PointPlan else now.writes_alone
-        in_block = now.reads_in_block if kind is PointPlan else now.writes_in_block
-        return in_block and block.status is Status.ACTIVE
+        if block.status is not Status.ACTIVE:
+            return False
+        if kind is PointPlan:
+            return now.reads
+        return now.writes and self._session.state.settings["transaction_read_only"] == "off"
 
     def _now(self) -> Surroundings:
         session = self._session
@@ -203,27 +209,30 @@ class QuickStatements:
             or settings.version != self._settings_version
             or catalog is not self._catalog
         ):
-            self._settings_version, self._catalog = settings.version, catalog
-            found = self._surroundings = self._looked_at()
-            self._by_shape.clear()
+            self._settings_version = settings.version
+            looked_at = self._looked_at()
+            if found is None or catalog is not self._catalog or looked_at != found:
+                found = self._surroundings = looked_at
+                self._by_shape.clear()
+            self._catalog = catalog
         return found
 
     def _looked_at(self) -> Surroundings:
         settings = self._session.state.settings
         plain = settings["statement_timeout"] == "0"
-        alone = plain and settings["default_transaction_isolation"] in READ_COMMITTED
-        in_block = plain and settings["transaction_isolation"] in READ_COMMITTED
-        newest = settings["dqe.read_staleness"] == "0" and self._reads.exist
+        alone = settings["default_transaction_isolation"] in READ_COMMITTED
+        newest = plain and settings["dqe.read_staleness"] == "0"
         written = WriteSettings(
             lock_deadline_s(settings), max_bytes(settings), Control.of(settings)
         )
-        writes = settings["dqe.read_staleness"] == "0" and not written.control.optimistic
+        reads = newest and self._reads.exist
+        writes = newest and not written.control.optimistic
         return Surroundings(
             plain=plain,
-            reads_alone=alone and newest,
-            reads_in_block=in_block and newest,
-            writes_alone=alone and writes and settings["default_transaction_read_only"] == "off",
-            writes_in_block=in_block and writes and settings["transaction_read_only"] == "off",
+            reads=reads,
+            reads_alone=reads and alone,
+            writes=writes,
+            writes_alone=writes and alone and settings["default_transaction_read_only"] == "off",
             settings=written,
             names=names_meant(self._context()),
             zone=settings["timezone"],
@@ -246,18 +255,16 @@ class QuickStatements:
     async def run(self, plan: Plan, values: Sequence[Datum]) -> Answered | None:
         """The answer; None where the statement is to go the usual way, nothing of it having
         happened. An error leaves it to the caller to fail the transaction."""
-        if type(plan) is PointPlan:
-            rows = await self._reads.rows(plan, values)
-            return None if rows is None else Answered(f"SELECT {len(rows)}", rows)
+        transaction = self._session.state.block.transaction
+        if transaction is None and type(plan) is PointPlan:
+            return await self._read(plan, values)
+        if transaction is not None:
+            transaction.isolation = self._session.state.settings["transaction_isolation"]
         task = self._task = asyncio.current_task()
         assert task is not None
         others, self._cancelled = task.cancelling(), False
         try:
-            if type(plan) is BlockPlan:
-                handler = session_statements.HANDLERS[type(plan.statement)]
-                return Answered((await handler(self._session, plan.statement)).tag, None)
-            changed = await self._write(plan, values)  # type: ignore[arg-type]
-            return None if changed is None else Answered(*changed)
+            return await self._run(plan, values)
         except asyncio.CancelledError:
             if self._cancelled and task.cancelling() - 1 <= others:
                 raise _cancelled() from None
@@ -266,6 +273,20 @@ class QuickStatements:
             self._task = None
             if self._cancelled:
                 task.uncancel()
+
+    async def _run(self, plan: Plan, values: Sequence[Datum]) -> Answered | None:
+        if type(plan) is PointPlan:
+            return await self._read(plan, values)
+        if type(plan) is BlockPlan:
+            handler = session_statements.HANDLERS[type(plan.statement)]
+            return Answered((await handler(self._session, plan.statement)).tag, None)
+        changed = await self._write(plan, values)  # type: ignore[arg-type]
+        return None if changed is None else Answered(*changed)
+
+    async def _read(self, plan: PointPlan, values: Sequence[Datum]) -> Answered | None:
+        assert self._surroundings is not None
+        rows = await self._reads.rows(plan, values, self._surroundings.names.catalog)
+        return None if rows is None else Answered(f"SELECT {len(rows)}", rows)
 
     async def _write(self, plan: Write, values: Sequence[Datum]) -> Changed | None:
         state, now = self._session.state, self._surroundings

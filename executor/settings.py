@@ -24,9 +24,8 @@ DATABASE = "dqe"
 SERVER_VERSION = "18.0"
 SERVER_VERSION_NUMBER = "180000"
 
-_ISOLATION_LEVELS = kinds.one_of(
-    "read uncommitted", "read committed", "repeatable read", "serializable"
-)
+ISOLATION_LEVELS = ("read uncommitted", "read committed", "repeatable read", "serializable")
+_ISOLATION_LEVELS = kinds.one_of(*ISOLATION_LEVELS)
 _MESSAGE_LEVELS = (
     "debug5",
     "debug4",

@@ -179,20 +179,21 @@ class Tablet(TabletRows):
         fragment_id: FragmentId,
         keys: Sequence[StoredKey],
         own: tuple[TransactionId, int] | None = None,
+        timestamp: Timestamp | None = None,
     ) -> list[StoredRow | None] | None:
-        """`read_stored` of the newest rows (rule R2) without waiting for anything; None where
-        something has to be waited for, or another replica leads. `own` is a transaction and the
-        number of its command."""
+        """`read_stored` without waiting for anything; None where something has to be waited for,
+        or another replica leads. `own` is a transaction and the number of its command."""
         group = self._group
         if group is None or not self.is_leader:
             return None
         tables = self._row_tables(fragment_id)
         changes = () if own is None else self._own_changes_now(fragment_id, *own)
-        if changes is None or pending_on(self._participant, tables, keys, None):
+        if changes is None or pending_on(self._participant, tables, keys, timestamp):
             return None
-        if not self._rows.is_current((fragment_id,), END_OF_TIME):
+        at = END_OF_TIME if timestamp is None else timestamp
+        if not self._rows.is_current((fragment_id,), at):
             return None
-        found = read_now(self._rows, tables, keys, None, changes)
+        found = read_now(self._rows, tables, keys, timestamp, changes)
         return found if group.lease_valid() else None
 
     def _own_changes_now(

@@ -42,8 +42,8 @@ class Counted:
             self.count += found is not None
             return found
 
-        async def counted(reads: QuickReads, plan: Any, values: Any) -> Any:
-            found = await rows(reads, plan, values)
+        async def counted(reads: QuickReads, plan: Any, values: Any, catalog: Any) -> Any:
+            found = await rows(reads, plan, values, catalog)
             self.count += found is not None
             return found
 
@@ -354,12 +354,18 @@ def test_transactions_see_what_they_should(tmp_path: Path, monkeypatch: pytest.M
         assert (await answer(clients.quick, "SELECT v FROM t WHERE k = 2"))[1] == []
         await clients.both("ROLLBACK")
         assert await look(2) == [[b"0"]]
-        await clients.both("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        assert await look(3) == [[b"0"]]
-        await owner.ask("UPDATE t SET v = 3 WHERE k = 3")
-        assert await look(3) == [[b"0"]]
-        await clients.both("COMMIT")
-        assert await look(3) == [[b"3"]]
+        for level, now in (("REPEATABLE READ", 3), ("SERIALIZABLE", 4)):
+            await clients.both(f"BEGIN ISOLATION LEVEL {level}")
+            before, was = counted.count, await look(3)
+            assert counted.count == before + 2
+            await owner.ask(f"UPDATE t SET v = {now} WHERE k = 3")
+            assert await look(3) == was
+            assert counted.count == before + 4
+            await clients.quick.execute(b"UPDATE t SET v = v + 7 WHERE k = 4")
+            found = await answer(clients.quick, "SELECT v FROM t WHERE k = 4")
+            assert found[1] == [[b"7"]]
+            await clients.both("ROLLBACK")
+            assert await look(3) == [[b"%d" % now]]
         await clients.both("BEGIN")
         assert (await clients.same("SELECT 1/0 FROM t WHERE k = 1"))[0] == "22012"
         assert (await clients.same("SELECT v FROM t WHERE k = 1"))[0] == "25P02"
