@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import psycopg
-from postgres_support import Postgres
-from worlds import Client, World
+from postgres_support import Postgres, running_postgres
+from worlds import Client, World, in_order, in_world
 
 from cluster.errors import DqeError
 
@@ -48,7 +49,7 @@ class _Session:
             rows = await self.client.ask(sql)
         except DqeError as error:
             return "error", error.sqlstate, error.message
-        return self.client.tag, _ordered(sql, rows)
+        return self.client.tag, in_order(sql, rows)
 
     def _in_postgres(self, sql: str) -> Outcome:
         result = self.connection.pgconn.exec_(sql.encode())
@@ -63,11 +64,19 @@ class _Session:
             )
             for row in range(result.ntuples)
         ]
-        return (result.command_status or b"").decode(), _ordered(sql, rows)
+        return (result.command_status or b"").decode(), in_order(sql, rows)
 
 
-def _ordered(sql: str, rows: Sequence[tuple[str | None, ...]]) -> list[tuple[str | None, ...]]:
-    return list(rows) if "order by" in sql.lower() else sorted(rows, key=repr)
+def play_each(directory: Path, setup: str, scripts: Mapping[str, str]) -> None:
+    """Plays the scripts, each after the setup, on two nodes and a PostgreSQL."""
+
+    async def test(world: World) -> None:
+        with running_postgres() as postgres:
+            for name, script in scripts.items():
+                print(name)
+                await play(world, postgres, setup + script)
+
+    in_world(directory, test, count=2)
 
 
 async def play(world: World, postgres: Postgres, script: str) -> None:

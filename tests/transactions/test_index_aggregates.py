@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
+from short_ways import Watched
 from worlds import World, in_world
 
 from executor.index_queries import IndexQueries
@@ -68,16 +68,7 @@ def query(chance: random.Random) -> str:
 def test_what_is_computed_is_what_a_plan_computes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    usual, found = IndexQueries.answer, 0
-
-    async def counted(self: IndexQueries, *given: Any) -> Any:
-        nonlocal found
-        answer = await usual(self, *given)
-        found += answer is not None
-        return answer
-
-    async def never(self: IndexQueries, *given: Any) -> None:
-        return None
+    watched = Watched(monkeypatch, IndexQueries)
 
     async def test(world: World) -> None:
         client, other = await world.clients(2)
@@ -94,17 +85,9 @@ def test_what_is_computed_is_what_a_plan_computes(
         )
         await client.ask("begin; update t set v = 'w', m = -m where a = 2; delete from t where c=4")
         chance = random.Random(4)
-        for number in range(160):
-            text = query(chance)
-            monkeypatch.setattr(IndexQueries, "answer", counted)
-            mine = await client.ask(text)
-            monkeypatch.setattr(IndexQueries, "answer", never)
-            theirs = await client.ask(text)
-            ordered = "order by" in text
-            assert (
-                mine == theirs if ordered else sorted(map(repr, mine)) == sorted(map(repr, theirs))
-            ), (number, text, mine, theirs)
-        assert found > 60, found
+        for _ in range(160):
+            await watched.both_ways(client, query(chance))
+        assert watched.taken > 60, watched.taken
         await client.ask("commit")
 
     in_world(tmp_path, test)
@@ -130,32 +113,25 @@ def test_any_order_of_columns_has_its_nulls_where_they_belong(tmp_path: Path) ->
 
 def test_the_end_of_an_index_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """min and max of what follows in the index, of more rows than are read else."""
-    usual, found = IndexQueries.answer, 0
-
-    async def counted(self: IndexQueries, *given: Any) -> Any:
-        nonlocal found
-        answer = await usual(self, *given)
-        found += answer is not None
-        return answer
 
     async def test(world: World) -> None:
         (client,) = await world.clients(1)
         await client.ask("create table t (a int, b int, primary key (a, b)) using row")
         await client.ask("insert into t select 1, i from generate_series(1, 3000) s(i)")
-        monkeypatch.setattr(IndexQueries, "answer", counted)
+        watched = Watched(monkeypatch, IndexQueries)
         assert await client.ask("select min(b) from t where a = 1") == [("1",)]
         assert await client.ask("select max(b) + 1 as next from t where a = 1") == [("3001",)]
         assert await client.ask("select max(b) from t where a = 1 and b < 20") == [("19",)]
         assert await client.ask("select max(b) from t where a = 2") == [(None,)]
-        assert found == 4
+        assert watched.taken == 4
         assert await client.ask("select count(*) from t where a = 1") == [("3000",)]
-        assert found == 4
+        assert watched.taken == 4
         await client.ask(
             "begin; delete from t where a = 1 and b > 2990; insert into t values (1, 0)"
         )
         assert await client.ask("select min(b) from t where a = 1") == [("0",)]
         assert await client.ask("select max(b) from t where a = 1") == [("2990",)]
-        assert found == 6
+        assert watched.taken == 6
         await client.ask("rollback")
 
     in_world(tmp_path, test)
@@ -176,10 +152,7 @@ def test_prepared_columns_are_described_alike(tmp_path: Path, kind: str) -> None
 
 def test_what_a_session_has_set_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A time without a zone is of the session's, whoever has asked the same before."""
-    usual = IndexQueries.answer
-
-    async def never(self: IndexQueries, *given: Any) -> None:
-        return None
+    watched = Watched(monkeypatch, IndexQueries)
 
     async def test(world: World) -> None:
         clients = await world.clients(2)
@@ -200,9 +173,6 @@ def test_what_a_session_has_set_is_its_own(tmp_path: Path, monkeypatch: pytest.M
             "select count(*) from t where a = 1 and t < '2026-01-01 03:30'",
         ):
             for client in clients:
-                monkeypatch.setattr(IndexQueries, "answer", usual)
-                mine = await client.ask(text)
-                monkeypatch.setattr(IndexQueries, "answer", never)
-                assert mine == await client.ask(text), text
+                await watched.both_ways(client, text)
 
     in_world(tmp_path, test)

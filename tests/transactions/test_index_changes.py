@@ -4,15 +4,15 @@ state, rows and errors as the usual way, beside other writers, too."""
 from __future__ import annotations
 
 import asyncio
-import random
 from pathlib import Path
 
 import pytest
+from short_ways import Maker, Twins, Watched
 from test_leaders_moving import move_leader, three
-from test_point_writes import Watched
-from worlds import Client, Row, World, in_world
+from worlds import Client, World, in_world
 
-from cluster.errors import DqeError, SerializationFailure, UniqueViolation
+from cluster.errors import SerializationFailure, UniqueViolation
+from executor.point_writes import PointWrites
 
 TABLE = (
     "create table {t} (a int, b text, c int, v text, n int not null, m numeric(6,2), u int,"
@@ -23,14 +23,8 @@ TABLE = (
 STATE = "select * from {t} order by a, b, c"
 
 
-class Maker:
+class Changer(Maker):
     """Random statements over `{t}`."""
-
-    def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
-
-    def pick(self, *choices: str) -> str:
-        return self.chance.choice(choices)
 
     def where(self) -> str:
         a, c, n = (self.chance.randrange(4) for _ in range(3))
@@ -73,19 +67,11 @@ class Maker:
         return text
 
 
-async def outcome(client: Client, sql: str) -> tuple[str, list[Row] | None]:
-    try:
-        rows = await client.ask(sql)
-    except DqeError as error:
-        return f"{error.sqlstate}", None
-    return client.tag, sorted(rows, key=repr)
-
-
 @pytest.mark.parametrize(("seed", "method"), [(1, "row"), (2, "hybrid")])
 def test_random_statements_end_as_the_usual_way_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, method: str
 ) -> None:
-    watched, maker = Watched(monkeypatch), Maker(seed)
+    watched, maker = Watched(monkeypatch, PointWrites), Changer(seed)
 
     async def test(world: World) -> None:
         client = await world.client()
@@ -96,20 +82,11 @@ def test_random_statements_end_as_the_usual_way_ends(
                 "[1 + i % 3], i / 12, case when i % 2 = 0 then 'x' end, i % 5, i, i"
                 " from generate_series(0, 47) s(i)"
             )
-        for number in range(60):
-            block = maker.pick("", "", "repeatable read", "serializable", "read committed")
-            texts = [maker.statement() for _ in range(maker.chance.randint(1, 3))]
-            if block:
-                end = maker.pick("commit", "rollback", "rollback to s; commit")
-                texts.insert(maker.chance.randrange(len(texts)), "savepoint s")
-                texts = [f"begin isolation level {block}", *texts, *end.split("; ")]
-            found = [await outcome(client, text.format(t="one")) for text in texts]
-            with watched.the_usual_way():
-                wanted = [await outcome(client, text.format(t="two")) for text in texts]
-            assert found == wanted, texts
-            state = await client.ask(STATE.format(t="one"))
-            assert state == await client.ask(STATE.format(t="two")), (number, texts)
-        assert watched.by_row > 60, watched.by_row
+        twins = Twins(client, watched, lambda error: error.sqlstate)
+        for _ in range(60):
+            texts = maker.block(maker.statement, "commit", "rollback", "rollback to s; commit")
+            await twins.end_alike(texts, [STATE])
+        assert watched.taken > 60, watched.taken
 
     in_world(tmp_path, test)
 

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
+from short_ways import Watched
 from worlds import Client, World, in_world
 
 from cluster.errors import DqeError, UniqueViolation
@@ -39,17 +39,7 @@ def _query(rng: random.Random) -> str:
 def test_an_index_finds_what_a_scan_finds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    usual = IndexQueries.answer
-    found = 0
-
-    async def counted(self: IndexQueries, *given: Any) -> Any:
-        nonlocal found
-        answer = await usual(self, *given)
-        found += answer is not None
-        return answer
-
-    async def never(self: IndexQueries, *given: Any) -> None:
-        return None
+    watched = Watched(monkeypatch, IndexQueries)
 
     async def test(world: World) -> None:
         (client,) = await world.clients(1)
@@ -66,16 +56,8 @@ def test_an_index_finds_what_a_scan_finds(
         await client.ask("UPDATE t SET a = 3 WHERE n = 2")
         rng = random.Random(5)
         for _ in range(60):
-            text = _query(rng)
-            monkeypatch.setattr(IndexQueries, "answer", counted)
-            mine = await client.ask(text)
-            monkeypatch.setattr(IndexQueries, "answer", never)
-            theirs = await client.ask(text)
-            if "ORDER BY" in text:
-                assert mine == theirs, text
-            else:
-                assert sorted(map(repr, mine)) == sorted(map(repr, theirs)), text
-        assert found > 10
+            await watched.both_ways(client, _query(rng))
+        assert watched.taken > 10
 
     in_world(tmp_path, test)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from beside_postgres import play
-from postgres_support import running_postgres
-from worlds import World, in_world
+from beside_postgres import play_each
 
 SETUP = """
     1: drop schema public cascade; create schema public
@@ -179,10 +177,4 @@ SCRIPTS = {
 
 @pytest.mark.slow
 def test_every_step_as_in_postgresql(tmp_path: Path) -> None:
-    async def test(world: World) -> None:
-        with running_postgres() as postgres:
-            for name, script in SCRIPTS.items():
-                print(name)
-                await play(world, postgres, SETUP + script)
-
-    in_world(tmp_path, test, count=2)
+    play_each(tmp_path, SETUP, SCRIPTS)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from worlds import Client, Row, World, in_world
+from short_ways import Maker, Twins, Watched
+from worlds import World, in_world
 
 from cluster.errors import DqeError, LockNotAvailable, SerializationFailure, UniqueViolation
 from executor.point_writes import PointWrites
@@ -18,55 +15,18 @@ COLUMNS = (
     "(k int, g text default 'd', n int not null default 5, m numeric(8,2), f bool, v varchar(4),"
     " x int generated always as (n * 2) stored, check (n <> 13), primary key (k, g))"
 )
-ORDER = "select k, g, n, m, f, v, x from {t} order by k, g"
+STATE = "select k, g, n, m, f, v, x from {t} order by k, g"
 
 
-class Watched:
-    """Counts the statements that were done by row; with `off` none is."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.off = False
-        self.by_row = 0
-        usual = PointWrites.answer
-
-        async def answer(writes: PointWrites, *arguments: Any) -> Any:
-            if self.off:
-                return None
-            found = await usual(writes, *arguments)
-            self.by_row += found is not None
-            return found
-
-        monkeypatch.setattr(PointWrites, "answer", answer)
-
-    @contextmanager
-    def the_usual_way(self) -> Iterator[None]:
-        self.off = True
-        try:
-            yield
-        finally:
-            self.off = False
+def told(error: DqeError) -> str:
+    # The usual way does not say by how much a number is too large, and of several keys that
+    # are there already it may name another one.
+    detail = error.detail if error.sqlstate not in ("22003", "23505") else ""
+    return f"{error.sqlstate} {error.message} {detail}"
 
 
-async def outcome(client: Client, sql: str) -> tuple[str, list[Row] | None]:
-    """The tag and rows, or the SQLSTATE, message and DETAIL."""
-    try:
-        rows = await client.ask(sql)
-    except DqeError as error:
-        # The usual way does not say by how much a number is too large, and of several keys that
-        # are there already it may name another one.
-        detail = error.detail if error.sqlstate not in ("22003", "23505") else ""
-        return f"{error.sqlstate} {error.message} {detail}", None
-    return client.tag, rows
-
-
-class Maker:
+class Writer(Maker):
     """Random statements over `{t}`."""
-
-    def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
-
-    def pick(self, *choices: str) -> str:
-        return self.chance.choice(choices)
 
     def key(self) -> str:
         k, g = self.chance.randrange(4), self.pick("'d'", "'e'")
@@ -134,36 +94,23 @@ class Maker:
 def test_random_statements_end_as_the_usual_way_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, method: str
 ) -> None:
-    watched, maker = Watched(monkeypatch), Maker(seed)
+    watched, maker = Watched(monkeypatch, PointWrites), Writer(seed)
 
     async def test(world: World) -> None:
         client = await world.client()
-        for table in ("a", "b"):
+        for table in ("one", "two"):
             await client.ask(f"create table {table} {COLUMNS} using {method}")
-        for number in range(150):
-            block = maker.pick("", "", "repeatable read", "serializable", "read committed")
-            texts = [maker.statement() for _ in range(maker.chance.randint(1, 3))]
-            if block:
-                end = maker.pick("commit", "commit", "rollback")
-                texts = [f"begin isolation level {block}", *texts, end]
-            found = [await outcome(client, text.format(t="a")) for text in texts]
-            with watched.the_usual_way():
-                wanted = [await outcome(client, text.format(t="b")) for text in texts]
-            renamed = [
-                (tag.replace('"b"', '"a"').replace("b_", "a_"), rows) for tag, rows in wanted
-            ]
-            assert [(t, sorted(r or [])) for t, r in found] == [
-                (t, sorted(r or [])) for t, r in renamed
-            ], texts
-            state = await client.ask(ORDER.format(t="a"))
-            assert state == await client.ask(ORDER.format(t="b")), (number, texts)
-        assert watched.by_row > 100, watched.by_row
+        twins = Twins(client, watched, told)
+        for _ in range(150):
+            texts = maker.block(maker.statement, "commit", "commit", "rollback")
+            await twins.end_alike(texts, [STATE])
+        assert watched.taken > 100, watched.taken
 
     in_world(tmp_path, test)
 
 
 def test_parameters_of_every_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    watched = Watched(monkeypatch)
+    watched = Watched(monkeypatch, PointWrites)
     types = {
         "a": ("smallint", "7"), "b": ("bigint", "-9000000000"), "c": ("numeric", "12.340"),
         "d": ("numeric(30,3)", "123456789012345678901234.5"), "e": ("float8", "1.5"),
@@ -181,11 +128,11 @@ def test_parameters_of_every_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         marks = ", ".join(f"${n}" for n in range(1, len(types) + 2))
         texts = [text for _, text in types.values()]
         await client.ask(f"insert into t values ({marks})", ["1", *texts])
-        assert watched.by_row == 1
+        assert watched.taken == 1
         sets = ", ".join(f"{name} = ${n}" for n, name in enumerate(types, 2))
         await client.ask("insert into t (k) values ($1)", ["2"])
         await client.ask(f"update t set {sets} where k = $1", ["2", *texts])
-        assert watched.by_row == 3
+        assert watched.taken == 3
         with watched.the_usual_way():
             await client.ask(f"insert into t values ({marks})", ["3", *texts])
         names = ", ".join(types)
@@ -199,7 +146,7 @@ def test_parameters_of_every_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_sequences_hidden_ids_and_other_unique_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched = Watched(monkeypatch)
+    watched = Watched(monkeypatch, PointWrites)
 
     async def test(world: World) -> None:
         client = await world.client()
@@ -208,7 +155,7 @@ def test_sequences_hidden_ids_and_other_unique_keys(
         await client.ask("create table w (a int primary key, b int unique) replicated using row")
         assert await client.ask("insert into t (u) values (1), (2) returning k") == [("1",), ("2",)]
         await client.ask("insert into h (v) values ('a'), ('a')")
-        assert watched.by_row == 2
+        assert watched.taken == 2
         assert await client.ask("select count(*), count(at) from h") == [("2", "2")]
         await client.ask("insert into w values (1, 1), (2, null), (3, null)")
         found = await client.refused("insert into w values (4, 1)", UniqueViolation)
@@ -227,7 +174,7 @@ def test_sequences_hidden_ids_and_other_unique_keys(
 
 def test_rows_on_several_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A statement over several tablets is all or nothing, in a block and by itself."""
-    watched = Watched(monkeypatch)
+    watched = Watched(monkeypatch, PointWrites)
 
     async def test(world: World) -> None:
         clients = await world.clients(3)
@@ -237,7 +184,7 @@ def test_rows_on_several_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         )
         rows = ", ".join(f"({k}, 0)" for k in range(12))
         await clients[1].ask(f"insert into t values {rows}")
-        assert watched.by_row == 1
+        assert watched.taken == 1
         more = ", ".join(f"({k}, 0)" for k in range(11, 20))
         await clients[2].refused(f"insert into t values {more}", UniqueViolation)
         assert await clients[0].ask("select count(*), sum(v) from t") == [("12", "0")]
@@ -256,7 +203,7 @@ def test_rows_on_several_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_rows_that_are_only_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    watched = Watched(monkeypatch)
+    watched = Watched(monkeypatch, PointWrites)
 
     async def test(world: World) -> None:
         one, two = await world.clients(2)
@@ -265,13 +212,13 @@ def test_rows_that_are_only_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         await two.ask("begin isolation level repeatable read")
         assert await two.ask("select count(*) from t") == [("2",)]
         await one.ask("begin")
-        before = watched.by_row
+        before = watched.taken
         lock = "select v + 1 as more, k from t where k = 1"
         assert await one.ask(lock + " and v = 10 for no key update") == [("11", "1")]
         assert one.tag == "SELECT 1"
         assert await one.ask(lock + " and v = 11 for update") == []
         assert await one.ask("select v from t where k = 3 for share") == []
-        assert watched.by_row == before + 3
+        assert watched.taken == before + 3
         await two.ask("set lock_timeout = '50ms'")
         assert await two.ask("select k from t where k = 2 for update") == [("2",)]
         await two.refused("update t set v = 0 where k = 1", LockNotAvailable)

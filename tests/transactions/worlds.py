@@ -20,6 +20,11 @@ from executor.session import Session
 Row = tuple[str | None, ...]
 
 
+def in_order(sql: str, rows: Sequence[Row]) -> list[Row]:
+    """The rows as two runs of the statement must have them: in order where it asks for one."""
+    return list(rows) if "order by" in sql.lower() else sorted(rows, key=repr)
+
+
 class Client:
     """What a psql user sees: rows as text, the last tag."""
 
