@@ -42,7 +42,7 @@ class IndexAnswer:
         self.read = read
         self.tables = tables
         self._computer = None if read.computed is None else Computer(read.computed, context)
-        self._sums = None if read.aggregates is None else _Sums(read.aggregates, context)
+        self._sums = None if read.aggregates is None else Sums(read.aggregates, context)
 
     def result(self, found: Sequence[Sequence[StoredRow]], values: Sequence[Datum]) -> Result:
         """The answer. Raises what computing it raises, `NotByRow` included."""
@@ -52,7 +52,9 @@ class IndexAnswer:
             found = [[row for row in rows if self._meets(row, given)] for rows in found]
         if self._sums is not None:
             plain = [self.tables.decode_row(row) for rows in found for row in rows]
-            return _result(read.columns, _batch([self._sums.of(plain, values)], read.columns), 1)
+            return result_of(
+                read.columns, batch_of([self._sums.of(plain, values)], read.columns), 1
+            )
         rows = list(self._merged(found))
         if computer is not None and computer.outputs:
             given = computer.values(values)
@@ -60,8 +62,8 @@ class IndexAnswer:
                 [output(plain, given) for output in computer.outputs]
                 for plain in map(self.tables.decode_row, rows)
             ]
-            return _result(read.columns, _batch(shown, read.columns), len(shown))
-        return _result(read.columns, self._columns(rows), len(rows))
+            return result_of(read.columns, batch_of(shown, read.columns), len(shown))
+        return result_of(read.columns, self._columns(rows), len(rows))
 
     def _meets(self, row: StoredRow, given: Sequence[Any]) -> bool:
         assert self._computer is not None
@@ -110,7 +112,7 @@ class IndexAnswer:
         return batch
 
 
-class _Sums:
+class Sums:
     """A select list of aggregates."""
 
     def __init__(self, aggregates: Aggregates, context: PlannerContext) -> None:
@@ -169,7 +171,10 @@ def _average(total: Any, values: Sequence[Any], sum_type: SqlType) -> str | None
     return divide(unscaled, scale, sum(value is not None for value in values), 0)
 
 
-def _batch(rows: Sequence[Sequence[Any]], columns: Sequence[ResultColumn]) -> pa.RecordBatch | None:
+def batch_of(
+    rows: Sequence[Sequence[Any]], columns: Sequence[ResultColumn]
+) -> pa.RecordBatch | None:
+    """Rows of plain values as a batch of these columns; None without any."""
     if not rows:
         return None
     arrays = []
@@ -183,7 +188,10 @@ def _batch(rows: Sequence[Sequence[Any]], columns: Sequence[ResultColumn]) -> pa
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
 
 
-def _result(columns: tuple[ResultColumn, ...], batch: pa.RecordBatch | None, count: int) -> Result:
+def result_of(
+    columns: tuple[ResultColumn, ...], batch: pa.RecordBatch | None, count: int
+) -> Result:
+    """The answer that the batch is, of so many rows."""
     return Result(f"SELECT {count}", columns, _one(batch))
 
 

@@ -13,20 +13,18 @@ DISTINCT but in count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
 
-from catalog.fragment_schemas import fragment_schema, store_name
 from catalog.model import ColumnId, Table
 from planner.binder.naming import output_name
 from planner.context import PlannerContext
 from planner.plan import ResultColumn
-from planner.point_computed import SETTLED_KINDS, looks_around
+from planner.point_computed import SETTLED_KINDS, looks_around, row_columns
 from planner.row_expressions import Code, NotByRow, RowColumn, RowCompiler, Typed, folded
 from planner.semantics.aggregates import HUGE, sum_shape
-from storage.row_tables import RowTables
 from storage.types import INT8, NUMERIC, Kind, SqlType
 
 _NAMES = frozenset({"count", "sum", "min", "max", "avg"})
@@ -84,7 +82,19 @@ def aggregates(
     context: PlannerContext,
 ) -> Aggregates | None:
     """The select list over a table of one column group; None where it is not computed here."""
-    reader = _Reader(table, alias, parameters, context)
+    ids = {column.name: column.id for column in table.visible_columns}
+    return aggregates_of(row_columns(table, alias), ids, parameters, items, context)
+
+
+def aggregates_of(
+    columns: Sequence[RowColumn],
+    ids: Mapping[str, ColumnId],
+    parameters: Sequence[SqlType | None],
+    items: Sequence[exp.Expr],
+    context: PlannerContext,
+) -> Aggregates | None:
+    """The select list over rows of these columns; `ids` are those of one table's, by name."""
+    reader = _Reader(columns, ids, parameters, context)
     try:
         trees = [reader.taken_out(item) for item in items]
         outputs = [reader.output(tree) for tree in trees]
@@ -123,25 +133,17 @@ class _Reader:
 
     def __init__(
         self,
-        table: Table,
-        alias: str,
+        columns: Sequence[RowColumn],
+        ids: Mapping[str, ColumnId],
         parameters: Sequence[SqlType | None],
         context: PlannerContext,
     ) -> None:
-        names = RowTables(fragment_schema(table, table.parts[0].fragments[0])).names
-        self._columns = {
-            column.name: (column, names.index(store_name(column.id)))
-            for column in table.visible_columns
-        }
-        self._alias = alias
+        self._columns = columns
+        self._ids = ids
         self._context = context
         self._parameters = parameters
         # What is computed is kept for all sessions: of values that mean the same in each alone.
-        settled = [
-            RowColumn(column.name, column.type, place, alias)
-            for column, place in self._columns.values()
-            if column.type.kind in SETTLED_KINDS
-        ]
+        settled = [column for column in columns if column.type.kind in SETTLED_KINDS]
         self._compiler = RowCompiler(settled, context, parameters)
         self.calls: list[Aggregate] = []
 
@@ -215,18 +217,17 @@ class _Reader:
             raise NotByRow("such a sum")
         return Aggregate(name, typed.code, _sum_type(typed.type, is_sum=name == "sum"))
 
-    def _column(self, node: exp.Expr) -> tuple[Typed, ColumnId] | None:
+    def _column(self, node: exp.Expr) -> tuple[Typed, ColumnId | None] | None:
         """The column that an argument is as it stands, whatever its type."""
         if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier):
             return None
         qualifier = node.args.get("table")
-        if node.args.get("db") or (qualifier is not None and folded(qualifier) != self._alias):
+        relation = None if qualifier is None else folded(qualifier)
+        name = folded(node.this)
+        found = [c for c in self._columns if c.name == name and relation in (None, c.relation)]
+        if node.args.get("db") or len(found) != 1:
             return None
-        found = self._columns.get(folded(node.this))
-        if found is None:
-            return None
-        column, place = found
-        return Typed(column.type, ("column", place)), column.id
+        return Typed(found[0].type, ("column", found[0].place)), self._ids.get(name)
 
 
 def _sum_type(of: SqlType, *, is_sum: bool) -> SqlType:

@@ -131,7 +131,7 @@ def index_read(
     if relation is None or where is None or not tree.expressions:
         return None
     table = table_of(relation, context)
-    limit = _limit(tree.args.get("limit"))
+    limit = limit_of(tree.args.get("limit"))
     if table is None or limit == -1:
         return None
     reader = PointReader(table, relation.alias_or_name, parameters, None)
@@ -317,7 +317,7 @@ class _Asked:
 
 
 # Kinds whose values are stored in their order.
-_SORTED_KINDS = KEY_KINDS | {Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ}
+SORTED_KINDS = KEY_KINDS | {Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ}
 _PLACES = {"=": "equal", ">": "low", "<": "high"}
 
 
@@ -355,14 +355,14 @@ def _order(
         column = reader.column(item.this) if isinstance(item, exp.Ordered) else None
         if column is None or shown.get(column.name, column.id) != column.id:
             return None
-        if column.type.kind not in _SORTED_KINDS or item.args.get("with_fill"):
+        if column.type.kind not in SORTED_KINDS or item.args.get("with_fill"):
             return None
         descending, nulls_first = bool(item.args.get("desc")), bool(item.args.get("nulls_first"))
         found.append(OrderedBy(column.id, descending, nulls_first))
     return tuple(found)
 
 
-def _limit(limit: exp.Expr | None) -> int | None:
+def limit_of(limit: exp.Expr | None) -> int | None:
     """The number of LIMIT, None without one; -1 where it is more than a number."""
     if limit is None:
         return None

@@ -173,7 +173,11 @@ def _read_computed(
 def only_relation(tree: exp.Select) -> exp.Table | None:
     """The one table in FROM, if that is all there is."""
     source = tree.args.get("from_")
-    relation = source.this if source is not None else None
+    return None if source is None else relation_of(source.this)
+
+
+def relation_of(relation: exp.Expr) -> exp.Table | None:
+    """The table that is joined, if it is a plain name with or without an alias."""
     if not isinstance(relation, exp.Table) or not isinstance(relation.this, exp.Identifier):
         return None
     alias = relation.args.get("alias")

@@ -59,12 +59,27 @@ def computed(
     context: PlannerContext,
 ) -> Computed | None:
     """The code for one row of a table of one column group; None where rows are not computed so."""
+    return computed_of(row_columns(table, alias), parameters, conditions, items, context)
+
+
+def row_columns(table: Table, alias: str, first: int = 0) -> list[RowColumn]:
+    """The columns of a table of one column group, and where a row has them from `first` on."""
     names = RowTables(fragment_schema(table, table.parts[0].fragments[0])).names
-    known = [
-        RowColumn(column.name, column.type, names.index(store_name(column.id)), alias)
+    return [
+        RowColumn(column.name, column.type, first + names.index(store_name(column.id)), alias)
         for column in table.visible_columns
-        if column.type.kind in SETTLED_KINDS
     ]
+
+
+def computed_of(
+    columns: Sequence[RowColumn],
+    parameters: Sequence[SqlType | None],
+    conditions: Sequence[exp.Expr],
+    items: Sequence[exp.Expr],
+    context: PlannerContext,
+) -> Computed | None:
+    """The code for a row of these columns, of one table or several."""
+    known = [column for column in columns if column.type.kind in SETTLED_KINDS]
     compiler = RowCompiler(known, context, parameters)
     try:
         tests = tuple(compiler.condition(condition) for condition in conditions)
@@ -79,11 +94,11 @@ def computed(
     if bare and any(int(p.name) in bare for item in items for p in item.find_all(exp.Parameter)):
         return None
     labels = [_label(item) for item in items]
-    columns = tuple(
+    shown = tuple(
         ResultColumn(label, value.type, (label,))
         for label, value in zip(labels, typed, strict=True)
     )
-    return Computed(tests, codes, columns, types)
+    return Computed(tests, codes, shown, types)
 
 
 def _means_the_same(types: Sequence[SqlType | None], typed: Sequence[Typed]) -> bool:
