@@ -1,4 +1,4 @@
-"""One statement's messages taken together: (Parse,) Bind, (Describe,) Execute, Sync.
+"""One statement's messages taken together: (Parse,) Bind, (Describe,) Execute, Sync; or a Query.
 
 Drivers send these at once, in one packet, for every execution of a prepared statement. For a
 short statement (`backend.QuickStatements`) the messages cost more than the row, one after the
@@ -10,13 +10,14 @@ any point is handled message by message.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cluster.errors import DqeError
 from dqe.wire.backend import Prepared, QuickPlan, QuickStatements
-from dqe.wire.extended_query import bind_portal, read_bind
 from dqe.wire.messages import BIND_COMPLETE, PARSE_COMPLETE, FrontendMessage
+from dqe.wire.portals import bind_portal, read_bind
 from dqe.wire.quick_answers import QuickAnswer, quick_answer
 
 PARSE, BIND, SYNC, QUERY = ord("P"), ord("B"), ord("S"), ord("Q")
@@ -29,13 +30,29 @@ class Pipeline:
     """What was found; `length` messages behind the first one belong to it."""
 
     plan: QuickPlan
-    parameters: tuple[str | None, ...]
+    parameters: Sequence[Any]
     answer: QuickAnswer
     # What goes before the rows.
     head: bytes
     length: int
     # The statement that Parse makes the unnamed one.
-    parsed: Prepared | None
+    parsed: Prepared | None = None
+    # It is a Query; else its error is told behind `head`, and not before Sync's answer.
+    is_text: bool = False
+
+
+def text_pipeline(first: FrontendMessage, quick: QuickStatements) -> Pipeline | None:
+    """What a Query message asks for, if that is a short statement."""
+    if not first.body.endswith(b"\0"):
+        return None
+    try:
+        found = quick.plan_of_text(first.body[:-1].decode())
+    except UnicodeDecodeError:
+        return None  # to be refused in its turn
+    answer = None if found is None else quick_answer(found[0], ())
+    if found is None or answer is None:
+        return None
+    return Pipeline(found[0], found[1], answer, answer.shown, 0, is_text=True)
 
 
 def find_pipeline(
