@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
 from cluster.errors import FeatureNotSupported
+from planner.bound import type_of
 from planner.functions import Catalogue, Role
 from planner.semantics import build
 from planner.semantics.rules import define
-from planner.types import Coercion
-from storage.types import INT4, INT8, SqlType
+from planner.types import NUMBER_KINDS, Coercion
+from storage.types import INT4, INT8, INTERVAL, SqlType
 
 if TYPE_CHECKING:
     from planner.binder.expressions import ExpressionBinder
@@ -49,22 +50,51 @@ def bound_parts(binder: ExpressionBinder, parts: Parts, ordered: Ordered) -> dic
         keys = [ordered(each, binder.bind(each.this), binder) for each in parts.order.expressions]
         bound["order"] = exp.Order(expressions=keys)
     if parts.frame is not None:
-        bound["spec"] = _frame(binder, parts.frame)
+        keys_of_order = bound["order"].expressions if "order" in bound else ()
+        bound["spec"] = _frame(binder, parts.frame, keys_of_order)
     return bound
 
 
-def _frame(binder: ExpressionBinder, frame: exp.WindowSpec) -> exp.WindowSpec:
-    arguments: dict[str, Any] = {}
-    for key, value in frame.args.items():
-        arguments[key] = value
-        if isinstance(value, exp.Expr):
-            bound = binder.bind(value)
-            if build.is_untyped(bound):
-                bound = binder.casts.coerce(bound, INT8, Coercion.IMPLICIT)
-            arguments[key] = bound
-    if str(frame.args.get("kind") or "").upper() not in ("ROWS", "RANGE", "GROUPS"):
+def _frame(
+    binder: ExpressionBinder, frame: exp.WindowSpec, keys: Sequence[exp.Ordered]
+) -> exp.WindowSpec:
+    kind = str(frame.args.get("kind") or "").upper()
+    if kind not in ("ROWS", "RANGE", "GROUPS"):
         raise FeatureNotSupported("this window frame is not supported")
+    offsets_are = _range_offset(keys) if kind == "RANGE" else INT8
+    arguments: dict[str, Any] = dict(frame.args)
+    for end in ("start", "end"):
+        written = frame.args.get(end)
+        if not isinstance(written, exp.Expr):
+            continue
+        offset, side = _without_side(written)
+        arguments[f"{end}_side"] = side or frame.args.get(f"{end}_side")
+        bound = binder.bind(offset)
+        if build.is_untyped(bound):
+            bound = binder.casts.coerce(bound, offsets_are, Coercion.IMPLICIT)
+        arguments[end] = bound
+    if frame.args.get("exclude") is not None:
+        arguments["exclude"] = frame.args["exclude"].copy()
     return exp.WindowSpec(**arguments)
+
+
+def _range_offset(keys: Sequence[exp.Ordered]) -> SqlType:
+    """The type that an untyped offset of RANGE has: what can be added to the key."""
+    if len(keys) != 1:
+        return INT8
+    key = type_of(keys[0].this)
+    return key if key.kind in NUMBER_KINDS else INTERVAL
+
+
+def _without_side(offset: exp.Expr) -> tuple[exp.Expr, str | None]:
+    """sqlglot takes the word behind `interval '1 day' PRECEDING` for the interval's unit."""
+    copied, side = offset.copy(), None
+    for interval in copied.find_all(exp.Interval):
+        unit = interval.args.get("unit")
+        if unit is not None and unit.name.upper() in ("PRECEDING", "FOLLOWING"):
+            side = unit.name.upper()
+            interval.set("unit", None)
+    return copied, side
 
 
 def write(call: WindowCall) -> exp.Expr:

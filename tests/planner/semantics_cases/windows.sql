@@ -11,3 +11,8 @@ select id, array_agg(id) over (order by id) from t order by id
 select id, count(*) filter (where a > 0) over (order by id) from t order by id
 select id, sum(a) over (order by id groups between 1 preceding and current row) from t order by id
 select id, avg(c) over (order by id rows 1 preceding), sum(n) over (order by id) from t where id < 4 order by id
+select id, count(*) over (order by e range between interval '2 days' preceding and interval '1 month' following) from t where e is not null order by id
+select id, count(*) over (order by ts range between '1 day' preceding and 2 * interval '12 hours' following) from t order by id
+select id, sum(a) over (order by id rows between 1 preceding and 1 following exclude current row) from t order by id
+select id, count(*) over (order by a groups between 1 preceding and 1 following exclude group) from t order by id
+select id, count(*) over (order by a range between '1' preceding and '20' following exclude ties), count(*) over (order by a rows 2 preceding exclude no others) from t order by id
