@@ -335,6 +335,11 @@ def can_cast(source: SqlType, target: SqlType, how: Coercion) -> bool:
     return target.kind in _EXPLICIT.get(source.kind, ()) or source.kind in TEXT_KINDS
 
 
+def bare_type(sql_type: SqlType) -> SqlType:
+    """The type without its modifiers."""
+    return SqlType(sql_type.kind, element=sql_type.element)
+
+
 def same_type(left: SqlType, right: SqlType) -> bool:
     """Equal but for modifiers."""
     if left.kind is not right.kind:

@@ -1,10 +1,21 @@
 """The binder: names and types of a parsed query, and its meaning written for DuckDB.
 
-In the order control flows: `statement` (what all blocks share), `query` (blocks, CTEs, set
-operations), `blocks` (their parts), `relations` (FROM), `scope` (names in sight), `expressions`
-(scalars), `trees` (parsed trees taken apart), `calls` and `special` (functions), `clause` (what
-may stand where), `grouping`, `ordering` (ORDER BY, LIMIT), `naming`, `output` (what the client
-gets). The rules of each family of types are in `planner.semantics`.
+In the order control flows:
+
+    statement               what all blocks of a statement share
+    query, blocks           blocks, CTEs, set operations; their parts
+    relations, scope        FROM, and the names that it puts in sight
+    clause                  what may stand where
+    expressions             scalars: a rule for each class of node, from these modules:
+      references, constants   names; literals and parameters
+      operators, quantifiers  two values; one against many (IN, ANY, ALL)
+      predicates, constructs  AND, IS, BETWEEN, LIKE; CASE, casts, arrays, subqueries
+      calls, special          functions; sequence_calls: those over sequences
+    trees                   parsed trees taken apart
+    grouping, ordering      GROUP BY; ORDER BY, DISTINCT ON and LIMIT
+    naming, output          names of output columns, and what the client gets
+
+The rules of each family of types are in `planner.semantics`.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from planner.binder.trees import fold
 from planner.bound import type_of
 from planner.semantics import build, comparison
 from planner.semantics.casts import stored_shape
-from planner.types import Coercion, common_type
+from planner.types import Coercion, bare_type, common_type
 from storage.types import TEXT, Kind, SqlType
 
 
@@ -74,10 +74,10 @@ class QueryBinder:
         return block
 
     def comparable_subquery(
-        self, left: exp.Expr, query: exp.Expr, binder: ExpressionBinder
+        self, left: exp.Expr, query: exp.Expr, scope: Scope
     ) -> tuple[exp.Expr, exp.Subquery]:
         """`left IN (query)`: both sides as types that compare."""
-        block = self.nested(query, binder.scope)
+        block = self.nested(query, scope)
         parts = list(left.expressions) if isinstance(left, exp.Tuple) else [left]
         if len(parts) != len(block.outputs):
             few = "few" if len(parts) > len(block.outputs) else "many"
@@ -86,9 +86,9 @@ class QueryBinder:
         for index, output in enumerate(block.outputs):
             open_type = output.type.kind is Kind.UNKNOWN
             if build.is_untyped(parts[index]):
-                wanted = TEXT if open_type else _plain(output.type)
+                wanted = TEXT if open_type else bare_type(output.type)
                 parts[index] = self.casts.coerce(parts[index], wanted, Coercion.IMPLICIT)
-            targets.append(_plain(type_of(parts[index])) if open_type else output.type)
+            targets.append(bare_type(type_of(parts[index])) if open_type else output.type)
             column = build.column(output.alias, "q", targets[-1])
             first, second = comparison.unified("=", parts[index], column, self.casts)
             parts[index] = first
@@ -211,7 +211,7 @@ class QueryBinder:
             if common_type([first.type, second.type]) is None or not _settles_on(first, second):
                 raise DatatypeMismatch(
                     f'recursive query "{name}" column {index} has type {first.type} in '
-                    f"non-recursive term but type {_plain(second.type)} overall",
+                    f"non-recursive term but type {bare_type(second.type)} overall",
                     hint="Cast the output of the non-recursive term to the correct type.",
                 )
         self.settle(step, [o.type for o in start.outputs])
@@ -256,8 +256,9 @@ class QueryBinder:
     ) -> SqlType:
         found = common_type([left.type, right.type])
         if found is None:
+            first, second = bare_type(left.type), bare_type(right.type)
             raise DatatypeMismatch(
-                f"{operator} types {_plain(left.type)} and {_plain(right.type)} cannot be matched",
+                f"{operator} types {first} and {second} cannot be matched",
                 position=build.error_position(node.expression),
             )
         return found
@@ -544,7 +545,3 @@ def _cte_columns(block: Block, names: Sequence[str], cte: str) -> tuple[ScopeCol
         ScopeColumn(name, output.type, "", output.alias)
         for name, output in zip(shown, block.outputs, strict=True)
     )
-
-
-def _plain(sql_type: SqlType) -> SqlType:
-    return SqlType(sql_type.kind, element=sql_type.element)

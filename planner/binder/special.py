@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from cluster.errors import GroupingError, SyntaxError_, UndefinedFunction
+from planner.binder import operators
 from planner.binder.sequence_calls import SEQUENCE_CALLS, Special
 from planner.bound import type_of
 from planner.functions import Call
@@ -131,7 +132,7 @@ def _overlaps(binder: ExpressionBinder, node: exp.Anonymous) -> exp.Expr:
     ends = []
     for start, end in ((starts[0], bound[1]), (starts[1], bound[3])):
         if type_of(end) == INTERVAL:
-            end = binder.binary("+", start.copy(), end)
+            end = operators.binary(binder, "+", start.copy(), end)
         ends.append(binder.casts.coerce(end, type_of(start), Coercion.ASSIGNMENT))
     arguments = (starts[0], ends[0], starts[1], ends[1])
     return times.overlaps(Call(arguments, BOOL, binder.casts))

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlglot import exp
+
+from cluster.errors import DqeError
+from planner.semantics.build import error_position
+
+
+@contextmanager
+def errors_at(node: exp.Expr) -> Iterator[None]:
+    """Errors inside that have no position get the node's."""
+    try:
+        yield
+    except DqeError as error:
+        if error.position is None:
+            error.position = error_position(node)
+        raise
 
 
 def keep_position(written: exp.Expr, bound: exp.Expr) -> exp.Expr:

@@ -26,6 +26,7 @@ from planner.types import (
     TEXT_KINDS,
     Coercion,
     as_numeric,
+    bare_type,
     can_cast,
     same_type,
 )
@@ -73,9 +74,8 @@ class Casts:
 
     def refusal(self, node: exp.Expr, target: SqlType, how: Coercion) -> Exception:
         """What PostgreSQL says of a cast that it does not do."""
-        source, position = SqlType(type_of(node).kind, element=type_of(node).element), None
+        source, bare = bare_type(type_of(node)), bare_type(target)
         position = build.error_position(node)
-        bare = SqlType(target.kind, element=target.element)
         if how is Coercion.EXPLICIT:
             return CannotCoerce(f"cannot cast type {source} to {bare}", position=position)
         return DatatypeMismatch(

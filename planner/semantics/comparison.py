@@ -21,6 +21,7 @@ from planner.types import (
     OID_KINDS,
     TEXT_KINDS,
     Coercion,
+    bare_type,
     common_type,
 )
 from storage.types import BOOL, DATE, FLOAT4, FLOAT8, TEXT, TIMESTAMPTZ, Kind, SqlType
@@ -53,7 +54,7 @@ def no_operator(
     operator: str, left: exp.Expr | None, right: exp.Expr, position: int | None = None
 ) -> DqeError:
     """42883, in PostgreSQL's words."""
-    sides = [str(_bare(type_of(node))) for node in (left, right) if node is not None]
+    sides = [str(bare_type(type_of(node))) for node in (left, right) if node is not None]
     sides.insert(len(sides) - 1, operator)
     return UndefinedFunction(
         f"operator does not exist: {' '.join(sides)}",
@@ -61,10 +62,6 @@ def no_operator(
         "You might need to add explicit type casts.",
         position=position,
     )
-
-
-def _bare(sql_type: SqlType) -> SqlType:
-    return SqlType(sql_type.kind, element=sql_type.element)
 
 
 def compare(operator: str, left: exp.Expr, right: exp.Expr, casts: Casts) -> exp.Expr:
@@ -147,7 +144,7 @@ def resolve_untyped(left: exp.Expr, right: exp.Expr, casts: Casts) -> tuple[exp.
 
 def _free(sql_type: SqlType) -> SqlType:
     """The type without the modifier that would cut a literal short."""
-    return _bare(sql_type) if sql_type.kind is not Kind.ARRAY else sql_type
+    return bare_type(sql_type) if sql_type.kind is not Kind.ARRAY else sql_type
 
 
 def _floats(left: exp.Expr, right: exp.Expr, casts: Casts) -> tuple[exp.Expr, exp.Expr]:

@@ -9,9 +9,9 @@ from sqlglot import exp
 
 from cluster.errors import DatatypeMismatch, UndefinedColumn
 from planner.bound import type_of
-from planner.semantics import build, comparison, patterns
+from planner.semantics import build
 from planner.types import Coercion
-from storage.types import ANY, BOOL, INT4, JSONB, RECORD, TEXT, Kind, SqlType, array_of
+from storage.types import ANY, INT4, JSONB, RECORD, TEXT, Kind
 
 if TYPE_CHECKING:
     from planner.binder.expressions import ExpressionBinder
@@ -82,60 +82,3 @@ def subscript(value: exp.Expr, indexes: Sequence[exp.Expr], binder: ExpressionBi
         return build.call("pg_slice", value, low, high, type=source)
     at = binder.bind_as(index, INT4, Coercion.ASSIGNMENT)
     return build.call("pg_subscript", value, at, type=element)
-
-
-def lambda_over(variable: str, body: exp.Expr) -> exp.Lambda:
-    """`lambda variable: body`."""
-    return exp.Lambda(this=body, expressions=[build.identifier(variable)])
-
-
-def lambda_variable(name: str, sql_type: SqlType) -> exp.Expr:
-    return build.typed(build.identifier(name), sql_type)
-
-
-def any_element(
-    name: str,
-    left: exp.Expr,
-    kind: str,
-    array: exp.Expr,
-    element: SqlType,
-    binder: ExpressionBinder,
-) -> exp.Expr:
-    """`left name ANY/ALL (array)`; over a written-out array it is IN or a chain of tests."""
-    items = _written_items(array)
-    if items is not None:
-        return _over_items(name, left, kind, items, binder)
-    variable = binder.statement.unique_name("e")
-    test = _test(name, left, lambda_variable(variable, element), binder)
-    tests = build.call("list_transform", array, lambda_over(variable, test), type=array_of(BOOL))
-    return build.call(f"pg_{kind}_true", tests, type=BOOL)
-
-
-def _over_items(
-    name: str, left: exp.Expr, kind: str, items: list[exp.Expr], binder: ExpressionBinder
-) -> exp.Expr:
-    if items and name == "=" and kind == "any":
-        return binder.membership_of(left, items)
-    if items and name == "<>" and kind == "all":
-        return build.negation(binder.membership_of(left, items))
-    tests = [_test(name, left.copy(), item, binder) for item in items]
-    return build.conjunction(tests, exp.Or if kind == "any" else exp.And)
-
-
-def _written_items(array: exp.Expr) -> list[exp.Expr] | None:
-    inner = array.this if isinstance(array, exp.Cast) else array
-    if isinstance(inner, exp.Array) and type_of(array).kind is Kind.ARRAY:
-        element = type_of(array).element or ANY
-        return [
-            build.typed(item, element) if type_of(item) is ANY else item
-            for item in inner.expressions
-        ]
-    return None
-
-
-def _test(name: str, left: exp.Expr, right: exp.Expr, binder: ExpressionBinder) -> exp.Expr:
-    if name.lstrip("!") in patterns.OPERATORS:
-        return patterns.match(name, left, right, None, binder.casts)
-    if name in comparison.NODES:
-        return comparison.compare(name, left, right, binder.casts)
-    return binder.binary(name, left, right)

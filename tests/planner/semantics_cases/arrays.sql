@@ -18,3 +18,5 @@ array_sort(array[3, 1, 2]), array_reverse(array[1, 2])
 array[1, 2, 3], array['a', 'b'], array[]::int[], '{1,2}'::int[], '{"a b",NULL,c}'::text[]
 array[date '2024-01-01'], array[1.5::float8]
 string_to_array('1,2,3', ',')::int[], array_to_string(array[true, false], ',')
+2 = any((array[1.6, 2.4])::int[]), 1.6 = any((array[1.6, 2.4])::int[]), 2 <> all((array[1.6])::int[]), 2 > all((array[1.6, 0.5])::int[])
+1 = any('{}'::int[]), 1 = all('{}'::int[]), 1 = any(null::int[]), 1 = any(array[null, 2]), 1 <> all(array[null, 2]), 1 < any(array[null, 2])
