@@ -33,7 +33,7 @@ from cluster.errors import (
 from cluster.probes import Probe, reached
 from storage.fragments import Timestamp, TransactionId
 from storage.participant import Outcome as TransactionOutcome
-from storage.row_tables import StoredKey
+from storage.read_sets import ReadSet
 
 # How long the home of a decision whose answer was lost is looked for: a node restarts in that.
 OUTCOME_S = 15.0
@@ -133,17 +133,13 @@ class TabletEnds(TabletCalls):
         self,
         tablet_id: int,
         transaction_id: TransactionId,
-        fragment_ids: Sequence[int],
+        reads: ReadSet,
         base: Timestamp,
         commit_ts: Timestamp,
         deadline_s: float = DEADLINE_S,
-        keys: Sequence[tuple[int, Sequence[StoredKey]]] = (),
     ) -> None:
         """40001 where what the transaction read there at `base` does not stand."""
-        listed = tuple((fragment_id, tuple(of_fragment)) for fragment_id, of_fragment in keys)
-        request = requests.Validate(
-            tablet_id, transaction_id, 0, tuple(fragment_ids), base, commit_ts, listed
-        )
+        request = requests.Validate(tablet_id, transaction_id, 0, reads, base, commit_ts)
         await self._ask(request, Done, self._server.validate, deadline_s, again=True)
 
     async def hold(

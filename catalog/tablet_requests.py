@@ -21,6 +21,7 @@ from storage.drafts import encode_with_changes
 from storage.entries import Ingest
 from storage.fragments import FragmentChange, FragmentId, TabletId, Timestamp, TransactionId
 from storage.index_reads import IndexScan
+from storage.read_sets import ReadSet
 
 
 class TransactionRequest(msgspec.Struct, frozen=True):
@@ -121,13 +122,11 @@ class MarkHome(TransactionRequest, frozen=True):
 
 
 class Validate(TransactionRequest, frozen=True):
-    """Whether what a transaction read here at `base` stands at its commit timestamp: whole
-    fragments, and of others keys as SQLite has them."""
+    """Whether what a transaction read here at `base` stands at its commit timestamp."""
 
-    fragment_ids: tuple[FragmentId, ...]
+    reads: ReadSet
     base: Timestamp
     commit_ts: Timestamp
-    keys: tuple[tuple[FragmentId, tuple[tuple[Any, ...], ...]], ...] = ()
 
 
 class Hold(TransactionRequest, frozen=True):

@@ -237,11 +237,10 @@ class TabletServer:
         tablet = self._storage.tablet(request.tablet_id)
         await tablet.validate(
             request.transaction_id,
-            request.fragment_ids,
+            request.reads,
             request.base,
             request.commit_ts,
             deadline_s,
-            request.keys,
         )
         return self._done(request)
 

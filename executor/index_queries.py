@@ -8,8 +8,8 @@ transaction, and what the transaction itself changed is laid over (R5). Where a 
 snapshot that its store has gone past, another is drawn. Whatever is refused, gives more rows than
 an index is for, or fails in a way that may pass, goes the usual way, through the columnar store.
 
-A SERIALIZABLE transaction has its commit validate the fragments that were asked (rule I4): a row
-that comes into what was read later is in none of the keys that were found.
+A SERIALIZABLE transaction has its commit validate the range that was asked for (rule I4): a row
+that comes into it later is in none of the keys that were found.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class IndexQueries:
         if transaction is not None:
             own = transaction.own_changes()
             for each in fragments:
-                transaction.note_fragment(each.tablet_id, each.id)
+                transaction.note_range(each.tablet_id, each.id, scan)
         if transaction is not None and transaction.keeps_snapshot:
             timestamp, known = await transaction.snapshot()
             return await self._at(fragments, scan, timestamp, own) if known is catalog else None

@@ -10,9 +10,9 @@ driver, which keeps its tablets' leases alive while the client thinks.
   back to it takes away the changes from that number on.
 - **Snapshots.** READ COMMITTED takes a new one a statement. REPEATABLE READ and SERIALIZABLE
   keep the first one, and with it the catalog it was planned with.
-- **Reads.** A SERIALIZABLE transaction that changes something remembers the keys it has looked
-  up, and otherwise the fragments it has read; its commit validates them (rule I4). Serial order is
-  that of commit timestamps, so one that only reads has nothing to validate.
+- **Reads.** A SERIALIZABLE transaction remembers what it has read (`executor.transaction_reads`);
+  where it changes something its commit validates that (rule I4). Serial order is that of commit
+  timestamps, so one that only reads has nothing to validate.
 - **Failure.** The moment a statement fails, what it changed is taken back: to the innermost
   savepoint, or without one everything, so that a failed block holds nothing while its client
   has not said ROLLBACK.
@@ -38,12 +38,14 @@ from executor.definitions import TransactionDefinitions
 from executor.key_changes import KeyChanges
 from executor.services import ExecutorServices
 from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Transaction
-from executor.transaction_faces import Control, Reads
+from executor.transaction_faces import Control
+from executor.transaction_reads import Reads
 from executor.transaction_tokens import TransactionToken
 from planner.plan import QueryPlan
 from storage.fragments import FragmentChange, FragmentId, OwnChanges, TabletId, Timestamp
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
+from storage.read_sets import RowRange
 from storage.row_tables import StoredKey
 
 READ_COMMITTED = ("read committed", "read uncommitted")
@@ -195,10 +197,10 @@ class SessionTransaction:
         if self.isolation == SERIALIZABLE:
             self._reads.note_key(tablet_id, fragment_id, key)
 
-    def note_fragment(self, tablet_id: TabletId, fragment_id: FragmentId) -> None:
-        """The statement reads rows of a fragment by an index, and would see others that come."""
+    def note_range(self, tablet_id: TabletId, fragment_id: FragmentId, read: RowRange) -> None:
+        """The statement reads rows by their values, and would see others that come to have them."""
         if self.isolation == SERIALIZABLE:
-            self._reads.note(tablet_id, fragment_id)
+            self._reads.note_range(tablet_id, fragment_id, read.bare)
 
     def saw(self, timestamp: Timestamp) -> None:
         """An oracle timestamp from before now: no commit timestamp is below it."""
@@ -250,10 +252,8 @@ class SessionTransaction:
         """Makes the changes visible, all at once; raises what kept them from it."""
         await self._undone()
         try:
-            try:
-                await self.deferred_keys.check()
-            finally:
-                self._end()
+            # What it has read is looked at again as it was, so its snapshot holds until then.
+            await self.deferred_keys.check()
             await self._commit_changes()
         except ObjectNotInPrerequisiteState as error:
             # Statements are planned again for what was defined anew; a whole transaction cannot.
@@ -268,6 +268,7 @@ class SessionTransaction:
             await self._give_up(error)
             raise
         finally:
+            self._end()
             await self.definitions.end()
 
     async def _give_up(self, error: BaseException) -> None:

@@ -37,11 +37,11 @@ from executor.transaction_end import TransactionEnd
 from executor.transaction_faces import (
     CatalogHome,
     Control,
-    Reads,
     TabletAccess,
     TimestampSource,
 )
 from executor.transaction_places import KeptCheck, KeptLock, KeptRows, TabletPlace
+from executor.transaction_reads import Reads
 from storage import row_programs
 from storage.drafts import LAST_COMMAND
 from storage.fragments import (

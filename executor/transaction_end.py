@@ -16,8 +16,9 @@ from catalog.model import CATALOG_TABLET
 from cluster.errors import AnswerLost, DqeError, InternalError, StatementCompletionUnknown
 from cluster.runtime import Runtime
 from executor import transaction as machine
-from executor.transaction_faces import CatalogHome, Reads, TabletAccess, TimestampSource
+from executor.transaction_faces import CatalogHome, TabletAccess, TimestampSource
 from executor.transaction_places import TabletPlace
+from executor.transaction_reads import Reads
 from storage.fragments import TabletId, Timestamp, TransactionId
 
 logger = logging.getLogger(__name__)
@@ -207,11 +208,10 @@ class TransactionEnd:
                 self._tablets.validate(
                     tablet_id,
                     self.id,
-                    tuple(reads.fragments.get(tablet_id, ())),
+                    reads.at(tablet_id),
                     reads.base,
                     timestamp,
                     COMMIT_DEADLINE_S,
-                    reads.keys_at(tablet_id),
                 )
                 for tablet_id in reads.tablets
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
@@ -21,10 +21,8 @@ from storage.fragments import (
 from storage.index_reads import IndexScan
 from storage.lock_driver import RowsLocked
 from storage.locks import LockMode
+from storage.read_sets import ReadSet
 from storage.row_tables import StoredKey, StoredRow
-
-# Of more keys that a transaction has looked up their fragments are validated as a whole.
-KEYS_NOTED = 10_000
 
 
 class TabletAccess(Protocol):
@@ -144,11 +142,10 @@ class TabletAccess(Protocol):
         self,
         tablet_id: TabletId,
         transaction_id: TransactionId,
-        fragment_ids: Sequence[FragmentId],
+        reads: ReadSet,
         base: Timestamp,
         commit_ts: Timestamp,
         deadline_s: float,
-        keys: Sequence[tuple[FragmentId, Sequence[StoredKey]]] = (),
     ) -> None: ...
 
     async def hold(
@@ -264,38 +261,3 @@ class Control:
             settings.get("dqe.commit_protocol") == "three-phase",
             settings.get("dqe.concurrency_control") == "optimistic",
         )
-
-
-@dataclass(slots=True)
-class Reads:
-    """What a SERIALIZABLE transaction read at its snapshot `base`, by tablet: fragments as a whole,
-    and of others single keys, whether they have a row or not."""
-
-    base: Timestamp = 0
-    fragments: dict[TabletId, dict[FragmentId, None]] = field(default_factory=dict)
-    keys: dict[TabletId, dict[FragmentId, dict[StoredKey, None]]] = field(default_factory=dict)
-    _key_count: int = 0
-
-    @property
-    def tablets(self) -> list[TabletId]:
-        """Where anything was read."""
-        return sorted({*self.fragments, *self.keys})
-
-    def note(self, tablet_id: TabletId, fragment_id: FragmentId) -> None:
-        """The fragment was read, or some part of it that nothing tells."""
-        self.fragments.setdefault(tablet_id, {})[fragment_id] = None
-
-    def note_key(self, tablet_id: TabletId, fragment_id: FragmentId, key: StoredKey) -> None:
-        """The key was looked up. Of too many only their fragments are remembered."""
-        if self._key_count >= KEYS_NOTED:
-            self.note(tablet_id, fragment_id)
-            return
-        known = self.keys.setdefault(tablet_id, {}).setdefault(fragment_id, {})
-        self._key_count += key not in known
-        known[key] = None
-
-    def keys_at(self, tablet_id: TabletId) -> tuple[tuple[FragmentId, tuple[StoredKey, ...]], ...]:
-        """The keys looked up there in fragments that were not read as a whole."""
-        whole = self.fragments.get(tablet_id, {})
-        found = self.keys.get(tablet_id, {})
-        return tuple((f, tuple(keys)) for f, keys in found.items() if f not in whole)

@@ -322,7 +322,7 @@ class WriteRun:
             for key in piece.keys:
                 transaction.note_key(piece.tablet_id, piece.fragment_id, key)
             if piece.scan is not None:
-                transaction.note_fragment(piece.tablet_id, piece.fragment_id)
+                transaction.note_range(piece.tablet_id, piece.fragment_id, piece.scan)
         opened = transaction.opened
         async with self._found_at(pieces, base or None) as timestamp:
             command = transaction.command

@@ -23,11 +23,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import apsw
-import msgspec
 
 from storage.fragments import END_OF_TIME, FragmentId, Timestamp
 from storage.own_rows import OwnRows
 from storage.participant import Participant
+from storage.read_sets import RangeIndex, RowRange
 from storage.row_files import store_error
 from storage.row_side import RowSide
 from storage.row_store import RowStore
@@ -43,15 +43,9 @@ MOST_CHANGED = 5_000
 KeysChanged = Callable[[Timestamp], Sequence[StoredKey] | None]
 
 
-class IndexScan(msgspec.Struct, frozen=True):
-    """Rows whose first `columns` have the values of `prefix`, and whose next one lies between
-    `low` and `high`, each with whether it counts itself. All as SQLite has them; the rows come
-    in the order of the columns, at most `limit` of them."""
+class IndexScan(RowRange, frozen=True):
+    """Rows of a range in the order of its columns, those of an index; at most `limit` of them."""
 
-    columns: tuple[str, ...]
-    prefix: tuple[Any, ...]
-    low: tuple[Any, bool] | None = None
-    high: tuple[Any, bool] | None = None
     descending: bool = False
     limit: int | None = None
 
@@ -167,24 +161,7 @@ def _lay_over(
 
 def _condition(tables: RowTables, scan: IndexScan) -> Callable[[StoredRow], bool]:
     """Whether a row is one that the scan asks for."""
-    places = [tables.names.index(name) for name in scan.columns]
-    equal = list(zip(places, scan.prefix, strict=False))
-    bounded = places[len(scan.prefix)] if scan.low or scan.high else None
-    low, high = scan.low, scan.high
-
-    def meets(row: StoredRow) -> bool:
-        if any(row[place] != value for place, value in equal):
-            return False
-        if bounded is None:
-            return True
-        value = row[bounded]
-        if value is None:
-            return False
-        if low is not None and not (value > low[0] or (low[1] and value == low[0])):
-            return False
-        return high is None or value < high[0] or (high[1] and bool(value == high[0]))
-
-    return meets
+    return RangeIndex([scan], tables.names).__contains__
 
 
 def _in_order(rows: list[StoredRow], tables: RowTables, scan: IndexScan) -> list[StoredRow]:

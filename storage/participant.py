@@ -102,6 +102,8 @@ class Transaction:
     precommit_ts: Timestamp = 0
     # Its commit waits for others to see whether its reads stand (rule I4).
     validates: bool = False
+    # What it is about to change, where the leader that marked it has all of that in memory.
+    changes: Sequence[Any] | None = None
 
     @property
     def logged(self) -> bool:
@@ -213,6 +215,7 @@ class Participant:
         instructions: list[Instruction] = [Refused(r) for r in self.locks.waiting()]
         self.locks = LockTable()
         for transaction in list(self.transactions.values()):
+            transaction.changes = None
             if transaction.phase is Phase.PREPARED:
                 continue
             if not transaction.logged:
@@ -270,11 +273,18 @@ class Participant:
         return [Granted(r) for r in self.locks.release(transaction_id, command)]
 
     def mark(
-        self, transaction_id: TransactionId, floor: Timestamp, now: float, validates: bool = False
+        self,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        now: float,
+        validates: bool = False,
+        changes: Sequence[Any] | None = None,
     ) -> Transaction:
         """The transaction is about to commit: readers above `floor` wait for it (rule C1)."""
         transaction = self.known(transaction_id, now)
         transaction.validates = validates
+        # Who is marked again may have given its changes to the log already.
+        transaction.changes = changes if transaction.phase is Phase.OPEN else None
         if transaction.phase is not Phase.PREPARED:
             transaction.phase = Phase.MARKED
             transaction.floor = floor

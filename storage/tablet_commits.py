@@ -17,7 +17,6 @@ from cluster.errors import CannotConnectNow, DqeError, StatementCompletionUnknow
 from cluster.raft.errors import not_leader
 from cluster.runtime import Runtime
 from storage.columnar import ColumnarStore
-from storage.conflicts import read_write_conflict
 from storage.doubts import Doubts
 from storage.drafts import LAST_COMMAND, Draft, encode_with_changes
 from storage.entries import (
@@ -31,19 +30,14 @@ from storage.entries import (
     TabletEntry,
     Write,
 )
-from storage.fragments import FragmentId, TabletId, Timestamp, TransactionId
-from storage.key_overlay import Key
-from storage.locks import LockMode
+from storage.fragments import TabletId, Timestamp, TransactionId
 from storage.participant import LogAbort, Outcome, Phase, lost_transaction
 from storage.row_side import RowSide
-from storage.row_tables import RowTables, StoredKey
-from storage.snapshot import fragment_gone
 from storage.staging import Staging
-from storage.stored_changes import lock_key
 from storage.surroundings import Peers
 from storage.tablet_changes import TabletChanges
 from storage.tablet_leader import DEADLINE_S
-from storage.tasks import deadline, run_to_end
+from storage.tasks import run_to_end
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +97,7 @@ class TabletCommits(TabletChanges):
         draw_timestamp: Callable[[], Awaitable[Timestamp]],
         participants: tuple[TabletId, ...],
     ) -> Timestamp:
-        term = self._mark(transaction_id, floor)
+        term = self._mark(transaction_id, floor, draft)
         with self._giving_up(transaction_id):
             commit_ts = await draw_timestamp()
             self._refuse_closed(commit_ts)
@@ -146,7 +140,7 @@ class TabletCommits(TabletChanges):
         draft: Draft,
         validates: bool,
     ) -> None:
-        term = self._mark(transaction_id, floor, validates)
+        term = self._mark(transaction_id, floor, draft, validates)
         exclusive, locked = self._locks.image(transaction_id)
 
         def make(headers: tuple[ChangeHeader, ...]) -> TabletEntry:
@@ -185,65 +179,8 @@ class TabletCommits(TabletChanges):
         """Validates and marks the transaction where its decision will be logged."""
         await self._lead()
         with self._speaking(transaction_id, known=True):
-            await self._validated(transaction_id)
-            self._mark(transaction_id, floor, validates)
-
-    async def validate(
-        self,
-        transaction_id: TransactionId,
-        fragment_ids: Sequence[FragmentId],
-        base: Timestamp,
-        commit_ts: Timestamp,
-        deadline_s: float = DEADLINE_S,
-        keys: Sequence[tuple[FragmentId, Sequence[StoredKey]]] = (),
-    ) -> None:
-        """40001 where others have committed to the fragments, or to rows with one of the keys,
-        after `base`, or may yet do so at or below the commit timestamp that the transaction has
-        drawn (rule I4).
-
-        Who is marked after this look draws a later timestamp. Those marked before are waited
-        for; but of two that validate the younger ends instead, so nobody waits in a circle.
-        """
-        group = await self._lead(deadline_s)
-        await group.read_barrier(deadline_s=deadline_s)
-        rows = [(f, self._names_of(f, of_fragment)) for f, of_fragment in keys]
-        async with deadline(deadline_s, f"tablet {self.tablet_id} has transactions in doubt"):
-            for other in self._participant.pending_below(commit_ts):
-                pending = self._participant.transactions.get(other)
-                if other == transaction_id or pending is None:
-                    continue
-                if not fragment_ids and not self._may_change(other, rows):
-                    continue
-                if pending.validates and other < transaction_id:
-                    raise read_write_conflict()
-                await self._end_waiter(other)
-        if not self.is_leader:
-            raise not_leader(self.tablet_id, self._node_id, group.leader_id)
-        if any(self._locks.newest(f) > base for f in fragment_ids):
-            raise read_write_conflict()
-        if any(self._locks.any_changed_after(f, names, base) for f, names in rows):
-            raise read_write_conflict()
-
-    def _names_of(self, fragment_id: FragmentId, keys: Sequence[StoredKey]) -> list[Key]:
-        schema = self._schemas.get(fragment_id)
-        if schema is None:
-            raise fragment_gone(self.tablet_id, fragment_id)
-        tables = RowTables(schema)
-        return [lock_key(tables, key) for key in keys]
-
-    def _may_change(
-        self, transaction_id: TransactionId, rows: Sequence[tuple[FragmentId, Sequence[Key]]]
-    ) -> bool:
-        """Whether the transaction, about to commit, may change one of these rows: then it holds a
-        lock on it, or the tablet's."""
-        locks = self._participant.locks
-        if locks.holds(transaction_id, LockMode.EXCLUSIVE):
-            return True
-        return any(
-            locks.holds(transaction_id, LockMode.FOR_NO_KEY_UPDATE, (fragment_id, key))
-            for fragment_id, keys in rows
-            for key in keys
-        )
+            draft = await self._validated(transaction_id)
+            self._mark(transaction_id, floor, draft, validates)
 
     async def hold(self, transaction_id: TransactionId, deadline_s: float = DEADLINE_S) -> None:
         """Returns if this replica leads now, and the transaction has here what it locked in this
@@ -421,10 +358,15 @@ class TabletCommits(TabletChanges):
     # Steps that several of these share.
 
     def _mark(
-        self, transaction_id: TransactionId, floor: Timestamp, validates: bool = False
+        self,
+        transaction_id: TransactionId,
+        floor: Timestamp,
+        draft: Draft,
+        validates: bool = False,
     ) -> int:
         now = self._runtime.monotonic()
-        return self._participant.mark(transaction_id, floor, now, validates).term
+        changes = None if draft.chunks else tuple(draft.changes)
+        return self._participant.mark(transaction_id, floor, now, validates, changes).term
 
     async def _validated(self, transaction_id: TransactionId) -> Draft:
         """The draft, once its chunks are logged and its rows keep the unique constraints.

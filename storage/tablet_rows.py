@@ -35,7 +35,7 @@ from storage.snapshot import definition_changed, fragment_gone
 from storage.stored_changes import StoredChange, lock_key
 from storage.surroundings import ReplicationGroup
 from storage.tablet_leader import DEADLINE_S
-from storage.tablet_scans import TabletScans
+from storage.tablet_validation import TabletValidation
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class RowsChanged:
         return sum(before is not after for before, after in self.rows)
 
 
-class TabletRows(TabletScans):
+class TabletRows(TabletValidation):
     """See the module."""
 
     async def change_rows(
@@ -175,12 +175,6 @@ class TabletRows(TabletScans):
             raise NotByRow("rows that an index is not the way to")
         tables = self._row_tables(fragment_id)
         return [found.work(tables, tables.key_of(row)) for row in rows if found.meant(tables, row)]
-
-    def _form_of(self, schema: FragmentSchema) -> RowTables:
-        store = self._rows.store
-        if store is not None and schema.fragment_id in store:
-            return store.tables(schema.fragment_id)
-        return RowTables(schema)
 
     async def _lock_keys(
         self,

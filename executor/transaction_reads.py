@@ -1,0 +1,75 @@
+"""What a SERIALIZABLE transaction has read, remembered for its commit to validate (rule I4).
+
+    a key looked up, there or not          that key
+    rows by an index, or by conditions     the range of values that was asked for
+    any other scan, and of too much        the fragment
+
+What a statement read stays read where the statement is undone, by an error or a savepoint: the
+client has seen it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from storage.fragments import FragmentId, TabletId, Timestamp
+from storage.read_sets import ReadSet, RowRange
+from storage.row_tables import StoredKey
+
+# Of more keys and ranges that a transaction has read their fragments are validated as a whole.
+READS_NOTED = 10_000
+
+_Whole = dict[FragmentId, None]
+_Keys = dict[FragmentId, dict[StoredKey, None]]
+_Ranges = dict[FragmentId, dict[RowRange, None]]
+
+
+@dataclass(slots=True)
+class Reads:
+    """What was read at the snapshot `base`, by tablet."""
+
+    base: Timestamp = 0
+    _fragments: dict[TabletId, _Whole] = field(default_factory=dict)
+    _keys: dict[TabletId, _Keys] = field(default_factory=dict)
+    _ranges: dict[TabletId, _Ranges] = field(default_factory=dict)
+    _count: int = 0
+
+    @property
+    def tablets(self) -> list[TabletId]:
+        """Where anything was read."""
+        return sorted({*self._fragments, *self._keys, *self._ranges})
+
+    def note(self, tablet_id: TabletId, fragment_id: FragmentId) -> None:
+        """The fragment was read, or some part of it that nothing tells."""
+        self._fragments.setdefault(tablet_id, {})[fragment_id] = None
+
+    def note_key(self, tablet_id: TabletId, fragment_id: FragmentId, key: StoredKey) -> None:
+        """The key was looked up."""
+        known = self._keys.setdefault(tablet_id, {}).setdefault(fragment_id, {})
+        if key not in known and self._has_room(tablet_id, fragment_id):
+            known[key] = None
+
+    def note_range(self, tablet_id: TabletId, fragment_id: FragmentId, read: RowRange) -> None:
+        """The rows of the range were read, or some of them."""
+        known = self._ranges.setdefault(tablet_id, {}).setdefault(fragment_id, {})
+        if read not in known and self._has_room(tablet_id, fragment_id):
+            known[read] = None
+
+    def _has_room(self, tablet_id: TabletId, fragment_id: FragmentId) -> bool:
+        """Whether one more is remembered; else the fragment is."""
+        if self._count >= READS_NOTED:
+            self.note(tablet_id, fragment_id)
+            return False
+        self._count += 1
+        return True
+
+    def at(self, tablet_id: TabletId) -> ReadSet:
+        """What was read there; of fragments that were read as a whole nothing more."""
+        whole = self._fragments.get(tablet_id, {})
+        keys = self._keys.get(tablet_id, {}).items()
+        ranges = self._ranges.get(tablet_id, {}).items()
+        return ReadSet(
+            tuple(whole),
+            tuple((f, tuple(known)) for f, known in keys if f not in whole),
+            tuple((f, tuple(known)) for f, known in ranges if f not in whole),
+        )
