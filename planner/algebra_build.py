@@ -248,9 +248,7 @@ class QueryBuilder:
         grouping = grouping_of(tree, frame, self)
         if grouping is None:
             return None
-        frame.node = Aggregate(
-            frame.node, tuple(grouping.keys), tuple(grouping.aggregates), grouping.sets
-        )
+        frame.node = _aggregated(frame, grouping)
         having = tree.args.get("having")
         if having is not None:
             self.subqueries.apply_conditions(conjuncts(having.this), frame, grouping)
@@ -419,6 +417,16 @@ def _projected(child: Node, items: Iterable[Item]) -> Node:
     if all(i.is_plain for i in items) and tuple(i.column for i in items) == child.columns:
         return child
     return Project(child, items)
+
+
+def _aggregated(frame: Frame, grouping: Grouping) -> Node:
+    """The block's groups. `SELECT 1 ... HAVING` has one, of no columns, whatever was read."""
+    if grouping.keys or grouping.aggregates:
+        keys, aggregates = tuple(grouping.keys), tuple(grouping.aggregates)
+        return Aggregate(frame.node, keys, aggregates, grouping.sets)
+    if frame.correlated or len(grouping.sets) > 1:
+        raise CannotDistribute("groups without keys and aggregates")
+    return OneRow(())
 
 
 def _limited(node: Node, tree: exp.Expr) -> Node:

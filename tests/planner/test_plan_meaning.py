@@ -71,6 +71,14 @@ def test_an_aggregate_over_no_rows_on_any_node_is_one_row(cluster: PlanCluster) 
     assert cluster.ask("select count(*) from t where false") == [(0,)]
 
 
+def test_a_group_without_keys_and_aggregates_is_one_row(cluster: PlanCluster) -> None:
+    assert cluster.ask("select 1 from t having true") == [(1,)]
+    assert cluster.ask("select 1 from t having false") == []
+    assert cluster.ask("select 1 from t where k > 100 group by ()") == [(1,)]
+    sql = "select count(*) from t where exists (select 1 from u where u.k = t.k + 30 having true)"
+    assert cluster.ask(sql) == [(40,)]
+
+
 def test_not_in_with_a_null_keeps_nothing(cluster: PlanCluster) -> None:
     assert cluster.ask("select count(*) from t where k not in (select x from u)") == [(0,)]
     assert cluster.ask("select count(*) from t where k not in (select k from empty)") == [(40,)]
