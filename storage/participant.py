@@ -429,7 +429,9 @@ class Participant:
     def _apply_precommit(self, entry: Precommit) -> object:
         transaction = self.transactions.get(entry.transaction_id)
         if transaction is None or transaction.phase is not Phase.PREPARED:
-            return _out_of_order(entry.transaction_id, "not prepared")
+            # It was, where its coordinator asks for this; but an `async` tablet may have lost the
+            # end of its log with its replicas (G5). Nothing is decided yet.
+            return lost_transaction("what it had prepared on the tablet was lost")
         transaction.precommit_ts = entry.commit_ts
         return None
 

@@ -46,6 +46,7 @@ def _report(hash_seed: str) -> str:
             "in doubt",
             111,
         ),  # a lock that the next leader's log gave up was had in a term that was over
+        ("asynchronous", 262),  # a prepare that was lost was an error of the product's own
     ],
 )
 def test_what_seeds_have_found_stays_mended(world: str, seed: int) -> None:

@@ -251,6 +251,15 @@ def test_a_commit_of_what_is_known_no_more_changes_nothing() -> None:
     assert instructions == []
 
 
+def test_a_precommit_of_what_was_lost_is_refused_as_a_conflict() -> None:
+    """An asynchronous tablet may have lost the prepare with its replicas; nothing is decided."""
+    replica = p.Participant()
+    refused, instructions = replica.apply(Precommit(1, 5), 1)
+    assert isinstance(refused, SerializationFailure)
+    assert instructions == []
+    assert replica.image() == p.Participant().image()
+
+
 def test_a_new_leader_holds_the_locks_of_what_is_prepared() -> None:
     replica = p.Participant()
     replica.apply(Prepare(1, 1, 5, 9, True, 0, ()), 1, "chunk")
