@@ -25,6 +25,7 @@ import pyarrow as pa
 from catalog.model import NodeId
 from cluster.errors import CannotConnectNow, DqeError, InternalError, QueryCanceled
 from executor.index_queries import IndexQueries
+from executor.joined_queries import JoinedQueries
 from executor.load_watch import LoadWatch
 from executor.messages import (
     RESULT_READER,
@@ -322,6 +323,7 @@ class Coordinator:
         self.plans = PlanCache()
         self.points = PointQueries(runner.services)
         self.indexes = IndexQueries(runner.services)
+        self.joins = JoinedQueries(runner.services)
         self.point_writes = PointWrites(runner.services)
 
     async def run_query(

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 
 from catalog.model import Durability
 from cluster.errors import FeatureNotSupported
-from executor import writes
+from executor import index_queries, joined_queries, writes
 from executor.coordinator import QueryStatistics
 from executor.execution import Execution, Result
-from executor.index_queries import explained
 from executor.locking_subqueries import locking_clause, unlocked
 from executor.queries import plan_select
 from executor.readings import Reading, reading_of
@@ -128,8 +127,9 @@ async def _plan(
             return replace(plan, explanation=note)
         case Query():
             plan = await plan_select(execution, statement)
-            found = None if analyzed else explained(execution, statement, plan.explanation)
-            return plan if found is None else replace(plan, explanation=found)
+            return (
+                plan if analyzed else replace(plan, explanation=_short(execution, statement, plan))
+            )
         case Declare():
             return await plan_select(execution, statement.query)
         case CreateTableAs():
@@ -139,6 +139,13 @@ async def _plan(
         case Insert() | Update() | Delete():
             return _change(execution, unlocked(statement), shown_as_json=shown_as_json)
     raise FeatureNotSupported("EXPLAIN takes SELECT, VALUES, INSERT, UPDATE, DELETE and CREATE AS")
+
+
+def _short(execution: Execution, statement: Query, plan: QueryPlan) -> PlanNote:
+    """What is shown of a query: the short way that it goes, where it goes one."""
+    by_index = index_queries.explained(execution, statement, plan.explanation)
+    joined = joined_queries.explained(execution, statement, plan.explanation)
+    return by_index or joined or plan.explanation
 
 
 def _change(

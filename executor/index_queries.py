@@ -79,8 +79,8 @@ class IndexQueries:
         if known.answer is None:
             return None
         read = known.answer.read
-        scan = _scan(read, known.answer.tables, values)
-        fragments = None if scan is None else _fragments(read, values)
+        scan = scan_of(read, known.answer.tables, values)
+        fragments = None if scan is None else fragments_of(read, values)
         if scan is None or fragments is None:
             return None
         if transaction is not None and transaction.definitions.any:
@@ -153,7 +153,7 @@ class IndexQueries:
     ) -> list[Sequence[StoredRow]] | None:
         scan_stored = self._services.tablets.scan_stored
         asked = [
-            scan_stored(each.tablet_id, each.id, scan, timestamp, _own_at(own, each))
+            scan_stored(each.tablet_id, each.id, scan, timestamp, own_at(own, each))
             for each in fragments
         ]
         found = await asyncio.gather(*asked, return_exceptions=True)
@@ -172,11 +172,11 @@ def _tables(read: IndexRead) -> RowTables | None:
     return RowTables(fragment_schema(read.table, parts[0].fragments[read.group]))
 
 
-def _own_at(own: OwnChanges | None, fragment: Fragment) -> OwnChanges | None:
+def own_at(own: OwnChanges | None, fragment: Fragment) -> OwnChanges | None:
     return own if own is not None and fragment.tablet_id in own.tablets else None
 
 
-def _scan(read: IndexRead, tables: RowTables, values: Sequence[Datum]) -> IndexScan | None:
+def scan_of(read: IndexRead, tables: RowTables, values: Sequence[Datum]) -> IndexScan | None:
     """What to ask a tablet; None where only the usual way can tell."""
     names = [store_name(column) for column in read.index]
 
@@ -198,7 +198,7 @@ def _scan(read: IndexRead, tables: RowTables, values: Sequence[Datum]) -> IndexS
     )
 
 
-def _fragments(read: IndexRead, values: Sequence[Datum]) -> list[Fragment] | None:
+def fragments_of(read: IndexRead, values: Sequence[Datum]) -> list[Fragment] | None:
     """Where such rows may lie."""
     table = read.table
     given = dict(zip(read.index, read.equal, strict=False))
@@ -216,9 +216,12 @@ def explained(execution: Execution, statement: Query, usual: PlanNote) -> PlanNo
     if statement.as_of is not None:
         return None
     read = index_read(statement.tree, execution.context, execution.parameter_types)
-    if read is None:
-        return None
-    fragments = None if _has_parameters(read) else _fragments(read, execution.values)
+    return None if read is None else noted(execution, read, usual)
+
+
+def noted(execution: Execution, read: IndexRead, usual: PlanNote) -> PlanNote:
+    """How EXPLAIN shows such a read; `usual` is what the query's plan says of itself."""
+    fragments = None if _has_parameters(read) else fragments_of(read, execution.values)
     asked = len(read.table.parts) if fragments is None else len(fragments)
     properties: dict[str, str | int | float | list[str]] = {
         "Relation Name": read.table.name,
@@ -243,7 +246,9 @@ def _condition(read: IndexRead) -> str:
     for bound, sign in ((read.low, ">"), (read.high, "<")):
         if bound is not None:
             compared.append((names[len(read.equal)], sign + "=" * bound[1], bound[0]))
-    return " AND ".join(
-        f"{name} {sign} {f'${s.number}' if isinstance(s, Parameter) else repr(s)}"
-        for name, sign, s in compared
-    )
+    return " AND ".join(f"{name} {sign} {shown_source(source)}" for name, sign, source in compared)
+
+
+def shown_source(source: Source) -> str:
+    """A constant or parameter in a condition that EXPLAIN shows."""
+    return f"${source.number}" if isinstance(source, Parameter) else repr(source)

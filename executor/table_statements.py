@@ -97,7 +97,7 @@ class TableStatements:
     async def _point_query(
         self, statement: Query, types: tuple[SqlType, ...], values: Sequence[Datum]
     ) -> Result | None:
-        """The answer of a query for rows by a key or an index, which needs no plan."""
+        """The answer of a query for rows by keys or an index, which needs no plan."""
         transaction = self._state.block.transaction
         if transaction is not None:
             if transaction.is_past:
@@ -105,8 +105,12 @@ class TableStatements:
             transaction.isolation = self._state.settings["transaction_isolation"]
         context = self._surroundings.now()
         given = statement, types, values, context, transaction
-        answer = await self._session.coordinator.points.answer(*given)
-        return answer or await self._session.coordinator.indexes.answer(*given)
+        coordinator = self._session.coordinator
+        for way in (coordinator.points, coordinator.indexes, coordinator.joins):
+            answer = await way.answer(*given)
+            if answer is not None:
+                return answer
+        return None
 
     async def _point_write(
         self,
