@@ -43,13 +43,6 @@ def read(
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Any:
-    node = DuckDbNode(tmp_path / "spill", SMALL)
-    yield node
-    node.close()
-
-
-@pytest.fixture
 def store(node: DuckDbNode, tmp_path: Path) -> ColumnarStore:
     store = ColumnarStore(node, 7, tmp_path / "7.duckdb")
     store.apply([AlterOperation([fragment()], 1)], 1)

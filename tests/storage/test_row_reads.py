@@ -6,18 +6,15 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from storage_doubles import Bench, Defaults, delete, insert, run, update
+from storage_doubles import Bench, delete, insert, run, update
 
 from cluster.errors import ObjectNotInPrerequisiteState, SnapshotTooOld
 from cluster.runtime import ProductionRuntime
-from storage.fragments import AccessMethod, FragmentChange, OwnChanges
+from storage.fragments import FragmentChange, OwnChanges
 from storage.locks import LockMode
 from storage.tablet import Tablet
 
-
-@pytest.fixture(autouse=True, params=[AccessMethod.HYBRID, AccessMethod.ROW])
-def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Defaults, "method", request.param)
+pytestmark = pytest.mark.usefixtures("row_method")
 
 
 async def changing(bench: Bench, tablet: Tablet, change: FragmentChange) -> int:

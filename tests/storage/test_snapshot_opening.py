@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storage_doubles import SMALL, fragment, insert
+from storage_doubles import fragment, insert
 
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import StoreState
@@ -17,13 +17,6 @@ from storage.operations import AlterOperation, CommitOperation
 from storage.snapshot import OPEN_TRIES, open_views, relation_sql
 
 READ = (7, 12)
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Any:
-    node = DuckDbNode(tmp_path / "spill", SMALL)
-    yield node
-    node.close()
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 from storage_doubles import (
-    METHODS,
     Bench,
-    Defaults,
     MemoryGroup,
     delete,
     fragment,
@@ -36,9 +34,11 @@ from cluster.raft.snapshot_data import FileSnapshot, SnapshotData
 from cluster.runtime import ProductionRuntime
 from storage import key_overlay, participant, replica, types
 from storage.columnar import ColumnarStore
-from storage.fragments import AccessMethod, FragmentChange, FragmentSchema, StoreColumn, UniqueKey
+from storage.fragments import FragmentChange, FragmentSchema, StoreColumn, UniqueKey
 from storage.locks import LockMode
 from storage.tablet import Tablet
+
+pytestmark = pytest.mark.usefixtures("method")
 
 BIG = "x" * 1000
 
@@ -46,14 +46,6 @@ BIG = "x" * 1000
 def big_insert(first: int, count: int, fragment_id: int = 12) -> FragmentChange:
     """About `count` kilobytes of rows."""
     return insert(*((i, BIG) for i in range(first, first + count)), fragment_id=fragment_id)
-
-
-@pytest.fixture(autouse=True, params=METHODS)
-def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AccessMethod:
-    """Every test runs for each of the stores."""
-    monkeypatch.setattr(Defaults, "method", request.param)
-    found: AccessMethod = request.param
-    return found
 
 
 def test_rows_appear_at_their_commit_and_the_past_stays(tmp_path: Path) -> None:

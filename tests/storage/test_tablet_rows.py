@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from storage_doubles import Bench, Defaults, SkippingRuntime, fragment, insert, run
+from storage_doubles import Bench, SkippingRuntime, fragment, insert, run
 
 from cluster.errors import (
     LockNotAvailable,
@@ -17,18 +17,15 @@ from cluster.errors import (
     UniqueViolation,
 )
 from storage.entries import Write, decode_entry
-from storage.fragments import AccessMethod, OwnChanges
+from storage.fragments import OwnChanges
 from storage.row_closures import NotByRow
 from storage.row_programs import RowProgram, compiled, encode_program
 from storage.row_tables import RowTables, StoredRow
 from storage.tablet_rows import RowWork
 
+pytestmark = pytest.mark.usefixtures("row_method")
+
 APPEND = ("concat", ("column", 1), ("parameter", 1))
-
-
-@pytest.fixture(autouse=True, params=[AccessMethod.HYBRID, AccessMethod.ROW])
-def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Defaults, "method", request.param)
 
 
 Works = Callable[[RowTables], list[RowWork]]
