@@ -369,6 +369,20 @@ class Bench:
             found = cursor.execute(f"SELECT * FROM {relation_sql(view, names, at)}").fetchall()
         return sorted(found, key=repr)
 
+    async def settle(self, runtime: SkippingRuntime) -> None:
+        """Lets time pass until every tablet has ended its doubts."""
+        for _ in range(20):
+            runtime.skipped_s += 20.0
+            for tablet in self.peers.tablets.values():
+                tablet.tick()
+            await self.quiet()
+            await asyncio.sleep(0.001)
+
+    async def quiet(self) -> None:
+        """Until nobody asks or tells anybody."""
+        while any(tablet._doubts.settling for tablet in self.peers.tablets.values()):
+            await asyncio.sleep(0.001)
+
     async def close(self) -> None:
         for tablet_id in list(self.groups):
             self.groups[tablet_id].stop()

@@ -43,7 +43,7 @@ def test_participants_confirm_many_decisions_at_once(tmp_path: Path) -> None:
         decided = tuple(t for t, _ in await decide_many(three, 5))
         assert tuple(three.tablets[HOME]._participant.unconfirmed()) == decided
         lengths = [len(three.logs[tablet_id]) for tablet_id in OTHERS]
-        await three.settle()
+        await three.settle(three.clock)
         noted = confirmations(three)
         assert len(noted) <= len(OTHERS)
         said = sorted(of_tablet for entry in noted for of_tablet in entry.by_tablet)
@@ -63,13 +63,13 @@ def test_only_what_a_participant_has_committed_is_confirmed(tmp_path: Path) -> N
         first, silent = OTHERS
         three.groups[silent].refuse = lambda data: isinstance(decode_entry(data)[0], Commit)
         assert await three.tablets[silent].commit_all([(transaction_id, commit_ts)]) == []
-        await three.settle()
+        await three.settle(three.clock)
         assert three.tablets[HOME]._participant.unconfirmed() == {
             transaction_id: (commit_ts, (silent,))
         }
         assert await three.read(three.tablets[first]) == [(1, "a")]
         three.groups[silent].refuse = lambda _: False
-        await three.settle()
+        await three.settle(three.clock)
         assert await three.read(three.tablets[silent]) == [(1, "a")]
         await three.check_nothing_is_left()
 
@@ -116,7 +116,7 @@ def test_what_a_participant_has_forgotten_is_confirmed(tmp_path: Path) -> None:
             await three.write(three.tablets[tablet_id], insert((2, "later")))
         assert three.tablets[OTHERS[0]]._participant.outcome(transaction_id) is None
         assert three.tablets[HOME]._participant.outcome(transaction_id) is not None
-        await three.settle()
+        await three.settle(three.clock)
         await three.check_rows([(2, "later")])
         await three.check_nothing_is_left()
 

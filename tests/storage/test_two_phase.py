@@ -28,7 +28,7 @@ def test_a_crash_of_all_behind_any_step(tmp_path: Path, last: str, checkpoint: b
         if checkpoint:
             await three.checkpoint()
         await three.crash()
-        await three.settle()
+        await three.settle(three.clock)
         decided = STEPS.index(last) >= STEPS.index("decided")
         wanted = [(1, "a")] if decided else []
         await three.check_rows(wanted)
@@ -41,7 +41,7 @@ def test_a_crash_of_all_behind_any_step(tmp_path: Path, last: str, checkpoint: b
 def test_a_coordinator_that_falls_silent_behind_any_step(tmp_path: Path, last: str) -> None:
     async def test(three: Three) -> None:
         await three.until(last)
-        await three.settle()
+        await three.settle(three.clock)
         decided = STEPS.index(last) >= STEPS.index("decided")
         await three.check_rows([(1, "a")] if decided else [])
         await three.check_nothing_is_left()
@@ -59,7 +59,7 @@ def test_a_precommit_decides_nothing(tmp_path: Path, last: str, checkpoint: bool
         if checkpoint:
             await three.checkpoint()
         await three.crash()
-        await three.settle()
+        await three.settle(three.clock)
         wanted = [] if last in PRECOMMITTED else [(1, "a")]
         await three.check_rows(wanted)
         await three.check_nothing_is_left()
@@ -72,14 +72,14 @@ def test_a_participant_in_doubt_holds_its_lock_and_its_readers(tmp_path: Path) -
         await three.until("decided")
         three.peers.down.update(TABLETS)
         await three.crash()
-        await three.settle()
+        await three.settle(three.clock)
         participant = three.tablets[OTHERS[0]]
         with pytest.raises(DqeError, match="lock timeout"):
             await participant.lock(three.begin(), deadline_s=0.01)
         with pytest.raises(CannotConnectNow, match="could not be read"):
             await participant.prepare_read([12], three.oracle.now(), 0.05)
         three.peers.down.clear()
-        await three.settle()
+        await three.settle(three.clock)
         assert await three.read(participant) == [(1, "a")]
         await three.check_nothing_is_left()
 
@@ -116,7 +116,7 @@ def test_the_first_outcome_at_the_home_wins(tmp_path: Path) -> None:
         with pytest.raises(SerializationFailure):
             async for _ in steps:
                 pass
-        await three.settle()
+        await three.settle(three.clock)
         await three.check_rows([])
         await three.check_nothing_is_left()
 
@@ -169,7 +169,7 @@ def test_a_home_marks_draws_and_decides_in_one_request(tmp_path: Path) -> None:
         assert isinstance(last, Decision)
         assert (last.commit_ts, last.participants) == (commit_ts, OTHERS)
         await three.crash()
-        await three.settle()
+        await three.settle(three.clock)
         await three.check_rows([(1, "a")])
         await three.check_rows([], commit_ts - 1)
         await three.check_nothing_is_left()
@@ -191,7 +191,7 @@ def test_a_home_that_cannot_decide_ends_it_everywhere(tmp_path: Path, how: str) 
             three.groups[HOME].refuse = lambda data: isinstance(decode_entry(data)[0], Decision)
         with pytest.raises(CannotConnectNow):
             await three.tablets[HOME].write(transaction_id, floor, draw, TABLETS)
-        await three.settle()
+        await three.settle(three.clock)
         await three.check_rows([])
         await three.check_nothing_is_left()
 
@@ -321,7 +321,7 @@ def test_money_is_never_made_or_lost(tmp_path: Path, seed: int) -> None:
             await asyncio.gather(*work, return_exceptions=True)
             last = three.oracle.last
             await three.crash()
-            await three.settle()
+            await three.settle(three.clock)
             await bank.check(three.oracle.now())
             await bank.check(last)
         assert bank.sums > 3

@@ -87,20 +87,6 @@ class Three(Bench):
                 break
         return transaction_id
 
-    async def settle(self) -> None:
-        """Lets time pass until every tablet has ended its doubts."""
-        for _ in range(20):
-            self.clock.skipped_s += 20.0
-            for tablet in self.tablets.values():
-                tablet.tick()
-            await self.quiet()
-            await asyncio.sleep(0.001)
-
-    async def quiet(self) -> None:
-        """Until nobody asks or tells anybody."""
-        while any(tablet._doubts.settling for tablet in self.tablets.values()):
-            await asyncio.sleep(0.001)
-
     def logged(self, tablet_id: TabletId) -> list[TabletEntry]:
         entries = [entry for entry in self.logs[tablet_id] if entry.kind is EntryKind.COMMAND]
         return [decode_entry(entry.data)[0] for entry in entries]
