@@ -49,9 +49,9 @@ def is_test(binder: ExpressionBinder, node: exp.Is) -> exp.Expr:
 
 
 def _is_null(binder: ExpressionBinder, value: exp.Expr, *, negate: bool) -> exp.Expr:
-    if isinstance(value, (exp.Tuple, exp.Struct)):  # every field is (not) null
-        fields = records.fields(value)
-        tests = [_is_null(binder, field, negate=negate) for field in fields]
+    row = records.written_row(value)
+    if row is not None:  # every field is (not) null
+        tests = [_is_null(binder, field, negate=negate) for field in records.fields(row)]
         return build.conjunction(tests)
     if build.is_untyped(value):
         value = binder.casts.coerce(value, TEXT, Coercion.IMPLICIT)

@@ -29,7 +29,7 @@ from planner.binder.scope import Scope, ScopeColumn
 from planner.binder.statement import Statement
 from planner.binder.trees import fold
 from planner.bound import type_of
-from planner.semantics import build, comparison
+from planner.semantics import build, comparison, records
 from planner.semantics.casts import stored_shape
 from planner.types import Coercion, bare_type, common_type
 from storage.types import TEXT, Kind, SqlType
@@ -362,18 +362,12 @@ class QueryBinder:
         source = selection.scope.source(name, schema)
         if source is None:
             raise selection.scope.missing_relation(name, build.error_position(node))
-        hidden = "\x00"
-        shown = [
-            column
-            for column in source.columns
-            if not column.column.startswith(hidden) and not column.name.startswith(hidden)
-        ]
-        return [Item(column.name, column.node()) for column in shown]
+        return [Item(column.name, column.node()) for column in source.visible]
 
     def _starred_record(
         self, node: exp.Dot, selection: Selection, binder: ExpressionBinder
     ) -> list[Item]:
-        value = binder.bind(node.this)
+        value = records.written_row(binder.bind(node.this))
         if not isinstance(value, exp.Struct):
             raise FeatureNotSupported("row expansion via .* is supported for relations only")
         return [Item(pair.this.name, pair.expression) for pair in value.expressions]

@@ -34,7 +34,7 @@ def column(binder: ExpressionBinder, node: exp.Column) -> exp.Expr:
     if source is not None:
         if source.is_scalar:
             return source.columns[0].node()
-        return records.whole_row(source.columns)
+        return records.whole_row(source)
     if name == "user" and not node.this.args.get("quoted"):
         return session_value("current_user", binder.statement.environment)
     raise binder.scope.missing_column(name, position)

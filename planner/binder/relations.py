@@ -112,6 +112,7 @@ class RelationBinder:
         right = self._item(join.this, before, left.namespace)
         side = str(join.args.get("side") or "").upper()
         kind = str(join.args.get("kind") or "").upper()
+        left_count = len(left.namespace.sources)
         names = self._shared_names(join, left.namespace, right.namespace)
         condition: exp.Expr | None = None
         if names is not None:
@@ -122,6 +123,7 @@ class RelationBinder:
                 scope = Scope(left.namespace, self.outer, before)
                 binder = ExpressionBinder(self.statement, scope, Clause.JOIN, self.block)
                 condition = binder.bind_condition(join.args["on"])
+        left.namespace.extend_with_nulls(side, left_count)
         if condition is None and kind != "CROSS" and side:
             if names is None:
                 raise SyntaxError_("a join needs ON or USING", position=build.error_position(join))
@@ -281,7 +283,12 @@ class RelationBinder:
 
         visible = [exported(column) for column in part.namespace.visible]
         sources = [
-            replace(source, unique=unique, columns=tuple(map(exported, source.columns)))
+            replace(
+                source,
+                unique=unique,
+                columns=tuple(map(exported, source.columns)),
+                system=tuple(map(exported, source.system)),
+            )
             for source in part.namespace.sources
         ]
         select = exp.Select(expressions=outputs, from_=exp.From(this=item.node))
@@ -319,8 +326,10 @@ class RelationBinder:
         base = found if isinstance(found, Table) else None
         item = self._named_item(table, name, relation.name, columns, alias, base, found.schema)
         (source,) = item.namespace.sources
-        system = _system_columns(found, relation.name)
-        return Item(table, Namespace([replace(source, system=system)], item.namespace.visible))
+        never_null = _never_null(found)
+        system = _system_columns(found, relation.name, columns, never_null)
+        source = replace(source, system=system, never_null=never_null)
+        return Item(table, Namespace([source], item.namespace.visible))
 
     def _named_item(
         self,
@@ -333,12 +342,10 @@ class RelationBinder:
         schema: str | None = None,
     ) -> Item:
         shown = _shown(alias, name)
-        names = _column_names(alias, [c.name for c in columns], shown)
-        renamed = tuple(replace(c, name=n) for c, n in zip(columns, names, strict=True))
+        names = iter(_column_names(alias, [c.name for c in columns if not c.is_hidden], shown))
+        renamed = tuple(c if c.is_hidden else replace(c, name=next(names)) for c in columns)
         visible_schema = schema if alias is None else None
-        source = Source(shown, unique, renamed, visible_schema, table)
-        visible = [c for c in renamed if not c.column.startswith("\x00")]
-        return Item(node, Namespace([source], visible))
+        return Item(node, _namespace(Source(shown, unique, renamed, visible_schema, table)))
 
     def _view(self, view: View, alias: exp.Expr | None) -> Item:
         if self.block.view_depth >= MAX_VIEW_DEPTH:
@@ -509,7 +516,7 @@ def _single(namespace: Namespace, name: str, side: str, join: exp.Join) -> Scope
 
 
 def _namespace(source: Source) -> Namespace:
-    return Namespace([source], [c for c in source.columns if not c.name.startswith("\x00")])
+    return Namespace([source], list(source.visible))
 
 
 def _shown(alias: exp.Expr | None, name: str) -> str:
@@ -547,20 +554,26 @@ def _relation_columns(found: Table | SystemTable, unique: str) -> tuple[ScopeCol
     return tuple(ScopeColumn(c.name, c.type, unique, labels[c.id]) for c in found.columns)
 
 
-def _system_columns(found: Table | SystemTable, unique: str) -> tuple[ScopeColumn, ...]:
+def _never_null(found: Table | SystemTable) -> int | None:
+    """The place of a column that is NULL only where an outer join has no row."""
+    if isinstance(found, SystemTable):
+        return next((i for i, (name, _) in enumerate(found.columns) if name == "oid"), None)
+    return next((i for i, column in enumerate(found.columns) if column.id in found.key), None)
+
+
+def _system_columns(
+    found: Table | SystemTable,
+    unique: str,
+    columns: Sequence[ScopeColumn],
+    never_null: int | None,
+) -> tuple[ScopeColumn, ...]:
     """tableoid: the table's own OID (parts have none), NULL where an outer join has no row."""
     oid = table_oid(found)
-    if isinstance(found, Table):
-        labels = column_labels(found)
-        key = next((c for c in found.columns if c.id in found.key), None)
-        never_null = build.column(labels[key.id], unique, key.type) if key is not None else None
-    else:
-        own = [t for name, t in found.columns if name == "oid"]
-        never_null = build.column("oid", unique, own[0]) if own else None
     if oid is None or never_null is None:
         return ()
-    value = build.case([(build.negation(build.is_null(never_null)), build.integer(oid, OID))], None)
-    return (ScopeColumn("tableoid", OID, unique, "tableoid", build.typed(value, OID)),)
+    present = build.negation(build.is_null(columns[never_null].node()))
+    value = build.typed(build.case([(present, build.integer(oid, OID))], None), OID)
+    return (ScopeColumn("tableoid", OID, unique, "tableoid", value),)
 
 
 @lru_cache(maxsize=256)

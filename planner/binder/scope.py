@@ -8,7 +8,7 @@ NATURAL puts merged columns there in place of the two it merged. Qualified names
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
@@ -28,6 +28,11 @@ class ScopeColumn:
     relation: str
     column: str
     merged: exp.Expr | None = None
+
+    @property
+    def is_hidden(self) -> bool:
+        """A row id, which no user can name and no star shows."""
+        return self.name.startswith("\x00")
 
     def node(self) -> exp.Expr:
         """A fresh reference to it."""
@@ -49,6 +54,13 @@ class Source:
     is_scalar: bool = False
     # What a table has besides, to be named but not among `*`: tableoid.
     system: tuple[ScopeColumn, ...] = ()
+    # Whether an outer join may find no row of it; and the place of a column that is NULL only then.
+    nullable: bool = False
+    never_null: int | None = None
+
+    @property
+    def visible(self) -> tuple[ScopeColumn, ...]:
+        return tuple(column for column in self.columns if not column.is_hidden)
 
     def named(self, name: str) -> list[ScopeColumn]:
         found = [column for column in self.columns if column.name == name]
@@ -72,6 +84,13 @@ class Namespace:
                 )
         self.sources += other.sources
         self.visible += other.visible
+
+    def extend_with_nulls(self, side: str, left_count: int) -> None:
+        """After an outer join: it may find no row of sources on its other side."""
+        for place, source in enumerate(self.sources):
+            other = "RIGHT" if place < left_count else "LEFT"
+            if side in ("FULL", other):
+                self.sources[place] = replace(source, nullable=True)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from sqlglot import exp
 
 from cluster.errors import CannotCoerce, DatatypeMismatch
 from planner.bound import type_of
-from planner.semantics import build, literals
+from planner.semantics import build, literals, records
 from planner.semantics.environment import Environment
 from planner.types import (
     FLOAT_KINDS,
@@ -185,14 +185,15 @@ class Casts:
         return self.to_text(padded(node))
 
     def _record_text(self, node: exp.Expr) -> exp.Expr:
-        if not isinstance(node, (exp.Struct, exp.Tuple)):
+        row = records.written_row(node)
+        if row is None:
             return build.cast_as(node, TEXT)
-        items = [
-            pair.expression if isinstance(pair, exp.PropertyEQ) else pair
-            for pair in node.expressions
-        ]
-        texts = build.list_of([self.inner_text(item.copy()) for item in items], array_of(TEXT))
-        return build.call("pg_record_text", build.cast_as(texts, array_of(TEXT)), type=TEXT)
+        items = [self.inner_text(item.copy()) for item in records.fields(row)]
+        texts = build.cast_as(build.list_of(items, array_of(TEXT)), array_of(TEXT))
+        text = build.call("pg_record_text", texts, type=TEXT)
+        if row is node:
+            return text
+        return build.case([(build.negation(build.is_null(node.copy())), text)], None)
 
     def _fit_text(self, node: exp.Expr, target: SqlType, how: Coercion) -> exp.Expr:
         source = type_of(node)

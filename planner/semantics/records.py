@@ -15,16 +15,37 @@ from storage.types import ANY, INT4, JSONB, RECORD, TEXT, Kind
 
 if TYPE_CHECKING:
     from planner.binder.expressions import ExpressionBinder
-    from planner.binder.scope import ScopeColumn
+    from planner.binder.scope import Source
+
+# Marks the CASE around the whole row of a relation that an outer join may find no row of.
+_WHOLE_ROW = "whole row"
 
 
-def whole_row(columns: Sequence[ScopeColumn]) -> exp.Expr:
-    """A relation's row as one value: a DuckDB struct with the columns' names."""
+def whole_row(source: Source) -> exp.Expr:
+    """A relation's row as one value: a DuckDB struct with the columns' names.
+
+    It is NULL where an outer join has no row. Of a relation that has no column to tell, such as a
+    subquery, a row of NULLs counts as none.
+    """
     pairs = [
         exp.PropertyEQ(this=build.identifier(column.name), expression=column.node())
-        for column in columns
+        for column in source.visible
     ]
-    return build.typed(exp.Struct(expressions=pairs), RECORD)
+    struct = build.typed(exp.Struct(expressions=pairs), RECORD)
+    if not source.nullable:
+        return struct
+    telling = source.visible if source.never_null is None else (source.columns[source.never_null],)
+    tests = [build.negation(build.is_null(column.node())) for column in telling]
+    present = build.case([(build.conjunction(tests, exp.Or), struct)], None)
+    present.meta[_WHOLE_ROW] = True
+    return present
+
+
+def written_row(value: exp.Expr) -> exp.Expr | None:
+    """The row constructor or the whole row that a value is; None where it is computed."""
+    if isinstance(value, exp.Case) and value.meta.get(_WHOLE_ROW):
+        return value.args["ifs"][0].args["true"]  # type: ignore[no-any-return]
+    return value if isinstance(value, (exp.Struct, exp.Tuple)) else None
 
 
 def row(nodes: Sequence[exp.Expr]) -> exp.Expr:
@@ -47,8 +68,9 @@ def field(value: exp.Expr, name: str, position: int | None) -> exp.Expr:
             "composite type",
             position=position,
         )
-    if isinstance(value, exp.Struct):
-        for pair in value.expressions:
+    written = written_row(value)
+    if isinstance(written, exp.Struct):
+        for pair in written.expressions:
             if pair.this.name == name:
                 return pair.expression  # type: ignore[no-any-return]
         raise UndefinedColumn(f'column "{name}" not found in record', position=position)

@@ -79,6 +79,18 @@ def test_a_group_without_keys_and_aggregates_is_one_row(cluster: PlanCluster) ->
     assert cluster.ask(sql) == [(40,)]
 
 
+def test_a_row_id_that_nobody_declared_is_in_no_row_and_no_alias_list(cluster: PlanCluster) -> None:
+    assert cluster.ask("select z from u as z where k = 19 and x is not null") == [
+        ("(19,38)",),
+        ("(19,39)",),
+    ]
+    assert cluster.ask("select x, k from u as z(x, k) where x = 0 order by k") == [
+        (0, 1),
+        (0, None),
+    ]
+    assert cluster.ask("select count(z) from t left join u z on z.k = t.k and z.x = 38") == [(1,)]
+
+
 def test_not_in_with_a_null_keeps_nothing(cluster: PlanCluster) -> None:
     assert cluster.ask("select count(*) from t where k not in (select x from u)") == [(0,)]
     assert cluster.ask("select count(*) from t where k not in (select k from empty)") == [(40,)]

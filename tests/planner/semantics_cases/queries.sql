@@ -114,3 +114,8 @@ select x, y from generate_series(1, 2) x, generate_series(1, x) y order by 1, 2
 select pg_typeof(x) from (select 1.5 as x) q
 select id, d from t where d ilike '%AN%' or d ~ '^a' order by id
 select coalesce(d, 'none'), nullif(a, 10), greatest(a, id) from t order by id
+select count(v), count(u), count(distinct v) from u left join u v on v.id = u.id + 2
+select u.id, v is null, v is not null, (v).name, v.id, v::text, coalesce(v::text, 'none') from u left join u v on v.id = u.id + 2 order by u.id
+select u.id, jsonb_agg(v), to_jsonb(v), row_to_json(v) from u left join (select id, a from u) v on v.id = u.id + 2 group by u.id, v order by u.id
+select count(u), count(t) from u full join t on t.id = u.id + 2
+select count(v), v.tableoid is null from t left join (u v join u w on v.id = w.id and w.id > 2) on v.id = t.id group by 2 order by 2
