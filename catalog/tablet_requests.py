@@ -19,8 +19,16 @@ import pyarrow as pa
 from storage.deadlocks import WaitEdge
 from storage.drafts import encode_with_changes
 from storage.entries import Ingest
-from storage.fragments import FragmentChange, FragmentId, TabletId, Timestamp, TransactionId
+from storage.fragments import (
+    FragmentChange,
+    FragmentId,
+    Moved,
+    TabletId,
+    Timestamp,
+    TransactionId,
+)
 from storage.index_reads import IndexScan
+from storage.lock_driver import Fate
 from storage.read_sets import ReadSet
 
 
@@ -59,6 +67,7 @@ class RowsAnswer(msgspec.Struct, frozen=True):
     changed: tuple[int, ...] = ()
     skipped: tuple[int, ...] = ()
     as_of: Timestamp = 0
+    fates: tuple[Fate, ...] = ()
 
 
 class Stage(TransactionRequest, frozen=True):
@@ -71,6 +80,7 @@ class Stage(TransactionRequest, frozen=True):
     command: int = 0
     number: int = 0
     definition: int = 0
+    moved: Moved = Moved.NOT
 
 
 class TakeBack(TransactionRequest, frozen=True):
@@ -287,6 +297,7 @@ def decode_change(request: Stage, body: bytes | memoryview) -> FragmentChange:
         _from_ipc(view[request.delete_bytes :]),
         request.truncate,
         request.definition,
+        request.moved,
     )
 
 

@@ -73,7 +73,7 @@ class TabletClient(TabletPeers):
             request, requests.RowsAnswer, here, deadline_s, again=True, keys=keys
         )
         self._begun(request, Done(answer.term))
-        return RowsLocked(answer.changed, answer.skipped, answer.as_of)
+        return RowsLocked(answer.changed, answer.skipped, answer.as_of, answer.fates)
 
     async def stage(
         self,
@@ -95,6 +95,7 @@ class TabletClient(TabletPeers):
             command,
             number,
             change.definition,
+            change.moved,
         )
 
         async def here(_: requests.Stage, deadline_s: float) -> Done:

@@ -125,7 +125,9 @@ class TabletServer:
             request.policy,
             deadline_s,
         )
-        return requests.RowsAnswer(tablet.term, locked.changed, locked.skipped, locked.as_of)
+        return requests.RowsAnswer(
+            tablet.term, locked.changed, locked.skipped, locked.as_of, locked.fates
+        )
 
     async def _serve_stage(
         self, context: CallContext, request: requests.Stage, body: bytes | memoryview
@@ -363,7 +365,13 @@ def row_works(request: requests.ChangeRows) -> Works:
         if not request.rows:
             return [work(tables, key) for key in request.keys]
         return [
-            RowWork(key, program.change(tables, values, row), mode, inserts)
+            RowWork(
+                key,
+                program.change(tables, values, row),
+                mode,
+                inserts,
+                proposes=program.proposes,
+            )
             for key, row in zip(request.keys, request.rows, strict=True)
         ]
 

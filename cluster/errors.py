@@ -75,6 +75,8 @@ def error_from_fields(fields: Mapping[str, str | int]) -> DqeError:
         return AnswerLost(message, **optional)  # type: ignore[arg-type]
     if _LEADER_CHANGED_FIELD in fields and sqlstate == LeaderChanged.sqlstate:
         return LeaderChanged(message, **optional)  # type: ignore[arg-type]
+    if _ROW_MOVED_FIELD in fields and sqlstate == RowMoved.sqlstate:
+        return RowMoved(message, **optional)  # type: ignore[arg-type]
     error_class = _CLASSES.get(sqlstate)
     if error_class is None:
         return OtherError(sqlstate, message, **optional)
@@ -247,6 +249,17 @@ class LeaderChanged(SerializationFailure):
 
 
 _LEADER_CHANGED_FIELD = "leader_changed"
+
+
+class RowMoved(SerializationFailure):
+    """Another transaction has moved a row that was waited for to another part. The client is told,
+    also by a statement that would run again by itself after other conflicts. It crosses nodes."""
+
+    def to_fields(self) -> dict[str, str | int]:
+        return {**super().to_fields(), _ROW_MOVED_FIELD: 1}
+
+
+_ROW_MOVED_FIELD = "row_moved"
 
 
 class StatementCompletionUnknown(DqeError):

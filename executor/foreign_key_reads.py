@@ -21,7 +21,9 @@ from cluster.errors import CheckViolation
 from executor.execution import Execution
 from executor.writes_stage import fragment_of
 from planner.foreign_keys import old_name
+from storage.conflicts import moved_to_another_part
 from storage.fragments import OwnChanges
+from storage.lock_driver import Fate
 from storage.locks import LockMode
 from storage.row_keys import has_keys
 from storage.row_tables import RowTables
@@ -81,7 +83,7 @@ async def _lock_at(
 ) -> list[bool]:
     transaction = execution.transaction
     assert transaction is not None
-    await transaction.statement().lock_rows(
+    locked = await transaction.statement().lock_rows(
         fragment.tablet_id,
         fragment.id,
         keys,
@@ -89,6 +91,8 @@ async def _lock_at(
         execution.timestamp,
         binding=True,
     )
+    if Fate.MOVED_PART in locked.fates:
+        raise moved_to_another_part()
     tables = RowTables(fragment_schema(target, fragment))
     rows = await execution.services.tablets.read_stored(
         fragment.tablet_id,

@@ -55,7 +55,7 @@ async def locked_rows(
     )
     limit, offset = await _limits(execution, plan)
     rows = [_locked_rows(each) for each in plan.relations]
-    locker = RowLocker(execution, opened, plan.source, rows)
+    locker = RowLocker(execution, opened, plan.source, rows, only_locks=True)
     return await _locked(execution, plan, locker, limit, offset)
 
 

@@ -38,6 +38,7 @@ from cluster.errors import (
     LeaderChanged,
     ObjectNotInPrerequisiteState,
     Outcome,
+    RowMoved,
     SerializationFailure,
 )
 from executor.execution import Result
@@ -173,8 +174,8 @@ class PointWrites:
             await run.give_up()
             if is_leaderless(error):
                 raise
-        except SerializationFailure:
-            if transaction is not None:
+        except SerializationFailure as error:
+            if transaction is not None or isinstance(error, RowMoved):
                 raise
         except DqeError as error:
             # Of a literal that does not fit the usual way says where it stands.

@@ -14,7 +14,7 @@ them can be run again as if nothing had been, and their clients never learn of i
 It runs again, planned anew, at a new snapshot unless its transaction keeps one. A conflict with
 another transaction (40001, 40P01) is no error either for a statement that commits by itself:
 PostgreSQL would have waited and gone on, or, of two that lock one table tablet by tablet, would
-not have let them meet.
+not have let them meet. Only of a row that moved to another part PostgreSQL tells as well.
 
 Bounds: `FAILOVER_S` from the first failure, `CONFLICTS` conflicts. What has lost its majority
 has been waited for already (`catalog.leader_search`) and is not tried again.
@@ -29,6 +29,7 @@ from cluster.errors import (
     DqeError,
     LeaderChanged,
     ObjectNotInPrerequisiteState,
+    RowMoved,
     SerializationFailure,
 )
 from cluster.runtime import Runtime
@@ -71,6 +72,8 @@ class StatementRetries:
             return True
         if isinstance(error, LeaderChanged):
             return self._is_within_failover()
+        if isinstance(error, RowMoved):
+            return False
         if isinstance(error, SerializationFailure | DeadlockDetected):
             self._conflicts += 1
             return self._writes_alone and self._conflicts <= CONFLICTS

@@ -8,6 +8,9 @@ were changed meanwhile (rules I1 to I3).
                          joins them with is still read at S
         REPEATABLE READ  40001
 
+A row that has gone to another part meanwhile is 40001 as in PostgreSQL, and so is one that has got
+another key in its part, which PostgreSQL follows there.
+
 As in PostgreSQL (EvalPlanQual), a row that does not match any more is left alone, and a row
 that matches only now is not looked for. A table that is read at other places of the statement, in
 a subquery or joined with itself, is read there at S.
@@ -15,9 +18,6 @@ a subquery or joined with itself, is read there at S.
 A row of a join may be made of locked rows of several relations. All of them are locked, one
 relation after the other, and if any was changed the row is looked at again as made of the newest
 versions of the same ones: of what the plan then yields, rows made of others are left out.
-
-Left out: a row that moved to another part meanwhile counts as deleted, where PostgreSQL raises
-40001.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ import pyarrow as pa
 from catalog.bounds import route
 from catalog.fragment_schemas import ANCHOR_GROUP, store_name
 from catalog.model import ColumnId, Table
-from cluster.errors import SerializationFailure
 from executor.execution import Execution
 from executor.messages import RefreshedRows
 from executor.transaction_faces import Changes
 from executor.writes_rows import conformed
 from executor.writes_stage import fragment_of
 from planner.plan import QueryPlan
-from storage.lock_driver import WAIT
+from storage.conflicts import concurrent_delete, concurrent_update, moved_to_another_part
+from storage.lock_driver import WAIT, Fate
 from storage.locks import LockMode
 
 Places = npt.NDArray[np.int64]
@@ -95,9 +95,11 @@ class RowLocker:
         rows: LockedRows | Sequence[LockedRows],
         *,
         newest: bool = False,
+        only_locks: bool = False,
     ) -> None:
         """`newest`: rows are taken as they are now, whatever snapshot the transaction keeps, and
-        what is concluded from them is to hold when it commits."""
+        what is concluded from them is to hold when it commits. `only_locks`: nothing is to become
+        of the rows, which errors tell."""
         self._execution = execution
         self._opened = opened
         self._plan = plan
@@ -105,6 +107,7 @@ class RowLocker:
         transaction = execution.transaction
         self._keeps_snapshot = transaction is not None and transaction.keeps_snapshot and not newest
         self._newest = newest
+        self._only_locks = only_locks
         # Rows of the plan that are to be made again, of the newest versions.
         self._changed: list[pa.RecordBatch] = []
 
@@ -127,8 +130,6 @@ class RowLocker:
                 await self._lock(rows, batch, alive, changed)
         changed &= alive
         if changed.any():
-            if self._keeps_snapshot:
-                raise SerializationFailure("could not serialize access due to concurrent update")
             self._changed.append(only(batch, changed))
         return alive & ~changed
 
@@ -153,8 +154,19 @@ class RowLocker:
                 rows.policy,
                 binding=self._is_binding(rows),
             )
+            self._refuse(locked.fates)
             changed[still[places[list(locked.changed)]]] = True
             alive[still[places[list(locked.skipped)]]] = False
+
+    def _refuse(self, fates: Sequence[Fate]) -> None:
+        """40001 where rows with such fates cannot be looked at again."""
+        if Fate.MOVED_PART in fates and not self._keeps_snapshot:
+            raise moved_to_another_part()
+        if fates and self._keeps_snapshot:
+            is_deleted = fates[0] is Fate.DELETED and not self._only_locks
+            raise concurrent_delete() if is_deleted else concurrent_update()
+        if Fate.MOVED_KEY in fates:
+            raise concurrent_update()
 
     def take_changed(self) -> list[pa.RecordBatch]:
         """Rows as the plan gave them that others have changed, for a caller who looks at them

@@ -5,17 +5,21 @@ bounded by the number of fragments times `PIECE_BYTES`, what is on its way by th
 
 A row that may change its key or its part is deleted and inserted. All deletions are staged
 before the first insertion, because a new key may be one that another row of the same statement
-still has to give up.
+still has to give up. Which of these rows have another key or part afterwards is told to the
+tablets, for those who wait for them there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog.bounds import route
 from catalog.model import Column, ColumnId, Fragment, Part, Table
@@ -25,7 +29,7 @@ from executor.key_changes import KeyChanges
 from executor.session_transaction import StatementChanges
 from executor.transaction_faces import Changes
 from executor.writes_ids import UniqueIds
-from storage.fragments import FragmentChange
+from storage.fragments import FragmentChange, Moved
 
 T = TypeVar("T")
 
@@ -43,6 +47,7 @@ class _Pending:
     part: Part
     fragment: Fragment
     definition: int
+    moved: Moved = Moved.NOT
     deletes: list[pa.RecordBatch] = field(default_factory=list)
     inserts: list[pa.RecordBatch] = field(default_factory=list)
     size_bytes: int = 0
@@ -59,6 +64,7 @@ class _Pending:
             _joined(self.deletes),
             _joined(self.inserts),
             definition=self.definition,
+            moved=self.moved,
         )
         self.deletes, self.inserts, self.size_bytes = [], [], 0
         return change
@@ -89,7 +95,7 @@ class TableWriter:
         self._table = table
         self._transaction = transaction
         self._ids = ids
-        self._pending: dict[tuple[int, int], _Pending] = {}
+        self._pending: dict[tuple[int, int, Moved], _Pending] = {}
         self._moved: list[pa.RecordBatch] = []
         self._moved_bytes = 0
         self._keys = _key_changes(table, transaction)
@@ -134,7 +140,11 @@ class TableWriter:
         if self._table.hidden_row_id:
             key = self._table.column(self._table.key[0])
             new = new.append_column(key.name, old.column(key.name))
-        await self._delete(old)
+        fates = await offloaded(self._runtime, old.num_rows, partial(self._fates, new), old)
+        for moved in Moved:
+            gone = old.filter(pa.array(fates == moved))
+            if gone.num_rows:
+                await self._delete(gone, moved)
         self._moved.append(new)
         self._moved_bytes += new.nbytes
         if self._moved_bytes > MOVED_ROWS_BYTES:
@@ -160,12 +170,29 @@ class TableWriter:
                 rows = self._stored(piece, self._table.group_columns(group.id))
                 await self._add(ordinal, group.id, None, rows)
 
-    async def _delete(self, old: pa.RecordBatch) -> None:
+    def _fates(self, new: pa.RecordBatch, old: pa.RecordBatch) -> npt.NDArray[np.int64]:
+        """What becomes of each row."""
+        table = self._table
+        fates = np.full(old.num_rows, Moved.NOT, dtype=np.int64)
+        for name in (table.column(c).name for c in table.key):
+            before, after = old.column(name), new.column(name)
+            # Keys that cannot be compared are none that anybody remembers.
+            if not pa.types.is_nested(before.type):
+                changed = pc.not_equal(before, after.cast(before.type))
+                fates[changed.to_numpy(zero_copy_only=False)] = Moved.TO_KEY
+        fates[self._parts_of(old) != self._parts_of(new)] = Moved.TO_PART
+        return fates
+
+    def _parts_of(self, batch: pa.RecordBatch) -> npt.NDArray[np.int32]:
+        columns = [batch.column(self._table.column(c).name) for c in self._table.partition_columns]
+        return route(self._table, columns, batch.num_rows)
+
+    async def _delete(self, old: pa.RecordBatch, moved: Moved = Moved.NOT) -> None:
         key = [self._table.column(c) for c in self._table.key]
         for ordinal, piece in await self._split(old):
             keys = self._stored(piece, key)
             for group in self._table.groups:
-                await self._add(ordinal, group.id, keys, None)
+                await self._add(ordinal, group.id, keys, None, moved)
 
     async def _split(self, batch: pa.RecordBatch) -> _Split:
         if batch.num_rows == 0:
@@ -174,8 +201,7 @@ class TableWriter:
 
     def _split_now(self, batch: pa.RecordBatch) -> _Split:
         """The batch's rows by part, each part's in their order."""
-        columns = [batch.column(self._table.column(c).name) for c in self._table.partition_columns]
-        ordinals = route(self._table, columns, batch.num_rows)
+        ordinals = self._parts_of(batch)
         first = int(ordinals[0])
         if bool((ordinals == first).all()):
             return [(first, batch)]
@@ -200,12 +226,14 @@ class TableWriter:
         group_id: int,
         deletes: pa.RecordBatch | None,
         inserts: pa.RecordBatch | None,
+        moved: Moved = Moved.NOT,
     ) -> None:
-        pending = self._pending.get((ordinal, group_id))
+        pending = self._pending.get((ordinal, group_id, moved))
         if pending is None:
             part = self._table.parts[ordinal]
-            pending = _Pending(part, fragment_of(part, group_id), self._table.schema_version)
-            self._pending[ordinal, group_id] = pending
+            version = self._table.schema_version
+            pending = _Pending(part, fragment_of(part, group_id), version, moved)
+            self._pending[ordinal, group_id, moved] = pending
         pending.add(deletes, inserts)
         if pending.size_bytes >= PIECE_BYTES:
             await self._send(pending)
@@ -215,7 +243,8 @@ class TableWriter:
         await self._transaction.stage(pending.fragment.tablet_id, change)
 
     async def _flush(self) -> None:
-        for pending in self._pending.values():
+        # What moves gives its key up before others of the statement may take it.
+        for pending in sorted(self._pending.values(), key=lambda each: -each.moved):
             if pending.size_bytes or pending.deletes or pending.inserts:
                 await self._send(pending)
 

@@ -31,6 +31,7 @@ In the order control flows through them, from the node to the bytes:
     deadlocks       circles of waits over all tablets; pure
     transaction_facts   what a replica tells of transactions without outcome
     versions        the rows that changed last
+    moved_rows      rows that went to another key or part, and so are not gone
     conflicts       rows changed after a snapshot, asked of the store
     row_keys        keys as values in memory
     entries         what the log of a tablet says, and its bytes

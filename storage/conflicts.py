@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import duckdb
 
-from cluster.errors import SerializationFailure
+from cluster.errors import RowMoved, SerializationFailure
 from storage.columnar import ColumnarStore
 from storage.columnar_apply import BEGIN, FragmentTables, Segment, registered
 from storage.duckdb_node import quote_name
@@ -89,3 +89,15 @@ def read_write_conflict() -> SerializationFailure:
 def concurrent_update() -> SerializationFailure:
     """The error as PostgreSQL words it."""
     return SerializationFailure("could not serialize access due to concurrent update")
+
+
+def concurrent_delete() -> SerializationFailure:
+    """The same where the row is gone."""
+    return SerializationFailure("could not serialize access due to concurrent delete")
+
+
+def moved_to_another_part() -> RowMoved:
+    """The same where the row has gone to another part, and with it its newest version."""
+    return RowMoved(
+        "tuple to be locked was already moved to another partition due to concurrent update"
+    )

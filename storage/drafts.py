@@ -276,6 +276,7 @@ def in_shape(change: FragmentChange, schema: FragmentSchema) -> FragmentChange:
         _conform(change.insert_rows, schema.arrow_schema()),
         change.truncate,
         change.definition,
+        change.moved,
     )
 
 
@@ -336,7 +337,7 @@ def pieces(change: FragmentChange) -> Iterator[FragmentChange]:
     if change.truncate:
         yield FragmentChange(change.fragment_id, truncate=True)
     for keys in _slices(change.delete_keys):
-        yield FragmentChange(change.fragment_id, delete_keys=keys)
+        yield FragmentChange(change.fragment_id, delete_keys=keys, moved=change.moved)
     for rows in _slices(change.insert_rows):
         yield FragmentChange(change.fragment_id, insert_rows=rows)
 

@@ -25,6 +25,7 @@ from storage.fragments import (
     FragmentChange,
     FragmentId,
     FragmentSchema,
+    Moved,
     TabletId,
     Timestamp,
     TransactionId,
@@ -39,13 +40,15 @@ _LENGTH_BYTES = 4
 
 class ChangeHeader(msgspec.Struct, frozen=True, array_like=True):
     """A change of one fragment; the lengths are of its two bodies, 0 where there is none.
-    `stored`: they are rows of `storage.stored_changes` instead of Arrow batches."""
+    `stored`: they are rows of `storage.stored_changes` instead of Arrow batches. `moved` as of
+    `FragmentChange`."""
 
     fragment_id: FragmentId
     truncate: bool
     delete_bytes: int
     insert_bytes: int
     stored: bool = False
+    moved: Moved = Moved.NOT
 
 
 class Cut(msgspec.Struct, frozen=True, array_like=True):
@@ -241,7 +244,10 @@ def encode_changes(
             body = None if batch is None or batch.num_rows == 0 else batch.serialize()
             lengths.append(0 if body is None else body.size)
             bodies += [] if body is None else [body]
-        headers.append(ChangeHeader(change.fragment_id, change.truncate, lengths[0], lengths[1]))
+        header = ChangeHeader(
+            change.fragment_id, change.truncate, lengths[0], lengths[1], moved=change.moved
+        )
+        headers.append(header)
     return tuple(headers), bodies
 
 
@@ -271,6 +277,7 @@ def decode_changes(
                 _read_batch(deletes, schema.key_arrow_schema),
                 _read_batch(inserts, schema.arrow_schema),
                 header.truncate,
+                moved=header.moved,
             )
         )
     return changes

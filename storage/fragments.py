@@ -8,7 +8,7 @@ messages. Rows and keys travel as Arrow batches whose columns carry the store na
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple, TypeAlias
 
 import pyarrow as pa
@@ -108,13 +108,23 @@ class FragmentSchema:
         return pa.schema([(name, arrow_type(self.column(name).type)) for name in self.key])
 
 
+class Moved(IntEnum):
+    """Whether a row whose key is deleted lives on: not, or under the same key; in the same fragment
+    under another key; in another part."""
+
+    NOT = 0
+    TO_KEY = 1
+    TO_PART = 2
+
+
 @dataclass(frozen=True, slots=True)
 class FragmentChange:
     """What one transaction does to one fragment, in this order: truncate, delete, insert.
 
     `delete_keys` has the key columns, `insert_rows` all columns, by store name. An update is a
     delete and an insert of the same key in one change. `definition` is the version of the table's
-    definition that it was made for, 0 for any.
+    definition that it was made for, 0 for any. `moved` says what becomes of all rows with the
+    deleted keys.
     """
 
     fragment_id: FragmentId
@@ -122,6 +132,7 @@ class FragmentChange:
     insert_rows: pa.RecordBatch | None = None
     truncate: bool = False
     definition: int = 0
+    moved: Moved = Moved.NOT
 
     @property
     def delete_count(self) -> int:

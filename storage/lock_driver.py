@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import pyarrow as pa
 
@@ -30,11 +31,13 @@ from storage.fragments import (
     FragmentChange,
     FragmentId,
     FragmentSchema,
+    Moved,
     Timestamp,
     TransactionId,
 )
 from storage.key_overlay import Key
 from storage.locks import TABLET, LockMode, LockRequest, Resource
+from storage.moved_rows import MovedRows
 from storage.participant import Instruction, Participant, leader_changed, lost_transaction
 from storage.row_checks import Finder, changed_places
 from storage.row_keys import has_keys, row_keys
@@ -51,9 +54,22 @@ DEADLOCK_AFTER_S = 0.3
 WAIT, NOWAIT, SKIP = "wait", "nowait", "skip"
 
 
+class Fate(IntEnum):
+    """What others did to a row after the snapshot at which it was read."""
+
+    UPDATED = 0
+    DELETED = 1
+    MOVED_KEY = 2
+    MOVED_PART = 3
+
+
+_MOVED = {Moved.TO_KEY: Fate.MOVED_KEY, Moved.TO_PART: Fate.MOVED_PART}
+
+
 @dataclass(frozen=True, slots=True)
 class RowsLocked:
-    """The places of rows that others changed after the snapshot, and of those left out.
+    """The places of rows that others changed after the snapshot, and of those left out; `fates`
+    tells of each changed one what became of it.
 
     No change of a locked row is above `as_of`, and none will be at or below it: it is the
     rows' base version, by which another leader can tell whether they are still the same (C9).
@@ -62,6 +78,7 @@ class RowsLocked:
     changed: tuple[int, ...] = ()
     skipped: tuple[int, ...] = ()
     as_of: Timestamp = 0
+    fates: tuple[Fate, ...] = ()
 
 
 class LockDriver:
@@ -77,9 +94,11 @@ class LockDriver:
         applier: StoreApplier[ColumnarStore],
         rows: RowSide,
         peers: Callable[[], Peers],
+        moved: Callable[[], MovedRows],
     ) -> None:
         self._runtime = runtime
         self._participant = participant
+        self._moved = moved
         self._follow = follow
         self._waiters = waiters
         self._applier = applier
@@ -241,8 +260,9 @@ class LockDriver:
                 raise
             return RowsLocked(skipped=tuple(range(keys.num_rows)))
         if not singly:
-            changed_ones = await self._changed_in_store(schema, keys, base)
-            return RowsLocked(changed_ones, as_of=self._participant().newest_ts)
+            changed = await self._changed_in_store(schema, keys, base)
+            as_of = self._participant().newest_ts
+            return RowsLocked(changed, (), as_of, await self._fates(schema, keys, changed, base))
         found = row_keys(schema, keys, schema.key)
         skipped = []
         for place, key in enumerate(found):
@@ -259,14 +279,34 @@ class LockDriver:
                         f'could not obtain lock on row in relation "{schema.table_name}"'
                     ) from error
                 raise
-        changed = self._versions.changed_after(schema.fragment_id, found, base)
-        if changed is None:
-            changed = list(await self._changed_in_store(schema, keys, base))
-        return RowsLocked(
-            tuple(p for p in changed if p not in skipped),
-            tuple(skipped),
-            self._participant().newest_ts,
-        )
+        seen = self._versions.changed_after(schema.fragment_id, found, base)
+        if seen is None:
+            seen = list(await self._changed_in_store(schema, keys, base))
+        as_of = self._participant().newest_ts
+        changed = tuple(place for place in seen if place not in skipped)
+        fates = await self._fates(schema, keys, changed, base)
+        return RowsLocked(changed, tuple(skipped), as_of, fates)
+
+    async def _fates(
+        self,
+        schema: FragmentSchema,
+        keys: pa.RecordBatch,
+        changed: Sequence[int],
+        base: Timestamp,
+    ) -> tuple[Fate, ...]:
+        """What became of the rows at these places, which are locked."""
+        if not changed:
+            return ()
+        fragment_id, batch = schema.fragment_id, keys.take(pa.array(changed, pa.int64()))
+        gone = frozenset(await self._changed_in_store(schema, batch, END_OF_TIME))
+        named = has_keys(schema, schema.key)
+        found = row_keys(schema, batch, schema.key) if named else [()] * len(changed)
+        moved_rows, fates = self._moved(), []
+        for place, key in enumerate(found):
+            is_gone = place in gone
+            moved = moved_rows.after(fragment_id, key, base, is_gone=is_gone)
+            fates.append(_MOVED.get(moved, Fate.DELETED if is_gone else Fate.UPDATED))
+        return tuple(fates)
 
     async def any_present(self, schema: FragmentSchema, rows: Sequence[pa.RecordBatch]) -> bool:
         """Whether the fragment has a row with the key of one of these."""

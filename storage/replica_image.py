@@ -13,6 +13,7 @@ import msgspec
 
 from storage.entries import ChangeEntry, Ingest
 from storage.fragments import FragmentSchema
+from storage.moved_rows import MovedImage
 from storage.participant import ParticipantImage
 from storage.staging import StagedEntry
 
@@ -26,13 +27,15 @@ class CarriedEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ReplicaImage(msgspec.Struct, frozen=True):
-    """The participant at a checkpoint; `first_unresolved` is the oldest log entry it needs."""
+    """The participant at a checkpoint; `first_unresolved` is the oldest log entry it needs. `moved`
+    are rows that others may have read where they are no more."""
 
     participant: ParticipantImage = ParticipantImage()
     carried: tuple[CarriedEntry, ...] = ()
     first_unresolved: int | None = None
     fragments: tuple[FragmentSchema, ...] = ()
     schema_version: int = 0
+    moved: MovedImage = MovedImage()
 
 
 def durable_index(image: ReplicaImage, index: int) -> int:
@@ -46,6 +49,7 @@ def staged_entry(decoded: ChangeEntry, term: int, index: int, data: bytes) -> St
     sequence = decoded.sequence if isinstance(decoded, Ingest) else decoded.chunks
     fragments = frozenset(change.fragment_id for change in decoded.changes)
     truncates = any(change.truncate for change in decoded.changes)
+    moves = any(change.moved for change in decoded.changes)
     return StagedEntry(
         decoded.transaction_id,
         term,
@@ -55,4 +59,5 @@ def staged_entry(decoded: ChangeEntry, term: int, index: int, data: bytes) -> St
         len(data),
         data,
         truncates=truncates,
+        moves=moves,
     )

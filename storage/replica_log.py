@@ -49,7 +49,11 @@ from storage.participant import (
 )
 from storage.replica_image import staged_entry
 from storage.replica_keeping import KeptReplica
+from storage.row_keys import has_keys, row_keys
 from storage.staging import StagedEntry
+
+# Longer committed entries are not looked into when they are queued for the store.
+LOOKED_INTO_BYTES = 256 * 1024
 
 
 class LogFollower(KeptReplica):
@@ -113,6 +117,7 @@ class LogFollower(KeptReplica):
         if isinstance(decoded, Horizon):
             self._horizon = max(self._horizon, decoded.horizon)
             self._history_since = self._horizon + 1 if self._newest_ts > self._horizon else None
+            self._moved.forget(self._horizon, self._schemas)
             operation = HorizonOperation(decoded.horizon)
             # Reads are held to it here already, and need not wait for it in the stores.
             none: frozenset[FragmentId] = frozenset()
@@ -181,6 +186,8 @@ class LogFollower(KeptReplica):
         entries: Sequence[StagedEntry] = sorted(instruction.chunks, key=lambda e: e.sequence)
         fragments = frozenset(fragment for entry in entries for fragment in entry.fragments)
         self._committed_here(index, instruction.commit_ts, entries)
+        if any(entry.moves for entry in entries):
+            self._note_moves(instruction.commit_ts, entries, index)
         self._newest_ts = max(self._newest_ts, instruction.commit_ts)
         if self._history_since is None or instruction.commit_ts < self._history_since:
             self._history_since = instruction.commit_ts
@@ -209,6 +216,19 @@ class LogFollower(KeptReplica):
         self, index: int, commit_ts: Timestamp, entries: Sequence[StagedEntry]
     ) -> None:
         """For the leader's part: a commit is about to be queued for the store."""
+
+    def _note_moves(self, commit_ts: Timestamp, entries: Sequence[StagedEntry], index: int) -> None:
+        if sum(entry.length for entry in entries) > LOOKED_INTO_BYTES:
+            for fragment_id in {f for entry in entries if entry.moves for f in entry.fragments}:
+                self._moved.note_any(fragment_id, commit_ts)
+            return
+        for change in self._load_changes(entries):
+            schema = self._schemas.get(change.fragment_id)
+            if not change.moved or change.delete_keys is None or schema is None:
+                continue
+            if has_keys(schema, schema.key):
+                keys = row_keys(schema, change.delete_keys, schema.key)
+                self._moved.note(schema.fragment_id, keys, change.moved, commit_ts, index)
 
     def _commit_operation(
         self, commit_ts: Timestamp, entries: Sequence[StagedEntry], index: int

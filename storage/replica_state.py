@@ -25,6 +25,7 @@ from storage.columnar_apply import FragmentTables
 from storage.entries import Ingest, Prepare, decode_entry
 from storage.fragments import FragmentId, FragmentSchema, TabletId, Timestamp, TransactionId
 from storage.locks import LockRequest
+from storage.moved_rows import MovedRows
 from storage.participant import Outcome, Participant
 from storage.replica_image import CarriedEntry, ReplicaImage, durable_index, staged_entry
 from storage.row_scan import RowScan
@@ -69,6 +70,7 @@ class ReplicaState:
         self._schemas = {schema.fragment_id: schema for schema in image.fragments}
         self._schema_version = image.schema_version
         self._participant = Participant(image.participant)
+        self._moved = MovedRows(image.moved)
         self._image_index = index
         self._unresolved = frozenset(image.participant.unresolved)
         self._carried_index = 0
@@ -136,6 +138,7 @@ class ReplicaState:
             min(in_log, default=None),
             tuple(self._schemas.values()),
             self._schema_version,
+            self._moved.image(),
         )
 
     # Waiting.

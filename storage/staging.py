@@ -46,7 +46,7 @@ class StagedEntry:
     """A log entry kept for later: its bytes, or where in the transaction's file they are.
 
     `sequence` is its place among the transaction's entries, `fragments` what it changes,
-    `truncates` whether it empties one.
+    `truncates` whether it empties one, `moves` whether rows leave one that live on elsewhere.
     """
 
     transaction_id: TransactionId
@@ -58,6 +58,7 @@ class StagedEntry:
     data: bytes | None = None
     offset: int = 0
     truncates: bool = False
+    moves: bool = False
 
 
 class Staging:

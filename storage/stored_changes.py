@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from storage.fragments import FragmentChange, FragmentId, FragmentSchema
+from storage.fragments import FragmentChange, FragmentId, FragmentSchema, Moved
 from storage.key_overlay import Key
 from storage.row_keys import row_keys
 from storage.row_tables import RowTables, StoredKey, StoredRow
@@ -56,6 +56,7 @@ class StoredChange(FragmentChange):
         set_(self, "fragment_id", tables.schema.fragment_id if fragment_id is None else fragment_id)
         set_(self, "truncate", False)
         set_(self, "definition", tables.schema.definition)
+        set_(self, "moved", Moved.NOT)
         set_(self, "tables", tables)
         set_(self, "keys", keys)
         set_(self, "rows", rows)

@@ -126,8 +126,13 @@ class TabletChanges(TabletLeader):
             changes = [c for c in changes if c.fragment_id == schema.fragment_id]
         made = made_rows(schema, changes)
         found = row_keys(schema, keys, schema.key)
-        changed = tuple(place for place in locked.changed if found[place] not in made)
-        return RowsLocked(changed, locked.skipped, locked.as_of)
+        others = [
+            (place, fate)
+            for place, fate in zip(locked.changed, locked.fates, strict=True)
+            if found[place] not in made
+        ]
+        changed, fates = zip(*others, strict=True) if others else ((), ())
+        return RowsLocked(changed, locked.skipped, locked.as_of, fates)
 
     # Changes.
 

@@ -29,6 +29,7 @@ from storage.fragments import Timestamp, TransactionId
 from storage.lock_driver import LockDriver
 from storage.participant import LEASE_S, LogAbort, Phase, leader_changed
 from storage.replica import TabletReplica
+from storage.replica_log import LOOKED_INTO_BYTES
 from storage.row_side import RowSide
 from storage.staging import StagedEntry, Staging
 from storage.surroundings import Peers, ReplicationGroup
@@ -44,8 +45,6 @@ LEADER_LOOK_S = 0.05
 # So soon a replica hears that the term in which it served is over.
 TERM_LOOK_S = 0.005
 LEADER_WAIT_S = 1.0
-# Longer committed entries are not looked into when they are queued for the store.
-LOOKED_INTO_BYTES = 256 * 1024
 
 
 class TabletLeader(TabletReplica):
@@ -75,6 +74,7 @@ class TabletLeader(TabletReplica):
             self._applier,
             rows,
             peers,
+            lambda: self._moved,
         )
         self._unique = UniqueChecker(
             runtime, self._applier, lambda: self._schemas, self._load_changes, rows

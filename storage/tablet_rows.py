@@ -21,9 +21,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from storage.conflicts import concurrent_update
+from storage.conflicts import concurrent_delete, concurrent_update, moved_to_another_part
 from storage.drafts import Draft
-from storage.fragments import END_OF_TIME, FragmentId, FragmentSchema, Timestamp, TransactionId
+from storage.fragments import (
+    END_OF_TIME,
+    FragmentId,
+    FragmentSchema,
+    Moved,
+    Timestamp,
+    TransactionId,
+)
 from storage.index_reads import IndexScan
 from storage.locks import TABLET, LockMode
 from storage.row_checks import Conflict
@@ -42,13 +49,15 @@ from storage.tablet_validation import TabletValidation
 class RowWork:
     """One row by its key. `mode` None: nobody else can have the key. `inserts`: 23505 where
     there is a row; else one that others changed after the base is a conflict. `only_locks`: the
-    row stays as it is, and `change` says whether it is meant."""
+    row stays as it is, and `change` says whether it is meant. `proposes`: there may be a row or
+    none, the change has one for either."""
 
     key: StoredKey
     change: RowChange
     mode: LockMode | None = LockMode.FOR_UPDATE
     inserts: bool = False
     only_locks: bool = False
+    proposes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,7 @@ class TabletRows(TabletValidation):
         if schema is None or not schema.method.in_row_store:
             raise fragment_gone(self.tablet_id, fragment_id)
         tables = self._form_of(schema)
+        begun_at = self._applied_index
         wanted = () if isinstance(works, RowsFound) else works(tables)
         with self._holding(transaction_id):
             draft = self._drafts.setdefault(transaction_id, Draft())
@@ -120,6 +130,7 @@ class TabletRows(TabletValidation):
             store = await self._row_store(fragment_id)
             self._refuse_other(schema, definition)
             tables = store.tables(fragment_id)
+            self._refuse_moved(tables, works, wanted, begun_at, base)
             changed = self._computed(store, draft, tables, wanted, base)
             if isinstance(changed, Conflict):
                 raise await self._runtime.run_blocking(
@@ -203,6 +214,33 @@ class TabletRows(TabletValidation):
             raise fragment_gone(self.tablet_id, fragment_id)
         return store
 
+    def _refuse_moved(
+        self,
+        tables: RowTables,
+        works: Works,
+        wanted: Sequence[RowWork],
+        begun_at: int,
+        base: Timestamp,
+    ) -> None:
+        """40001 where a row that the statement found has moved before it was locked. One that is
+        told by its key, and got another in its part, is not meant any more."""
+        if not self._moved or base:
+            return
+        fragment_id, found = tables.schema.fragment_id, isinstance(works, RowsFound)
+        since = works.timestamp if isinstance(works, RowsFound) else None
+        for work in wanted:
+            if work.mode is None or work.inserts or work.proposes:
+                continue
+            key = lock_key(tables, work.key)
+            if since is None:
+                moved = self._moved.behind(fragment_id, key, begun_at)
+            else:
+                moved = self._moved.after(fragment_id, key, since, is_gone=False)
+            if moved is Moved.TO_PART:
+                raise moved_to_another_part()
+            if moved is Moved.TO_KEY and found:
+                raise concurrent_update()
+
     def _computed(
         self,
         store: RowStore,
@@ -225,7 +263,7 @@ class TabletRows(TabletValidation):
             else:
                 found = store.get(fragment_id, work.key)
                 if base and not work.inserts:
-                    _check_version(store, fragment_id, work.key, found, base)
+                    self._check_version(store, tables, work, found, base)
                 before = None if found is None else found[:width]
             if work.inserts and before is not None:
                 return _conflict(tables, before)
@@ -236,6 +274,24 @@ class TabletRows(TabletValidation):
             fresh[work.key] = after
             rows.append((before, after))
         return RowsChanged(rows, self._participant.newest_ts)
+
+    def _check_version(
+        self,
+        store: RowStore,
+        tables: RowTables,
+        work: RowWork,
+        found: StoredRow | None,
+        base: Timestamp,
+    ) -> None:
+        """40001 where the row is not the one of `base` (I3)."""
+        fragment_id = tables.schema.fragment_id
+        if found is not None and found[-1] > base:
+            raise concurrent_update()
+        if found is None and store.get(fragment_id, work.key, base) is not None:
+            key = lock_key(tables, work.key)
+            if work.only_locks or self._moved.after(fragment_id, key, base, is_gone=True):
+                raise concurrent_update()
+            raise concurrent_delete()
 
     async def _keep(
         self,
@@ -260,19 +316,6 @@ class TabletRows(TabletValidation):
         """Whether this replica led still when it looked (rule G1)."""
         if not group.lease_valid():
             await group.read_barrier(deadline_s=deadline_s)
-
-
-def _check_version(
-    store: RowStore,
-    fragment_id: FragmentId,
-    key: StoredKey,
-    found: StoredRow | None,
-    base: Timestamp,
-) -> None:
-    """40001 where the row is not the one of `base` (I3)."""
-    gone = found is None and store.get(fragment_id, key, base) is not None
-    if gone or (found is not None and found[-1] > base):
-        raise concurrent_update()
 
 
 def _conflict(tables: RowTables, row: StoredRow) -> Conflict:

@@ -171,9 +171,9 @@ def test_a_changed_row_is_a_conflict_where_the_snapshot_is_kept(tmp_path: Path) 
         draw = bench.oracle.draw
         await tablet.write_rows(bench.begin(), 12, of(UPDATE, 1), draw)
         await tablet.write_rows(bench.begin(), 12, of(DELETE, 2), draw)
-        for row in (1, 2):
+        for row, what in ((1, "update"), (2, "delete")):
             late = bench.begin()
-            with pytest.raises(SerializationFailure, match="concurrent update"):
+            with pytest.raises(SerializationFailure, match=f"concurrent {what}"):
                 await tablet.change_rows(late, 12, of(UPDATE, row), base=base)
             await tablet.abort(late)
         assert (await tablet.change_rows(bench.begin(), 12, of(UPDATE, 3), base=base)).changed
