@@ -14,7 +14,7 @@ from catalog.changes.draft import Draft
 from catalog.changes.foreign_keys import dependence, keys_on_columns
 from catalog.changes.indexes import without_column
 from catalog.changes.schemas import dependent_views, refuse_dependents
-from catalog.changes.scheme import placed_anew
+from catalog.changes.scheme import with_new_fragments
 from catalog.changes.sequences import with_sequences
 from catalog.changes.tables import (
     DEFAULT_ACCESS_METHOD,
@@ -89,7 +89,7 @@ def add_column(draft: Draft, command: commands.AddColumn) -> TableId | None:
     )
     grown = replace(table, columns=(*table.columns, column), groups=groups)
     grown = with_sequences(draft, grown, [command.column])
-    draft.recuts[table.id] = placed_anew(draft, grown)
+    draft.recuts[table.id] = with_new_fragments(draft, grown)
     return table.id
 
 
@@ -133,7 +133,7 @@ def drop_column(draft: Draft, command: commands.DropColumn) -> TableId | None:
         foreign_keys=tuple(key for key in table.foreign_keys if key not in lost),
         indexes=without_column(table, column.id),
     )
-    draft.recuts[table.id] = placed_anew(draft, shrunk)
+    draft.recuts[table.id] = with_new_fragments(draft, shrunk)
     return table.id
 
 

@@ -21,7 +21,7 @@ from catalog.changes.foreign_keys import (
     remove_foreign_keys,
 )
 from catalog.changes.schemas import dependent_views, refuse_dependents
-from catalog.changes.scheme import check_keys_contain_partition_columns, placed_anew
+from catalog.changes.scheme import check_keys_contain_partition_columns, with_new_fragments
 from catalog.changes.sequences import with_sequences
 from catalog.changes.tables import unique_columns
 from catalog.definition import ColumnDefinition
@@ -118,7 +118,7 @@ def add_unique(draft: Draft, command: commands.AddUnique) -> TableId:
     name = _new_name(table, definition.name, definition.columns, "key")
     grown = replace(table, unique=(*table.unique, UniqueConstraint(name, ids)))
     check_keys_contain_partition_columns(grown)
-    draft.recuts[table.id] = placed_anew(draft, grown)
+    draft.recuts[table.id] = with_new_fragments(draft, grown)
     return table.id
 
 
@@ -163,7 +163,7 @@ def _drop_key(draft: Draft, table: Table, key: UniqueConstraint, *, cascade: boo
         left = _without_primary_key(draft, table)
     else:
         left = replace(table, unique=tuple(other for other in table.unique if other != key))
-    draft.recuts[table.id] = placed_anew(draft, left)
+    draft.recuts[table.id] = with_new_fragments(draft, left)
     return table.id
 
 
@@ -233,7 +233,7 @@ def alter_column_type(draft: Draft, command: commands.AlterColumnType) -> TableI
     _check_still_placed(table, column, command)
     changed = replace(column, type=command.new_type)
     columns = tuple(changed if c.id == column.id else c for c in table.columns)
-    draft.recuts[table.id] = placed_anew(draft, replace(table, columns=columns))
+    draft.recuts[table.id] = with_new_fragments(draft, replace(table, columns=columns))
     return table.id
 
 

@@ -7,8 +7,8 @@ that exists. What the scheme leaves out is chosen here:
 - no method: hash on the first hashable column that the primary key and every unique constraint
   contain (the row id where there are none); one part when there is no such column;
 - hash without PARTITIONS: one part an active node;
-- tablets: those of COLOCATE WITH, or of another hash table of the same key types, part count
-  and default placement; else new ones, spread evenly.
+- tablets: those of COLOCATE WITH, or of a hash table of the same key types, part count and default
+  placement, which may be the table itself that is cut anew; else new ones, spread evenly.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from catalog.model import (
     PartitionMethod,
     Placement,
     Table,
-    TableId,
     Tablet,
     TabletId,
     UniqueConstraint,
@@ -86,8 +85,6 @@ def cut_table(draft: Draft, shell: Table, scheme: SchemeDefinition) -> Table:
     check_keys_contain_partition_columns(table)
     table = replace(table, groups=_groups_of(table, scheme.groups))
     cuts = _cuts_of(draft, table, scheme, base)
-    if base is not None and _shares_tablets(draft, shell.id, base):
-        raise InvalidTableDefinition(f'"{shell.name}" is co-located with "{base.name}" already')
     host = base or _table_to_share_with(draft, table, cuts)
     if host is not None:
         _check_same_cut(table, cuts, host)
@@ -352,8 +349,7 @@ def _table_to_share_with(draft: Draft, table: Table, cuts: Sequence[Cut]) -> Tab
     bounds = [cut.bounds for cut in cuts]
     for other in draft.tables.values():
         if (
-            not _shares_tablets(draft, table.id, other)
-            and other.method is PartitionMethod.HASH
+            other.method is PartitionMethod.HASH
             and other.placement is None
             and other.replicas == table.replicas
             and other.default_replicas is table.default_replicas
@@ -391,29 +387,20 @@ def place_parts(draft: Draft, table: Table, cuts: Sequence[Cut], host: Table | N
     return placed
 
 
-def placed_anew(draft: Draft, table: Table) -> Table:
-    """The table with the same parts in new, empty fragments, on tablets of its own.
+def with_new_fragments(draft: Draft, table: Table) -> Table:
+    """The table with the same parts on the same tablets, in new, empty fragments.
 
     A fragment's columns never change (its log entries would no longer fit), so a table that
-    gains or loses a column gets new ones. The rows are copied while writers are locked out of
-    the tablets where they are, so they cannot go to these: co-location ends, with a notice.
+    gains or loses a column gets new ones. Whoever copies the rows does so in the transaction that
+    keeps writers away from these tablets.
     """
-    companions = [
-        other.name
-        for other in draft.tables.values()
-        if other.id != table.id and other.colocation_id == table.colocation_id
-    ]
-    if companions:
-        draft.notices.append(f'table "{table.name}" is no longer co-located with "{companions[0]}"')
-    cuts = [Cut(part.name, part.bounds, part.placement) for part in table.parts]
-    bare = replace(table, parts=(), colocation_id=NO_COLOCATION)
-    return place_parts(draft, bare, cuts, None)
-
-
-def _shares_tablets(draft: Draft, table_id: TableId, host: Table) -> bool:
-    """Whether a table that is cut anew already lies where the host lies."""
-    current = draft.tables.get(table_id)
-    return current is not None and current.colocation_id == host.colocation_id
+    parts = []
+    for part in table.parts:
+        fragments = tuple(replace(f, id=FragmentId(draft.new_id())) for f in part.fragments)
+        parts.append(replace(part, fragments=fragments))
+    anew = replace(table, parts=tuple(parts))
+    draft.touch_tablets(anew)
+    return anew
 
 
 def _placed_part(

@@ -464,7 +464,7 @@ def test_columns_are_added_renamed_and_dropped() -> None:
     grown = finish(cluster, table)
     assert [column.name for column in grown.columns] == ["k", "v", "w"]
     assert grown.schema_version == table.schema_version + 1
-    assert not set(tablets_of(grown)) & set(tablets_of(table))
+    assert not set(_fragment_ids(grown)) & set(_fragment_ids(table))
     assert [part.bounds for part in grown.parts] == [part.bounds for part in table.parts]
     with pytest.raises(DuplicateColumn):
         cluster.run(c.AddColumn(table.id, ColumnDefinition("w", TEXT)))
@@ -556,17 +556,24 @@ def test_table_cut_anew_swaps_at_once() -> None:
     assert cluster.catalog.recuts == {}
 
 
-def test_rows_are_never_copied_into_the_tablets_that_are_locked() -> None:
+def test_rows_written_anew_stay_on_their_tablets() -> None:
     cluster = CatalogCluster()
     table = cluster.table("a", scheme=hashed(3))
     cluster.table("b", scheme=hashed(3))
     done = cluster.run(c.AddColumn(table.id, ColumnDefinition("w", TEXT)))
-    assert done.notices == ('table "a" is no longer co-located with "b"',)
-    cluster.run(c.AbortRecut(table.id))
-    cluster.run(c.PrepareRecut(table.id, hashed(3)))
-    assert not set(tablets_of(cluster.catalog.recuts[table.id])) & set(tablets_of(table))
-    with pytest.raises(InvalidTableDefinition, match='"a" is co-located with "b" already'):
-        cluster.run(c.PrepareRecut(table.id, hashed(3, colocate_with=("public", "b"))))
+    assert done.notices == ()
+    grown = cluster.catalog.recuts[table.id]
+    assert tablets_of(grown) == tablets_of(table)
+    assert grown.colocation_id == table.colocation_id
+    assert not set(_fragment_ids(grown)) & set(_fragment_ids(table))
+    for wish in (hashed(3), hashed(3, colocate_with=("public", "b"))):
+        cluster.run(c.AbortRecut(table.id))
+        cluster.run(c.PrepareRecut(table.id, wish))
+        assert tablets_of(cluster.catalog.recuts[table.id]) == tablets_of(table)
+
+
+def _fragment_ids(table: Table) -> list[int]:
+    return [fragment.id for part in table.parts for fragment in part.fragments]
 
 
 def test_recut_is_dropped_or_prepared_again_without_leftovers() -> None:

@@ -18,7 +18,7 @@ from tablet_cluster import (
 from catalog import commands as c
 from catalog.definition import ColumnDefinition, SchemeDefinition
 from catalog.model import PartitionMethod
-from cluster.errors import CannotConnectNow, SerializationFailure, UniqueViolation
+from cluster.errors import ObjectNotInPrerequisiteState, SerializationFailure, UniqueViolation
 from storage.types import INT8
 
 
@@ -128,7 +128,7 @@ def test_fragments_of_a_new_shape_are_there_when_ddl_returns(tmp_path: Path) -> 
         assert await home_node(cluster, prepared.tablet_id).read(grown, prepared) == []
         assert await home.read(table, fragment) == [(1, "x")]
         await nodes[1].define(c.FinishRecut(table.id, table.schema_version))
-        with pytest.raises(CannotConnectNow, match="is not on this node"):
+        with pytest.raises(ObjectNotInPrerequisiteState, match="is not on this node"):
             await home.read(table, fragment)
 
     run_cluster(tmp_path, scenario)
