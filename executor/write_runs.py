@@ -21,6 +21,7 @@ from catalog.tablet_requests import ChangeRows, RowsChanged
 from cluster.errors import DqeError
 from executor.found_rows import RowFinder
 from executor.point_references import KeyKeeper
+from executor.row_spread import RowSpread
 from executor.services import ExecutorServices
 from executor.session_transaction import SessionTransaction
 from executor.transaction_driver import Transaction
@@ -97,6 +98,9 @@ class Write:
             self.keeper = KeyKeeper(point.tables, point.references, point.referred)
         new = point.new
         self.rows = [] if new is None else [_functions(row) for row in new.rows]
+        self.spread = None
+        if table.hidden_row_id and table.partition_columns == table.key:
+            self.spread = RowSpread([part.fragments[0].tablet_id for part in table.parts])
         self.completes = None if new is None else row_programs.compiled(new.program)
 
 
@@ -246,12 +250,23 @@ class WriteRun:
             for row, number in zip(rows, numbers, strict=True):
                 row[place] = int(number)
         if new.row_id is not None:
-            for row in rows:
-                row[new.row_id] = self._services.ids.next()
+            for row, row_id in zip(rows, self._row_ids(len(rows)), strict=True):
+                row[new.row_id] = row_id
         assert self._write.completes is not None
         for row in rows:
             self._write.completes.complete(row, values)
         return rows
+
+    def _row_ids(self, count: int) -> list[int]:
+        next_id, spread = self._services.ids.next, self._write.spread
+        if spread is None:
+            return [next_id() for _ in range(count)]
+        written = set() if self._transaction is None else set(self._transaction.written)
+
+        def part_of(row_id: int) -> int:
+            return self._write.ordinal_of([row_id])
+
+        return [spread.draw(next_id, part_of, written) for _ in range(count)]
 
     # -- requests
 
