@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
+from random import Random
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import uvloop
@@ -66,6 +67,11 @@ class Runtime(Protocol):
     @property
     def random(self) -> random.Random:
         """The only source of chance."""
+        ...
+
+    def quick_random(self) -> Random:
+        """A source of one's own, begun from that one: it asks the kernel nothing, which `random`
+        may for every number, but can be guessed, so it is not for secrets."""
         ...
 
     def monotonic(self) -> float:
@@ -210,6 +216,9 @@ class ProductionRuntime:
     @property
     def random(self) -> random.Random:
         return self._random
+
+    def quick_random(self) -> Random:
+        return Random(self._random.getrandbits(128))
 
     @property
     def failures(self) -> deque[tuple[str, BaseException]]:

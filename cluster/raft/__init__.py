@@ -5,7 +5,9 @@ In the order in which control flows, from the floors above down to the disk and 
 - `host`: all replicas of a node on one log, one frame a peer, one timer.
 - `group`: one replica driven: propose, read, change members, transfer.
 - `leaving`: the groups of a node that stops.
-- `proposals`: what became of each proposal; `gathering`: when a follower applies.
+- `proposals`: what became of each proposal; `waiters`, `remote_reads`: who waits to read.
+- `applying`: the state machine, driven; `gathering`: when a follower applies; `retention`: when
+  the log is cut.
 - `writer`, `outbox`: group commit, and messages that travel together.
 - `core`: the sans-IO core, its inputs and outputs and the contract for its driver; its parts
   are functions over `state`:

@@ -1,9 +1,15 @@
 """One replica of one group, driven: what the floors above hold of Raft.
 
 The core says what to do (`core`), this carries it out: writes go to the node's one log
-writer, messages to its outbox, committed entries to the state machine. At most one task a
-group does work that takes time (apply, snapshot, restore), and only while there is any, so an
-idle group is nothing but memory and a place in the host's timer heap.
+writer, messages to its outbox, committed entries to the state machine. An idle group is nothing
+but memory and a place in the host's timer heap.
+
+    RaftGroup       what the floors above ask; role; the core's instructions   here
+      Proposals     who waits for the outcome of an entry                      `proposals`
+      AppliedWaiters, IndexWaiters   who waits for what is applied, or to read `waiters`
+      RemoteReads   read indexes from the leader elsewhere                     `remote_reads`
+      Applying      the state machine and the one task on it                   `applying`
+      LogCutter     how much of the log is kept                                `retention`
 
 Order of things on a leader for one proposal: the entry goes to the followers and to the log
 in the same turn of the loop; it is durable here or there in any order; once a majority has it
@@ -13,9 +19,8 @@ and it is durable here it is applied; then its proposer is answered.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -27,34 +32,24 @@ from cluster.errors import (
     ObjectNotInPrerequisiteState,
     ProgramLimitExceeded,
 )
-from cluster.probes import Probe, reached
+from cluster.raft import retention
+from cluster.raft.applying import Applying
 from cluster.raft.beats import BeatReceiver
 from cluster.raft.core import RaftCore, Ready
 from cluster.raft.errors import not_leader
-from cluster.raft.gathering import Gathering
 from cluster.raft.log import Configuration, Entry, GroupId, LogStorage, NodeId
-from cluster.raft.log_view import entry_bytes
 from cluster.raft.messages import Envelope, Message
 from cluster.raft.outbox import Outbox
-from cluster.raft.proposals import Proposals, unknown_outcome
-from cluster.raft.retention import AppliedSizes, Retention
+from cluster.raft.proposals import Proposals
+from cluster.raft.remote_reads import RemoteReads
 from cluster.raft.settings import MIB, RaftSettings
-from cluster.raft.snapshot_data import Machine, snapshots_of
-from cluster.raft.state import OutgoingSnapshot
+from cluster.raft.snapshot_data import Machine
+from cluster.raft.waiters import AppliedWaiters, IndexWaiters, in_time
 from cluster.raft.writer import LogWriter
 from cluster.runtime import Runtime
 
 # One entry; larger changes come in several (rule L6). A frame holds it with room to spare.
 MAX_ENTRY_BYTES = 16 * MIB
-# Of one group's proposals whose outcome is open; further ones wait.
-MAX_OPEN_BYTES = 64 * MIB
-# Handed to the state machine in one call.
-MAX_APPLY_BYTES = 8 * MIB
-# While entries are applied the log is cut when this much could go; whatever its size, no more
-# entries than these are kept for a follower.
-COMPACT_AT_ENTRIES = 256
-MAX_RETAINED_ENTRIES = 65_536
-RETENTION = Retention()
 # Where every voter must hold an entry (`sync`), one that dies now would let its proposer wait out
 # the whole deadline: the fate is unknown after this.
 IN_STEP_WAIT_S = 5.0
@@ -99,8 +94,6 @@ class RaftGroup:
         self._services = services
         self._core = core
         self._machine = machine
-        self._snapshots = snapshots_of(machine)
-        self._sizes = AppliedSizes(RETENTION.live_bytes)
         self.node_id = node_id
         self.group_id = core.group_id
         self.scheduled_s = float("inf")  # the host's: when its timer heap looks at this group
@@ -108,20 +101,18 @@ class RaftGroup:
 
         self._persisted_sequence = 0
         self._held: deque[tuple[int, tuple[Envelope, ...]]] = deque()
-        self._to_restore: tuple[int, OutgoingSnapshot] | None = None
-        self._snapshot_wanted: int | None = None
-        self._applied_index = machine.applied_index
-        self._gathering = Gathering(core, services.settings, is_prompt=is_prompt)
-        self._working: asyncio.Task[None] | None = None
-
         self._proposals = Proposals(self.group_id, node_id)
-        self._room = asyncio.Event()
-        self._room.set()
-        self._reads: dict[int, asyncio.Future[int]] = {}
-        self._read_count = 0
-        self._applied_waiters: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._remote_reads: list[asyncio.Future[int]] = []
-        self._asking = False
+        self._index_waiters = IndexWaiters()
+        self._applied_waiters = AppliedWaiters()
+        runtime, settings = services.runtime, services.settings
+        self._remote_reads = RemoteReads(
+            runtime, settings, f"tablet {self.group_id}", self._ask_once
+        )
+        self._applying = Applying(
+            runtime, settings, core, machine, self._proposals, self, is_prompt=is_prompt
+        )
+        self._cutter = retention.LogCutter(core, services.log)
+
         self._role_changed = asyncio.Event()
         self._serving_term: int | None = None
         self._started: list[Callable[[int], None]] = []
@@ -152,7 +143,7 @@ class RaftGroup:
     @property
     def applied_index(self) -> int:
         """The last entry the state machine has applied."""
-        return self._applied_index
+        return self._applying.applied_index
 
     @property
     def commit_index(self) -> int:
@@ -171,7 +162,7 @@ class RaftGroup:
     def has_caught_up(self) -> bool:
         """Whether it waits for no snapshot and has applied what it knows to be committed."""
         core = self._core
-        return not core.awaits_snapshot and self._applied_index >= core.commit_index
+        return not core.awaits_snapshot and self.applied_index >= core.commit_index
 
     def match_index(self, node_id: NodeId) -> int:
         """What a member durably holds, as the leader knows it; 0 elsewhere."""
@@ -210,38 +201,32 @@ class RaftGroup:
 
     async def propose(self, data: bytes, *, deadline_s: float) -> object:
         """Replicate a command and apply it; returns what `apply` returned for it here."""
+        if not self._proposals.has_room:
+            expires_s = self._now_s() + deadline_s
+            await self._proposals.wait_for_room(deadline_s)
+            deadline_s = expires_s - self._now_s()
+        return await self.propose_now(data, deadline_s=deadline_s)
+
+    def propose_now(self, data: bytes, *, deadline_s: float) -> asyncio.Future[object]:
+        """The same without waiting: the outcome to come, whose errors somebody must take.
+
+        Raises what says that it did not happen; it waits for no room.
+        """
         if len(data) > MAX_ENTRY_BYTES:
             raise ProgramLimitExceeded(
                 f"one change of tablet {self.group_id} has {len(data)} bytes, "
                 f"more than the {MAX_ENTRY_BYTES} allowed"
             )
-        expires_s = self._now_s() + deadline_s
-        while self._proposals.open_bytes >= MAX_OPEN_BYTES:
-            self._room.clear()
-            await self._wait_for_room(expires_s)
         self._require_open()
         index = self._core.propose([data])
         if self.configuration.sync:
-            expires_s = min(expires_s, self._now_s() + IN_STEP_WAIT_S)
-        return await self._outcome(index, len(data), expires_s)
+            deadline_s = min(deadline_s, IN_STEP_WAIT_S)
+        return self._outcome(index, len(data), deadline_s)
 
-    async def _wait_for_room(self, expires_s: float) -> None:
-        try:
-            async with asyncio.timeout(expires_s - self._now_s()):
-                await self._room.wait()
-        except TimeoutError:
-            raise CannotConnectNow(
-                f"tablet {self.group_id} has more changes under way than it can take"
-            ) from None
-
-    async def _outcome(self, index: int, size_bytes: int, expires_s: float) -> object:
-        future = self._proposals.add(index, self._core.term, size_bytes)
+    def _outcome(self, index: int, size_bytes: int, deadline_s: float) -> asyncio.Future[object]:
         self._services.mark_dirty(self)
-        try:
-            async with asyncio.timeout(expires_s - self._now_s()):
-                return await future
-        except TimeoutError:
-            raise unknown_outcome(self.group_id, "no majority confirmed it in time") from None
+        expires_s = self._now_s() + deadline_s
+        return self._proposals.add(index, self._core.term, size_bytes, expires_s)
 
     async def change_membership(self, configuration: Configuration, *, deadline_s: float) -> None:
         """Make that the group's members; returns once it is committed and applied here.
@@ -250,9 +235,8 @@ class RaftGroup:
         voter differs, a change is under way, a new voter is no caught-up learner.
         """
         self._require_open()
-        expires_s = self._now_s() + deadline_s
         index = self._core.propose_change(configuration)
-        await self._outcome(index, 0, expires_s)
+        await self._outcome(index, 0, deadline_s)
 
     async def add_voter(self, node_id: NodeId, *, deadline_s: float) -> None:
         """Let a node learn the log, then make it a voter once it has nearly caught up."""
@@ -309,21 +293,15 @@ class RaftGroup:
             index = self._core.commit_index
             if self._core.holds_lease(self._now_s()):
                 return index
-        self._read_count += 1
-        context = self._read_count
+        context = self._index_waiters.new_context()
         self._core.read_index(context, self._now_s())
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._reads[context] = future
+        future = self._index_waiters.add(context)
         self._services.mark_dirty(self)
+        why = f"no majority of tablet {self.group_id} answered its leader in time"
         try:
-            async with asyncio.timeout(deadline_s):
-                return await future
-        except TimeoutError:
-            raise CannotConnectNow(
-                f"no majority of tablet {self.group_id} answered its leader in time"
-            ) from None
+            return await in_time(future, deadline_s, why)
         finally:
-            self._reads.pop(context, None)
+            self._index_waiters.forget(context)
 
     async def read_index(self, *, deadline_s: float) -> int:
         """The index a fresh read elsewhere must apply up to; at the leader only (rule R3)."""
@@ -343,57 +321,17 @@ class RaftGroup:
 
     def hasten(self, index: int) -> None:
         """Somebody here waits for that entry: once it is committed it is applied at once."""
-        if self._closed is None and index > self._applied_index:
-            self._gathering.want(index)
+        if self._closed is None and index > self.applied_index:
+            self._applying.want(index)
             self._services.mark_dirty(self)
 
     async def remote_read_index(self, *, deadline_s: float) -> int:
-        """At any replica: ask the leader for a read index and apply up to it here.
-
-        Callers that wait while a question is on its way share the *next* one, since the
-        answer to the present one may be older than their call.
-        """
+        """At any replica: ask the leader for a read index and apply up to it here."""
         expires_s = self._now_s() + deadline_s
         self._require_open()
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._remote_reads.append(future)
-        if not self._asking:
-            self._asking = True
-            self._services.runtime.spawn(
-                self._ask_for_all(), f"read index of tablet {self.group_id}"
-            )
-        try:
-            async with asyncio.timeout(deadline_s):
-                index = await future
-        except TimeoutError:
-            raise CannotConnectNow(
-                f"the leader of tablet {self.group_id} did not answer in time"
-            ) from None
+        index = await self._remote_reads.index(deadline_s)
         await self.wait_applied(index, deadline_s=expires_s - self._now_s())
         return index
-
-    async def _ask_for_all(self) -> None:
-        """Answer everybody in `_remote_reads`, one question at a time."""
-        patience_s = self._services.settings.election_timeout_s
-        try:
-            while True:
-                self._remote_reads = [f for f in self._remote_reads if not f.done()]
-                if not self._remote_reads or self._closed:
-                    return
-                waiting, self._remote_reads = self._remote_reads, []
-                try:
-                    index = await self._ask_once(patience_s)
-                except CannotConnectNow:  # the leader is moving: ask again, for as long as wanted
-                    self._remote_reads = waiting + self._remote_reads
-                    await self._services.runtime.sleep(
-                        self._services.settings.heartbeat_interval_s / 2
-                    )
-                    continue
-                for future in waiting:
-                    if not future.done():
-                        future.set_result(index)
-        finally:
-            self._asking = False
 
     async def _ask_once(self, deadline_s: float) -> int:
         leader_id = self._core.leader_id
@@ -405,12 +343,10 @@ class RaftGroup:
 
     async def wait_applied(self, index: int, *, deadline_s: float) -> None:
         """Wait until the state machine here has applied that entry."""
-        if self._applied_index >= index:
+        if self.applied_index >= index:
             return
         self._require_open()
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._read_count += 1
-        heapq.heappush(self._applied_waiters, (index, self._read_count, future))
+        future = self._applied_waiters.add(index)
         self.hasten(index)
         try:
             async with asyncio.timeout(deadline_s):
@@ -418,7 +354,7 @@ class RaftGroup:
         except TimeoutError:
             raise CannotConnectNow(
                 f"node {self.node_id} has applied tablet {self.group_id} only up to "
-                f"{self._applied_index}, not {index}"
+                f"{self.applied_index}, not {index}"
             ) from None
 
     @property
@@ -454,19 +390,24 @@ class RaftGroup:
         """When `tick` is due."""
         if self._closed is not None:
             return float("inf")
-        due_s, apply_due_s = self._core.next_due_s, self._gathering.due_s
-        return due_s if apply_due_s is None else min(due_s, apply_due_s)
+        return self._due_s(self._core.next_due_s)
 
     @property
     def earliest_due_s(self) -> float:
         """A time not after that."""
-        due_s, apply_due_s = self._core.earliest_due_s, self._gathering.due_s
+        return self._due_s(self._core.earliest_due_s)
+
+    def _due_s(self, core_due_s: float) -> float:
+        due_s, apply_due_s = self._proposals.due_s, self._applying.due_s
+        if core_due_s < due_s:
+            due_s = core_due_s
         return due_s if apply_due_s is None or apply_due_s > due_s else apply_due_s
 
     def tick(self, now_s: float) -> None:
         """Let time pass."""
         if self._closed is None:
             self._core.tick(now_s)
+            self._proposals.expire(now_s)
             self._services.mark_dirty(self)
 
     def leader_lost(self, now_s: float) -> None:
@@ -499,7 +440,7 @@ class RaftGroup:
         while (ready := self._core.ready()) is not None:
             self._carry_out(ready)
         self._notice_role()
-        self._start_work()
+        self._applying.start()
 
     def _carry_out(self, ready: Ready) -> None:
         self._services.outbox.put(ready.messages)
@@ -510,19 +451,18 @@ class RaftGroup:
                 self._services.outbox.put(ready.after_write)
             else:
                 self._held.append((ready.sequence, ready.after_write))
-        for read in ready.reads:
-            waiter = self._reads.pop(read.context, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(read.index)
+        if ready.reads:
+            self._index_waiters.confirmed(ready.reads)
         if ready.snapshot is not None:
-            self._to_restore = (ready.sequence, ready.snapshot)
+            self._applying.restore(ready.sequence, ready.snapshot)
         if ready.snapshot_wanted is not None:
-            self._snapshot_wanted = ready.snapshot_wanted
+            self._applying.want_snapshot(ready.snapshot_wanted)
 
     def _written(self, sequence: int) -> None:
         if self._closed is not None:
             return
         self._persisted_sequence = sequence
+        self._applying.persisted(sequence)
         self._core.persisted(sequence, self._now_s())
         while self._held and self._held[0][0] <= sequence:
             self._services.outbox.put(self._held.popleft()[1])
@@ -530,11 +470,11 @@ class RaftGroup:
 
     def _notice_role(self) -> None:
         core = self._core
-        if self._serving_term is None and not (self._reads or core.is_leader):
+        if self._serving_term is None and not (self._index_waiters or core.is_leader):
             return
-        if self._reads and not core.is_leader:
-            self._fail_reads(not_leader(self.group_id, self.node_id, core.leader_id))
-        ready_to_serve = core.is_serving and self._applied_index >= core.term_start_index
+        if self._index_waiters and not core.is_leader:
+            self._index_waiters.fail(not_leader(self.group_id, self.node_id, core.leader_id))
+        ready_to_serve = core.is_serving and self.applied_index >= core.term_start_index
         serving_term = core.term if ready_to_serve else None
         if serving_term == self._serving_term:
             return
@@ -549,95 +489,36 @@ class RaftGroup:
         self._role_changed.set()
         self._role_changed = asyncio.Event()
 
-    # -- work that takes time --------------------------------------------------------------
+    # -- what becomes of the state machine (`applying.Replica`) ----------------------------
 
-    def _start_work(self) -> None:
-        if self._working is not None:
-            return
-        may_have_work = (
-            self._core.has_committed
-            or self._to_restore is not None
-            or self._snapshot_wanted is not None
-        )
-        if may_have_work and self._has_work():
-            self._working = self._services.runtime.spawn(
-                self._work(), f"apply tablet {self.group_id}"
-            )
-
-    def _restore_is_due(self) -> bool:
-        return self._to_restore is not None and self._to_restore[0] <= self._persisted_sequence
-
-    def _snapshot_is_due(self) -> bool:
-        wanted = self._snapshot_wanted
-        return wanted is not None and wanted <= self._applied_index
-
-    def _apply_is_due(self) -> bool:
-        return self._core.has_committed and self._gathering.is_due(
-            self._now_s(), self._applied_index, has_proposals=self._proposals.open_bytes > 0
-        )
-
-    def _has_work(self) -> bool:
-        return self._restore_is_due() or self._apply_is_due() or self._snapshot_is_due()
-
-    async def _work(self) -> None:
-        """Apply, restore and take snapshots until there is nothing left to do."""
-        try:
-            while self._closed is None:
-                if self._restore_is_due():
-                    await self._restore()
-                elif self._apply_is_due():
-                    await self._apply(self._core.take_committed(MAX_APPLY_BYTES))
-                elif self._snapshot_is_due():
-                    await self._take_snapshot()
-                else:
-                    break
-        except Exception as error:
-            self.close(self._stopped_by(error))
-            raise
-        finally:
-            self._working = None
-            if self._gathering.due_s is not None:
-                self._services.mark_dirty(self)  # for its place among the timers
-
-    def _stopped_by(self, error: Exception) -> DqeError:
-        return InternalError(
-            f"the replica of tablet {self.group_id} on node {self.node_id} has stopped",
-            detail=str(error),
-        )
-
-    async def _apply(self, entries: tuple[Entry, ...]) -> None:
-        self._gathering.taken()
-        results = await self._machine.apply(entries)
-        assert len(results) == len(entries), "one result an entry"
-        self._advance_applied(entries[-1].index)
+    def applied(self, entries: Sequence[Entry], results: Sequence[object]) -> None:
+        """See `Replica`; who has proposed them is answered."""
+        self._moved()
         self._proposals.applied(entries, results)
-        if self._proposals.open_bytes < MAX_OPEN_BYTES:
-            self._room.set()
-        self._sizes.applied(entries[-1].index, sum(map(entry_bytes, entries)))
-        self.compact_log(COMPACT_AT_ENTRIES)
+        self._cutter.applied(entries)
+        self.compact_log(retention.COMPACT_AT_ENTRIES)
 
-    async def _restore(self) -> None:
-        assert self._to_restore is not None
-        snapshot, self._to_restore = self._to_restore[1], None
-        await self._snapshots.install_snapshot(snapshot.mark.index, snapshot.data)
-        assert self._machine.durable_index >= snapshot.mark.index, "a restore must be durable"
-        self._core.snapshot_installed(self._now_s())
-        self._advance_applied(snapshot.mark.index)
-        self._proposals.skipped_to(snapshot.mark.index)
+    def restored(self, index: int) -> None:
+        """See `Replica`."""
+        self._moved()
+        self._proposals.skipped_to(index)
+        self.stirred()
+
+    def stirred(self) -> None:
+        """See `Replica`."""
         self._services.mark_dirty(self)
 
-    async def _take_snapshot(self) -> None:
-        self._snapshot_wanted = None
-        index, data = await self._snapshots.open_snapshot()
-        self._core.offer_snapshot(index, data, self._now_s())
-        self._services.mark_dirty(self)
+    def failed(self, error: Exception) -> None:
+        """See `Replica`; this replica is no more."""
+        self.close(
+            InternalError(
+                f"the replica of tablet {self.group_id} on node {self.node_id} has stopped",
+                detail=str(error),
+            )
+        )
 
-    def _advance_applied(self, index: int) -> None:
-        self._applied_index = index
-        while self._applied_waiters and self._applied_waiters[0][0] <= index:
-            waiter = heapq.heappop(self._applied_waiters)[2]
-            if not waiter.done():
-                waiter.set_result(None)
+    def _moved(self) -> None:
+        self._applied_waiters.applied(self.applied_index)
         self._notice_role()
 
     def compact_log(self, least_entries: int = 1) -> None:
@@ -649,22 +530,7 @@ class RaftGroup:
         """
         if self._closed is not None:
             return
-        durable_index = min(self._machine.durable_index, self._applied_index)
-        if durable_index - self._core.mark.index < least_entries:
-            return
-        index = min(durable_index, self._kept_for_followers())
-        if index - self._core.mark.index >= least_entries:
-            reached(Probe.LOG_COMPACTED)
-            self._services.log.compact(self.group_id, self._core.compact(index))
-
-    def _kept_for_followers(self) -> int:
-        """The log may be cut up to there; behind it somebody still wants entries."""
-        sizes, core = self._sizes, self._core
-        live = max(core.compaction_floor(), sizes.index_before(RETENTION.live_bytes))
-        silent = max(
-            core.compaction_floor(RETENTION.silent_s), sizes.index_before(RETENTION.silent_bytes)
-        )
-        return max(min(live, silent), self._applied_index - MAX_RETAINED_ENTRIES)
+        self._cutter.cut(self.applied_index, self._machine.durable_index, least_entries)
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -674,16 +540,11 @@ class RaftGroup:
             return
         self._closed = error
         self._core.close()
+        self._applying.close()
         self._proposals.fail_all(error.message)
-        self._room.set()
-        self._fail_reads(error)
-        for reader in self._remote_reads:
-            if not reader.done():
-                reader.set_exception(error)
-        for _, _, waiter in self._applied_waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
-        self._applied_waiters, self._remote_reads = [], []
+        self._index_waiters.fail(error)
+        self._remote_reads.close(error)
+        self._applied_waiters.fail(error)
         if self._serving_term is not None:
             self._serving_term = None
             for stopped in self._stopped:
@@ -691,11 +552,4 @@ class RaftGroup:
 
     async def finished(self) -> None:
         """Wait until the work under way when it was closed has ended."""
-        if self._working is not None:
-            await asyncio.gather(self._working, return_exceptions=True)
-
-    def _fail_reads(self, error: DqeError) -> None:
-        waiting, self._reads = self._reads, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(error)
+        await self._applying.finished()

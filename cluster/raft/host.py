@@ -88,6 +88,7 @@ class RaftHost:
         self.node_id = node_id
         self.settings = settings or RaftSettings()
         self._runtime = runtime
+        self._random = runtime.quick_random()  # drawn from at every message of a leader
         self._rpc = rpc
         self._log = log
         self._address_of = address_of
@@ -222,7 +223,7 @@ class RaftHost:
             applied_index=machine.durable_index,
             fetch=fetch,
             settings=self.settings,
-            random=self._runtime.random,
+            random=self._random,
             now_s=self._runtime.monotonic(),
             first_leader=first_leader,
             open_sink=snapshots_of(machine).receive_snapshot,

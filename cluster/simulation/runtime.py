@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any, TypeVar, TypeVarTuple
 
 from cluster.runtime import TaskKeeper, Worker
@@ -77,6 +78,9 @@ class SimulatedRuntime:
     @property
     def random(self) -> random.Random:
         return self._random
+
+    def quick_random(self) -> Random:
+        return Random(self._random.getrandbits(128))
 
     @property
     def failures(self) -> deque[tuple[str, BaseException]]:

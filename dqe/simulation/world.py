@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import ModuleType
 
-from cluster.raft import group, state_machine
+from cluster.raft import retention, state_machine
 from cluster.simulation.network import NetworkFaults
 from storage import node
 from storage.wal import WalSettings
@@ -85,8 +85,8 @@ class World:
         """Sets the product's bounds as this world has them, for the length of the block."""
         values: list[tuple[ModuleType, str, float]] = [
             (node, "CHECKPOINT_AGE_S", self.checkpoint_age_s),
-            (group, "COMPACT_AT_ENTRIES", self.compact_at_entries),
-            (group, "MAX_RETAINED_ENTRIES", self.retained_entries),
+            (retention, "COMPACT_AT_ENTRIES", self.compact_at_entries),
+            (retention, "MAX_RETAINED_ENTRIES", self.retained_entries),
             (state_machine, "SAVED_EVERY_ENTRIES", self.catalog_saved_every),
         ]
         before = [(module, name, getattr(module, name)) for module, name, _ in values]

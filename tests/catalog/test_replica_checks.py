@@ -28,7 +28,7 @@ from catalog.model import Fragment, NodeId, PartitionMethod, Table, TabletId
 from catalog.replica_checks import ReplicaChecker
 from catalog.replica_verdicts import Answer, Verdict, judge
 from cluster.errors import CannotConnectNow, DataCorrupted, SnapshotTooOld
-from cluster.raft import group as raft_group
+from cluster.raft import retention
 from storage.checksum import FragmentChecksum, tablet_checksums
 from storage.duckdb_node import BLOCK_SIZE_BYTES
 from storage.fragments import AccessMethod, FragmentChange
@@ -239,7 +239,7 @@ def test_history_that_differs_is_found_above_the_horizon(
 def test_replica_is_rebuilt_by_snapshot_where_the_log_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raft_group, "COMPACT_AT_ENTRIES", 1)
+    monkeypatch.setattr(retention, "COMPACT_AT_ENTRIES", 1)
 
     async def scenario(cluster: Cluster) -> None:
         checked = await Checked(cluster).start()
@@ -260,7 +260,7 @@ def test_replica_is_rebuilt_by_snapshot_where_the_log_is_gone(
 def test_store_lost_over_a_restart_comes_from_the_leader_where_the_log_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    monkeypatch.setattr(raft_group, "COMPACT_AT_ENTRIES", 1)
+    monkeypatch.setattr(retention, "COMPACT_AT_ENTRIES", 1)
 
     async def scenario(cluster: Cluster) -> None:
         checked = await Checked(cluster).start()

@@ -17,11 +17,11 @@ from cluster.errors import (
     ProgramLimitExceeded,
     StatementCompletionUnknown,
 )
-from cluster.raft import group as raft_group
+from cluster.raft import retention
 from cluster.raft.errors import NotLeader
-from cluster.raft.group import COMPACT_AT_ENTRIES, MAX_ENTRY_BYTES
+from cluster.raft.group import MAX_ENTRY_BYTES
 from cluster.raft.log import Configuration
-from cluster.raft.retention import Retention
+from cluster.raft.retention import COMPACT_AT_ENTRIES, Retention
 from cluster.simulation.loop import run_simulation
 
 Story = Callable[[Hosts], Coroutine[Any, Any, None]]
@@ -65,6 +65,41 @@ def test_three_voters_replicate_and_followers_say_who_leads() -> None:
         with pytest.raises(NotLeader) as caught:
             await follower.propose(b"b", deadline_s=1)
         assert caught.value.leader_id == leader.node_id
+
+    play(story, 3)
+
+
+def test_each_proposal_is_told_at_its_own_deadline_and_decided_later_all_the_same() -> None:
+    async def story(hosts: Hosts) -> None:
+        groups, machines = await hosts.open([1, 2, 3])
+        leader = await leader_of(groups)
+        hosts.network.partition(
+            [f"n{leader.node_id}"], [f"n{n}" for n in groups if n != leader.node_id]
+        )
+        soon = leader.propose_now(b"a", deadline_s=0.3)
+        late = leader.propose_now(b"b", deadline_s=30)
+        await asyncio.sleep(0.4)
+        assert isinstance(soon.exception(), StatementCompletionUnknown)
+        assert not late.done()
+        hosts.network.heal()
+        assert await late == 2
+        assert machines[leader.node_id].notes == [b"a", b"b"]
+
+    play(story, 3)
+
+
+def test_who_waits_for_the_leader_hears_that_the_replica_is_closed() -> None:
+    async def story(hosts: Hosts) -> None:
+        groups, _ = await hosts.open([1, 2, 3])
+        leader = await leader_of(groups)
+        follower = groups[1 if leader.node_id != 1 else 2]
+        hosts.network.partition([f"n{follower.node_id}"], [f"n{leader.node_id}"])
+        asked = asyncio.ensure_future(follower.remote_read_index(deadline_s=60))
+        await asyncio.sleep(0.1)
+        await hosts.hosts[follower.node_id].drop_group(GROUP)
+        async with asyncio.timeout(5):
+            with pytest.raises(CannotConnectNow, match="no longer on node"):
+                await asked
 
     play(story, 3)
 
@@ -319,7 +354,7 @@ def test_a_learner_far_behind_takes_a_snapshot() -> None:
 def test_a_silent_follower_finds_its_entries_until_it_has_been_silent_for_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(raft_group, "RETENTION", Retention(silent_s=30.0))
+    monkeypatch.setattr(retention, "RETENTION", Retention(silent_s=30.0))
 
     async def story(hosts: Hosts) -> None:
         groups, machines = await hosts.open([1, 2, 3], durable=True)
