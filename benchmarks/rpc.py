@@ -31,24 +31,26 @@ class Ping(msgspec.Struct, frozen=True):
     text: str
 
 
+async def _echo(
+    context: CallContext, request: Ping, body: bytes | memoryview
+) -> tuple[Ping, bytes | memoryview]:
+    return request, body
+
+
 def _node(runtime: ProductionRuntime) -> RpcNode:
-    return RpcNode(runtime, TcpTransport(), cluster_id=lambda: "bench", node_id=lambda: 1)
+    node = RpcNode(runtime, TcpTransport(), cluster_id=lambda: "bench", node_id=lambda: 1)
+    node.handle("echo", Ping, _echo)
+    return node
 
 
 def _serve(pipe: Connection) -> None:
     async def main(runtime: ProductionRuntime) -> None:
         node = _node(runtime)
 
-        async def echo(
-            context: CallContext, request: Ping, body: bytes | memoryview
-        ) -> tuple[Ping, bytes | memoryview]:
-            return request, body
-
         async def drain(context: CallContext, request: Ping, stream: Stream) -> None:
             while await stream.receive() is not None:
                 pass
 
-        node.handle("echo", Ping, echo)
         node.handle_stream("drain", Ping, drain)
         pipe.send(await node.start("127.0.0.1:0"))
         await runtime.run_blocking(pipe.recv)
@@ -134,12 +136,6 @@ def measure() -> dict[str, float]:
     async def main(runtime: ProductionRuntime) -> None:
         node = _node(runtime)
 
-        async def echo(
-            context: CallContext, request: Ping, body: bytes | memoryview
-        ) -> tuple[Ping, bytes | memoryview]:
-            return request, body
-
-        node.handle("echo", Ping, echo)
         own = await node.start("127.0.0.1:0")
         for name, run in MEASURES.items():
             results[name] = statistics.median([await run(node, address) for _ in range(ROUNDS)])

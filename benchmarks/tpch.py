@@ -22,8 +22,8 @@ from typing import Any
 import duckdb
 import psycopg
 
-from benchmarks import peers, report
-from benchmarks.tpch_data import FRAGMENTATIONS, QUERY_NUMBERS, create_table, query
+from benchmarks import peers, report, tpch_command
+from benchmarks.tpch_data import create_table, query
 from dqe.local_cluster import LocalCluster
 from dqe.tpch import TABLES, generate
 
@@ -35,10 +35,13 @@ def load(
     files: dict[str, Path],
     fragmentation: str,
     replicas: int | None = None,
+    *,
+    using: str = "",
 ) -> None:
-    """Makes the tables in dqe and copies the Parquet files in."""
+    """Makes the tables in dqe, of this access method, and copies the Parquet files in."""
     for table in TABLES:
-        connection.execute(create_table(table, fragmentation, replicas).encode())
+        definition = create_table(table, fragmentation, replicas) + (using and f" USING {using}")
+        connection.execute(definition.encode())
         connection.execute(f"COPY {table} FROM '{files[table]}' (FORMAT parquet)".encode())
     connection.execute(b"ANALYZE")
 
@@ -85,9 +88,9 @@ def differs(ours: Rows, theirs: Rows) -> str | None:
 def main() -> int:
     """Runs the benchmark; status 1 when an answer differs."""
     arguments = _arguments()
-    numbers = [int(n) for n in arguments.queries.split(",")] if arguments.queries else QUERY_NUMBERS
+    numbers = tpch_command.query_numbers(arguments)
     with tempfile.TemporaryDirectory(prefix="dqe-tpch-") as scratch:
-        base = Path(arguments.data) if arguments.data else Path(scratch) / "rows"
+        base = tpch_command.rows_directory(arguments, scratch)
         files = generate(arguments.scale, base)
         engine = peers.load_duckdb(files, threads=arguments.threads)
         with (
@@ -106,17 +109,10 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--fragmentation", choices=sorted(FRAGMENTATIONS), default="hash")
-    parser.add_argument("--replicas", type=int, default=1, help="of every tablet")
-    parser.add_argument("--runs", type=int, default=3)
+    parser = tpch_command.compared(__doc__, scale=1.0)
     parser.add_argument("--threads", type=int, default=2, help="of the DuckDB beside")
     parser.add_argument("--no-postgres", action="store_true")
     parser.add_argument("--postgres-timeout", type=int, default=120)
-    parser.add_argument("--queries", default="")
-    parser.add_argument("--data", default="", help="a directory that keeps the generated rows")
     return parser.parse_args()
 
 
@@ -200,19 +196,12 @@ def _show(
             f"{faster:.1f}" if faster else "-",
         ]
     )
-    title = (
-        f"TPC-H scale {arguments.scale:g}, {arguments.nodes} nodes, {arguments.fragmentation}, "
-        f"replicas: {arguments.replicas}"
-    )
     header = ["query", "dqe ms", "DuckDB ms", "dqe/DuckDB", "PostgreSQL ms", "PostgreSQL/dqe"]
-    report.print_table(title, header, rows)
+    report.print_table(tpch_command.title(arguments), header, rows)
     path = report.write_json(
         "tpch",
         {
-            "scale": arguments.scale,
-            "nodes": arguments.nodes,
-            "fragmentation": arguments.fragmentation,
-            "replicas": arguments.replicas,
+            **tpch_command.settings(arguments),
             "dqe_s": {n: t[0] for n, t in times.items()},
             "duckdb_s": {n: t[1] for n, t in times.items()},
             "postgres_s": postgres_times,

@@ -12,7 +12,6 @@ statement had no answer at all.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import sys
@@ -25,7 +24,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import report
+from benchmarks import report, tpch_command
 from benchmarks.clients import (
     Answers,
     Client,
@@ -37,7 +36,7 @@ from benchmarks.clients import (
 )
 from benchmarks.peers import load_duckdb
 from benchmarks.tpch import Rows, differs, load, normalised
-from benchmarks.tpch_data import FRAGMENTATIONS, QUERY_NUMBERS, query
+from benchmarks.tpch_data import QUERY_NUMBERS, query
 from dqe.local_cluster import LocalCluster
 from dqe.tpch import generate
 
@@ -117,16 +116,12 @@ async def ask_while_nodes_die(
 
 def main() -> int:
     """Runs the benchmark; status 1 when a promise was broken."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--scale", type=float, default=0.1)
+    parser = tpch_command.parser(__doc__, scale=0.1)
     parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--fragmentation", choices=sorted(FRAGMENTATIONS), default="hash")
     parser.add_argument("--clients", type=int, default=2)
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--data", default="", help="a directory that keeps the generated rows")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dqe-tpch-failover-") as scratch:
-        files = generate(arguments.scale, Path(arguments.data or f"{scratch}/rows"))
+        files = generate(arguments.scale, tpch_command.rows_directory(arguments, scratch))
         answers = duckdb_answers(files)
         with LocalCluster(arguments.nodes, Path(scratch) / "cluster") as cluster:
             with psycopg.connect(cluster.url, autocommit=True) as connection:

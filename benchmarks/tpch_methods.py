@@ -23,11 +23,11 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import report
-from benchmarks.tpch import differs, normalised
-from benchmarks.tpch_data import FRAGMENTATIONS, QUERY_NUMBERS, create_table, query
+from benchmarks import report, tpch_command
+from benchmarks.tpch import differs, load, normalised
+from benchmarks.tpch_data import query
 from dqe.local_cluster import LocalCluster
-from dqe.tpch import TABLES, generate
+from dqe.tpch import generate
 
 METHODS = ("columnar", "hybrid")
 # What processor time is told in.
@@ -44,11 +44,10 @@ class _Timed:
 
 def main() -> int:
     """Runs the benchmark; status 1 where an answer over hybrid tables differs."""
-    arguments = _arguments()
-    numbers = [int(n) for n in arguments.queries.split(",")] if arguments.queries else QUERY_NUMBERS
+    arguments = tpch_command.compared(__doc__, scale=0.1).parse_args()
+    numbers = tpch_command.query_numbers(arguments)
     with tempfile.TemporaryDirectory(prefix="dqe-tpch-") as scratch:
-        base = Path(arguments.data) if arguments.data else Path(scratch) / "rows"
-        files = generate(arguments.scale, base)
+        files = generate(arguments.scale, tpch_command.rows_directory(arguments, scratch))
         with (
             LocalCluster(arguments.nodes, Path(scratch) / "cluster") as cluster,
             psycopg.connect(cluster.url, autocommit=True) as connection,
@@ -56,7 +55,7 @@ def main() -> int:
             for method in METHODS:
                 connection.execute(f"CREATE SCHEMA {method}".encode())
                 _choose(connection, method)
-                _load(connection, method, files, arguments)
+                load(connection, files, arguments.fragmentation, arguments.replicas, using=method)
             wrong = [n for n in numbers if not _same(connection, n)]
             times = {n: _times(connection, cluster.pids, n, arguments.runs) for n in numbers}
     _show(times, arguments)
@@ -65,34 +64,9 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--scale", type=float, default=0.1)
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--fragmentation", choices=sorted(FRAGMENTATIONS), default="hash")
-    parser.add_argument("--replicas", type=int, default=1, help="of every tablet")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--queries", default="")
-    parser.add_argument("--data", default="", help="a directory that keeps the generated rows")
-    return parser.parse_args()
-
-
 def _choose(connection: psycopg.Connection[Any], method: str) -> None:
     """Names mean tables of this access method."""
     connection.execute(f"SET search_path TO {method}".encode())
-
-
-def _load(
-    connection: psycopg.Connection[Any],
-    method: str,
-    files: dict[str, Path],
-    arguments: argparse.Namespace,
-) -> None:
-    for table in TABLES:
-        definition = create_table(table, arguments.fragmentation, arguments.replicas)
-        connection.execute(f"{definition} USING {method}".encode())
-        connection.execute(f"COPY {table} FROM '{files[table]}' (FORMAT parquet)".encode())
-    connection.execute(b"ANALYZE")
 
 
 def _same(connection: psycopg.Connection[Any], number: int) -> bool:
@@ -132,17 +106,10 @@ def _show(times: dict[int, dict[str, _Timed]], arguments: argparse.Namespace) ->
         rows.append([f"Q{number}", *cells[:2], ratios[0], *cells[2:], ratios[1]])
     means = [report.geometric_mean(ratios) for ratios in (passed_ratios, spent_ratios)]
     rows.append(["geometric mean", "", "", f"{means[0]:.3f}", "", "", f"{means[1]:.3f}"])
-    title = (
-        f"TPC-H scale {arguments.scale:g}, {arguments.nodes} nodes, {arguments.fragmentation}, "
-        f"replicas: {arguments.replicas}"
-    )
     header = ["query", "columnar ms", "hybrid ms", "ratio", "columnar cpu ms", "hybrid cpu ms"]
-    report.print_table(title, [*header, "ratio"], rows)
+    report.print_table(tpch_command.title(arguments), [*header, "ratio"], rows)
     content = {
-        "scale": arguments.scale,
-        "nodes": arguments.nodes,
-        "fragmentation": arguments.fragmentation,
-        "replicas": arguments.replicas,
+        **tpch_command.settings(arguments),
         "ratio": means[0],
         "processor_time_ratio": means[1],
         "queries": {
