@@ -24,7 +24,7 @@ from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.joined_reads import JoinedRead, KeySource, Lookup, Place
 from planner.point import Parameter
-from storage.row_closures import RowFunction
+from storage.row_closures import NotByRow, RowFunction
 from storage.row_tables import RowTables, StoredRow
 from storage.types import Kind, SqlType
 
@@ -65,7 +65,8 @@ class JoinedAnswer:
     def keys(
         self, lookup: Lookup, rows: Sequence[Joined], values: Sequence[Datum]
     ) -> list[PlainKey | None]:
-        """For each row the plain key of what is joined with it, None where that is nothing."""
+        """For each row the plain key of what is joined with it, None where that is nothing.
+        `NotByRow` where only the usual way can tell."""
         readers = [
             self._reader(lookup, number, source, values) for number, source in enumerate(lookup.key)
         ]
@@ -79,6 +80,8 @@ class JoinedAnswer:
             return self._plain_reader(source)
         given = values[source.number - 1] if isinstance(source, Parameter) else source
         constant = lookup.plain(number, given)
+        if constant is None:
+            raise NotByRow("a value that the key's column cannot have")
         return lambda _: constant
 
     def _plain_reader(self, place: Place) -> Callable[[Joined], Any]:

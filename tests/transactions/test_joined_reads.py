@@ -9,6 +9,7 @@ import pytest
 from short_ways import Watched
 from worlds import World, in_world
 
+from cluster.errors import InvalidTextRepresentation, NumericValueOutOfRange
 from executor.joined_queries import JoinedQueries
 
 TABLES = """
@@ -102,6 +103,29 @@ def test_a_join_is_what_a_plan_joins(
             await watched.both_ways(client, query(chance))
         assert watched.taken > taken + 25, watched.taken
         await client.ask("rollback")
+
+    in_world(tmp_path, test)
+
+
+def test_parameters_that_no_key_can_have(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        (client,) = await world.clients(1)
+        await client.ask(TABLES.format(method="row"))
+        await client.ask(ROWS)
+        await client.ask(
+            "prepare p (text) as select i.code from lines l join items i on i.id = l.item"
+            " join codes k on k.code = $1 where l.c = 1 and l.o = 2"
+        )
+        assert await client.ask("execute p ('c1')")
+        assert await client.ask("execute p (null)") == []
+        query = "select l.l from lines l join items i on i.id = {} where l.c = 1"
+        assert await client.ask(query.format("3"))
+        assert not await client.ask(query.format("77"))
+        assert not await client.ask(query.format("null"))
+        with pytest.raises(NumericValueOutOfRange):
+            await client.ask(query.format("'3000000000'"))
+        with pytest.raises(InvalidTextRepresentation):
+            await client.ask(query.format("'x'"))
 
     in_world(tmp_path, test)
 
