@@ -23,6 +23,8 @@ from rule_plants_more import (
     judged_where_it_is_applied,
     later_outcome_wins,
     leader_by_hearsay,
+    ranges_as_they_will_be,
+    ranges_of_another_term,
 )
 
 from catalog.oracle import TimestampOracle
@@ -583,6 +585,8 @@ RULES: Sequence[Planted] = (
     Planted("I2", newer_versions_unseen, "crowded"),
     Planted("I4", not_validated, "serializable"),
     Planted("I4", validated_too_early, "late and serializable", is_rare=True),
+    Planted("I4", ranges_as_they_will_be, "ranges"),
+    Planted("I4", ranges_of_another_term, "ranges"),
     Planted("I5", held_rows_not_looked_at, "guarded", is_rare=True),
     Planted("I6", many_rows_unlocked, "crowded"),
     Planted("L2", judged_where_it_is_applied, "quiet"),

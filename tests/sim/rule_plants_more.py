@@ -23,7 +23,9 @@ from storage.participant import ABORTED, Outcome, Participant
 from storage.tablet import Tablet
 from storage.tablet_commits import TabletCommits
 from storage.tablet_leader import TabletLeader
+from storage.tablet_validation import TabletValidation
 from storage.tasks import run_to_end
+from storage.versions import RecentVersions
 
 
 def future_not_refused(patch: pytest.MonkeyPatch) -> None:
@@ -66,6 +68,31 @@ def home_always_aborts(patch: pytest.MonkeyPatch) -> None:
 def home_that_may_lose_its_decision(patch: pytest.MonkeyPatch) -> None:
     """C10: the first tablet that was written decides, whatever it promises to keep."""
     patch.setattr(Transaction, "home", property(lambda self: next(iter(self._written), None)))
+
+
+def ranges_as_they_will_be(patch: pytest.MonkeyPatch) -> None:
+    """I4: a range is looked at as it is at C, not at what has left it since the snapshot."""
+    original = TabletValidation._has_been
+
+    def has_been(self: Any, read: Any, key: Any, timestamps: Sequence[int]) -> bool:
+        return original(self, read, key, timestamps[-1:])
+
+    patch.setattr(TabletValidation, "_has_been", has_been)
+
+
+def ranges_of_another_term(patch: pytest.MonkeyPatch) -> None:
+    """I4: what a leader does not remember of a range is no conflict."""
+    original = RecentVersions.changed_after
+
+    def changed_after(self: Any, fragment_id: int, keys: Any, base: int) -> Any:
+        return original(self, fragment_id, keys, base) or []
+
+    def keys_after(self: Any, fragment_id: int, base: int, most: int) -> Any:
+        rows = self._rows.items()
+        return [key for (f, key), (at, _) in rows if f == fragment_id and at > base]
+
+    patch.setattr(RecentVersions, "changed_after", changed_after)
+    patch.setattr(RecentVersions, "keys_after", keys_after)
 
 
 def held_rows_not_looked_at(patch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ from storage.entries import Commit, Confirmed, Horizon, decode_entry
 from storage.fragments import FragmentChange
 from storage.locks import LockMode
 from storage.opening import open_stores, rows_path
+from storage.read_sets import RowRange
 from storage.row_side import RowSide
 from storage.row_tables import RowTables
 from storage.snapshot import check_horizon, fragment_gone
@@ -358,6 +359,10 @@ def _values(items: Any) -> Values:
     return tuple(int(item) for item in (items or "").split(",") if item)
 
 
+def _text(values: Values) -> str:
+    return "".join(f",{value}" for value in values)
+
+
 class Asking:
     """One transaction of one client at one node."""
 
@@ -511,11 +516,6 @@ class Asking:
         timestamp, _ = await transaction.snapshot()
         own = transaction.own_changes()
         tablet_id = self._simulation.tablet_of(key)
-        fragment_id = schema_of(tablet_id).fragment_id
-        scan = SimpleNamespace(
-            fragments=[[SimpleNamespace(tablet_id=tablet_id, fragment_id=fragment_id)]]
-        )
-        transaction.note_reads(SimpleNamespace(stages=[SimpleNamespace(scans=[scan])]))  # type: ignore[arg-type]
         # READ COMMITTED reads one tablet without a timestamp (rule R2).
         newest = not transaction.keeps_snapshot and self._chance.random() < 0.5
         written = own is not None and tablet_id in own.tablets
@@ -527,7 +527,27 @@ class Asking:
             )
         if not newest and not written:
             self._simulation.seen_at.append(SeenAt(self._name, timestamp, key, values))
+        self._note_read(transaction, tablet_id, key, values)
         return values
+
+    def _note_read(
+        self, transaction: SessionTransaction, tablet_id: int, key: int, values: Values
+    ) -> None:
+        """What a SERIALIZABLE transaction is to validate (rule I4): the fragment, as where no more
+        is known of a scan, or the values of the key, or of another column, that it asked for."""
+        fragment_id = schema_of(tablet_id).fragment_id
+        ranges = self._simulation.world.ranges
+        if not ranges or self._chance.random() >= ranges:
+            scan = SimpleNamespace(
+                fragments=[[SimpleNamespace(tablet_id=tablet_id, fragment_id=fragment_id)]]
+            )
+            transaction.note_reads(SimpleNamespace(stages=[SimpleNamespace(scans=[scan])]))  # type: ignore[arg-type]
+        elif self._chance.random() < 0.5:
+            read = RowRange(("c1",), (), (key - 1, False), (key, True))
+            transaction.note_range(tablet_id, fragment_id, read)
+        else:
+            read = RowRange(("c2",), (_text(values),))
+            transaction.note_range(tablet_id, fragment_id, read)
 
     async def _read_at_leader(
         self, tablet_id: int, key: int, timestamp: int | None, own: Any = None
@@ -574,8 +594,7 @@ class Asking:
         if locked.changed:
             newest, _ = await self._life.timestamps.snapshot()
             items = await self._read_at_leader(tablet_id, key, newest, own if written else None)
-        text = "".join(f",{item}" for item in (*items, value))
-        change = FragmentChange(fragment_id, _keys(key), _rows([(key, text)]))
+        change = FragmentChange(fragment_id, _keys(key), _rows([(key, _text((*items, value)))]))
         await changes.stage(tablet_id, change)
         await changes.commit(timestamp, checks=False)
 

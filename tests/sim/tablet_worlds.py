@@ -54,6 +54,8 @@ class World:
     ahead_ms: int = 0
     # Of a transaction's reads: those whose row is to stay as it is until the commit (rule I5).
     guards: float = 0.0
+    # Of a SERIALIZABLE transaction's reads: those by ranges of values, not of whole fragments.
+    ranges: float = 0.0
     # Gossip says who leads, and is so late; 0 for no gossip.
     hearsay_s: float = 0.0
     # So many tablets, the first ones, may lose what they acknowledged (rules C10 and G5).
@@ -122,6 +124,17 @@ WORLDS = {
     ),
     "serializable": World(
         faults=(), lists=4, clients=8, loss=0.0, seconds=2.0, levels=(Level.SERIALIZABLE,)
+    ),
+    "ranges": World(
+        faults=("move",),
+        fault_every_s=1.0,
+        clients=12,
+        network_s=0.01,
+        loss=0.0,
+        late=0.1,
+        levels=(Level.SERIALIZABLE,),
+        ranges=0.9,
+        readers=0.1,
     ),
     "ahead": World(faults=(), clients=8, loss=0.0, seconds=2.0, ahead_ms=30, lists=3),
     "guarded": World(
