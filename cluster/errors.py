@@ -126,6 +126,10 @@ class SequenceGeneratorLimitExceeded(DqeError):
     sqlstate = "2200H"
 
 
+class NullValueNotAllowed(DqeError):
+    sqlstate = "22004"
+
+
 class InvalidDatetimeFormat(DqeError):
     sqlstate = "22007"
 
@@ -136,6 +140,18 @@ class DatetimeFieldOverflow(DqeError):
 
 class DivisionByZero(DqeError):
     sqlstate = "22012"
+
+
+class InvalidPrecedingOrFollowingSize(DqeError):
+    sqlstate = "22013"
+
+
+class InvalidArgumentForNtile(DqeError):
+    sqlstate = "22014"
+
+
+class InvalidArgumentForNthValue(DqeError):
+    sqlstate = "22016"
 
 
 class InvalidParameterValue(DqeError):

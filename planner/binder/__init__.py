@@ -11,6 +11,7 @@ In the order control flows:
       operators, quantifiers  two values; one against many (IN, ANY, ALL)
       predicates, constructs  AND, IS, BETWEEN, LIKE; CASE, casts, arrays, subqueries
       calls, special          functions; sequence_calls: those over sequences
+      windows, sort_keys      what OVER says; sort keys, wherever ORDER BY stands
     trees                   parsed trees taken apart
     grouping, ordering      GROUP BY; ORDER BY, DISTINCT ON and LIMIT
     naming, output          names of output columns, and what the client gets

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
@@ -19,12 +19,13 @@ from cluster.errors import (
     GroupingError,
     SyntaxError_,
     UndefinedFunction,
-    UndefinedObject,
     WindowingError,
     WrongObjectType,
 )
 from planner.binder.clause import Clause
+from planner.binder.sort_keys import sort_keys
 from planner.binder.special import SPECIAL
+from planner.binder.windows import bound_window
 from planner.bound import type_of
 from planner.functions import Call, Resolution, Role, Signature, resolve
 from planner.semantics import aggregates, build, sets, windows
@@ -32,7 +33,7 @@ from planner.semantics.catalogue import CATALOGUE
 from planner.semantics.passthrough import duckdb_has
 from planner.semantics.system import is_session_function, session_value
 from planner.types import TYPE_NAMES, Coercion
-from storage.types import ANY, BOOL, TEXT, SqlType
+from storage.types import ANY, TEXT, SqlType
 
 if TYPE_CHECKING:
     from planner.binder.expressions import ExpressionBinder
@@ -280,27 +281,8 @@ def _aggregate_call(
         found.result,
         binder.casts,
         written.distinct,
-        _order_keys(binder, order),
+        sort_keys(binder, order),
         _wrapper(binder, written),
-    )
-
-
-def _order_keys(binder: ExpressionBinder, order: exp.Order | None) -> tuple[exp.Ordered, ...]:
-    if order is None:
-        return ()
-    return tuple(ordered(each, binder.bind(each.this), binder) for each in order.expressions)
-
-
-def ordered(written: exp.Ordered, key: exp.Expr, binder: ExpressionBinder) -> exp.Ordered:
-    """One sort key, with its direction and the place of NULLs spelled out."""
-    if build.is_untyped(key):
-        key = binder.casts.coerce(key, TEXT, Coercion.IMPLICIT)
-    descending = bool(written.args.get("desc"))
-    nulls_first = written.args.get("nulls_first")
-    return exp.Ordered(
-        this=key,
-        desc=descending,
-        nulls_first=descending if nulls_first is None else bool(nulls_first),
     )
 
 
@@ -334,8 +316,8 @@ def _wrapper(binder: ExpressionBinder, written: Written) -> Callable[[exp.Expr],
     """What puts FILTER and OVER around an aggregate; they are bound once, and copied."""
     condition = None
     if written.filter is not None:
-        condition = binder.casts.coerce(binder.bind(written.filter), BOOL, Coercion.IMPLICIT)
-    over = _bound_window(binder, written.window) if written.window is not None else None
+        condition = binder.bind_boolean(written.filter, "FILTER")
+    over = bound_window(binder, written.window) if written.window is not None else None
 
     def wrap(node: exp.Expr) -> exp.Expr:
         sql_type = type_of(node)
@@ -351,36 +333,6 @@ def _wrapper(binder: ExpressionBinder, written: Written) -> Callable[[exp.Expr],
         return node
 
     return wrap
-
-
-def _bound_window(binder: ExpressionBinder, window: exp.Window) -> dict[str, Any]:
-    parts = _window_parts(binder, window)
-    binder.inside_window = True
-    try:
-        return windows.bound_parts(binder, parts, ordered)
-    finally:
-        binder.inside_window = False
-
-
-def _window_parts(binder: ExpressionBinder, window: exp.Window) -> windows.Parts:
-    """A window's parts, those of the named window it builds on included."""
-    alias = window.args.get("alias")
-    own = windows.Parts(
-        tuple(window.args.get("partition_by") or ()),
-        window.args.get("order"),
-        window.args.get("spec"),
-    )
-    if alias is None:
-        return own
-    named = binder.block.named_window(alias.name) if binder.block is not None else None
-    if named is None:
-        raise UndefinedObject(
-            f'window "{alias.name}" does not exist', position=build.error_position(alias)
-        )
-    base = _window_parts(binder, named)
-    return windows.Parts(
-        own.partition or base.partition, own.order or base.order, own.frame or base.frame
-    )
 
 
 def _window_function(

@@ -15,11 +15,11 @@ from cluster.errors import (
     SyntaxError_,
 )
 from planner.binder.blocks import Block, Output, Selection
-from planner.binder.calls import ordered
 from planner.binder.clause import Clause
 from planner.binder.expressions import ExpressionBinder
 from planner.binder.relations import FromClause
 from planner.binder.scope import Scope
+from planner.binder.sort_keys import sort_key
 from planner.binder.trees import fold
 from planner.bound import type_of
 from planner.semantics import build, comparison, literals
@@ -45,7 +45,7 @@ class Ordering:
             for each in order.expressions:
                 key = self._key(each.this, selection, binder, distinct)
                 if key is not None:
-                    selection.order.append(ordered(each, key, binder))
+                    selection.order.append(sort_key(binder, each, key))
         if distinct is not None and distinct.args.get("on") is not None:
             on = distinct.args["on"]
             written = on.expressions if isinstance(on, exp.Tuple) else [on]
@@ -126,7 +126,7 @@ class Ordering:
             binder = ExpressionBinder(
                 self.statement, Scope(FromClause().namespace), Clause.ORDER, self.block
             )
-            keys.append(ordered(each, key, binder))
+            keys.append(sort_key(binder, each, key))
         block.tree.set("order", exp.Order(expressions=keys))
 
     def _output_named(self, block: Block, node: exp.Expr) -> Output:

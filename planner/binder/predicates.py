@@ -40,7 +40,8 @@ def is_test(binder: ExpressionBinder, node: exp.Is) -> exp.Expr:
     if isinstance(right, exp.JSON):
         test = _is_json(binder, node)
     elif isinstance(right, exp.Boolean):
-        left = binder.casts.coerce(binder.bind(node.this), BOOL, Coercion.IMPLICIT)
+        words = "IS NOT" if node.args.get("negate") else "IS"
+        left = binder.bind_boolean(node.this, f"{words} {str(right.this).upper()}")
         same = exp.NullSafeEQ(this=build.operand(left), expression=build.boolean(right.this))
         test = build.typed(same, BOOL)
     else:

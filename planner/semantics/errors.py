@@ -18,10 +18,13 @@ from cluster.errors import (
     DivisionByZero,
     DqeError,
     InternalError,
+    InvalidArgumentForNtile,
     InvalidDatetimeFormat,
+    InvalidPrecedingOrFollowingSize,
     InvalidRegularExpression,
     InvalidTextRepresentation,
     IoError,
+    NullValueNotAllowed,
     NumericValueOutOfRange,
     OutOfMemory,
     QueryCanceled,
@@ -106,6 +109,16 @@ def _bad_time(match: re.Match[str]) -> DqeError:
 _Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], DqeError]]
 _RULES: tuple[_Rule, ...] = (
     (re.compile("[Dd]ivision by zero"), lambda _m: DivisionByZero("division by zero")),
+    (
+        re.compile(
+            r"Window \w+ (?P<side>PRECEDING|FOLLOWING) expression cannot be (?P<what>NULL|negative)"
+        ),
+        lambda m: _bad_offset(m["side"], m["what"]),
+    ),
+    (
+        re.compile("Argument for ntile must be greater than zero"),
+        lambda _m: InvalidArgumentForNtile("argument of ntile must be greater than zero"),
+    ),
     (re.compile(r"Overflow in \w[\w ]* of (?P<type>INT\d+|\w+)"), _overflow),
     (re.compile(r"Failed to cast decimal value \S+ to type (?P<type>INT\d+)"), _overflow),
     (
@@ -157,6 +170,14 @@ _RULES: tuple[_Rule, ...] = (
         lambda m: InvalidRegularExpression(f"invalid regular expression: {m.string}"),
     ),
 )
+
+
+def _bad_offset(side: str, what: str) -> DqeError:
+    """An offset of a window's frame. DuckDB says on which side of the row, not of the frame."""
+    end = "starting" if side == "PRECEDING" else "ending"
+    if what == "NULL":
+        return NullValueNotAllowed(f"frame {end} offset must not be null")
+    return InvalidPrecedingOrFollowingSize(f"frame {end} offset must not be negative")
 
 
 def _narrowed_internal(name: str) -> DqeError:

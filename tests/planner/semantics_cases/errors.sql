@@ -108,3 +108,22 @@ select count() from t
 select 0 ^ -1
 select '5 apples' + 1
 select greatest(1, date '2024-01-01')
+select sum(id) over (order by id rows -1 preceding) from t
+select sum(id) over (order by id rows between 1 preceding and -1 following) from t
+select sum(id) over (order by id rows null preceding) from t
+select sum(id) over (range 1 preceding) from t
+select sum(id) over (order by id, a range 1 preceding) from t
+select sum(id) over (partition by a groups between unbounded preceding and current row) from t
+select sum(id) over (order by id rows between current row and 1 preceding) from t
+select sum(id) over (order by id rows between 1 following and current row) from t
+select sum(id) over (order by id rows 1 following) from t
+select sum(id) over (order by id rows between unbounded following and current row) from t
+select sum(id) over (order by id rows between current row and unbounded preceding) from t
+select sum(id) over (w order by id desc) from t window w as (order by id)
+select sum(id) over (w partition by a) from t window w as (order by id)
+select sum(id) over (w rows 2 preceding) from t window w as (order by id rows 1 preceding)
+select sum(id) over (nosuch order by id) from t
+select nth_value(id, 0) over (order by id) from t
+select ntile(0) over (order by id) from t
+select count(*) filter (where a) from t
+select 1 is true
