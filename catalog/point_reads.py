@@ -13,7 +13,7 @@ the same rows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from catalog.leader_search import LeaderWatch
 from catalog.model import NodeId, TabletId
@@ -127,9 +127,26 @@ class Asked:
         """The rows; raises what the leader raised, AnswerLost, or what `answer` was given."""
         number = self._watch.watch(self._tablet_id, self._leader, self.answer)
         try:
-            return self._rpc.answer_of(await self.answer, Rows).rows
+            await self.answer
+        except CannotConnectNow:
+            return self._rows()  # raises it
+        finally:
+            self._watch.end(number)
+        return self._rows()
+
+    def then(self, done: Callable[[Callable[[], Sequence[StoredRow | None]]], None]) -> None:
+        """The same without a task that waits: calls back with what gives the rows, or raises."""
+        number = self._watch.watch(self._tablet_id, self._leader, self.answer)
+
+        def answered(_: asyncio.Future[Frame]) -> None:
+            self._watch.end(number)
+            done(self._rows)
+
+        self.answer.add_done_callback(answered)
+
+    def _rows(self) -> Sequence[StoredRow | None]:
+        try:
+            return self._rpc.answer_of(self.answer.result(), Rows).rows
         except CannotConnectNow:
             self._told.pop(self._tablet_id, None)
             raise
-        finally:
-            self._watch.end(number)

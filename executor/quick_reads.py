@@ -12,12 +12,12 @@ statements come here at all says `executor.quick_statements`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from catalog.leader_search import is_leaderless
 from catalog.model import Catalog
-from catalog.point_reads import PointReads
+from catalog.point_reads import Asked, PointReads
 from cluster.errors import (
     CannotConnectNow,
     ObjectNotInPrerequisiteState,
@@ -27,7 +27,7 @@ from cluster.errors import (
 from executor.point_plans import Place, PointPlan
 from executor.session_transaction import SERIALIZABLE, SessionTransaction
 from planner.datum import Datum
-from storage.fragments import Timestamp
+from storage.fragments import Timestamp, TransactionId
 from storage.row_closures import NotByRow
 from storage.row_tables import StoredRow
 
@@ -35,6 +35,18 @@ if TYPE_CHECKING:
     from executor.session import Session
 
 _MAY_PASS = (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure)
+
+
+Rows: TypeAlias = list[list[Any]]
+# Rows, the statement's error, or None for the usual way.
+Found: TypeAlias = Rows | Exception | None
+
+
+class _Question(NamedTuple):
+    """Where the rows are (None: nowhere), and whose changes before which command they show."""
+
+    place: Place | None
+    own: tuple[TransactionId, int] | None
 
 
 class QuickReads:
@@ -50,53 +62,92 @@ class QuickReads:
         """Whether there is such a way."""
         return self._reads is not None
 
-    def rows_now(self, plan: PointPlan, values: Sequence[Datum]) -> list[list[Any]] | None:
-        """The answer's rows as plain values, where the statement is alone and they are at hand;
-        None where anything must be waited for, or found out. Raises what computing them does."""
-        place = plan.find(values)
-        reads = self._reads
-        if reads is None or not isinstance(place, Place):
-            return None
+    def rows_now(
+        self, plan: PointPlan, values: Sequence[Datum], then: Callable[[Found], None]
+    ) -> Rows | bool:
+        """The answer's rows as plain values, where they are at hand; True where they are on their
+        way from another node, and `then` is called with them; False where anything else must be
+        waited for, or found out. Raises what computing them does."""
+        transaction = self._session.state.block.transaction
+        if self._reads is None or (transaction is not None and transaction.keeps_snapshot):
+            return False
+        question = self._question(plan, values, transaction)
+        if question is None or question.place is None:
+            return False
         try:
-            found = reads.read_here(place.tablet_id, place.fragment_id, place.keys)
+            found = self._here(question)
+            asked = None if found is not None else self._ask(question)
         except _MAY_PASS:
-            return None
-        return None if found is None else self._answers(plan, found, values)
+            return False
+        if found is not None:
+            answers = self._answers(plan, found, values)
+            return False if answers is None else answers
+        if asked is None:
+            return False
+        self._waits_for = asked.answer
+        asked.then(lambda rows: then(self._told(rows, plan, values)))
+        return True
 
-    async def rows(
-        self, plan: PointPlan, values: Sequence[Datum], catalog: Catalog
-    ) -> list[list[Any]] | None:
+    def _told(
+        self,
+        rows: Callable[[], Sequence[StoredRow | None]],
+        plan: PointPlan,
+        values: Sequence[Datum],
+    ) -> Found:
+        """What another node has answered; an error is the statement's, unless it may pass."""
+        self._waits_for = None
+        try:
+            return self._answers(plan, rows(), values)
+        except _MAY_PASS as error:
+            return error if is_leaderless(error) else None
+        except Exception as error:  # noqa: BLE001 - whoever waits raises it
+            return error
+
+    async def rows(self, plan: PointPlan, values: Sequence[Datum], catalog: Catalog) -> Rows | None:
         """The answer's rows as plain values; None where the statement is to go the usual way.
         `catalog` is what the plan was made with."""
-        place = plan.find(values)
         transaction = self._session.state.block.transaction
-        if place is True:
-            return None
-        own: tuple[int, int] | None = None
         timestamp: Timestamp | None = None
-        if transaction is not None:
-            if not _may_read(transaction, plan):
+        question = self._question(plan, values, transaction)
+        if question is None:
+            return None
+        if transaction is not None and transaction.keeps_snapshot:
+            timestamp, known = await transaction.snapshot()
+            if known is not catalog:
                 return None
-            transaction.begin_command()
-            if transaction.keeps_snapshot:
-                timestamp, known = await transaction.snapshot()
-                if known is not catalog:
-                    return None
-            own = _own_changes(transaction, place)
-            if isinstance(place, Place):
-                for key in place.keys:
-                    transaction.note_key(place.tablet_id, place.fragment_id, key)
         try:
-            found = await self._row(place, own, timestamp) if isinstance(place, Place) else ()
+            found = await self._row(question, timestamp)
         except _MAY_PASS as error:
             if is_leaderless(error):
                 raise
             return None
         return None if found is None else self._answers(plan, found, values)
 
+    def _question(
+        self, plan: PointPlan, values: Sequence[Datum], transaction: SessionTransaction | None
+    ) -> _Question | None:
+        """What to ask for, as another statement of the transaction; None for the usual way."""
+        place = plan.find(values)
+        if place is True:
+            return None
+        where = place or None
+        if transaction is None:
+            return _Question(where, None)
+        if not _may_read(transaction, plan):
+            return None
+        transaction.begin_command()
+        if where is None:
+            return _Question(None, None)
+        for key in where.keys:
+            transaction.note_key(where.tablet_id, where.fragment_id, key)
+        own = transaction.own_changes()
+        if own is None or where.tablet_id not in own.tablets:
+            return _Question(where, None)
+        return _Question(where, (own.transaction_id, own.command))
+
     def _answers(
         self, plan: PointPlan, found: Sequence[StoredRow | None], values: Sequence[Datum]
-    ) -> list[list[Any]] | None:
+    ) -> Rows | None:
         self._session.state.last_read = None
         try:
             answers = [plan.answer(row, values) for row in found if row is not None]
@@ -104,15 +155,31 @@ class QuickReads:
             return None
         return [answer for answer in answers if answer is not None]
 
-    async def _row(
-        self, place: Place, own: tuple[int, int] | None, timestamp: Timestamp | None
+    def _here(
+        self, question: _Question, timestamp: Timestamp | None = None
     ) -> Sequence[StoredRow | None] | None:
-        reads = self._reads
+        reads, place = self._reads, question.place
         assert reads is not None
-        found = reads.read_here(place.tablet_id, place.fragment_id, place.keys, own, timestamp)
+        assert place is not None
+        return reads.read_here(
+            place.tablet_id, place.fragment_id, place.keys, question.own, timestamp
+        )
+
+    def _ask(self, question: _Question, timestamp: Timestamp | None = None) -> Asked | None:
+        reads, place = self._reads, question.place
+        assert reads is not None
+        assert place is not None
+        return reads.ask(place.tablet_id, place.fragment_id, place.keys, question.own, timestamp)
+
+    async def _row(
+        self, question: _Question, timestamp: Timestamp | None
+    ) -> Sequence[StoredRow | None] | None:
+        if question.place is None:
+            return ()
+        found = self._here(question, timestamp)
         if found is not None:
             return found
-        asked = reads.ask(place.tablet_id, place.fragment_id, place.keys, own, timestamp)
+        asked = self._ask(question, timestamp)
         if asked is None:
             return None
         self._waits_for = asked.answer
@@ -133,11 +200,3 @@ def _may_read(transaction: SessionTransaction, plan: PointPlan) -> bool:
         return False
     # Who changes a row is known by its key in the first group alone.
     return transaction.isolation != SERIALIZABLE or len(plan.point.table.groups) == 1
-
-
-def _own_changes(transaction: SessionTransaction, place: Place | bool) -> tuple[int, int] | None:
-    """The transaction and its command, where it has changed something in that tablet."""
-    own = transaction.own_changes()
-    if own is None or not isinstance(place, Place) or place.tablet_id not in own.tablets:
-        return None
-    return own.transaction_id, own.command

@@ -2,7 +2,7 @@
 
     plan_of(prepared)  or  plan_of_text(sql)   whether the statement may go this way, just now
     run(plan, values)                          its tag and rows, or None: go the usual way
-    run_now(plan, values)                      the same where nothing must be waited for
+    run_now(plan, values, then)                the same without a task, where that can be
 
     a read of one row by key                   `executor.quick_reads`
     a change of single rows by key, FOR UPDATE `executor.point_writes`
@@ -28,13 +28,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from cluster.errors import QueryCanceled
 from executor import session_statements
 from executor.lifted_literals import lifted
 from executor.point_plans import NamesMeant, PointPlan, names_meant
-from executor.quick_reads import QuickReads
+from executor.quick_reads import Found, QuickReads, Rows
 from executor.session_transaction import READ_COMMITTED
 from executor.settings import ISOLATION_LEVELS
 from executor.transaction_block import Status
@@ -46,7 +46,7 @@ from planner.datum import Datum
 from planner.locking import locks_rows
 from planner.parser import parse
 from planner.point_writes import may_be_by_row
-from planner.statements import Begin, Commit, Query, Rollback, Statement
+from planner.statements import Begin, Commit, Query, Rollback, Statement, TransactionModes
 
 if TYPE_CHECKING:
     from executor.session import Session
@@ -63,6 +63,8 @@ class BlockPlan:
 
     statement: Begin | Commit | Rollback
     columns: None = None
+    # The same where it is a BEGIN that says nothing of its block, which nothing can refuse.
+    plain_begin: Begin | None = None
     # What a layer above keeps with it.
     kept: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -74,7 +76,12 @@ class Answered(NamedTuple):
     """What a statement answered: plain values (`storage.row_values`), None without columns."""
 
     tag: str
-    rows: list[list[Any]] | None
+    rows: Rows | None
+
+
+# What became of a statement that was on its way: its answer, its error, or None where it is to go
+# the usual way.
+Told: TypeAlias = Answered | Exception | None
 
 
 class Surroundings(NamedTuple):
@@ -88,6 +95,8 @@ class Surroundings(NamedTuple):
     settings: WriteSettings
     names: NamesMeant
     zone: str
+    # In a block, for as long as its client likes: the wire need not be told of the block's begin.
+    may_idle: bool
 
 
 @dataclass(slots=True)
@@ -105,6 +114,8 @@ def _plain_block(statement: Statement) -> BlockPlan | None:
     if not plain:
         return None
     assert isinstance(statement, Begin | Commit | Rollback)
+    if isinstance(statement, Begin) and statement.modes == TransactionModes():
+        return BlockPlan(statement, plain_begin=statement)
     return BlockPlan(statement)
 
 
@@ -236,6 +247,7 @@ class QuickStatements:
             settings=written,
             names=names_meant(self._context()),
             zone=settings["timezone"],
+            may_idle=settings["idle_in_transaction_session_timeout"] == "0",
         )
 
     @property
@@ -245,21 +257,31 @@ class QuickStatements:
 
     # Running them.
 
-    def run_now(self, plan: Plan, values: Sequence[Datum]) -> Answered | None:
-        """The answer of a read outside of a block whose row is at hand; None for any other."""
-        if type(plan) is not PointPlan or self.in_block:
-            return None
-        rows = self._reads.rows_now(plan, values)
-        return None if rows is None else Answered(f"SELECT {len(rows)}", rows)
+    def run_now(
+        self, plan: Plan, values: Sequence[Datum], then: Callable[[Told], None]
+    ) -> Answered | bool:
+        """The answer of a read, or of a BEGIN, that needs no task; True where a read's row is on
+        its way, and `then` is called with what becomes of it; False for any other."""
+        if type(plan) is PointPlan:
+            self._settle_isolation()
+            rows = self._reads.rows_now(plan, values, lambda found: then(_told(found)))
+            return rows if isinstance(rows, bool) else _selected(rows)
+        begins = plan.plain_begin if type(plan) is BlockPlan else None
+        if begins is None or not self._now().may_idle:
+            return False
+        return Answered(session_statements.begin_now(self._session, begins).tag, None)
+
+    def _settle_isolation(self) -> None:
+        transaction = self._session.state.block.transaction
+        if transaction is not None:
+            transaction.isolation = self._session.state.settings["transaction_isolation"]
 
     async def run(self, plan: Plan, values: Sequence[Datum]) -> Answered | None:
         """The answer; None where the statement is to go the usual way, nothing of it having
         happened. An error leaves it to the caller to fail the transaction."""
-        transaction = self._session.state.block.transaction
-        if transaction is None and type(plan) is PointPlan:
+        if type(plan) is PointPlan and not self.in_block:
             return await self._read(plan, values)
-        if transaction is not None:
-            transaction.isolation = self._session.state.settings["transaction_isolation"]
+        self._settle_isolation()
         task = self._task = asyncio.current_task()
         assert task is not None
         others, self._cancelled = task.cancelling(), False
@@ -286,7 +308,7 @@ class QuickStatements:
     async def _read(self, plan: PointPlan, values: Sequence[Datum]) -> Answered | None:
         assert self._surroundings is not None
         rows = await self._reads.rows(plan, values, self._surroundings.names.catalog)
-        return None if rows is None else Answered(f"SELECT {len(rows)}", rows)
+        return None if rows is None else _selected(rows)
 
     async def _write(self, plan: Write, values: Sequence[Datum]) -> Changed | None:
         state, now = self._session.state, self._surroundings
@@ -308,6 +330,14 @@ class QuickStatements:
         if self._task is not None and not self._cancelled:
             self._cancelled = True
             self._task.cancel()
+
+
+def _selected(rows: Rows) -> Answered:
+    return Answered(f"SELECT {len(rows)}", rows)
+
+
+def _told(found: Found) -> Told:
+    return _selected(found) if isinstance(found, list) else found
 
 
 def _cancelled() -> QueryCanceled:

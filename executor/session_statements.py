@@ -121,13 +121,19 @@ async def unlisten(session: Session, statement: Unlisten) -> Result:
 
 
 async def begin(session: Session, statement: Begin) -> Result:
+    result = begin_now(session, statement)
+    await _set_time(session, statement.modes)
+    return result
+
+
+def begin_now(session: Session, statement: Begin) -> Result:
+    """BEGIN without AS OF SYSTEM TIME."""
     block = session.state.block
     if block.open:
         session.notice("there is already a transaction in progress", "WARNING", sqlstate="25001")
     else:
         _begin(session)
     _set_modes(session, statement.modes, "transaction")
-    await _set_time(session, statement.modes)
     return Result(statement.tag)
 
 

@@ -96,8 +96,14 @@ class QuickStatements(Protocol):
 
     def plan_of(self, prepared: Any) -> QuickPlan | None: ...
     def plan_of_text(self, sql: str) -> tuple[QuickPlan, Sequence[Any]] | None: ...
-    def run_now(self, plan: Any, values: Sequence[Any]) -> QuickAnswered | None:
-        """The answer where it is at hand; raises the statement's error."""
+    def run_now(
+        self,
+        plan: Any,
+        values: Sequence[Any],
+        then: Callable[[QuickAnswered | Exception | None], None],
+    ) -> QuickAnswered | bool:
+        """The answer where it is at hand; raises the statement's error. True where it is on its
+        way: `then` gets it, the error, or None for the usual way. False: not now."""
         ...
 
     async def run(self, plan: Any, values: Sequence[Any]) -> QuickAnswered | None:

@@ -40,8 +40,10 @@ class ClientTransport(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.closed = False
         self.on_lost: Callable[[], None] | None = None
-        # Called when messages have come while `next_message` waits: takes those that it answers.
-        self.answer_now: Callable[[], None] | None = None
+        # Called when messages have come while `next_message` waits: whether it has answered the
+        # first of them and taken it; or it holds the connection for that.
+        self.answer_now: Callable[[], bool] | None = None
+        self._held = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods, not the base class.
@@ -72,9 +74,30 @@ class ClientTransport(asyncio.Protocol):
             self._decode(data)
         except DqeError as error:
             self._failure = error
+        if not self._held:
+            self._have_taken()
+
+    def _have_taken(self) -> None:
+        """Has what has come answered at once, or taken by who waits for it."""
         if self._waiter is not None and not self._waiter.done() and self.answer_now is not None:
-            self.answer_now()
+            while self._messages and self.answer_now():
+                pass
+        if self._held:
+            return
         if self._messages or self._startup_packets or self._failure is not None:
+            self._wake()
+
+    def hold(self) -> None:
+        """The first of the messages ahead waits for its answer, which needs no task: nothing is
+        taken before `release`."""
+        self._held = True
+
+    def release(self, *, answered: bool) -> None:
+        """It was answered and taken; or else is to be taken by who waits for messages."""
+        self._held = False
+        if answered:
+            self._have_taken()
+        else:
             self._wake()
 
     def _decode(self, data: bytes) -> None:
@@ -133,8 +156,8 @@ class ClientTransport(asyncio.Protocol):
     async def next_message(self) -> FrontendMessage | None:
         """The next message in order; None when the client left."""
         messages = self._messages
-        while not messages:
-            if self._failure is not None:
+        while self._held or not messages:
+            if self._failure is not None and not self._held:
                 raise self._failure
             if self.closed:
                 return None

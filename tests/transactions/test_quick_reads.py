@@ -37,9 +37,13 @@ class Counted:
         self.count = 0
         rows, rows_now = QuickReads.rows, QuickReads.rows_now
 
-        def counted_now(reads: QuickReads, plan: Any, values: Any) -> Any:
-            found = rows_now(reads, plan, values)
-            self.count += found is not None
+        def counted_now(reads: QuickReads, plan: Any, values: Any, then: Any) -> Any:
+            def counted_then(found: Any) -> None:
+                self.count += isinstance(found, list)
+                then(found)
+
+            found = rows_now(reads, plan, values, counted_then)
+            self.count += isinstance(found, list)
             return found
 
         async def counted(reads: QuickReads, plan: Any, values: Any, catalog: Any) -> Any:
@@ -555,3 +559,88 @@ def test_what_is_to_be_skipped_is_not_answered(tmp_path: Path) -> None:
         writer.close()
 
     in_two(tmp_path, test)
+
+
+def test_reads_of_other_nodes_need_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many of them in one packet are answered in order, each held until its row has come; in a
+    block, too, and behind what goes the usual way."""
+
+    async def test(world: World, clients: Two) -> None:
+        (owner,) = await world.clients(1)
+        await owner.ask("CREATE TABLE t (k int PRIMARY KEY, v int) USING row WITH (replicas = 1)")
+        await owner.ask("INSERT INTO t SELECT i, i * 10 FROM generate_series(1, 20) i")
+        with_task, asked = QuickReads.rows, PointReads.ask
+        tasks, questions = 0, 0
+
+        async def counted(*given: Any) -> Any:
+            nonlocal tasks
+            tasks += 1
+            return await with_task(*given)
+
+        def counted_ask(*given: Any) -> Any:
+            nonlocal questions
+            questions += 1
+            return asked(*given)
+
+        monkeypatch.setattr(QuickReads, "rows", counted)
+        monkeypatch.setattr(PointReads, "ask", counted_ask)
+        reader, writer = await opened(world.nodes[0].pg_address)
+        read = b"".join(message("Q", b"SELECT v FROM t WHERE k = %d\0" % k) for k in range(1, 21))
+        for before, after in ((b"", b""), (message("Q", b"BEGIN\0"), message("Q", b"COMMIT\0"))):
+            writer.write(before + read + message("Q", b"SELECT 1/0\0") + after)
+            found = await until_ready(reader, 21 + 2 * bool(before))
+            values = [part[4:].split(b"C")[0] for part in found.split(b"D\0\1")[1:]]
+            assert values == [b"%d" % (k * 10) for k in range(1, 21)]
+            assert b"C22012\0" in found
+        writer.close()
+        assert questions
+        assert not tasks
+
+    in_two(tmp_path, test)
+
+
+def test_a_block_begun_without_a_task_is_not_idle_for_ever(tmp_path: Path) -> None:
+    async def test(world: World, clients: Two) -> None:
+        reader, writer = await opened(world.nodes[0].pg_address)
+        setting = b"SET idle_in_transaction_session_timeout = '20ms'\0"
+        writer.write(message("Q", setting))
+        await until_ready(reader, 1)
+        writer.write(message("Q", b"BEGIN\0"))
+        assert (await until_ready(reader, 1)).endswith(b"ZT")
+        assert b"C25P03\0" in await reader.read()
+        writer.close()
+
+    in_two(tmp_path, test)
+
+
+def test_who_leaves_while_a_row_is_on_its_way_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World, clients: Two) -> None:
+        (owner,) = await world.clients(1)
+        await owner.ask("CREATE TABLE t (k int PRIMARY KEY, v int) USING row WITH (replicas = 1)")
+        await owner.ask("INSERT INTO t SELECT i, i FROM generate_series(1, 20) i")
+        server = world.nodes[0]._server
+        asked, ask = asyncio.Event(), PointReads.ask
+        with monkeypatch.context() as patch:
+            patch.setattr(PointReads, "ask", lambda *given: (asked.set(), ask(*given))[1])
+            patch.setattr(Tablet, "read_stored_now", lambda *_: None)
+            patch.setattr(Tablet, "read_stored", _never)
+            open_before = server.connection_count
+            reader, writer = await opened(world.nodes[0].pg_address)
+            for key in range(1, 21):
+                writer.write(message("Q", b"SELECT v FROM t WHERE k = %d\0" % key))
+            await asked.wait()
+            writer.close()
+            while server.connection_count > open_before:
+                await asyncio.sleep(0)
+        reader, writer = await opened(world.nodes[0].pg_address)
+        writer.write(message("Q", b"SELECT v FROM t WHERE k = 3\0"))
+        assert b"SELECT 1\0" in await until_ready(reader, 1)
+        writer.close()
+
+    in_two(tmp_path, test)
+
+
+async def _never(*_: Any) -> Any:
+    await asyncio.Event().wait()

@@ -127,8 +127,8 @@ class NothingQuick:
     def plan_of_text(self, sql: str) -> None:
         return None
 
-    def run_now(self, plan: Any, values: Sequence[Any]) -> None:
-        return None
+    def run_now(self, plan: Any, values: Sequence[Any], then: Any) -> bool:
+        return False
 
     async def run(self, plan: Any, values: Sequence[Any]) -> None:
         return None
