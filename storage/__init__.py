@@ -49,6 +49,9 @@ In the order control flows through them, from the node to the bytes:
     columnar_apply  many transactions' changes in a few statements
     row_side        the row store beside it, where a fragment needs one
     row_store       a tablet's SQLite file
+    row_key_reads   reads of it by key or along an index
+    row_fragments   the fragments in it
+    row_meta        how far it is
     row_files       its files and connections
     row_apply       changes, in SQLite
     row_pruning     history of it that may go
