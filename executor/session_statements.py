@@ -16,6 +16,8 @@ from cluster.errors import (
     FeatureNotSupported,
     InvalidSqlStatementName,
     NoActiveSqlTransaction,
+    ObjectNotInPrerequisiteState,
+    UndefinedObject,
 )
 from executor.cluster_settings import alter_system, refuse_in_session
 from executor.execution import Result
@@ -36,9 +38,11 @@ from planner.statements import (
     Deallocate,
     Declare,
     Discard,
+    EndPrepared,
     Execute,
     Fetch,
     Prepare,
+    PrepareTransaction,
     ReleaseSavepoint,
     Reset,
     Rollback,
@@ -253,6 +257,29 @@ async def rollback(session: Session, statement: Rollback) -> Result:
     return _chained(session, statement.chain, modes, Result("ROLLBACK"))
 
 
+async def prepare_transaction(session: Session, statement: PrepareTransaction) -> Result:
+    """As PostgreSQL without prepared transactions: the block is rolled back and its client told."""
+    block = session.state.block
+    failed = block.status is Status.FAILED
+    if not block.begun:
+        _no_block(session, "PREPARE TRANSACTION", chain=False)
+        return Result("ROLLBACK")
+    await _end(session, undone=True)
+    if failed:
+        return Result("ROLLBACK")
+    raise ObjectNotInPrerequisiteState(
+        "prepared transactions are disabled",
+        hint='"max_prepared_transactions" is always 0: no transaction outlives its session.',
+    )
+
+
+async def end_prepared(session: Session, statement: EndPrepared) -> Result:
+    session.check_no_block(statement.command)
+    raise UndefinedObject(
+        f'prepared transaction with identifier "{statement.identifier}" does not exist'
+    )
+
+
 def _no_block(session: Session, command: str, chain: bool) -> None:
     if chain:
         raise NoActiveSqlTransaction(f"{command} AND CHAIN can only be used in transaction blocks")
@@ -372,6 +399,8 @@ HANDLERS: dict[type[Statement], Handler] = {
     SetConstraints: set_constraints,
     Commit: commit,
     Rollback: rollback,
+    PrepareTransaction: prepare_transaction,
+    EndPrepared: end_prepared,
     Savepoint: savepoint,
     ReleaseSavepoint: release,
     RollbackToSavepoint: rollback_to,
@@ -383,10 +412,10 @@ HANDLERS: dict[type[Statement], Handler] = {
 }
 
 # Not part of an implicit transaction.
-BEGINS_OR_ENDS = (Begin, Commit, Rollback)
+BEGINS_OR_ENDS = (Begin, Commit, Rollback, PrepareTransaction, EndPrepared)
 
 # Accepted while the block has failed (PostgreSQL: IsTransactionExitStmt).
-ENDS_FAILED_BLOCK = (Commit, Rollback, RollbackToSavepoint)
+ENDS_FAILED_BLOCK = (Commit, Rollback, PrepareTransaction, RollbackToSavepoint)
 
 
 def describe(session: Session, statement: Statement) -> tuple[ResultColumn, ...] | None:

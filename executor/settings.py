@@ -250,6 +250,7 @@ DEFINITIONS: dict[str, Definition] = {
         _fixed("lc_ctype", "C", "How characters are classified."),
         _fixed("max_identifier_length", "63", "Bytes of the longest name."),
         _fixed("max_index_keys", "32", "Columns of the widest key."),
+        _fixed("max_prepared_transactions", "0", "Transactions that outlive their sessions."),
         _fixed("scram_iterations", "4096", "Iterations of password hashing.", reported=True),
         _fixed("server_encoding", "UTF8", "The server's encoding.", reported=True),
         _fixed("server_version", SERVER_VERSION, "PostgreSQL's version spoken.", reported=True),

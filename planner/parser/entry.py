@@ -125,10 +125,8 @@ def _alter(cursor: Cursor, start: int) -> Statement:
 def _prepare(cursor: Cursor, start: int) -> Statement:
     """PREPARE name [(types)] AS statement."""
     cursor.expect("PREPARE")
-    if cursor.key == "TRANSACTION" and cursor.peek() == "'":
-        raise FeatureNotSupported(
-            "prepared transactions are not supported", position=cursor.position
-        )
+    if cursor.key == "TRANSACTION" and cursor.peek() not in ("(", "AS"):
+        return session.prepare_transaction(cursor, start)
     name = cursor.name()
     types = []
     if cursor.accept("("):

@@ -25,11 +25,13 @@ from planner.statements import (
     Deallocate,
     Declare,
     Discard,
+    EndPrepared,
     Execute,
     Fetch,
     FetchDirection,
     LockTable,
     ObjectName,
+    PrepareTransaction,
     Query,
     ReleaseSavepoint,
     Reset,
@@ -307,16 +309,16 @@ def _chain(cursor: Cursor) -> bool:
 
 def commit(cursor: Cursor, start: int) -> Statement:
     """COMMIT or END."""
-    cursor.expect_any("COMMIT", "END")
-    _refuse_prepared(cursor)
+    if cursor.expect_any("COMMIT", "END") == "COMMIT" and cursor.key == "PREPARED":
+        return _end_prepared(cursor, start, "COMMIT PREPARED")
     chain = _chain(cursor)
     return Commit(**source(cursor, start), chain=chain)
 
 
 def rollback(cursor: Cursor, start: int) -> Statement:
     """ROLLBACK or ABORT, also TO a savepoint."""
-    cursor.expect_any("ROLLBACK", "ABORT")
-    _refuse_prepared(cursor)
+    if cursor.expect_any("ROLLBACK", "ABORT") == "ROLLBACK" and cursor.key == "PREPARED":
+        return _end_prepared(cursor, start, "ROLLBACK PREPARED")
     chain = _chain(cursor)
     if not chain and cursor.accept("TO"):
         cursor.accept("SAVEPOINT")
@@ -325,11 +327,17 @@ def rollback(cursor: Cursor, start: int) -> Statement:
     return Rollback(**source(cursor, start), chain=chain)
 
 
-def _refuse_prepared(cursor: Cursor) -> None:
-    if cursor.key == "PREPARED":
-        raise FeatureNotSupported(
-            "prepared transactions are not supported", position=cursor.position
-        )
+def prepare_transaction(cursor: Cursor, start: int) -> Statement:
+    """TRANSACTION and an identifier, behind PREPARE."""
+    cursor.expect("TRANSACTION")
+    cursor.string()
+    return PrepareTransaction(**source(cursor, start))
+
+
+def _end_prepared(cursor: Cursor, start: int, command: str) -> Statement:
+    cursor.expect("PREPARED")
+    identifier = cursor.string()
+    return EndPrepared(**source(cursor, start), command=command, identifier=identifier)
 
 
 def savepoint(cursor: Cursor, start: int) -> Statement:

@@ -121,6 +121,19 @@ class Rollback(Statement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareTransaction(Statement):
+    """PREPARE TRANSACTION."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndPrepared(Statement):
+    """COMMIT PREPARED and ROLLBACK PREPARED; `command` says which."""
+
+    command: str
+    identifier: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Savepoint(Statement):
     name: str
 

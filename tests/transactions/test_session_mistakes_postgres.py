@@ -14,6 +14,30 @@ SETUP = """
 """
 
 SCRIPTS = {
+    "prepared transactions": """
+        1: prepare transaction 'x'
+        1: begin; insert into t values (9, 9)
+        1: prepare transaction 'x'
+        1: select count(*) from t
+        1: begin
+        1: select 1/0
+        1: prepare transaction 'x'
+        1: commit
+        1: commit prepared 'x'
+        1: rollback prepared 'x'
+        1: begin
+        1: commit prepared 'x'
+        1: rollback
+        1: begin
+        1: rollback prepared 'x'
+        1: prepare transaction 'y'
+        1: insert into t values (9, 9); prepare transaction 'y'
+        1: select count(*) from t
+        1: prepare transaction as select 7
+        1: execute transaction
+        1: show max_prepared_transactions
+        1: select * from pg_prepared_xacts
+    """,
     "savepoints": """
         1: savepoint a
         1: release a
