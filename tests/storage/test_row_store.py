@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from storage_doubles import Twin, delete, fragment, insert, keys, rows, update
 
 from cluster.errors import DataCorrupted, IoError
-from storage import row_scan, row_store, types
+from storage import row_scan, types
 from storage.fragments import (
     END_OF_TIME,
     AccessMethod,
@@ -37,6 +37,7 @@ from storage.operations import (
     StorePosition,
 )
 from storage.row_files import PAGE_BYTES, wal_path
+from storage.row_meta import write_position
 from storage.row_store import RowStore
 from storage.types import Kind, SqlType
 
@@ -393,13 +394,13 @@ def test_a_reader_on_the_loop_is_told_before_it_is_true(
     """While another thread writes, `newest_ts` and `horizon` are never behind the tables."""
     store.apply([CommitOperation(10, [insert((1, "a"))])], 2)
     seen = []
-    real = row_store.write_position
+    real = write_position
 
     def look(connection: Any, position: StorePosition) -> None:
         seen.append((store.newest_ts, store.horizon, [row[:2] for row in store.scan(12, 10)]))
         real(connection, position)
 
-    monkeypatch.setattr(row_store, "write_position", look)
+    monkeypatch.setattr("storage.row_store.write_position", look)
     store.apply([CommitOperation(20, [update((1, "b"))]), HorizonOperation(9)], 4)
     assert seen == [(20, 9, [(1, "a")])]
 
