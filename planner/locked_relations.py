@@ -28,7 +28,8 @@ from cluster.errors import (
     UndefinedTable,
     WrongObjectType,
 )
-from planner.binder.relations import parsed_view, segments
+from planner.binder.relations import segments
+from planner.binder.tables import parsed_view
 from planner.binder.trees import fold
 from planner.bound import GIVEN_SCHEMA
 from planner.context import PlannerContext

@@ -5,6 +5,7 @@ In the order control flows:
     statement               what all blocks of a statement share
     query, blocks           blocks, CTEs, set operations; their parts
     relations, scope        FROM, and the names that it puts in sight
+      tables, using           what a name in FROM means; columns that a join makes one
     clause                  what may stand where
     expressions             scalars: a rule for each class of node, from these modules:
       references, constants   names; literals and parameters

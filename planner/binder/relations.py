@@ -9,36 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
 from catalog.model import Table, View
 from cluster.errors import (
-    AmbiguousColumn,
-    DatatypeMismatch,
     FeatureNotSupported,
     InvalidColumnReference,
     SyntaxError_,
-    UndefinedColumn,
-    UndefinedTable,
 )
 from planner.binder.calls import bind_set
 from planner.binder.clause import Clause
 from planner.binder.expressions import ExpressionBinder
 from planner.binder.scope import Namespace, Scope, ScopeColumn, Source
 from planner.binder.statement import MAX_VIEW_DEPTH
+from planner.binder.tables import (
+    find_relation,
+    never_null,
+    parsed_view,
+    relation_columns,
+    system_columns,
+)
 from planner.binder.trees import fold
-from planner.bound import GIVEN_SCHEMA, SystemTable, column_labels, type_of
-from planner.dialect import parse_query
-from planner.semantics import build, comparison
+from planner.binder.using import join_using, shared_names
+from planner.bound import type_of
+from planner.semantics import build
 from planner.semantics.sets import RowSet
-from planner.semantics.system import table_oid
-from planner.semantics.system_relations import system_table
-from planner.temporary import named_schema
-from planner.types import Coercion, common_type, declared_type
-from storage.types import ANY, INT8, OID, TEXT, SqlType
+from planner.types import Coercion, declared_type
+from storage.types import ANY, INT8, TEXT, SqlType
 
 if TYPE_CHECKING:
     from planner.binder.blocks import Block
@@ -113,10 +112,12 @@ class RelationBinder:
         side = str(join.args.get("side") or "").upper()
         kind = str(join.args.get("kind") or "").upper()
         left_count = len(left.namespace.sources)
-        names = self._shared_names(join, left.namespace, right.namespace)
+        names = shared_names(join, left.namespace, right.namespace)
         condition: exp.Expr | None = None
         if names is not None:
-            condition = self._using(left.namespace, right.namespace, names, side, join)
+            condition = join_using(
+                self.statement.casts, left.namespace, right.namespace, names, side, join
+            )
         else:
             left.namespace.add(right.namespace, build.error_position(join.this))
             if join.args.get("on") is not None:
@@ -133,48 +134,6 @@ class RelationBinder:
         return exp.Join(
             this=right.node, side=side or None, kind="INNER" if not side else None, on=condition
         )
-
-    def _shared_names(self, join: exp.Join, left: Namespace, right: Namespace) -> list[str] | None:
-        """The columns of USING or NATURAL; None for a join without either."""
-        using = join.args.get("using")
-        if using:
-            return [fold(each.this if isinstance(each, exp.Column) else each) for each in using]
-        if str(join.args.get("method") or "").upper() != "NATURAL":
-            return None
-        theirs = {column.name for column in right.visible}
-        return [column.name for column in left.visible if column.name in theirs]
-
-    def _using(
-        self, left: Namespace, right: Namespace, names: list[str], side: str, join: exp.Join
-    ) -> exp.Expr | None:
-        tests, merged = [], []
-        for name in names:
-            ours = _single(left, name, "left", join)
-            theirs = _single(right, name, "right", join)
-            tests.append(comparison.compare("=", ours.node(), theirs.node(), self.statement.casts))
-            merged.append(self._merged(name, ours, theirs, side))
-        wanted = set(names)
-        rest = [c for c in (*left.visible, *right.visible) if c.name not in wanted]
-        left.add(right, build.error_position(join.this))
-        left.visible[:] = merged + rest
-        return build.conjunction(tests) if tests else None
-
-    def _merged(self, name: str, ours: ScopeColumn, theirs: ScopeColumn, side: str) -> ScopeColumn:
-        target = common_type([ours.type, theirs.type])
-        if target is None:
-            raise DatatypeMismatch(
-                f"JOIN/USING types {ours.type} and {theirs.type} cannot be matched"
-            )
-        if side == "FULL":
-            casts = self.statement.casts
-            both = [casts.coerce(c.node(), target, Coercion.IMPLICIT) for c in (ours, theirs)]
-            either = exp.Coalesce(this=both[0], expressions=[both[1]])
-            return ScopeColumn(name, target, "", name, build.typed(either, target))
-        kept = theirs if side == "RIGHT" else ours
-        if kept.type == target:
-            return replace(kept, name=name)
-        node = self.statement.casts.coerce(kept.node(), target, Coercion.IMPLICIT)
-        return ScopeColumn(name, target, "", name, node)
 
     # Items
 
@@ -316,19 +275,19 @@ class RelationBinder:
             table = _table_node(cte.unique, unique)
             return self._named_item(table, name, unique, columns, alias)
         position = build.error_position(node.args.get("db") or node)
-        found = find_relation(self.block, name, schema, position)
+        found = find_relation(self.statement.environment, name, schema, position)
         if isinstance(found, View):
             return self._view(found, alias)
         relation = self.statement.relation(_shown(alias, name), found)
-        columns = _relation_columns(found, relation.name)
+        columns = relation_columns(found, relation.name)
         table = _table_node(relation.name, relation.name)
         table.meta["relation"] = relation
         base = found if isinstance(found, Table) else None
         item = self._named_item(table, name, relation.name, columns, alias, base, found.schema)
         (source,) = item.namespace.sources
-        never_null = _never_null(found)
-        system = _system_columns(found, relation.name, columns, never_null)
-        source = replace(source, system=system, never_null=never_null)
+        telling = never_null(found)
+        system = system_columns(found, relation.name, columns, telling)
+        source = replace(source, system=system, never_null=telling)
         return Item(table, Namespace([source], item.namespace.visible))
 
     def _named_item(
@@ -499,22 +458,6 @@ def _reverses(join: exp.Join) -> bool:
     return str(join.args.get("side") or "").upper() in ("RIGHT", "FULL")
 
 
-def _single(namespace: Namespace, name: str, side: str, join: exp.Join) -> ScopeColumn:
-    found = [column for column in namespace.visible if column.name == name]
-    position = build.error_position(join)
-    if not found:
-        raise UndefinedColumn(
-            f'column "{name}" specified in USING clause does not exist in {side} table',
-            position=position,
-        )
-    if len(found) > 1:
-        raise AmbiguousColumn(
-            f'common column name "{name}" appears more than once in {side} table',
-            position=position,
-        )
-    return found[0]
-
-
 def _namespace(source: Source) -> Namespace:
     return Namespace([source], list(source.visible))
 
@@ -545,60 +488,3 @@ def _table_node(name: str, alias: str) -> exp.Table:
     return exp.Table(
         this=build.identifier(name), alias=exp.TableAlias(this=build.identifier(alias))
     )
-
-
-def _relation_columns(found: Table | SystemTable, unique: str) -> tuple[ScopeColumn, ...]:
-    if isinstance(found, SystemTable):
-        return tuple(ScopeColumn(name, t, unique, name) for name, t in found.columns)
-    labels = column_labels(found)
-    return tuple(ScopeColumn(c.name, c.type, unique, labels[c.id]) for c in found.columns)
-
-
-def _never_null(found: Table | SystemTable) -> int | None:
-    """The place of a column that is NULL only where an outer join has no row."""
-    if isinstance(found, SystemTable):
-        return next((i for i, (name, _) in enumerate(found.columns) if name == "oid"), None)
-    return next((i for i, column in enumerate(found.columns) if column.id in found.key), None)
-
-
-def _system_columns(
-    found: Table | SystemTable,
-    unique: str,
-    columns: Sequence[ScopeColumn],
-    never_null: int | None,
-) -> tuple[ScopeColumn, ...]:
-    """tableoid: the table's own OID (parts have none), NULL where an outer join has no row."""
-    oid = table_oid(found)
-    if oid is None or never_null is None:
-        return ()
-    present = build.negation(build.is_null(columns[never_null].node()))
-    value = build.typed(build.case([(present, build.integer(oid, OID))], None), OID)
-    return (ScopeColumn("tableoid", OID, unique, "tableoid", value),)
-
-
-@lru_cache(maxsize=256)
-def parsed_view(query: str) -> exp.Expr:
-    return parse_query(query)
-
-
-def find_relation(
-    block: QueryBinder, name: str, schema: str | None, position: int | None
-) -> Table | View | SystemTable:
-    """The table, view or system table a name means; 42P01 where there is none."""
-    catalog = block.statement.context.catalog
-    environment = block.statement.environment
-    schemas = environment.search_path
-    if schema == GIVEN_SCHEMA:
-        return environment.context.given[name]
-    if schema is not None:
-        schemas = (named_schema(environment.context, schema),)
-    for each in schemas:
-        found = (
-            system_table(each, name)
-            or catalog.find_table(name, each)
-            or catalog.find_view(name, each)
-        )
-        if found is not None:
-            return found
-    shown = f"{schema}.{name}" if schema else name
-    raise UndefinedTable(f'relation "{shown}" does not exist', position=position)
