@@ -2,9 +2,10 @@
 
 The row is read in place where this node leads its tablet, and by one question to the leader
 elsewhere (`catalog.point_reads`): the newest (rule R2), or in a block that keeps its snapshot the
-row of that. A read declines in a block that reads the past or has definitions of its own, and
-wherever `catalog.point_reads` cannot answer at once, with every error that may pass; which
-statements come here at all says `executor.quick_statements`.
+row of that. Rows that the block has changed itself it knows (`executor.known_rows`). A read
+declines in a block that reads the past or has definitions of its own, and wherever
+`catalog.point_reads` cannot answer at once, with every error that may pass; which statements come
+here at all says `executor.quick_statements`.
 
 `cancel` reaches a read that waits for another node.
 """
@@ -43,10 +44,12 @@ Found: TypeAlias = Rows | Exception | None
 
 
 class _Question(NamedTuple):
-    """Where the rows are (None: nowhere), and whose changes before which command they show."""
+    """Where the rows are (None: nowhere), and whose changes before which command they show; the
+    rows themselves where the transaction knows them."""
 
     place: Place | None
-    own: tuple[TransactionId, int] | None
+    own: tuple[TransactionId, int] | None = None
+    known: Sequence[StoredRow | None] | None = None
 
 
 class QuickReads:
@@ -63,20 +66,27 @@ class QuickReads:
         return self._reads is not None
 
     def rows_now(
-        self, plan: PointPlan, values: Sequence[Datum], then: Callable[[Found], None]
+        self,
+        plan: PointPlan,
+        values: Sequence[Datum],
+        catalog: Catalog,
+        then: Callable[[Found], None],
     ) -> Rows | bool:
         """The answer's rows as plain values, where they are at hand; True where they are on their
         way from another node, and `then` is called with them; False where anything else must be
-        waited for, or found out. Raises what computing them does."""
+        waited for, or found out. Raises what computing them does. `catalog` as of `rows`."""
         transaction = self._session.state.block.transaction
-        if self._reads is None or (transaction is not None and transaction.keeps_snapshot):
-            return False
+        timestamp: Timestamp | None = None
+        if transaction is not None and transaction.keeps_snapshot:
+            timestamp, known = transaction.kept_snapshot or (None, None)
+            if known is not catalog:
+                return False
         question = self._question(plan, values, transaction)
-        if question is None or question.place is None:
+        if self._reads is None or question is None or question.place is None:
             return False
         try:
-            found = self._here(question)
-            asked = None if found is not None else self._ask(question)
+            found = self._here(question, timestamp)
+            asked = None if found is not None else self._ask(question, timestamp)
         except _MAY_PASS:
             return False
         if found is not None:
@@ -132,18 +142,19 @@ class QuickReads:
             return None
         where = place or None
         if transaction is None:
-            return _Question(where, None)
+            return _Question(where)
         if not _may_read(transaction, plan):
             return None
         transaction.begin_command()
         if where is None:
-            return _Question(None, None)
+            return _Question(None)
         for key in where.keys:
             transaction.note_key(where.tablet_id, where.fragment_id, key)
         own = transaction.own_changes()
         if own is None or where.tablet_id not in own.tablets:
-            return _Question(where, None)
-        return _Question(where, (own.transaction_id, own.command))
+            return _Question(where)
+        known = transaction.known_rows(where.tablet_id, where.fragment_id, where.keys)
+        return _Question(where, (own.transaction_id, own.command), known)
 
     def _answers(
         self, plan: PointPlan, found: Sequence[StoredRow | None], values: Sequence[Datum]
@@ -156,8 +167,10 @@ class QuickReads:
         return [answer for answer in answers if answer is not None]
 
     def _here(
-        self, question: _Question, timestamp: Timestamp | None = None
+        self, question: _Question, timestamp: Timestamp | None
     ) -> Sequence[StoredRow | None] | None:
+        if question.known is not None:
+            return question.known
         reads, place = self._reads, question.place
         assert reads is not None
         assert place is not None
@@ -165,7 +178,7 @@ class QuickReads:
             place.tablet_id, place.fragment_id, place.keys, question.own, timestamp
         )
 
-    def _ask(self, question: _Question, timestamp: Timestamp | None = None) -> Asked | None:
+    def _ask(self, question: _Question, timestamp: Timestamp | None) -> Asked | None:
         reads, place = self._reads, question.place
         assert reads is not None
         assert place is not None

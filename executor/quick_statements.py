@@ -264,7 +264,10 @@ class QuickStatements:
         its way, and `then` is called with what becomes of it; False for any other."""
         if type(plan) is PointPlan:
             self._settle_isolation()
-            rows = self._reads.rows_now(plan, values, lambda found: then(_told(found)))
+            planned_with = self._now().names.catalog
+            rows = self._reads.rows_now(
+                plan, values, planned_with, lambda found: then(_told(found))
+            )
             return rows if isinstance(rows, bool) else _selected(rows)
         begins = plan.plain_begin if type(plan) is BlockPlan else None
         if begins is None or not self._now().may_idle:

@@ -46,7 +46,7 @@ from storage.fragments import FragmentChange, FragmentId, OwnChanges, TabletId, 
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
 from storage.read_sets import RowRange
-from storage.row_tables import StoredKey
+from storage.row_tables import StoredKey, StoredRow
 
 READ_COMMITTED = ("read committed", "read uncommitted")
 SERIALIZABLE = "serializable"
@@ -108,6 +108,11 @@ class SessionTransaction:
             self._holds.enter_context(self._services.timestamps.held(timestamp))
         return found
 
+    @property
+    def kept_snapshot(self) -> tuple[Timestamp, Catalog] | None:
+        """Where all statements read and the catalog of then, once the first has settled it."""
+        return self._snapshot
+
     def read_past(self, timestamp: Timestamp) -> None:
         """All statements are to read at that timestamp; before the first of them."""
         self.is_past = True
@@ -142,6 +147,15 @@ class SessionTransaction:
         if self._opened is None or not self._opened.changed:
             return None
         return OwnChanges(self._opened.id, self.command, self._opened.written)
+
+    def known_rows(
+        self, tablet_id: TabletId, fragment_id: FragmentId, keys: Sequence[StoredKey]
+    ) -> Sequence[StoredRow | None] | None:
+        """Rows by key that the transaction has changed itself, as they are for it now; None where
+        the tablet must be asked (`executor.known_rows`)."""
+        if self._opened is None:
+            return None
+        return self._opened.known_rows(tablet_id, fragment_id, keys)
 
     def statement(self) -> StatementChanges:
         """For the statement under way to lock and change with."""

@@ -37,12 +37,12 @@ class Counted:
         self.count = 0
         rows, rows_now = QuickReads.rows, QuickReads.rows_now
 
-        def counted_now(reads: QuickReads, plan: Any, values: Any, then: Any) -> Any:
+        def counted_now(reads: QuickReads, plan: Any, values: Any, catalog: Any, then: Any) -> Any:
             def counted_then(found: Any) -> None:
                 self.count += isinstance(found, list)
                 then(found)
 
-            found = rows_now(reads, plan, values, counted_then)
+            found = rows_now(reads, plan, values, catalog, counted_then)
             self.count += isinstance(found, list)
             return found
 
@@ -595,6 +595,55 @@ def test_reads_of_other_nodes_need_no_task(tmp_path: Path, monkeypatch: pytest.M
         writer.close()
         assert questions
         assert not tasks
+
+    in_two(tmp_path, test)
+
+
+def test_a_block_knows_the_rows_that_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is asked for them; everything else that changes or takes back is seen."""
+
+    async def test(world: World, clients: Two) -> None:
+        (owner,) = await world.clients(1)
+        await owner.ask("CREATE TABLE t (k int PRIMARY KEY, v int) USING row WITH (replicas = 1)")
+        await owner.ask("INSERT INTO t SELECT i, i * 10 FROM generate_series(1, 20) i")
+        read_here, questions = PointReads.read_here, 0
+
+        def counted(*given: Any) -> Any:
+            nonlocal questions
+            questions += 1
+            return read_here(*given)
+
+        monkeypatch.setattr(PointReads, "read_here", counted)
+
+        async def is_known(known: bool, expected: list[list[bytes]], key: int) -> None:
+            before = questions
+            found = await answer(clients.quick, f"SELECT v FROM t WHERE k = {key}")
+            assert found[1] == expected, key
+            assert (questions == before) is known, key
+
+        for level in ("READ COMMITTED", "REPEATABLE READ"):
+            for key in (1, 2, 3, 4):  # some of them are led here
+                run = clients.quick.execute
+                await run(f"BEGIN ISOLATION LEVEL {level}".encode())
+                await is_known(False, [[b"%d" % (key * 10)]], key)
+                await run(b"UPDATE t SET v = v + 1 WHERE k = %d" % key)
+                await is_known(True, [[b"%d" % (key * 10 + 1)]], key)
+                await run(b"SAVEPOINT s")
+                await run(b"UPDATE t SET v = 7 WHERE k = %d" % key)
+                await is_known(True, [[b"7"]], key)
+                await run(b"INSERT INTO t VALUES (%d, 5)" % (key + 100))
+                await is_known(True, [[b"5"]], key + 100)
+                await run(b"DELETE FROM t WHERE k = %d" % key)
+                await is_known(True, [], key)
+                await run(b"ROLLBACK TO s")
+                await is_known(False, [[b"%d" % (key * 10 + 1)]], key)
+                await run(b"UPDATE t SET v = v + 1 WHERE k = %d" % key)
+                await run(b"UPDATE t SET v = v + length(md5(v::text)) WHERE v > 0")
+                await is_known(False, [[b"%d" % (key * 10 + 34)]], key)
+                await run(b"ROLLBACK")
+                await is_known(False, [[b"%d" % (key * 10)]], key)
 
     in_two(tmp_path, test)
 
