@@ -33,6 +33,7 @@ from planner.statements import Delete, Insert, Truncate, Update
 from planner.write_plan import (
     DeletePlan,
     InsertPlan,
+    MergePlan,
     MergeStep,
     Returning,
     RowExpression,
@@ -42,7 +43,7 @@ from planner.writes import plan_delete, plan_insert, plan_truncate, plan_update
 from storage.fragments import FragmentChange
 from storage.locks import LockMode
 
-PlanT = TypeVar("PlanT", UpdatePlan, DeletePlan)
+PlanT = TypeVar("PlanT", InsertPlan, UpdatePlan, DeletePlan, MergePlan)
 
 # RETURNING's rows wait here until the transaction has committed.
 RETURNED_BYTES = 256 * 1024 * 1024
@@ -137,6 +138,26 @@ class StatementRows:
         self.evaluator.close()
 
 
+async def run_change(
+    execution: Execution,
+    plan: PlanT,
+    change_rows: Callable[[Execution, Changes, PlanT, StatementRows], Awaitable[int]],
+    command: str,
+    *,
+    checks: bool = True,
+) -> Result:
+    """Has rows changed as the plan says, and answers with how many and with RETURNING. `checks`:
+    unique constraints are looked at before a statement commits by itself."""
+    rows = StatementRows(execution, plan.returning)
+    try:
+        async with transaction(execution) as opened:
+            count = await change_rows(execution, opened, plan, rows)
+            await opened.commit(execution.timestamp, checks=checks)
+        return rows.result(f"{command} {count}")
+    finally:
+        rows.close()
+
+
 async def _each(batches: Sequence[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:
     for batch in batches:
         yield batch
@@ -154,15 +175,16 @@ async def run_insert(execution: Execution, statement: Insert) -> Result:
         parameters=execution.parameter_types,
         values=execution.values,
     )
-    rows = StatementRows(execution, plan.returning)
-    try:
-        async with transaction(execution) as opened:
-            async with rows_of(execution, plan.source) as run:
-                count = await insert_rows(execution, opened, plan, run.batches(), rows)
-            await opened.commit(execution.timestamp, checks=has_unique(plan.table))
-        return rows.result(f"INSERT 0 {count}")
-    finally:
-        rows.close()
+    return await run_change(
+        execution, plan, _insert_source, "INSERT 0", checks=has_unique(plan.table)
+    )
+
+
+async def _insert_source(
+    execution: Execution, opened: Changes, plan: InsertPlan, rows: StatementRows
+) -> int:
+    async with rows_of(execution, plan.source) as run:
+        return await insert_rows(execution, opened, plan, run.batches(), rows)
 
 
 async def insert_rows(
@@ -247,24 +269,7 @@ async def run_update(execution: Execution, statement: Update) -> Result:
         parameters=execution.parameter_types,
         values=execution.values,
     )
-    return await _run_change(execution, plan, _update_rows, "UPDATE")
-
-
-async def _run_change(
-    execution: Execution,
-    plan: PlanT,
-    change_rows: Callable[[Execution, Changes, PlanT, StatementRows], Awaitable[int]],
-    command: str,
-) -> Result:
-    """Changes the rows that the plan finds, and answers with how many and with RETURNING."""
-    rows = StatementRows(execution, plan.returning)
-    try:
-        async with transaction(execution) as opened:
-            count = await change_rows(execution, opened, plan, rows)
-            await opened.commit(execution.timestamp, checks=True)
-        return rows.result(f"{command} {count}")
-    finally:
-        rows.close()
+    return await run_change(execution, plan, _update_rows, "UPDATE")
 
 
 async def _update_rows(
@@ -324,7 +329,7 @@ async def run_delete(execution: Execution, statement: Delete) -> Result:
         parameters=execution.parameter_types,
         values=execution.values,
     )
-    return await _run_change(execution, plan, _delete_rows, "DELETE")
+    return await run_change(execution, plan, _delete_rows, "DELETE")
 
 
 async def _delete_rows(

@@ -30,7 +30,7 @@ from executor.writes import (
     mode_of_update,
     named_batch,
     rows_of,
-    transaction,
+    run_change,
     with_others,
 )
 from executor.writes_defaults import DefaultValues
@@ -58,14 +58,13 @@ async def run_merge(execution: Execution, statement: Merge) -> Result:
         parameters=execution.parameter_types,
         values=execution.values,
     )
-    rows = StatementRows(execution, plan.returning)
-    try:
-        async with transaction(execution) as opened:
-            count = await _Merger(execution, statement, plan, opened, rows).run()
-            await opened.commit(execution.timestamp, checks=True)
-        return rows.result(f"MERGE {count}")
-    finally:
-        rows.close()
+
+    async def merge(
+        execution: Execution, opened: Changes, plan: MergePlan, rows: StatementRows
+    ) -> int:
+        return await _Merger(execution, statement, plan, opened, rows).run()
+
+    return await run_change(execution, plan, merge, "MERGE")
 
 
 class _Merger:
