@@ -40,7 +40,7 @@ from planner.algebra import (
     walk,
 )
 from planner.algebra_blocks import Grouping, extract_windows, grouping_of
-from planner.algebra_functions import is_query
+from planner.algebra_functions import is_query, returns_set
 from planner.algebra_opaque import opaque_query
 from planner.algebra_relations import RelationBuilder
 from planner.algebra_scalars import (
@@ -69,7 +69,6 @@ _FOREIGN_CLAUSES = {
     "match": "MATCH_RECOGNIZE",
     "sample": "TABLESAMPLE",
 }
-_SET_RETURNING = frozenset({"unnest", "generate_series", "generate_subscripts", "explode"})
 
 
 def build(bound: BoundQuery) -> Node:
@@ -227,7 +226,7 @@ class QueryBuilder:
         self, tree: exp.Select, frame: Frame, prefix: str, *, root: bool = False
     ) -> Relation:
         """The clauses behind WHERE."""
-        if any(_returns_set(e) for e in tree.expressions):
+        if any(returns_set(e) for e in tree.expressions):
             raise CannotDistribute("a set-returning function in the select list")
         grouping = self.group(tree, frame)
         outputs, sort_items = self._select_list(tree, frame, grouping, prefix, root)
@@ -452,16 +451,6 @@ def _row_count(node: exp.Expr, clause: str) -> int | None:
     if isinstance(inner, exp.Literal) and str(inner.this).isdigit():
         return int(inner.this)
     raise CannotDistribute(f"a {clause} that is not a constant")
-
-
-def _returns_set(node: exp.Expr) -> bool:
-    if is_query(node):
-        return False
-    if isinstance(node, exp.Unnest | exp.Explode | exp.GenerateSeries):
-        return True
-    if isinstance(node, exp.Anonymous) and str(node.this).lower() in _SET_RETURNING:
-        return True
-    return any(_returns_set(child) for child in node.iter_expressions())
 
 
 def _may_repeat(node: Node) -> bool:

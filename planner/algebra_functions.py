@@ -1,4 +1,4 @@
-"""Which calls are aggregates, and what is known of each by name.
+"""Which calls are aggregates or return rows, and what is known of each by name.
 
 The binder leaves most calls as they are spelled for DuckDB, so functions are recognised by
 name as well as by sqlglot's class.
@@ -112,3 +112,17 @@ def _nodes(value: object) -> list[exp.Expr]:
     if isinstance(value, list):
         return [v for v in value if isinstance(v, exp.Expr)]
     return []
+
+
+_SET_RETURNING = frozenset({"unnest", "generate_series", "generate_subscripts", "explode"})
+
+
+def returns_set(node: exp.Expr) -> bool:
+    """Whether the expression of a select list gives a row several times, or not at all."""
+    if is_query(node):
+        return False
+    if isinstance(node, exp.Unnest | exp.Explode | exp.GenerateSeries):
+        return True
+    if isinstance(node, exp.Anonymous) and str(node.this).lower() in _SET_RETURNING:
+        return True
+    return any(returns_set(child) for child in node.iter_expressions())

@@ -34,7 +34,7 @@ from planner.algebra import (
     Scalar,
     names_of,
 )
-from planner.algebra_functions import ZERO_ON_EMPTY, call_name, has_aggregate, is_query
+from planner.algebra_functions import ZERO_ON_EMPTY, call_name, has_aggregate, is_query, returns_set
 from planner.algebra_scalars import (
     any_of,
     column_item,
@@ -132,9 +132,10 @@ class SubqueryBuilder:
 
     @staticmethod
     def _only_filters(query: exp.Select) -> bool:
+        """Whether a row of FROM that WHERE keeps is a row of the result, and there is no other."""
         clauses = ("group", "having", "offset", "limit", "with_")
         return not any(query.args.get(c) for c in clauses) and not any(
-            has_aggregate(e) for e in query.expressions
+            has_aggregate(e) or returns_set(e) for e in query.expressions
         )
 
     def _compared(
@@ -226,6 +227,8 @@ class SubqueryBuilder:
             query.args.get(c) for c in ("group", "having", "limit", "offset")
         ):
             raise CannotDistribute("a correlated subquery with GROUP BY, HAVING or LIMIT")
+        if returns_set(query.expressions[0]):
+            raise CannotDistribute("a set-returning function in a correlated subquery")
         keys = self._correlation_keys(inner, frame)
         if has_aggregate(query.expressions[0]):
             return self._correlated_aggregate(query, inner, keys, frame)

@@ -60,6 +60,22 @@ def test_membership_below_or_is_a_join(cluster: PlanCluster) -> None:
         assert cluster.ask(sql) == cluster.answer(sql), sql
 
 
+def test_a_subquery_that_returns_sets_has_the_rows_that_they_have(cluster: PlanCluster) -> None:
+    for sql in (
+        "select k from t where k in (select unnest(array[1, 5, null])) order by k",
+        "select k from t where k = any (select generate_series(3, 4)) or k = 9 order by k",
+        "select k from t where k in (select generate_series(1, g)) order by k",
+        "select k, (select unnest(array[x]) from u where u.k = t.k and x % 2 = 1) from t order by k",
+    ):
+        assert cluster.ask(sql) == cluster.answer(sql), sql
+    none = "select unnest('{}'::int[])"
+    assert cluster.ask(f"select count(*) from t where exists ({none})") == [(0,)]
+    assert cluster.ask(f"select count(*) from t where not exists ({none} where t.k > 3)") == [(40,)]
+    assert cluster.ask("select count(*) from t where k not in (select unnest(array[1, 5]))") == [
+        (38,)
+    ]
+
+
 def test_counting_nothing_gives_zero(cluster: PlanCluster) -> None:
     sql = "select (select count(*) from u where u.k = t.k), (select sum(x) from u where u.k = t.k)"
     assert cluster.ask(f"{sql} from t where k = 39") == [(0, None)]
