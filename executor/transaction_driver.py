@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import pyarrow as pa
@@ -53,7 +53,7 @@ from storage.fragments import (
 )
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
-from storage.row_tables import RowTables
+from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.stored_changes import StoredChange
 
 logger = logging.getLogger(__name__)
@@ -314,6 +314,15 @@ class Transaction:
             rows = [after for _, after in answer.rows if after is not None]
             self._grow(StoredChange(tables, (), rows).size_bytes)
         return answer
+
+    def known_rows(
+        self, tablet_id: TabletId, fragment_id: FragmentId, keys: Sequence[StoredKey]
+    ) -> Sequence[StoredRow | None] | None:
+        """Rows by key as this transaction has left them; None where the tablet must be asked."""
+        lane = self._lanes.get(tablet_id)
+        if lane is None or lane.task is not None or self._error is not None:
+            return None
+        return lane.place.known.find(fragment_id, keys)
 
     async def drain(self) -> None:
         """Waits until every change is with its tablet."""

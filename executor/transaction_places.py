@@ -56,6 +56,7 @@ from cluster.errors import (
 )
 from cluster.probes import Probe, reached
 from cluster.runtime import Runtime
+from executor.known_rows import KnownRows
 from executor.transaction_faces import TabletAccess
 from storage import row_programs
 from storage.drafts import NO_COMMAND
@@ -238,6 +239,7 @@ class TabletPlace:
         self.id = transaction_id
         # How long to wait for one lock.
         self.lock_deadline_s = lock_deadline_s
+        self.known = KnownRows()
         self._kept: list[Taken] = []
         self._kept_bytes = 0
         self._deferred: list[KeptRows] = []
@@ -298,6 +300,7 @@ class TabletPlace:
     async def stage(self, command: int, change: FragmentChange) -> None:
         """Sends a change of a command to the leader; the ones before have been answered."""
         self._staged_bytes += change.size_bytes
+        self.known.forget()
         await self.ask(
             lambda: self.stage_now(command, change), lambda _: [KeptChange(command, change)]
         )
@@ -325,12 +328,14 @@ class TabletPlace:
                 keys = [tables.key_of(before) for before, _ in answer.rows if before is not None]
                 rows = [after for _, after in answer.rows if after is not None]
                 self._staged_bytes += StoredChange(tables, keys, rows).size_bytes
+                self.known.note(request.fragment_id, tables, answer.rows)
             return [KeptStatement(request, tables, answer)]
 
         return await self.ask(call, keep, waits=True)
 
     async def take_back(self, command: int) -> None:
         """Gives up what this command and later ones took, also what is still on its way."""
+        self.known.forget()
         await self.ask(
             lambda: self.tablets.take_back(
                 self.tablet_id, self.id, command, ASK_DEADLINE_S, self._number
@@ -363,6 +368,8 @@ class TabletPlace:
         )
 
     def _keep(self, taken: Sequence[Taken]) -> None:
+        if self._too_much:
+            self.known.forget()
         if self._too_much or not taken:
             return
         self._kept += taken
@@ -370,6 +377,7 @@ class TabletPlace:
         if self._kept_bytes > KEPT_BYTES or self._staged_bytes > CHUNK_BYTES:
             self._too_much = True
             self._kept.clear()
+            self.known.forget()
 
     async def _has_moved(self) -> bool:
         """Whether the leader is another than the one that did not answer."""
