@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from itertools import chain
 
 import pyarrow as pa
 
@@ -202,9 +203,8 @@ class SessionTransaction:
             return
         for stage in plan.stages:
             for scan in stage.scans:
-                for fragments in scan.fragments:
-                    for fragment in fragments:
-                        self._reads.note(fragment.tablet_id, fragment.fragment_id)
+                for fragment in chain.from_iterable(scan.fragments):
+                    self._reads.note_scan(fragment.tablet_id, fragment.fragment_id, scan.ranges)
 
     def note_key(self, tablet_id: TabletId, fragment_id: FragmentId, key: StoredKey) -> None:
         """The statement looks up a key; counts where the end validates reads."""

@@ -10,6 +10,7 @@ client has seen it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from storage.fragments import FragmentId, TabletId, Timestamp
@@ -42,6 +43,15 @@ class Reads:
     def note(self, tablet_id: TabletId, fragment_id: FragmentId) -> None:
         """The fragment was read, or some part of it that nothing tells."""
         self._fragments.setdefault(tablet_id, {})[fragment_id] = None
+
+    def note_scan(
+        self, tablet_id: TabletId, fragment_id: FragmentId, ranges: Sequence[RowRange]
+    ) -> None:
+        """The ranges were read, without any the fragment."""
+        for each in ranges:
+            self.note_range(tablet_id, fragment_id, each)
+        if not ranges:
+            self.note(tablet_id, fragment_id)
 
     def note_key(self, tablet_id: TabletId, fragment_id: FragmentId, key: StoredKey) -> None:
         """The key was looked up."""

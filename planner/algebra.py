@@ -26,6 +26,7 @@ from catalog.model import Column as TableColumn
 from catalog.model import ColumnGroup, NodeId, Part, Table, TabletId
 from planner.bound import SystemTable
 from planner.plan import ExchangeKind
+from storage.read_sets import RowRange
 from storage.types import SqlType
 
 
@@ -414,6 +415,7 @@ class TableScan(Leaf):
     `groups` lie side by side on the same nodes and are joined on the key in `group_keys`,
     which names the key columns in each group. A replicated table may be read on any node of
     `replicated_on`. `kept_out` says why parts are missing, and `fraction` how many rows stay.
+    `ranges` have all rows that matter, where that is less than all.
     """
 
     scan: Scan
@@ -423,6 +425,7 @@ class TableScan(Leaf):
     replicated_on: tuple[NodeId, ...] = ()
     kept_out: str = ""
     fraction: float = 1.0
+    ranges: tuple[RowRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,9 @@ from planner.algebra_scalars import column_scalar, is_literal_boolean, scalar_of
 from planner.algebra_text import readable
 from planner.bound import column_labels
 from planner.context import PlannerContext
+from planner.localise_ranges import ranges_of
 from planner.localise_restrictions import restrictions_of
+from storage.read_sets import RowRange
 from storage.types import BOOL
 
 
@@ -62,9 +64,10 @@ def localise(
     """The scan over fragments; the conditions, which hold above it, keep parts out. With all nodes
     given, the nearest first, each tablet is read at its nearest replica."""
     parts, reason = _remaining_parts(scan, conditions)
+    ranges = ranges_of(scan, conditions) if parts else ()
     wanted = _needed_groups(scan)
     scans = [
-        _table_scan(scan, some, parts, reason, context, nearest)
+        _table_scan(scan, some, parts, reason, ranges, context, nearest)
         for some in _side_by_side(wanted, parts, scan.table, context, nearest)
     ]
     node: Node = scans[0]
@@ -155,6 +158,7 @@ def _table_scan(
     columns: Sequence[_GroupColumns],
     parts: tuple[Part, ...],
     reason: str,
+    ranges: tuple[RowRange, ...],
     context: PlannerContext,
     nearest: tuple[NodeId, ...],
 ) -> TableScan:
@@ -189,6 +193,7 @@ def _table_scan(
         copies_of(places[0].tablet_id, context) if replicated and places else (),
         reason,
         1.0 if parts else 0.0,
+        ranges,
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from catalog.model import FragmentId, NodeId, TableId, TabletId
+from storage.read_sets import RowRange
 from storage.types import SqlType
 
 
@@ -85,6 +86,7 @@ class Scan:
 
     `fragments` has one entry for every node of the stage, in the order of `Stage.nodes`;
     a node with none reads no rows. Where a table is replicated, every node has its own copy.
+    `ranges` have all rows that matter to the query, where these are told by values.
     """
 
     id: int
@@ -93,6 +95,7 @@ class Scan:
     fragments: tuple[tuple[ScanFragment, ...], ...]
     # The place of the statement that reads it, `BoundRelation.name`.
     relation: str = ""
+    ranges: tuple[RowRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ class _Sources:
                 ),
                 self._fragments(node, position),
                 node.scan.relation,
+                node.ranges,
             )
         )
         return f"@scan:{number}"

@@ -7,6 +7,8 @@ In the order control flows through them, from the node to the bytes:
     kept_file       a small state kept whole
     tablet          a tablet: definitions, reads at a timestamp
     tablet_rows     statements over single rows, at its leader
+    tablet_validation   whether what was read still stands, at its leader
+    read_sets       what that is
     tablet_scans    rows by an index, at its leader
     index_reads     what they are at a timestamp, with a transaction's own changes
     row_programs    what they do with a row, as data

@@ -5,6 +5,7 @@
     TabletChanges   locks and drafts of open transactions          storage.tablet_changes
     TabletCommits   how transactions end                           storage.tablet_commits
     TabletScans     rows by an index                               storage.tablet_scans
+    TabletValidation    whether what was read still stands         storage.tablet_validation
     TabletRows      statements over single rows                    storage.tablet_rows
     Tablet          definitions, and reads at a timestamp          here
 

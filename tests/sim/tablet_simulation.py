@@ -539,7 +539,8 @@ class Asking:
         ranges = self._simulation.world.ranges
         if not ranges or self._chance.random() >= ranges:
             scan = SimpleNamespace(
-                fragments=[[SimpleNamespace(tablet_id=tablet_id, fragment_id=fragment_id)]]
+                fragments=[[SimpleNamespace(tablet_id=tablet_id, fragment_id=fragment_id)]],
+                ranges=(),
             )
             transaction.note_reads(SimpleNamespace(stages=[SimpleNamespace(scans=[scan])]))  # type: ignore[arg-type]
         elif self._chance.random() < 0.5:
