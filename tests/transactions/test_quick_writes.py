@@ -39,6 +39,7 @@ class Quick:
         self.blocks = 0
         plan_of, plan_of_text = QuickStatements.plan_of, QuickStatements.plan_of_text
         run, answer = QuickStatements.run, PointWrites.answer
+        run_now = QuickStatements.run_now
 
         def some_plan(way: Any, prepared: Any) -> Any:
             long = way._session.services.node_id == LONG_WAY
@@ -58,9 +59,15 @@ class Quick:
             self.writes += found is not None and hasattr(plan, "returning")
             return found
 
+        def counted_now(way: Any, plan: Any, values: Any, then: Any) -> Any:
+            found = run_now(way, plan, values, then)
+            self.blocks += not isinstance(found, bool) and isinstance(plan, BlockPlan)
+            return found
+
         patch.setattr(QuickStatements, "plan_of", some_plan)
         patch.setattr(QuickStatements, "plan_of_text", some_text)
         patch.setattr(QuickStatements, "run", counted)
+        patch.setattr(QuickStatements, "run_now", counted_now)
         patch.setattr(PointWrites, "answer", some_answer)
 
 
