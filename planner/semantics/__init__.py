@@ -21,9 +21,17 @@ form wherever it is seen; whatever depends on the session's time zone names it.
 
 Left out is in docs/sql.md.
 
-Modules: `environment` (session), `build` (typed nodes), `rules` (short forms of rules);
-constants: `literals` over `text_times`, `text_intervals`, `text_arrays`, `text_json`; `casts`;
-families: `numbers`, `comparison`, `strings`, `patterns`, `times`, `arrays`, `jsonb`, `records`,
-`aggregates`, `windows`, `sets`, `system`, `formats`; `catalogue` gathers them; `passthrough`
-(what only DuckDB knows), `system_relations` (pg_catalog in FROM), `errors` (run-time errors).
+Modules:
+
+    environment, build, rules     the session; typed nodes; short forms of rules
+    literals                      constants, over text_times, text_intervals, text_arrays, text_json
+    casts                         from one type to another
+    numbers, comparison, strings, patterns, characters, formats, times, arrays, jsonb, records
+                                  a family of types each; json_texts: the JSON text of any value
+    aggregates, windows, sets     calls over many rows, and those that return them
+    system                        session facts and information functions
+    catalogue                     all of them by name
+    passthrough                   what only DuckDB knows
+    system_relations              pg_catalog in FROM
+    errors                        what fails as the query runs
 """

@@ -18,7 +18,8 @@ from sqlglot import exp
 from planner.bound import type_of
 from planner.functions import Catalogue, Role, signature
 from planner.semantics import build
-from planner.semantics.casts import Casts, padded
+from planner.semantics.casts import Casts
+from planner.semantics.json_texts import to_json
 from planner.semantics.numbers import divide
 from storage.types import (
     BOOL,
@@ -243,34 +244,6 @@ def _json_text(node: exp.Expr, result: SqlType) -> exp.Expr:
     if result == JSONB:
         return build.call("pg_jsonb", node, type=JSONB)
     return build.cast_as(node, JSON)
-
-
-def to_json(node: exp.Expr, casts: Casts) -> exp.Expr:
-    """The JSON text of any value, `null` for NULL."""
-    source = type_of(node)
-    written: exp.Expr
-    match source.kind:
-        case Kind.JSON | Kind.JSONB:
-            written = build.cast_as(node, TEXT)
-        case Kind.INT2 | Kind.INT4 | Kind.INT8 | Kind.BOOL | Kind.NUMERIC:
-            written = casts.to_text(node)
-        case Kind.FLOAT4 | Kind.FLOAT8:
-            written = build.call("pg_json_float", casts.to_text(node), type=TEXT)
-        case Kind.TIMESTAMP:
-            written = build.call("pg_json_timestamp", casts.to_text(node), type=TEXT)
-        case Kind.TIMESTAMPTZ:
-            written = build.call("pg_json_timestamp", casts.to_text(node), type=TEXT)
-        case Kind.RECORD if isinstance(node, exp.Tuple):
-            fields = [
-                exp.PropertyEQ(this=build.identifier(f"f{place}"), expression=each)
-                for place, each in enumerate(node.expressions, 1)
-            ]
-            written = build.call("pg_json_spaced", exp.Struct(expressions=fields), type=TEXT)
-        case Kind.ARRAY | Kind.RECORD | Kind.ANY:
-            written = build.call("pg_json_spaced", node, type=TEXT)
-        case _:
-            written = build.call("pg_json_string", casts.to_text(padded(node)), type=TEXT)
-    return build.call("coalesce", written, build.text("null"), type=TEXT)
 
 
 def _within_group(name: str) -> AggregateRule:

@@ -12,7 +12,7 @@ from sqlglot import exp
 from planner.bound import type_of
 from planner.functions import Call, Catalogue, Emit
 from planner.semantics import build
-from planner.semantics.aggregates import to_json
+from planner.semantics.json_texts import to_json
 from planner.semantics.rules import define, natural
 from planner.types import Coercion
 from storage.types import JSON, JSONB, TEXT, Kind, SqlType, array_of
