@@ -356,7 +356,11 @@ class CatalogService:
         ends_s = self._runtime.monotonic() + deadline_s
         outcome = await self._outcome_of(encode_envelope(envelope), ends_s)
         result = outcome.unwrap()
-        await self.wait_version(result.version, max(ends_s - self._runtime.monotonic(), 1.0))
+        try:
+            await self.wait_version(result.version, max(ends_s - self._runtime.monotonic(), 1.0))
+        except CannotConnectNow as error:
+            # It has happened, and 57P03 would say that it has not.
+            raise StatementCompletionUnknown(error.message, detail=error.detail) from error
         return result
 
     async def _outcome_of(self, envelope: bytes, ends_s: float) -> Outcome:

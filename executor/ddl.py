@@ -159,17 +159,8 @@ async def _change_directly(execution: Execution, plan: DdlPlan) -> str:
         assert isinstance(plan, ChangeCatalog)
         for command in plan.commands:
             await change.execute(command)
-        await _tell_all(change)
+        await change.in_force()
     return plan.tag
-
-
-async def _tell_all(change: DirectChange) -> None:
-    """Waits for all nodes, if they come along: what is in force must not be called refused."""
-    try:
-        await change.everywhere()
-    except CannotConnectNow as error:
-        # Who does not know it yet learns it with its next timestamp (rule T3).
-        logger.warning("not every node knows of a definition yet: %s", error.message)
 
 
 class DirectChange:
@@ -192,6 +183,14 @@ class DirectChange:
         """Waits until every live node has the catalog as changed."""
         if self._version:
             await self.execution.services.catalog.ensure_everywhere(self._version)
+
+    async def in_force(self) -> None:
+        """The same, if they come along: what is in force must not be called refused."""
+        try:
+            await self.everywhere()
+        except CannotConnectNow as error:
+            # Who does not know it yet learns it with its next timestamp (rule T3).
+            logger.warning("not every node knows of a definition yet: %s", error.message)
 
 
 # ---------------------------------------------------------------------------------------
@@ -227,6 +226,9 @@ class DraftedChange:
 
     async def everywhere(self) -> None:
         """The commit sees to that."""
+
+    async def in_force(self) -> None:
+        """So does it here."""
 
 
 async def _define(execution: Execution, statement: Statement) -> str:

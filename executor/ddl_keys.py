@@ -22,8 +22,10 @@ from catalog.commands import Command, CommandResult
 from catalog.model import ForeignKey, Index, Table, TableId
 from cluster.errors import (
     ActiveSqlTransaction,
+    CannotConnectNow,
     DeadlockDetected,
     DqeError,
+    StatementCompletionUnknown,
     UndefinedTable,
     UniqueViolation,
 )
@@ -51,6 +53,8 @@ class Definition(Protocol):
 
     async def everywhere(self) -> None: ...
 
+    async def in_force(self) -> None: ...
+
 
 async def add_reference(change: Definition, plan: AddReference) -> None:
     """ALTER TABLE ... ADD FOREIGN KEY."""
@@ -65,7 +69,7 @@ async def add_reference(change: Definition, plan: AddReference) -> None:
         if key.validated:
             await _check_referring(current, table, target, key)
         await change.execute(commands.AddForeignKey(table.id, plan.definition))
-        await change.everywhere()
+        await change.in_force()
 
 
 async def validate_reference(change: Definition, plan: ValidateReference) -> None:
@@ -76,7 +80,7 @@ async def validate_reference(change: Definition, plan: ValidateReference) -> Non
         if key.name == plan.name:
             await _check_referring(current, table, _table(current, key.target), key)
     await change.execute(commands.ValidateConstraint(table.id, plan.name))
-    await change.everywhere()
+    await change.in_force()
 
 
 async def _check_referring(
@@ -95,18 +99,20 @@ async def build_index(change: Definition, plan: BuildIndex) -> None:
             "CREATE INDEX CONCURRENTLY cannot run inside a transaction block"
         )
     created = await change.execute(plan.command)
-    await change.everywhere()
     if not created.changed or not plan.command.definition.unique:
+        await change.in_force()
         return
     index_id = created.table_id
     assert index_id is not None
     try:
+        # Whoever writes must keep it before the rows are looked through.
+        await change.everywhere()
         await _check_unique(change, plan.table_id, index_id)
         await change.execute(commands.FinishIndex(plan.table_id, index_id))
     except BaseException:
         await _drop(change, plan.table_id, index_id)
         raise
-    await change.everywhere()
+    await change.in_force()
 
 
 async def _check_unique(change: Definition, table_id: TableId, index_id: TableId) -> None:
@@ -151,10 +157,18 @@ async def check_own_indexes(execution: Execution, table: Table) -> None:
 async def _drop(change: Definition, table_id: TableId, index_id: TableId) -> None:
     table = change.execution.services.catalog.current.tables.get(table_id)
     found = [index for index in table.indexes if index.id == index_id] if table else []
-    if table is not None and found:
-        names = ((table.schema, found[0].name),)
+    if table is None or not found:
+        return
+    names = ((table.schema, found[0].name),)
+    try:
         await change.execute(commands.DropIndex(names, if_exists=True))
-        await change.everywhere()
+    except CannotConnectNow as error:
+        raise StatementCompletionUnknown(
+            f'index "{found[0].name}" was not finished, and could not be dropped again',
+            detail=error.message,
+            hint="New rows are held to it until DROP INDEX.",
+        ) from error
+    await change.in_force()
 
 
 async def _present(execution: Execution) -> Execution:

@@ -554,10 +554,20 @@ def test_a_definition_in_force_is_not_called_refused(tmp_path: Path) -> None:
         raise CannotConnectNow(f"node 2 has not taken over catalog version {version} in time")
 
     async def run(cluster: MiniCluster) -> None:
-        cluster.nodes[0].catalog.ensure_everywhere = ensure_everywhere  # type: ignore[attr-defined]
+        await cluster.define("create table people (id bigint primary key, name text)")
+        catalog = cluster.nodes[0].catalog
+        catalog.ensure_everywhere = ensure_everywhere  # type: ignore[attr-defined]
         client = Client(cluster.session())
         await client.ask("create schema s")
         assert client.tag == "CREATE SCHEMA"
-        assert "s" in cluster.nodes[0].catalog.current.schemas
+        assert "s" in catalog.current.schemas
+        table = next(t for t in catalog.current.tables.values() if t.name == "people")
+        await client.ask("create index i on people (name)")
+        assert client.tag == "CREATE INDEX"
+        # Writers must be known to keep a unique one before its rows are looked through.
+        with pytest.raises(CannotConnectNow):
+            await client.ask("create unique index u on people (id, name)")
+        table = catalog.current.tables[table.id]
+        assert [index.name for index in table.indexes] == ["i"]
 
     in_cluster(tmp_path, run)
