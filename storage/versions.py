@@ -12,6 +12,7 @@ row, and when more rows than `ROWS_KEPT` would be remembered. Below a floor the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from storage.fragments import FragmentId, Timestamp
 from storage.key_overlay import Key
@@ -54,8 +55,13 @@ class RecentVersions:
         for key in keys:
             row = fragment_id, key
             self._rows[row] = max(timestamp, self._rows.pop(row, _NEVER)[0]), highest
-        while len(self._rows) > ROWS_KEPT:
-            oldest = next(iter(self._rows))
+        if len(self._rows) > ROWS_KEPT:
+            self._forget(len(self._rows) - ROWS_KEPT)
+
+    def _forget(self, least: int) -> None:
+        """Forgets the rows that changed first, many at once: what was taken from the front of a
+        dictionary is gone past again by whoever looks for its first."""
+        for oldest in list(islice(self._rows, max(least, ROWS_KEPT // 10))):
             self._floor = max(self._floor, self._rows.pop(oldest)[0])
 
     def note_any(self, fragment_id: FragmentId, timestamp: Timestamp) -> None:
