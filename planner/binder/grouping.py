@@ -12,7 +12,7 @@ from cluster.errors import GroupingError, InvalidColumnReference, SyntaxError_
 from planner.binder.expressions import ExpressionBinder
 from planner.binder.scope import Namespace, Source
 from planner.bound import type_of
-from planner.semantics import build
+from planner.semantics import build, records
 from planner.semantics.comparison import normalised
 from planner.types import Coercion
 from storage.types import TEXT
@@ -133,11 +133,12 @@ def check_grouped(
 ) -> list[exp.Expr]:
     """42803 where a column is neither grouped nor aggregated.
 
-    Gives the columns that are fixed by a grouped primary key; DuckDB wants them grouped, too.
+    Gives the columns that are fixed by a grouped primary key, or by the whole row; DuckDB wants
+    them grouped, too.
     """
     sources = {source.unique: source for source in namespace.sources}
     grouped = set(keys)
-    determined = {name for name, s in sources.items() if _key_is_grouped(s, grouped)}
+    determined = {name for name, s in sources.items() if _row_is_grouped(s, grouped)}
     extra: dict[exp.Expr, None] = {}
     for node in nodes:
         for column in _ungrouped(node, grouped, sources):
@@ -184,7 +185,10 @@ def _ungrouped_window(
                     yield from _ungrouped(part, grouped, sources)
 
 
-def _key_is_grouped(source: Source, grouped: set[exp.Expr]) -> bool:
+def _row_is_grouped(source: Source, grouped: set[exp.Expr]) -> bool:
+    has_rows = any(records.written_row(key) is not None for key in grouped)
+    if has_rows and records.whole_row(source) in grouped:
+        return True
     table = source.table
     if table is None or table.primary_key is None:
         return False
