@@ -25,6 +25,7 @@ The drivers are `storage.tablet_leader` and those built on it; chunks are opaque
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -189,9 +190,10 @@ class Participant:
         self.locks = LockTable()
         self.term: int | None = None  # the term in which this replica leads and serves
         # Those that ended in this term and are in no log: none may come back without its locks.
-        self._given_up: dict[TransactionId, None] = {}
-        # Transaction -> (newest timestamp when it ended, commit timestamp), oldest first.
-        self._outcomes = dict(image.outcomes)
+        self._given_up: OrderedDict[TransactionId, None] = OrderedDict()
+        # Transaction -> (newest timestamp when it ended, commit timestamp), oldest first; a plain
+        # dictionary takes the longer to find its first the more were deleted before it.
+        self._outcomes = OrderedDict(image.outcomes)
         self._decisions = {d.transaction_id: (d.commit_ts, d.unconfirmed) for d in image.decisions}
         self._newest_ts = image.newest_ts
 
@@ -506,7 +508,7 @@ class Participant:
     def _give_up(self, transaction_id: TransactionId) -> None:
         self._given_up[transaction_id] = None
         if len(self._given_up) > GIVEN_UP_KEPT:
-            del self._given_up[next(iter(self._given_up))]
+            self._given_up.popitem(last=False)
 
 
 def _locked_rows(locked: Sequence[LockedKeys]) -> list[tuple[Resource, LockMode]]:
