@@ -18,6 +18,8 @@ from executor.formatting.text import text_columns
 from executor.session import Session
 
 Row = tuple[str | None, ...]
+# What a statement gets that is to wait, and waits for no lock.
+WAITING_S = 2.0
 
 
 def in_order(sql: str, rows: Sequence[Row]) -> list[Row]:
@@ -89,6 +91,7 @@ class World:
         self.runtime = runtime
         self.nodes = nodes
         self._clients: list[Client] = []
+        self._known: set[tuple[int, int, int]] = set()
 
     async def client(self, at: int = 0, **settings: str) -> Client:
         session = await self.nodes[at]._open_session(len(self._clients) + 1, "alice", settings)
@@ -108,9 +111,24 @@ class World:
         return list(parts.services.catalog.current.staged)
 
     async def waits(self, task: asyncio.Task[Any]) -> None:
-        """Lets everything run for a while; the task must still wait for another session then."""
-        await asyncio.sleep(0.3)
+        """Until somebody waits for a lock who did not before, which is to be the task.
+
+        One that waits for something else, or has waited before, gets a while for it.
+        """
+        until_s = self.runtime.monotonic() + WAITING_S
+        while not (new := self._waits() - self._known) and self.runtime.monotonic() < until_s:
+            assert not task.done(), task
+            await asyncio.sleep(0.005)
+        self._known.update(sorted(new)[:1])
         assert not task.done(), task
+
+    def _waits(self) -> set[tuple[int, int, int]]:
+        return {
+            (edge.waiter, edge.tablet_id, edge.number)
+            for node in self.nodes
+            for tablet in node.parts.storage.tablets.values()
+            for edge in tablet.wait_edges()
+        }
 
     async def close(self) -> None:
         for client in self._clients:
