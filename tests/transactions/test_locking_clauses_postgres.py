@@ -16,6 +16,21 @@ SETUP = """
 """
 
 SCRIPTS = {
+    "who does not wait": """
+        1: begin; update q set v = 1 where id = 1; delete from q where id = 4
+        2: begin; select v from q where id = 2 for update nowait
+        2: select v from q where id = 1 for update nowait
+        2: rollback
+        2: begin; select v from q where id in (3, 4) for share nowait
+        2: rollback
+        2: begin; select v from q where id = 9 for update nowait
+        2: select v from q where v = 10 for update nowait
+        2: rollback
+        1: commit
+        2: begin; select v from q where id = 4 for update nowait
+        2: select v from q where id = 1 for update nowait
+        2: commit
+    """,
     "all tables of a join": """
         1: begin; select q.id, w from q join r on r.id = q.r where q.id = 1 for update
         2: select id from q where id = 1 for update nowait
