@@ -126,3 +126,18 @@ def test_a_key_that_was_deleted_and_one_that_was_made_again(tmp_path: Path) -> N
         await one.ask("update t set v = 0 where id = 2; commit")
 
     in_world(tmp_path, test)
+
+
+def test_a_table_that_was_defined_anew_meanwhile(tmp_path: Path) -> None:
+    """Its rows lie in other fragments then; nobody would see there what comes to the new ones."""
+
+    async def test(world: World) -> None:
+        one, two, looker = await made(world)
+        await looker.ask("create table u (id int primary key, v int) using row")
+        await one.ask("select count(*) from t")
+        await two.ask("rollback; alter table t alter column v type bigint")
+        await looker.ask("insert into t values (77, 10)")
+        await one.ask("insert into u values (1, 10)")
+        await one.refused("commit", SerializationFailure)
+
+    in_world(tmp_path, test)
