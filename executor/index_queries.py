@@ -23,13 +23,12 @@ from sqlglot import exp
 
 from catalog.bounds import NO_PART, ordinals_by
 from catalog.fragment_schemas import fragment_schema, store_name
-from catalog.leader_search import is_leaderless
 from catalog.model import Catalog, Fragment
-from cluster.errors import CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure
 from executor.execution import Execution, Result
 from executor.index_answers import IndexAnswer
 from executor.services import ExecutorServices
 from executor.session_transaction import SessionTransaction
+from executor.short_ways import or_usual_way
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.index_reads import IndexRead, Source, index_read
@@ -38,7 +37,6 @@ from planner.point import Parameter
 from planner.statements import Query
 from storage.fragments import OwnChanges, Timestamp
 from storage.index_reads import MOST_ROWS, IndexScan
-from storage.row_closures import NotByRow
 from storage.row_tables import RowTables, StoredRow
 from storage.types import SqlType
 
@@ -85,15 +83,10 @@ class IndexQueries:
             return None
         if transaction is not None and transaction.definitions.any:
             return None
-        try:
+        with or_usual_way:
             rows = await self._rows(fragments, scan, context.catalog, transaction)
             return None if rows is None else known.answer.result(rows, values)
-        except NotByRow:
-            return None
-        except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure) as error:
-            if is_leaderless(error):
-                raise
-            return None
+        return None
 
     def _known(
         self, statement: Query, types: tuple[SqlType, ...], context: PlannerContext

@@ -23,9 +23,7 @@ from typing import TypeVar
 
 from sqlglot import exp
 
-from catalog.leader_search import is_leaderless
 from catalog.model import Fragment, FragmentId
-from cluster.errors import CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure
 from executor.execution import Execution, Result
 from executor.index_queries import (
     PLANS_KEPT,
@@ -38,6 +36,7 @@ from executor.index_queries import (
 from executor.joined_answers import Joined, JoinedAnswer, PlainKey
 from executor.services import ExecutorServices
 from executor.session_transaction import SessionTransaction
+from executor.short_ways import or_usual_way
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.joined_reads import JoinedRead, Lookup, Place, joined_read
@@ -45,7 +44,6 @@ from planner.plan import PlanNote
 from planner.statements import Query
 from storage.fragments import OwnChanges, Timestamp
 from storage.index_reads import MOST_ROWS
-from storage.row_closures import NotByRow
 from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.types import SqlType
 
@@ -93,14 +91,9 @@ class JoinedQueries:
         answer = self._known(statement, types, context).answer
         if answer is None or (transaction is not None and transaction.definitions.any):
             return None
-        try:
+        with or_usual_way:
             return await self._answered(answer, values, context, transaction)
-        except NotByRow:
-            return None
-        except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure) as error:
-            if is_leaderless(error):
-                raise
-            return None
+        return None
 
     def _known(
         self, statement: Query, types: tuple[SqlType, ...], context: PlannerContext

@@ -22,12 +22,11 @@ from collections.abc import AsyncIterator, Sequence
 
 import pyarrow as pa
 
-from catalog.leader_search import is_leaderless
-from cluster.errors import CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure
 from executor.execution import Result
 from executor.point_plans import Place, PointPlan, PointPlans
 from executor.services import ExecutorServices
 from executor.session_transaction import SERIALIZABLE, SessionTransaction
+from executor.short_ways import or_usual_way
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.plan import ResultColumn
@@ -77,15 +76,10 @@ class PointQueries:
             for place in places:
                 for key in place.keys:
                     transaction.note_key(place.tablet_id, place.fragment_id, key)
-        try:
+        with or_usual_way:
             found = await self._found(places, timestamp, own, context)
             return _result(plan, [row for row in found if row is not None], values)
-        except NotByRow:
-            return None
-        except (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure) as error:
-            if is_leaderless(error):
-                raise
-            return None
+        return None
 
     def described(
         self, statement: Query, types: tuple[SqlType | None, ...], context: PlannerContext

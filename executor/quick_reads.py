@@ -16,26 +16,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from catalog.leader_search import is_leaderless
 from catalog.model import Catalog
 from catalog.point_reads import Asked, PointReads
 from cluster.errors import (
-    CannotConnectNow,
-    ObjectNotInPrerequisiteState,
     QueryCanceled,
-    SerializationFailure,
 )
 from executor.point_plans import Place, PointPlan
 from executor.session_transaction import SERIALIZABLE, SessionTransaction
+from executor.short_ways import or_usual_way
 from planner.datum import Datum
 from storage.fragments import Timestamp, TransactionId
-from storage.row_closures import NotByRow
 from storage.row_tables import StoredRow
 
 if TYPE_CHECKING:
     from executor.session import Session
-
-_MAY_PASS = (CannotConnectNow, ObjectNotInPrerequisiteState, SerializationFailure)
 
 
 Rows: TypeAlias = list[list[Any]]
@@ -84,19 +78,16 @@ class QuickReads:
         question = self._question(plan, values, transaction)
         if self._reads is None or question is None or question.place is None:
             return False
-        try:
+        with or_usual_way:
             found = self._here(question, timestamp)
-            asked = None if found is not None else self._ask(question, timestamp)
-        except _MAY_PASS:
-            return False
-        if found is not None:
-            answers = self._answers(plan, found, values)
-            return False if answers is None else answers
-        if asked is None:
-            return False
-        self._waits_for = asked.answer
-        asked.then(lambda rows: then(self._told(rows, plan, values)))
-        return True
+            if found is not None:
+                return self._answers(plan, found, values)
+            asked = self._ask(question, timestamp)
+            if asked is not None:
+                self._waits_for = asked.answer
+                asked.then(lambda rows: then(self._told(rows, plan, values)))
+                return True
+        return False
 
     def _told(
         self,
@@ -107,9 +98,9 @@ class QuickReads:
         """What another node has answered; an error is the statement's, unless it may pass."""
         self._waits_for = None
         try:
-            return self._answers(plan, rows(), values)
-        except _MAY_PASS as error:
-            return error if is_leaderless(error) else None
+            with or_usual_way:
+                return self._answers(plan, rows(), values)
+            return None
         except Exception as error:  # noqa: BLE001 - whoever waits raises it
             return error
 
@@ -125,13 +116,10 @@ class QuickReads:
             timestamp, known = await transaction.snapshot()
             if known is not catalog:
                 return None
-        try:
+        with or_usual_way:
             found = await self._row(question, timestamp)
-        except _MAY_PASS as error:
-            if is_leaderless(error):
-                raise
-            return None
-        return None if found is None else self._answers(plan, found, values)
+            return None if found is None else self._answers(plan, found, values)
+        return None
 
     def _question(
         self, plan: PointPlan, values: Sequence[Datum], transaction: SessionTransaction | None
@@ -158,12 +146,9 @@ class QuickReads:
 
     def _answers(
         self, plan: PointPlan, found: Sequence[StoredRow | None], values: Sequence[Datum]
-    ) -> Rows | None:
+    ) -> Rows:
         self._session.state.last_read = None
-        try:
-            answers = [plan.answer(row, values) for row in found if row is not None]
-        except NotByRow:
-            return None
+        answers = [plan.answer(row, values) for row in found if row is not None]
         return [answer for answer in answers if answer is not None]
 
     def _here(
