@@ -143,7 +143,7 @@ def resolve(
     """
     fitting = []
     for candidate in candidates:
-        matched = _matched(candidate, arguments, operator)
+        matched = _matched(candidate, arguments)
         if matched is not None:
             if _is_exact(matched.arguments, arguments):
                 return matched
@@ -229,9 +229,7 @@ def _by_unknown_category(
     return fitting
 
 
-def _matched(
-    candidate: Signature, arguments: Sequence[SqlType], operator: bool
-) -> Resolution | None:
+def _matched(candidate: Signature, arguments: Sequence[SqlType]) -> Resolution | None:
     patterns = candidate.patterns(len(arguments))
     if patterns is None:
         return None

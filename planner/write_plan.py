@@ -182,6 +182,3 @@ class CopyFromPlan:
     checks: tuple[RowExpression, ...]
     where: RowExpression | None
     generated: tuple[RowExpression, ...] = ()
-
-
-WritePlan = InsertPlan | UpdatePlan | DeletePlan | TruncatePlan

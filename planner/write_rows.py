@@ -271,9 +271,3 @@ def table_reference(table: Table, alias: str | None) -> exp.Table:
         db=exp.to_identifier(table.schema, quoted=True),
         alias=exp.TableAlias(this=exp.to_identifier(alias or table.name, quoted=True)),
     )
-
-
-def all_rows(table: Table) -> exp.Select:
-    """A query for every row of the table, its visible columns in order."""
-    items = [column_reference(column.name, table.name) for column in table.visible_columns]
-    return exp.Select(expressions=list(items), from_=exp.From(this=table_reference(table, None)))

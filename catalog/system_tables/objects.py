@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from catalog.bounds import partition_types
 from catalog.model import (
     Catalog,
     CheckConstraint,
@@ -315,11 +314,6 @@ def regclass_text(schema: str, name: str) -> str:
     if schema in ("public", "pg_catalog"):
         return quoted(name)
     return f"{quoted(schema)}.{quoted(name)}"
-
-
-def partition_type_names(table: Table) -> list[str]:
-    """The types of the partition columns, for messages and dqe.tables."""
-    return [str(sql_type) for sql_type in partition_types(table)]
 
 
 def all_types() -> Iterator[SqlType]:

@@ -31,7 +31,7 @@ from planner.functions import Call, Resolution, Role, Signature, resolve
 from planner.semantics import aggregates, build, sets, windows
 from planner.semantics.catalogue import CATALOGUE
 from planner.semantics.passthrough import duckdb_has
-from planner.semantics.system import is_session_function, session_value
+from planner.semantics.session_values import is_session_function, session_value
 from planner.types import TYPE_NAMES, Coercion
 from storage.types import ANY, TEXT, SqlType
 

@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from cluster.errors import SyntaxError_
 from planner.semantics import build, literals, numbers, patterns
-from planner.semantics.system import SESSION_NODES, session_value
+from planner.semantics.session_values import SESSION_NODES, session_value
 from planner.semantics.text_intervals import read_interval
 from storage.types import UNKNOWN
 

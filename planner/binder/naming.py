@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from planner.binder.trees import fold
-from planner.semantics.system import SESSION_NODES
+from planner.semantics.session_values import SESSION_NODES
 from planner.types import declared_type
 from storage.types import Kind, SqlType
 

@@ -120,10 +120,10 @@ def negative(binder: ExpressionBinder, node: exp.Neg) -> exp.Expr:
     inner = node.this
     if isinstance(inner, exp.Literal) and not inner.is_string:
         # -9223372036854775808 is a bigint though its digits alone are not.
-        return numbers.negative(numbers.number_literal(str(inner.this)), binder.casts)
+        return numbers.negative(numbers.number_literal(str(inner.this)))
     value = binder.bind(inner)
     if type_of(value).kind in NUMBER_KINDS:
-        return numbers.negative(value, binder.casts)
+        return numbers.negative(value)
     return _from_catalogue(binder, "-", None, value)
 
 

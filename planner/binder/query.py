@@ -123,7 +123,7 @@ class QueryBinder:
             case exp.Select():
                 block = self._select(node, outer)
             case exp.SetOperation():
-                block = self._set_operation(node, outer, targets)
+                block = self._set_operation(node, outer)
             case exp.Values():
                 block = self._values(node, outer, targets)
             case exp.Subquery() | exp.Paren():
@@ -221,9 +221,7 @@ class QueryBinder:
 
     # Set operations and VALUES
 
-    def _set_operation(
-        self, node: exp.SetOperation, outer: Scope | None, targets: Sequence[SqlType] | None
-    ) -> Block:
+    def _set_operation(self, node: exp.SetOperation, outer: Scope | None) -> Block:
         left = self.nested(node.this, outer)
         right = self.nested(node.expression, outer)
         operator = type(node).__name__.upper()
@@ -352,7 +350,7 @@ class QueryBinder:
         if isinstance(inner, exp.Column) and isinstance(inner.this, exp.Star):
             return self._starred(inner, selection)
         if isinstance(inner, exp.Dot) and isinstance(inner.expression, exp.Star):
-            return self._starred_record(inner, selection, binder)
+            return self._starred_record(inner, binder)
         name = fold(written.args["alias"]) if isinstance(written, exp.Alias) else None
         return [Item(name or output_name(inner), binder.bind(inner))]
 
@@ -364,9 +362,8 @@ class QueryBinder:
             raise selection.scope.missing_relation(name, build.error_position(node))
         return [Item(column.name, column.node()) for column in source.visible]
 
-    def _starred_record(
-        self, node: exp.Dot, selection: Selection, binder: ExpressionBinder
-    ) -> list[Item]:
+    @staticmethod
+    def _starred_record(node: exp.Dot, binder: ExpressionBinder) -> list[Item]:
         value = records.written_row(binder.bind(node.this))
         if not isinstance(value, exp.Struct):
             raise FeatureNotSupported("row expansion via .* is supported for relations only")

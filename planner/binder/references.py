@@ -12,7 +12,7 @@ from sqlglot import exp
 from cluster.errors import SyntaxError_, UndefinedColumn, UndefinedTable
 from planner.binder.trees import fold
 from planner.semantics import build, records
-from planner.semantics.system import session_value
+from planner.semantics.session_values import session_value
 from storage.types import Kind
 
 if TYPE_CHECKING:

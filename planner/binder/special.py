@@ -13,7 +13,7 @@ from planner.binder.sequence_calls import SEQUENCE_CALLS, Special
 from planner.bound import type_of
 from planner.functions import Call
 from planner.semantics import build, comparison, records, times
-from planner.semantics.system import schemas_constant
+from planner.semantics.session_values import schemas_constant
 from planner.types import (
     FLOAT_KINDS,
     INTEGER_KINDS,

@@ -41,7 +41,7 @@ def copy(cursor: Cursor, start: int) -> Statement:
         table = object_name(cursor)
         columns = names_in_parentheses(cursor) if cursor.key == "(" else None
         direction = cursor.expect_any("FROM", "TO")
-    path = _path(cursor, direction)
+    path = _path(cursor)
     options = _options(cursor, direction, old_binary)
     if direction == "TO":
         return CopyTo(
@@ -65,7 +65,8 @@ def copy(cursor: Cursor, start: int) -> Statement:
     )
 
 
-def _path(cursor: Cursor, direction: str) -> str | None:
+def _path(cursor: Cursor) -> str | None:
+    """The file; None for the client, which either word names in either direction."""
     if cursor.key == "PROGRAM":
         raise FeatureNotSupported(
             "COPY with PROGRAM is not supported",

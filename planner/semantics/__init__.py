@@ -29,7 +29,8 @@ Modules:
     numbers, comparison, strings, patterns, characters, formats, times, arrays, jsonb, records
                                   a family of types each; json_texts: the JSON text of any value
     aggregates, windows, sets     calls over many rows, and those that return them
-    system                        session facts and information functions
+    session_values                the time, who is connected: constants of a statement
+    system, system_constants      information functions; those that say the same of everything
     catalogue                     all of them by name
     passthrough                   what only DuckDB knows
     system_relations              pg_catalog in FROM

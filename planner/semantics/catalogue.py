@@ -12,6 +12,7 @@ from planner.semantics import (
     sets,
     strings,
     system,
+    system_constants,
     times,
     windows,
 )
@@ -27,6 +28,7 @@ FAMILIES = (
     windows,
     sets,
     system,
+    system_constants,
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from functools import cached_property
 
 from planner.context import PlannerContext
@@ -29,10 +29,6 @@ class Environment:
     def now(self) -> datetime:
         """The transaction's start in the session's zone."""
         return self.context.now.astimezone(self.zone)
-
-    @cached_property
-    def now_utc(self) -> datetime:
-        return self.context.now.astimezone(UTC)
 
     @cached_property
     def search_path(self) -> tuple[str, ...]:

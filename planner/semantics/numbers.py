@@ -170,7 +170,7 @@ def _numeric_power(left: exp.Expr, right: exp.Expr, casts: Casts) -> exp.Expr:
     return build.call("pg_float_to_numeric", power, build.integer(16), type=NUMERIC)
 
 
-def negative(node: exp.Expr, casts: Casts) -> exp.Expr:
+def negative(node: exp.Expr) -> exp.Expr:
     """Unary minus of a number."""
     value = literals.constant_of(node)
     sql_type = type_of(node)

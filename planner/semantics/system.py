@@ -1,10 +1,12 @@
-"""Session facts and the system's information functions."""
+"""The system's information functions: names, texts and comments of objects, settings.
+
+They are answered from the catalog at hand when the call is bound, as constants or as lists to look
+up in; what says the same of every object is in `system_constants`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from datetime import UTC, datetime
 
 from sqlglot import exp
 
@@ -13,126 +15,22 @@ from catalog.system_tables import objects
 from cluster.errors import FeatureNotSupported, UndefinedFunction, UndefinedObject, UndefinedTable
 from planner.bound import SystemTable, type_of
 from planner.functions import Call, Catalogue, Emit
-from planner.semantics import build, literals
+from planner.semantics import build
 from planner.semantics.environment import Environment
 from planner.semantics.rules import define, natural
 from planner.types import REG_KINDS, named_type
 from storage.types import (
     BOOL,
-    DATE,
     INT4,
     INT8,
-    NAME,
-    OID,
     REGCLASS,
     REGTYPE,
     TEXT,
-    TIME,
-    VOID,
     Kind,
     SqlType,
     array_of,
     type_oid,
 )
-
-# Words that PostgreSQL lets stand without parentheses.
-SESSION_NODES: dict[type[exp.Expr], str] = {
-    exp.CurrentDate: "current_date",
-    exp.CurrentTime: "current_time",
-    exp.CurrentTimestamp: "current_timestamp",
-    exp.Localtime: "localtime",
-    exp.Localtimestamp: "localtimestamp",
-    exp.CurrentUser: "current_user",
-    exp.CurrentRole: "current_role",
-    exp.SessionUser: "session_user",
-    exp.CurrentSchema: "current_schema",
-    exp.CurrentCatalog: "current_catalog",
-}
-
-
-def _instant(moment: Callable[[Environment], datetime]) -> Callable[[Environment], exp.Expr]:
-    def value(environment: Environment) -> exp.Expr:
-        return literals.instant_constant(moment(environment).astimezone(UTC))
-
-    return value
-
-
-def _session(key: str, default: str, sql_type: SqlType) -> Callable[[Environment], exp.Expr]:
-    def value(environment: Environment) -> exp.Expr:
-        written = environment.context.session.get(key, default)
-        return literals.literal(written, sql_type, environment)
-
-    return value
-
-
-def _current_schema(environment: Environment) -> exp.Expr:
-    schemas = environment.visible_schemas
-    return build.text(schemas[0], NAME) if schemas else build.null(NAME)
-
-
-def _current_date(environment: Environment) -> exp.Expr:
-    return literals.literal(environment.now.date().isoformat(), DATE, environment)
-
-
-def _local_time(environment: Environment) -> exp.Expr:
-    return literals.literal(environment.now.time().isoformat(), TIME, environment)
-
-
-def _local_timestamp(environment: Environment) -> exp.Expr:
-    return literals.timestamp_constant(environment.now.replace(tzinfo=None))
-
-
-_now = _instant(lambda environment: environment.context.now)
-_statement_now = _instant(lambda environment: environment.context.statement_now)
-_user = _session("user", "postgres", NAME)
-_database = _session("database", "dqe", NAME)
-
-_SESSION_VALUES: dict[str, Callable[[Environment], exp.Expr]] = {
-    "now": _now,
-    "current_timestamp": _now,
-    "transaction_timestamp": _now,
-    "statement_timestamp": _statement_now,
-    "clock_timestamp": _statement_now,
-    "current_date": _current_date,
-    "current_time": _local_time,
-    "localtime": _local_time,
-    "localtimestamp": _local_timestamp,
-    "current_user": _user,
-    "current_role": _user,
-    "session_user": _user,
-    "user": _user,
-    "current_database": _database,
-    "current_catalog": _database,
-    "current_schema": _current_schema,
-    "version": _session("version", "PostgreSQL 18.0 (dqe)", TEXT),
-    "pg_backend_pid": _session("backend_pid", "0", INT4),
-    "pg_postmaster_start_time": _now,
-    "pg_conf_load_time": _now,
-    "inet_server_addr": lambda _environment: build.null(TEXT),
-    "inet_client_addr": lambda _environment: build.null(TEXT),
-    "inet_server_port": lambda _environment: build.null(INT4),
-    "inet_client_port": lambda _environment: build.null(INT4),
-    "pg_is_in_recovery": lambda _environment: build.boolean(False),
-    "txid_current": _session("transaction_id", "0", TEXT),
-}
-
-
-def is_session_function(name: str) -> bool:
-    return name in _SESSION_VALUES
-
-
-def session_value(name: str, environment: Environment) -> exp.Expr:
-    """What a session function gives in this statement, as a constant."""
-    return _SESSION_VALUES[name](environment)
-
-
-def schemas_constant(environment: Environment, *, implicit: bool) -> exp.Expr:
-    """current_schemas(implicit)."""
-    names = list(environment.visible_schemas)
-    if implicit:
-        names.insert(0, "pg_catalog")
-    return build.list_of([build.text(name, NAME) for name in names], array_of(NAME))
-
 
 # pg_class's OIDs of system catalogs, for `'pg_class'::regclass`.
 _SYSTEM_OIDS = {
@@ -317,13 +215,6 @@ def _view_named(call: Call) -> exp.Expr:
     return object_text("pg_get_viewdef", build.integer(oid, INT8), environment)
 
 
-def _constant(value: exp.Expr) -> Emit:
-    def emit(_call: Call) -> exp.Expr:
-        return value.copy()
-
-    return emit
-
-
 def _first(call: Call) -> exp.Expr:
     return build.cast_as(call.arguments[0], TEXT)
 
@@ -427,107 +318,9 @@ def register(catalogue: Catalogue) -> None:
     define(catalogue, "pg_size_pretty(int8) -> text", natural("pg_size_text"))
     define(catalogue, "pg_size_pretty(numeric) -> text", natural("pg_size_text"))
     define(catalogue, "pg_column_size(any) -> int4", natural("pg_value_size"))
-    for text, value in _constants().items():
-        define(catalogue, text, _constant(value))
 
 
 def _random_uuid(call: Call) -> exp.Expr:
     node = build.call("gen_random_uuid", type=call.type)
     node.meta["volatile"] = True
     return node
-
-
-def _constants() -> dict[str, exp.Expr]:
-    """Functions that say the same of everything here."""
-    true, false, no_text = build.boolean(True), build.boolean(False), build.null(TEXT)
-    zero, utf8 = build.integer(0, INT8), build.text("UTF8", NAME)
-    rows: dict[str, exp.Expr] = {}
-    for name in (
-        "type",
-        "function",
-        "operator",
-        "collation",
-        "conversion",
-        "opclass",
-        "opfamily",
-        "ts_config",
-        "ts_dict",
-        "ts_parser",
-        "ts_template",
-        "statistics_obj",
-    ):
-        rows[f"pg_{name}_is_visible(oid) -> bool"] = true
-    for name in (
-        "table",
-        "any_column",
-        "schema",
-        "database",
-        "function",
-        "sequence",
-        "type",
-        "tablespace",
-        "language",
-    ):
-        for types in (
-            "oid, text",
-            "text, text",
-            "name, oid, text",
-            "name, text, text",
-            "oid, oid, text",
-        ):
-            rows[f"has_{name}_privilege({types}) -> bool"] = true
-    for types in ("oid, int2, text", "oid, text, text", "text, text, text", "text, int2, text"):
-        rows[f"has_column_privilege({types}) -> bool"] = true
-    for text in (
-        "shobj_description(oid, name)",
-        "pg_tablespace_location(oid)",
-        "pg_get_serial_sequence(text, text)",
-        "pg_get_function_result(oid)",
-        "pg_get_function_arguments(oid)",
-        "pg_get_function_identity_arguments(oid)",
-        "pg_get_functiondef(oid)",
-        "pg_get_function_sqlbody(oid)",
-        "pg_get_ruledef(oid, bool)",
-        "pg_get_ruledef(oid)",
-        "pg_get_triggerdef(oid, bool)",
-        "pg_get_triggerdef(oid)",
-        "pg_get_statisticsobjdef_columns(oid)",
-        "pg_get_statisticsobjdef(oid)",
-        "pg_get_partition_constraintdef(oid)",
-        "pg_describe_object(oid, oid, int4)",
-        "pg_collation_for(any)",
-        "pg_relation_filepath(oid)",
-    ):
-        rows[f"{text} -> text"] = no_text
-    for text in (
-        "pg_relation_size(oid)",
-        "pg_relation_size(oid, text)",
-        "pg_table_size(oid)",
-        "pg_total_relation_size(oid)",
-        "pg_indexes_size(oid)",
-        "pg_database_size(oid)",
-        "pg_database_size(name)",
-        "pg_tablespace_size(oid)",
-        "pg_stat_get_numscans(oid)",
-        "pg_stat_get_tuples_inserted(oid)",
-    ):
-        rows[f"{text} -> int8"] = zero
-    for text in (
-        "pg_is_other_temp_schema(oid)",
-        "pg_relation_is_publishable(oid)",
-        "pg_relation_is_updatable(oid, bool)",
-        "pg_has_role(oid, text)",
-        "pg_has_role(name, text)",
-        "pg_has_role(name, name, text)",
-        "pg_has_role(oid, oid, text)",
-        "row_security_active(oid)",
-    ):
-        rows[f"{text} -> bool"] = true if "role" in text else false
-    # No advisory lock can be held, so there is none to free; connection pools ask for it.
-    rows["pg_advisory_unlock_all() -> void"] = build.typed(build.text(""), VOID)
-    rows["pg_my_temp_schema() -> oid"] = build.cast_as(build.integer(0), OID)
-    rows["pg_encoding_to_char(int4) -> name"] = utf8
-    rows["getdatabaseencoding() -> name"] = utf8
-    rows["pg_char_to_encoding(name) -> int4"] = build.integer(6)
-    rows["pg_relation_filenode(oid) -> oid"] = build.cast_as(build.integer(0), OID)
-    return rows

@@ -35,16 +35,16 @@ def aggregate(planner: PhysicalPlanner, node: Aggregate) -> Alternatives:
     for alternative in below:
         where = alternative.distribution
         if _groups_together(node, where):
-            found.append(_whole(planner, node, alternative, child))
+            found.append(_whole(node, alternative, child))
             continue
         if steps is not None:
             found += _in_two_steps(planner, node, steps, alternative, child)
         keys = _hash_items(planner, node, [k.scalar for k in node.keys])
         if keys is not None and len(planner.nodes) > 1 and (steps is None or node.aggregates):
             moved = repartition(alternative, child, keys, planner.nodes)
-            found.append(_whole(planner, node, moved, child))
+            found.append(_whole(node, moved, child))
         if (steps is None and keys is None) or (steps is None and child.bytes < 4 * STAGE_COST):
-            found.append(_whole(planner, node, planner.gathered(alternative, child), child))
+            found.append(_whole(node, planner.gathered(alternative, child), child))
     return worth_keeping(found, result)
 
 
@@ -61,9 +61,7 @@ def _in_every_set(node: Aggregate) -> set[int]:
     return set(range(len(node.keys))).intersection(*node.sets)
 
 
-def _whole(
-    planner: PhysicalPlanner, node: Aggregate, alternative: Alternative, child: Size
-) -> Alternative:
+def _whole(node: Aggregate, alternative: Alternative, child: Size) -> Alternative:
     where = alternative.distribution
     return alternative.then(
         lambda below: replace(node, child=below),
