@@ -14,8 +14,9 @@ In the order in which control flows through them:
   `lifted_literals`, `point_plans`, `quick_reads` and `point_queries` (one row by its key, or a
   few), `index_queries` and `index_answers` (rows by an index), `joined_queries` and
   `joined_answers` (joined by keys), `point_writes`, `write_runs` (single rows changed by key),
-  `found_rows` (by an index), `point_references` (their foreign keys), `queries`, `plan_cache`, `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics
-  after loads), `rows` (answers made here)
+  `found_rows` (by an index), `point_references` (their foreign keys), `queries`,
+  `plan_cache`, `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics after loads),
+  `rows` (answers made here)
 - `coordinator` (a distributed query), `results` and `numeric_division` (the client's columns)
 - `messages` (what nodes say to each other), `stage_runner` (the node's side of a query),
   `stage_threads`, `cancellation`
