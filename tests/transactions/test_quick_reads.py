@@ -386,6 +386,35 @@ def test_transactions_see_what_they_should(tmp_path: Path, monkeypatch: pytest.M
     in_two(tmp_path, test)
 
 
+def test_serializable_minds_the_keys_that_were_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Write skew: each changes the row that the other has read, one of them a row that is not."""
+
+    async def test(world: World, clients: Two) -> None:
+        counted = Counted(monkeypatch)
+        (owner,) = await world.clients(1)
+        await owner.ask("CREATE TABLE t (k int PRIMARY KEY, v int) USING row")
+        for change in ("UPDATE t SET v = 1 WHERE k = 1", "INSERT INTO t VALUES (3, 1)"):
+            await owner.ask("DELETE FROM t")
+            await owner.ask("INSERT INTO t VALUES (1, 0), (2, 0)")
+            for key in (1, 2, 3):  # waits for what is still being committed behind the answer
+                await clients.slow.execute(b"SELECT v FROM t WHERE k = %d" % key)
+            await clients.both("BEGIN ISOLATION LEVEL SERIALIZABLE")
+            before = counted.count
+            for key in (2, 1, 3):  # the first settles the snapshot, the others need no task
+                await clients.quick.execute(b"SELECT v FROM t WHERE k = %d" % key)
+            assert counted.count == before + 3
+            await clients.slow.execute(b"SELECT v FROM t WHERE k = 2")
+            await clients.quick.execute(b"UPDATE t SET v = 1 WHERE k = 2")
+            await clients.slow.execute(change.encode())
+            await clients.slow.execute(b"COMMIT")
+            assert (await answer(clients.quick, "COMMIT"))[0] == "40001"
+            await clients.quick.execute(b"ROLLBACK")
+
+    in_two(tmp_path, test)
+
+
 def test_a_transaction_sees_its_own_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
