@@ -64,10 +64,12 @@ INDEXES = (
 TABLES = tuple(_TABLES)
 
 
-def create_tables(connection: psycopg.Connection[Any], parts: int | None) -> None:
+def create_tables(
+    connection: psycopg.Connection[Any], parts: int | None, method: str = "hybrid"
+) -> None:
     """Makes the empty tables; `parts` tablets of warehouses on dqe, None for PostgreSQL."""
     for table, columns in _TABLES.items():
-        clauses = "" if parts is None else _clauses(table, parts)
+        clauses = "" if parts is None else f"{_clauses(table, parts)} USING {method}"
         connection.execute(f"CREATE TABLE {table} ({columns}) {clauses}".encode())
 
 

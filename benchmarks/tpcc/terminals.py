@@ -12,12 +12,13 @@ import contextlib
 import itertools
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
 
+from benchmarks import report
 from benchmarks.tpcc.sizes import Choices, Size
 from benchmarks.tpcc.transactions import MIX, RolledBackByRule, Terminal
 from dqe.local_cluster import LocalCluster
@@ -39,14 +40,22 @@ class Tally:
 
     done: Counter[str] = field(default_factory=Counter)
     retried: Counter[str] = field(default_factory=Counter)
-    latencies_s: list[float] = field(default_factory=list)
+    # By transaction, attempts that were refused included.
+    latencies_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     elapsed_s: float = 0.0
+    # Processor time of the nodes, where none was killed.
+    spent_s: float | None = None
     kills: int = 0
     failure: BaseException | None = None
 
     @property
     def new_orders_a_minute(self) -> float:
         return self.done["new order"] / self.elapsed_s * 60
+
+    @property
+    def count(self) -> int:
+        """Transactions of all kinds."""
+        return sum(self.done.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +70,14 @@ class Run:
     seed: int = 1
 
 
-def run(plan: Run, cluster: LocalCluster | None = None) -> Tally:
-    """Runs the mix; kills the nodes of `cluster` in turn where one is given."""
+def run(plan: Run, pids: Sequence[int] = (), cluster: LocalCluster | None = None) -> Tally:
+    """Runs the mix; kills the nodes of `cluster` in turn where one is given. Else it says what the
+    processors did in these processes."""
     tally, guard = Tally(), threading.Lock()
     deadline = time.monotonic() + plan.duration_s
     clients = [_Client(plan, number, deadline, tally, guard) for number in range(plan.terminals)]
     threads = [threading.Thread(target=client.work) for client in clients]
-    began = time.monotonic()
+    began, spent_s = time.monotonic(), report.spent_s(pids)
     for thread in threads:
         thread.start()
     if cluster is not None:
@@ -75,6 +85,10 @@ def run(plan: Run, cluster: LocalCluster | None = None) -> Tally:
     for thread in threads:
         thread.join()
     tally.elapsed_s = time.monotonic() - began
+    if cluster is not None:
+        cluster.wait_ready()
+    elif pids:
+        tally.spent_s = report.spent_s(pids) - spent_s
     if tally.failure is not None:
         raise tally.failure
     return tally
@@ -126,7 +140,7 @@ class _Client:
                 terminal = self._again(terminal)
         with self._guard:
             self._tally.done[name] += 1
-            self._tally.latencies_s.append(time.monotonic() - began)
+            self._tally.latencies_s[name].append(time.monotonic() - began)
         return terminal
 
     def _note_retry(self, error: psycopg.Error) -> None:
@@ -170,5 +184,4 @@ def _kill_in_turn(cluster: LocalCluster, deadline: float) -> int:
             break
         cluster.kill(node)
         kills += 1
-    cluster.wait_ready()
     return kills
