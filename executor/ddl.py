@@ -30,6 +30,7 @@ from catalog.patches import Patch
 from cluster.errors import (
     CannotConnectNow,
     DeadlockDetected,
+    DuplicateTable,
     FeatureNotSupported,
     ObjectNotInPrerequisiteState,
     SerializationFailure,
@@ -120,6 +121,10 @@ async def _alone(execution: Execution, statement: Statement) -> str:
             return await _in_own_transaction(execution, statement)
         except (DeadlockDetected, SerializationFailure):
             if not attempts:
+                raise
+        except DuplicateTable:
+            # Somebody else has made it meanwhile, which IF NOT EXISTS finds now.
+            if not attempts or not getattr(statement, "if_not_exists", False):
                 raise
         del execution.notices[notices:]
         await runtime.sleep(PAUSE_S * (0.5 + runtime.random.random()))

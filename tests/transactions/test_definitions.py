@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,20 @@ def test_numbers_begin_again_with_the_transaction(tmp_path: Path) -> None:
         assert await one.ask("select * from old") == [("1", "4")]
 
     in_world(tmp_path, test)
+
+
+def test_who_makes_what_another_makes_finds_it_or_is_told(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        clients = await world.clients(3)
+        made = "create table if not exists m as select 1 as x"
+        await asyncio.gather(*(client.ask(made) for client in clients))
+        assert [client.tag for client in clients].count("SELECT 1") == 1
+        assert await clients[0].ask("select * from m") == [("1",)]
+        one, two, _ = clients
+        await one.ask("begin; create table t (id int); insert into t values (1)")
+        await two.ask("begin; create table t (id int); insert into t values (2)")
+        await one.ask("commit")
+        await two.refused("commit", DuplicateTable)
+        assert (two.status, await two.ask("select * from t")) == ("I", [("1",)])
+
+    in_world(tmp_path, test, count=2)
