@@ -25,7 +25,8 @@ from cluster.errors import (
     UndefinedColumn,
     UndefinedFile,
 )
-from executor.copy_binary import BinaryRows, joined
+from executor.copy_binary import BinaryRows
+from executor.copy_binary_write import joined
 from executor.copy_in import CopyInput, CopyLoad, RowReader, listed
 from executor.copy_out import CopyOutput, RowWriter
 from executor.copy_rows import BLOCK_BYTES, ReadBatch, TextRows, check_option_columns

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from executor.copy_binary import HEADER, TRAILER, joined, write_rows
+from executor.copy_binary import HEADER, TRAILER
+from executor.copy_binary_write import joined, write_rows
 from executor.formatting.text import TextSettings, text_column
 from planner.plan import ResultColumn
 from planner.statements import CopyFormat, CopyOptions

@@ -1,8 +1,8 @@
 """One COPY's bytes to checked batches: split, read, complete, filter, check.
 
-`TextRows` does text and csv, `executor.copy_binary` the binary format, `executor.copy_parquet`
-Parquet; each gives `ReadBatch`es of the columns COPY names. Errors carry the line they are in,
-and of several the one PostgreSQL, which goes row by row, would meet first.
+`TextRows` does text and csv, `executor.copy_binary` the binary format; each gives `ReadBatch`es of
+the columns COPY names. Errors carry the line they are in, and of several the one PostgreSQL, which
+goes row by row, would meet first.
 """
 
 from __future__ import annotations

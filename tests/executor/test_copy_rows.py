@@ -23,15 +23,9 @@ from catalog.model import (
     TableId,
 )
 from cluster.errors import BadCopyFileFormat, DqeError
-from executor.copy_binary import (
-    HEADER,
-    TRAILER,
-    BinaryRows,
-    joined,
-    read_numeric,
-    write_numeric,
-    write_rows,
-)
+from executor.copy_binary import HEADER, TRAILER, BinaryRows
+from executor.copy_binary_read import read_numeric
+from executor.copy_binary_write import joined, write_numeric, write_rows
 from executor.copy_out import RowWriter
 from executor.copy_rows import ReadBatch, TextRows
 from executor.formatting.text import TextSettings
