@@ -81,6 +81,8 @@ def test_ranges_conflict_with_what_comes_into_them_and_leaves_them(tmp_path: Pat
                     "insert into orders select c, i, c, 0 from generate_series(1, 3, 2) a(c),"
                     " generate_series(1, 3) b(i)"
                 )
+        # Locks keep others from the rows that are there, not from adding to them.
+        assert await conflicts(one, two, READS[-1].format(1), CHANGES[0], own)
 
     in_world(tmp_path, test)
 
