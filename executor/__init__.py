@@ -22,7 +22,7 @@ In the order in which control flows through them:
   `stage_threads`, `cancellation`
 - `stage_task` (one stage on one node), `stage_sql`, `duckdb_calls`, `system_scan`
 - `outbox` and `partition` (where rows go), `exchange` (who must wait), `inbox`, `spill`
-- `writes`, `copy`, `ddl` (`ddl_rows`, `ddl_keys`), `row_locking`, `locking` and
+- `writes`, `write_settings`, `copy`, `ddl` (`ddl_rows`, `ddl_keys`), `row_locking`, `locking` and
   `locking_subqueries` (locked rows in newest versions), `own_transaction`, `deferred_keys`,
   `transaction_driver` (a transaction at its coordinator), `transaction_places` (at one tablet),
   `known_rows` (what it has made of them), `transaction_end` and `transaction` (how it ends),

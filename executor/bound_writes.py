@@ -17,7 +17,7 @@ from executor.ddl_keys import check_own_indexes, own_indexes
 from executor.execution import CopyIn, Execution, Result
 from executor.foreign_keys import keep_foreign_keys
 from executor.session_transaction import SessionTransaction
-from executor.writes import lock_deadline_s, max_bytes
+from executor.write_settings import lock_deadline_s, max_bytes
 from planner.ddl_names import find_relation
 from planner.statements import (
     CopyFrom,

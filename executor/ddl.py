@@ -39,7 +39,7 @@ from executor.ddl_keys import add_reference, build_index, validate_reference
 from executor.ddl_rows import fill_table, move_and_check
 from executor.execution import Execution, Result
 from executor.session_transaction import SessionTransaction
-from executor.writes import lock_deadline_s, max_bytes
+from executor.write_settings import lock_deadline_s, max_bytes
 from executor.writes_stage import tablets_of
 from planner.ddl import plan_ddl
 from planner.ddl_plan import (

@@ -7,8 +7,7 @@ import dataclasses
 
 from executor.execution import Execution
 from executor.session_transaction import SessionTransaction
-from executor.transaction_faces import Control
-from executor.writes import lock_deadline_s, max_bytes
+from executor.write_settings import WriteSettings
 
 
 def with_transaction(execution: Execution) -> tuple[Execution, SessionTransaction | None]:
@@ -17,9 +16,6 @@ def with_transaction(execution: Execution) -> tuple[Execution, SessionTransactio
     if execution.transaction is not None:
         return execution, None
     own = SessionTransaction(execution.services)
-    settings = execution.context.settings
-    own.lock_deadline_s = lock_deadline_s(settings)
-    own.max_bytes = max_bytes(settings)
-    own.control = Control.of(settings)
+    own.settle(WriteSettings.of(execution.context.settings))
     own.begin_command()
     return dataclasses.replace(execution, transaction=own), own

@@ -46,7 +46,8 @@ from executor.lifted_literals import statement_of
 from executor.point_plans import NamesMeant, names_meant
 from executor.services import ExecutorServices
 from executor.session_transaction import SessionTransaction
-from executor.write_runs import Changed, Write, WriteRun, WriteSettings
+from executor.write_runs import Changed, Write, WriteRun
+from executor.write_settings import WriteSettings
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.plan import ResultColumn

@@ -38,9 +38,8 @@ from executor.quick_reads import Found, QuickReads, Rows
 from executor.session_transaction import READ_COMMITTED
 from executor.settings import ISOLATION_LEVELS
 from executor.transaction_block import Status
-from executor.transaction_faces import Control
-from executor.write_runs import Changed, Write, WriteSettings
-from executor.writes import lock_deadline_s, max_bytes
+from executor.write_runs import Changed, Write
+from executor.write_settings import WriteSettings
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.locking import locks_rows
@@ -233,9 +232,7 @@ class QuickStatements:
         plain = settings["statement_timeout"] == "0"
         alone = settings["default_transaction_isolation"] in READ_COMMITTED
         newest = plain and settings["dqe.read_staleness"] == "0"
-        written = WriteSettings(
-            lock_deadline_s(settings), max_bytes(settings), Control.of(settings)
-        )
+        written = WriteSettings.of(settings)
         reads = newest and self._reads.exist
         writes = newest and not written.control.optimistic
         return Surroundings(
@@ -319,9 +316,7 @@ class QuickStatements:
         transaction = state.block.transaction
         if transaction is not None:
             transaction.begin_command()
-            transaction.lock_deadline_s = now.settings.lock_deadline_s
-            transaction.max_bytes = now.settings.max_bytes
-            transaction.control = now.settings.control
+            transaction.settle(now.settings)
         changed = await self._writes.run(plan, values, self._context(), transaction, now.settings)
         if changed is not None:
             state.last_read = None

@@ -16,9 +16,8 @@ from executor.past import PastRead
 from executor.services import ExecutorServices
 from executor.session_limits import Limit, StatementLimits
 from executor.session_state import SessionState
-from executor.transaction_faces import Control
 from executor.without_catalog import WARNING
-from executor.writes import lock_deadline_s, max_bytes
+from executor.write_settings import WriteSettings
 from planner.context import PlannerContext
 from planner.datum import Datum
 from planner.nearness import nearest_nodes
@@ -78,9 +77,7 @@ class SessionSurroundings:
             catalog = self.present
         else:
             transaction.isolation = self._state.settings["transaction_isolation"]
-            transaction.lock_deadline_s = lock_deadline_s(self._state.settings)
-            transaction.max_bytes = max_bytes(self._state.settings)
-            transaction.control = Control.of(self._state.settings)
+            transaction.settle(WriteSettings.of(self._state.settings))
             timestamp, catalog = await transaction.snapshot()
         is_past = past is not None or (transaction is not None and transaction.is_past)
         return Execution(

@@ -38,10 +38,11 @@ from executor.deferred_keys import DeferredKeys
 from executor.definitions import TransactionDefinitions
 from executor.key_changes import KeyChanges
 from executor.services import ExecutorServices
-from executor.transaction_driver import EXCLUSIVE, LOCK_DEADLINE_S, SHARED, Transaction
+from executor.transaction_driver import EXCLUSIVE, SHARED, Transaction
 from executor.transaction_faces import Control
 from executor.transaction_reads import Reads
 from executor.transaction_tokens import TransactionToken
+from executor.write_settings import LOCK_DEADLINE_S, WriteSettings
 from planner.plan import QueryPlan
 from storage.fragments import FragmentChange, FragmentId, OwnChanges, TabletId, Timestamp
 from storage.lock_driver import WAIT, RowsLocked
@@ -83,6 +84,12 @@ class SessionTransaction:
         self.key_changes: list[KeyChanges] = []
         # And what of it is looked at in the end.
         self.deferred_keys = DeferredKeys()
+
+    def settle(self, settings: WriteSettings) -> None:
+        """What the session says now of changes holds for the statement to come."""
+        self.lock_deadline_s = settings.lock_deadline_s
+        self.max_bytes = settings.max_bytes
+        self.control = settings.control
 
     # -- snapshots
 
@@ -166,14 +173,8 @@ class SessionTransaction:
     def opened(self) -> Transaction:
         """The driver's transaction, begun if it was not."""
         if self._opened is None:
-            services = self._services
-            self._opened = Transaction(
-                services.runtime,
-                services.tablets,
-                services.timestamps,
-                services.ids.next(),
-                control=self.control,
-            )
+            settings = WriteSettings(self.lock_deadline_s, self.max_bytes, self.control)
+            self._opened = Transaction.opened_by(self._services, settings)
         self._opened.lock_deadline_s = self.lock_deadline_s
         self._opened.max_bytes = self.max_bytes
         return self._opened

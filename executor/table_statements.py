@@ -24,10 +24,8 @@ from executor.retries import StatementRetries
 from executor.session_tables import reads_session_tables, with_session_tables
 from executor.set_config import calls_set_config, with_values
 from executor.statements import run_statement
-from executor.transaction_faces import Control
 from executor.without_catalog import may_do_without
-from executor.write_runs import WriteSettings
-from executor.writes import lock_deadline_s, max_bytes
+from executor.write_settings import WriteSettings
 from planner.datum import Datum
 from planner.point_writes import PointStatement, may_be_by_row
 from planner.statements import Query, Statement
@@ -120,12 +118,10 @@ class TableStatements:
     ) -> Result | None:
         """The answer of a statement over single rows by key; see `executor.point_writes`."""
         transaction, settings = self._state.block.transaction, self._state.settings
-        wanted = WriteSettings(lock_deadline_s(settings), max_bytes(settings), Control.of(settings))
+        wanted = WriteSettings.of(settings)
         if transaction is not None:
             transaction.isolation = settings["transaction_isolation"]
-            transaction.lock_deadline_s = wanted.lock_deadline_s
-            transaction.max_bytes = wanted.max_bytes
-            transaction.control = wanted.control
+            transaction.settle(wanted)
         context = self._surroundings.newest()
         writes = self._session.coordinator.point_writes
         return await writes.answer(statement, types, values, context, transaction, wanted)

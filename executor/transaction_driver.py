@@ -33,6 +33,7 @@ from cluster.errors import (
 )
 from cluster.probes import Probe, reached
 from cluster.runtime import Runtime
+from executor.services import ExecutorServices
 from executor.transaction_end import TransactionEnd
 from executor.transaction_faces import (
     CatalogHome,
@@ -42,6 +43,7 @@ from executor.transaction_faces import (
 )
 from executor.transaction_places import KeptCheck, KeptLock, KeptRows, TabletPlace
 from executor.transaction_reads import Reads
+from executor.write_settings import LOCK_DEADLINE_S, WriteSettings
 from storage import row_programs
 from storage.drafts import LAST_COMMAND
 from storage.fragments import (
@@ -69,8 +71,6 @@ IN_FLIGHT_BYTES = 64 * 1024 * 1024
 RENEW_EVERY_S = 3.0
 # New leaders are followed sooner, before those that waited for its locks ask again.
 LOOK_EVERY_S = 0.5
-# A lock is waited for as long as the statement lasts, unless `lock_timeout` says otherwise.
-LOCK_DEADLINE_S = 7 * 24 * 3600.0
 
 
 class _Lane:
@@ -122,6 +122,19 @@ class Transaction:
         self._spoken_s = 0.0
         # Where it has locks that others rely on.
         self._bound: dict[TabletId, None] = {}
+
+    @classmethod
+    def opened_by(cls, services: ExecutorServices, settings: WriteSettings) -> Self:
+        """A new one, by a session's settings."""
+        return cls(
+            services.runtime,
+            services.tablets,
+            services.timestamps,
+            services.ids.next(),
+            lock_deadline_s=settings.lock_deadline_s,
+            max_bytes=settings.max_bytes,
+            control=settings.control,
+        )
 
     @property
     def id(self) -> TransactionId:

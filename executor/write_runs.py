@@ -25,7 +25,7 @@ from executor.row_spread import RowSpread
 from executor.services import ExecutorServices
 from executor.session_transaction import SessionTransaction
 from executor.transaction_driver import Transaction
-from executor.transaction_faces import Control
+from executor.write_settings import WriteSettings
 from planner.binder.sequence_calls import session_token
 from planner.context import PlannerContext
 from planner.datum import Datum
@@ -45,16 +45,6 @@ LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024
 
 # Types whose plain values say where a row lies.
 _PLAINLY_PLACED = frozenset({Kind.INT2, Kind.INT4, Kind.INT8, Kind.TEXT, Kind.VARCHAR})
-
-
-@dataclass(frozen=True, slots=True)
-class WriteSettings:
-    """What of a session bears on its changes: how long it waits for a lock, how much it may
-    change (None without a limit), and how it commits."""
-
-    lock_deadline_s: float
-    max_bytes: int | None
-    control: Control
 
 
 class Changed(NamedTuple):
@@ -309,16 +299,7 @@ class WriteRun:
         return self._answer([answer])
 
     async def _on_several(self, pieces: Sequence[_Piece], packed: tuple[object, ...]) -> Changed:
-        services = self._services
-        async with Transaction(
-            services.runtime,
-            services.tablets,
-            services.timestamps,
-            services.ids.next(),
-            lock_deadline_s=self._settings.lock_deadline_s,
-            max_bytes=self._settings.max_bytes,
-            control=self._settings.control,
-        ) as opened:
+        async with Transaction.opened_by(self._services, self._settings) as opened:
             async with self._found_at(pieces, None) as timestamp:
                 answers = await self._changed(opened, pieces, packed, 0, 0, timestamp)
             result = self._answer(answers)

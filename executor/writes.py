@@ -10,7 +10,7 @@ over the rows as they are written.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -22,9 +22,9 @@ from executor.coordinator import QueryRun
 from executor.execution import Execution, Result
 from executor.results import ResultShape
 from executor.row_locking import LockedRows, RowLocker
-from executor.setting_kinds import bytes_of, milliseconds_of
-from executor.transaction_driver import LOCK_DEADLINE_S, Transaction
-from executor.transaction_faces import Changes, Control
+from executor.transaction_driver import Transaction
+from executor.transaction_faces import Changes
+from executor.write_settings import WriteSettings
 from executor.writes_defaults import DefaultValues, with_generated
 from executor.writes_rows import RowChecker, RowEvaluator, conformed, row_batch
 from executor.writes_stage import TableWriter, offloaded, tablets_of
@@ -60,29 +60,9 @@ async def transaction(execution: Execution) -> AsyncIterator[Changes]:
     if execution.transaction is not None:
         yield execution.transaction.statement()
         return
-    services = execution.services
-    async with Transaction(
-        services.runtime,
-        services.tablets,
-        services.timestamps,
-        services.ids.next(),
-        lock_deadline_s=lock_deadline_s(execution.context.settings),
-        max_bytes=max_bytes(execution.context.settings),
-        control=Control.of(execution.context.settings),
-    ) as opened:
+    settings = WriteSettings.of(execution.context.settings)
+    async with Transaction.opened_by(execution.services, settings) as opened:
         yield opened
-
-
-def lock_deadline_s(settings: Mapping[str, str]) -> float:
-    """How long a statement with these settings waits for a lock."""
-    timeout_ms = milliseconds_of(settings.get("lock_timeout", "0"))
-    return timeout_ms / 1000 if timeout_ms else LOCK_DEADLINE_S
-
-
-def max_bytes(settings: Mapping[str, str]) -> int | None:
-    """How much a transaction with these settings may change; None without a limit."""
-    text = settings.get("dqe.max_transaction_bytes")
-    return None if text is None else bytes_of(text)
 
 
 @asynccontextmanager
