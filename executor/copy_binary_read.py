@@ -83,9 +83,8 @@ class Field:
     def binary(self, skip: int = 0) -> pa.BinaryArray:
         """The bytes as they are, without the first `skip` of each."""
         rows = len(self.starts)
-        starts = self.starts + skip
-        ends = np.maximum(self.starts + np.maximum(self.lengths, 0), starts)
-        starts = np.where(self.nulls, ends, starts)
+        ends = self.starts + np.maximum(self.lengths, 0)
+        starts = np.minimum(self.starts + skip, ends)  # a NULL has nothing to skip
         offsets = np.empty(2 * rows + 1, dtype=np.int32)
         offsets[0:-1:2] = starts
         offsets[1::2] = ends
@@ -112,7 +111,8 @@ def read_column(sql_type: SqlType, field: Field) -> pa.Array:
         return field.binary()
     if kind in TEXTS:
         raw = field.binary(skip=1 if kind is Kind.JSONB else 0)
-        return pa.array([_text(field, row, value) for row, value in enumerate(raw.to_pylist())])
+        texts = [_text(field, row, value) for row, value in enumerate(raw.to_pylist())]
+        return pa.array(texts, arrow_type(sql_type))
     return _one_by_one(sql_type, field)
 
 

@@ -250,6 +250,16 @@ def test_numeric_bytes_are_postgresqls() -> None:
     assert write_numeric(Decimal("12345.678")) == struct.pack(">hhHhhhh", 3, 1, 0, 3, 1, 2345, 6780)
 
 
+def test_columns_of_nothing_but_nulls_keep_their_types() -> None:
+    nulls = pa.array([None, None], pa.string())
+    batch = pa.record_batch([nulls, nulls], names=["a", "j"])
+    data = HEADER + joined(write_rows(batch, [t.TEXT, t.JSONB]))
+    reader = BinaryRows(plan(t.TEXT, t.JSONB))
+    (block,) = reader.feed(data)  # the last field ends where the data does
+    assert [array.type for array in block.arrays] == [pa.string(), arrow_type(t.JSONB)]
+    assert [array.to_pylist() for array in block.arrays] == [[None, None], [None, None]]
+
+
 def test_binary_comes_in_pieces_of_any_size() -> None:
     batch = pa.record_batch(
         [pa.array(range(50), pa.int64()), pa.array(["x" * (i % 7) for i in range(50)])],
