@@ -54,6 +54,11 @@ from storage.staging import StagedEntry
 
 # Longer committed entries are not looked into when they are queued for the store.
 LOOKED_INTO_BYTES = 256 * 1024
+# What was decoded of shorter ones waits for the row store with them.
+DECODED_KEPT_BYTES = 16 * 1024
+
+# What was committed, decoded at the first call.
+Load = Callable[[], Sequence[FragmentChange]]
 
 
 class LogFollower(KeptReplica):
@@ -185,55 +190,59 @@ class LogFollower(KeptReplica):
     def _push_commit(self, instruction: ApplyChunks, index: int) -> None:
         entries: Sequence[StagedEntry] = sorted(instruction.chunks, key=lambda e: e.sequence)
         fragments = frozenset(fragment for entry in entries for fragment in entry.fragments)
-        self._committed_here(index, instruction.commit_ts, entries)
+        length = sum(entry.length for entry in entries)
+        load = partial(self._load_changes, entries)
+        load_once = _Once(load) if length <= DECODED_KEPT_BYTES else load
+        self._committed_here(index, instruction.commit_ts, entries, load_once)
         if any(entry.moves for entry in entries):
-            self._note_moves(instruction.commit_ts, entries, index)
+            self._note_moves(instruction.commit_ts, entries, index, load_once)
         self._newest_ts = max(self._newest_ts, instruction.commit_ts)
         if self._history_since is None or instruction.commit_ts < self._history_since:
             self._history_since = instruction.commit_ts
         methods = [self._schemas[f].method for f in fragments if f in self._schemas]
-        pushes = []
+        pushes: list[tuple[Callable[[Queued], None], Load]] = []
         if any(method.in_row_store for method in methods):
-            pushes.append(self._rows.push)
+            pushes.append((self._rows.push, load_once))
         if any(method.in_columnar_store for method in methods):
-            pushes.append(self._applier.push)
+            # Which takes it in later, and decodes it again rather than hold it for so long.
+            pushes.append((self._applier.push, load))
         done = _AfterAll(len(pushes), partial(self._staging.drop, instruction.transaction_id))
-        queued = Queued(
-            index,
-            partial(self._commit_operation, instruction.commit_ts, entries, index),
-            sum(entry.length for entry in entries),
-            instruction.commit_ts,
-            fragments,
-            sum(0 if entry.data is None else entry.length for entry in entries),
-            done.one,
-            any(entry.truncates for entry in entries),
-            is_patient=all(method is AccessMethod.HYBRID for method in methods),
-        )
-        for push in pushes:
+        held = sum(0 if entry.data is None else entry.length for entry in entries)
+        truncates = any(entry.truncates for entry in entries)
+        is_patient = all(method is AccessMethod.HYBRID for method in methods)
+        for push, loads in pushes:
+            queued = Queued(
+                index,
+                partial(_commit_operation, instruction.commit_ts, loads, index),
+                length,
+                instruction.commit_ts,
+                fragments,
+                held,
+                done.one,
+                truncates,
+                is_patient=is_patient,
+            )
             push(queued)
 
     def _committed_here(
-        self, index: int, commit_ts: Timestamp, entries: Sequence[StagedEntry]
+        self, index: int, commit_ts: Timestamp, entries: Sequence[StagedEntry], load: Load
     ) -> None:
         """For the leader's part: a commit is about to be queued for the store."""
 
-    def _note_moves(self, commit_ts: Timestamp, entries: Sequence[StagedEntry], index: int) -> None:
+    def _note_moves(
+        self, commit_ts: Timestamp, entries: Sequence[StagedEntry], index: int, load: Load
+    ) -> None:
         if sum(entry.length for entry in entries) > LOOKED_INTO_BYTES:
             for fragment_id in {f for entry in entries if entry.moves for f in entry.fragments}:
                 self._moved.note_any(fragment_id, commit_ts)
             return
-        for change in self._load_changes(entries):
+        for change in load():
             schema = self._schemas.get(change.fragment_id)
             if not change.moved or change.delete_keys is None or schema is None:
                 continue
             if has_keys(schema, schema.key):
                 keys = row_keys(schema, change.delete_keys, schema.key)
                 self._moved.note(schema.fragment_id, keys, change.moved, commit_ts, index)
-
-    def _commit_operation(
-        self, commit_ts: Timestamp, entries: Sequence[StagedEntry], index: int
-    ) -> CommitOperation:
-        return CommitOperation(commit_ts, self._load_changes(entries), index)
 
     def _load_changes(
         self, entries: Sequence[StagedEntry], cuts: Sequence[Cut] = ()
@@ -267,6 +276,25 @@ class _AfterAll:
         self._left -= 1
         if not self._left:
             self._callback()
+
+
+class _Once:
+    """What a function gives, which is called once."""
+
+    __slots__ = ("_found", "_load")
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._found: Sequence[FragmentChange] | None = None
+
+    def __call__(self) -> Sequence[FragmentChange]:
+        if self._found is None:
+            self._found = self._load()
+        return self._found
+
+
+def _commit_operation(commit_ts: Timestamp, load: Load, index: int) -> CommitOperation:
+    return CommitOperation(commit_ts, load(), index)
 
 
 def _itself(operation: AlterOperation) -> AlterOperation:

@@ -9,7 +9,6 @@ bulk, the columnar store) has them made when he asks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -23,15 +22,24 @@ from storage.types import Kind, SqlType
 
 # About what a value takes beside its text or bytes.
 VALUE_BYTES = 8
+FORMS_KEPT = 1024
 
 _encoder = msgspec.msgpack.Encoder()
 _rows_decoder = msgspec.msgpack.Decoder(list[tuple[Any, ...]])
 
 
-@lru_cache(maxsize=1024)
+_forms: dict[int, RowTables] = {}
+
+
 def row_tables(schema: FragmentSchema) -> RowTables:
-    """The form of the fragment's rows."""
-    return RowTables(schema)
+    """The form of the fragment's rows, kept by which object its schema is: to hash a schema takes
+    longer than all else that is done with a row here."""
+    form = _forms.get(id(schema))
+    if form is None or form.schema is not schema:
+        if len(_forms) >= FORMS_KEPT:
+            _forms.clear()
+        form = _forms[id(schema)] = RowTables(schema)
+    return form
 
 
 class StoredChange(FragmentChange):

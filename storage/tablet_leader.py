@@ -29,7 +29,7 @@ from storage.fragments import Timestamp, TransactionId
 from storage.lock_driver import LockDriver
 from storage.participant import LEASE_S, LogAbort, Phase, leader_changed
 from storage.replica import TabletReplica
-from storage.replica_log import LOOKED_INTO_BYTES
+from storage.replica_log import LOOKED_INTO_BYTES, Load
 from storage.row_side import RowSide
 from storage.staging import StagedEntry, Staging
 from storage.surroundings import Peers, ReplicationGroup
@@ -172,11 +172,11 @@ class TabletLeader(TabletReplica):
             logger.info("tablet %s: could not log an abort: %s", self.tablet_id, error.message)
 
     def _committed_here(
-        self, index: int, commit_ts: Timestamp, entries: Sequence[StagedEntry]
+        self, index: int, commit_ts: Timestamp, entries: Sequence[StagedEntry], load: Load
     ) -> None:
         if self.is_leader:
             small = sum(entry.length for entry in entries) <= LOOKED_INTO_BYTES
-            changes = self._load_changes(entries) if small else None
+            changes = load() if small else None
             touched = dict.fromkeys(f for entry in entries for f in entry.fragments)
             here = [f for f in touched if f in self._schemas]
             self._unique.committed(index, here, changes)
