@@ -158,23 +158,23 @@ class FrameDecoder:
             data = self._start + data
             self._start = b""
         end = len(data)
-        view = memoryview(data)
         while end - position >= 8:
             length, checksum = _LENGTH_AND_CRC.unpack_from(data, position)
-            self._check_length(length)
+            if not _COUNTED <= length <= self.max_length:
+                raise FrameError(f"invalid frame length {length}")
             position += 8
-            if end - position < length:
-                self._begin_partial(length, checksum, view[position:])
+            after = position + length
+            if end < after:
+                self._begin_partial(length, checksum, memoryview(data)[position:])
                 return frames
-            frames.append(_parse(view[position : position + length], checksum))
-            position += length
+            # A small frame is copied out whole: slices of bytes cost less than views of a buffer.
+            small = length < COPY_BELOW_BYTES
+            content = data[position:after] if small else memoryview(data)[position:after]
+            frames.append(_parse(content, checksum))
+            position = after
         if position < end:
             self._start = data[position:]
         return frames
-
-    def _check_length(self, length: int) -> None:
-        if not _COUNTED <= length <= self.max_length:
-            raise FrameError(f"invalid frame length {length}")
 
     def _begin_partial(self, length: int, checksum: int, view: memoryview) -> None:
         self._partial = bytearray(length)
@@ -196,31 +196,26 @@ class FrameDecoder:
         return taken
 
 
-def _parse(view: memoryview, checksum: int) -> Frame:
+def _parse(content: bytes | memoryview, checksum: int) -> Frame:
     """The frame in these bytes (what follows length and checksum)."""
-    if crc32c(view) != checksum:
+    if crc32c(content) != checksum:
         raise FrameError("frame with a wrong checksum")
-    frame_id, value, header_size, method_size, number, flags = _AFTER_CRC.unpack_from(view)
+    frame_id, value, header_size, method_size, number, flags = _AFTER_CRC.unpack_from(content)
     kind = _KINDS.get(number)
     if kind is None:
         raise FrameError(f"frame of unknown kind {number}")
     header_start = _COUNTED + method_size
     body_start = header_start + header_size
-    if body_start > len(view) or len(view) - body_start > MAX_BODY_BYTES:
+    body_size = len(content) - body_start
+    if not 0 <= body_size <= MAX_BODY_BYTES:
         raise FrameError("frame whose parts do not fit its length")
+    body = content[body_start:]
     return Frame(
         kind,
         frame_id,
         value,
         flags,
-        bytes(view[_COUNTED:header_start]) if method_size else b"",
-        bytes(view[header_start:body_start]) if header_size else b"",
-        _take_body(view, body_start),
+        bytes(content[_COUNTED:header_start]),
+        bytes(content[header_start:body_start]),
+        bytes(body) if body_size < COPY_BELOW_BYTES else body,
     )
-
-
-def _take_body(view: memoryview, start: int) -> bytes | memoryview:
-    size = len(view) - start
-    if size == 0:
-        return b""
-    return bytes(view[start:]) if size < COPY_BELOW_BYTES else view[start:]
