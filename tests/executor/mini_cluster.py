@@ -323,7 +323,7 @@ class MiniCluster:
 
     async def settled(self) -> None:
         """Waits until nothing is left; fails the test when something stays."""
-        for _ in range(500):
+        for _ in range(3000):
             if not self.leftovers():
                 return
             await asyncio.sleep(0.01)

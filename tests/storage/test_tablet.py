@@ -203,7 +203,7 @@ def test_inserts_without_unique_keys_wait_for_no_lock(tmp_path: Path) -> None:
         tablet = await bench.open(7, fragment(unique=False))
         holder = bench.begin()
         await tablet.lock(holder, LockMode.EXCLUSIVE)
-        await asyncio.wait_for(bench.write(tablet, insert((1, "a"))), 5)
+        await asyncio.wait_for(bench.write(tablet, insert((1, "a"))), 30)
         await tablet.abort(holder)
         await bench.close()
 
@@ -223,7 +223,7 @@ def test_a_lock_is_held_until_the_outcome(tmp_path: Path) -> None:
         await tablet.stage(first, insert((1, "a")))
         assert not waiting.done()
         await tablet.write(first, bench.oracle.now(), bench.oracle.draw)
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 30)
         await bench.close()
 
     run(main)
@@ -242,7 +242,7 @@ def test_a_silent_coordinator_loses_its_lock(tmp_path: Path) -> None:
         assert not waiting.done()
         tablet._participant.transactions[silent].expires_at = 0.0
         tablet.tick()
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 30)
         with pytest.raises(SerializationFailure, match="aborted"):
             await tablet.stage(silent, insert((2, "b")))  # it must not come back without its lock
         with pytest.raises(SerializationFailure):
@@ -516,7 +516,7 @@ def test_a_replica_that_does_not_lead_refuses_and_follows(tmp_path: Path) -> Non
         await replicate()
         assert 12 in await reading
         with pytest.raises(CannotConnectNow):
-            await asyncio.wait_for(follower.lock(bench.begin(), deadline_s=0.05), 5)
+            await asyncio.wait_for(follower.lock(bench.begin(), deadline_s=0.05), 30)
         follower.tablet_id = 8
         await bench.close()
 

@@ -35,7 +35,7 @@ KINDS = ("write", "read")
 UNKNOWN = (CONNECTION_LOST, OUTCOME_UNKNOWN)
 # A leader is replaced in 1.1 to 2 s; the machine of a test may be busy.
 GAP_LIMIT_S = 8.0
-SOON_S = 8.0
+SOON_S = 20.0
 REPAIRED_S = 30.0
 NODE_DOWN = psycopg.errors.CannotConnectNow
 

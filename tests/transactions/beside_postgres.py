@@ -139,7 +139,7 @@ async def _play_line(
 async def _same(
     line: str, ours: asyncio.Task[Outcome], theirs: asyncio.Task[Outcome], *, words: bool
 ) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         expected, found = await theirs, await ours
     if not words and expected[0] == found[0] == "error":
         expected, found = expected[:2], found[:2]
