@@ -27,14 +27,14 @@ class KnownRows:
         self,
         fragment_id: FragmentId,
         tables: RowTables,
-        pairs: Sequence[tuple[StoredRow | None, StoredRow | None]],
+        keys: Sequence[StoredKey],
+        rows: Sequence[StoredRow],
     ) -> None:
-        """A statement has made the second row of each pair of the first."""
-        # One row's former key may be another's new one.
-        gone = [tables.key_of(before) for before, _ in pairs if before is not None]
-        self._rows.update(((fragment_id, key), None) for key in gone)
-        rows = [after for _, after in pairs if after is not None]
-        self._rows.update(((fragment_id, tables.key_of(row)), row) for row in rows)
+        """A statement has changed what was there by these keys; now there are these rows."""
+        for key in keys:
+            self._rows[fragment_id, key] = None
+        for row in rows:
+            self._rows[fragment_id, tables.key_of(row)] = row
 
     def forget(self) -> None:
         """They may be others by now."""

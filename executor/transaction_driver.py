@@ -56,7 +56,7 @@ from storage.fragments import (
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
 from storage.row_tables import RowTables, StoredKey, StoredRow
-from storage.stored_changes import StoredChange
+from storage.stored_changes import size_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -325,7 +325,7 @@ class Transaction:
         if answer.changed:
             self._written[request.tablet_id] = request.fragment_id
             rows = [after for _, after in answer.rows if after is not None]
-            self._grow(StoredChange(tables, (), rows).size_bytes)
+            self._grow(size_bytes(rows))
         return answer
 
     def known_rows(

@@ -71,7 +71,7 @@ from storage.fragments import (
 from storage.lock_driver import WAIT
 from storage.locks import CONFLICTS, LockMode
 from storage.row_tables import RowTables, StoredKey
-from storage.stored_changes import StoredChange
+from storage.stored_changes import StoredChange, size_bytes
 
 T = TypeVar("T")
 
@@ -192,7 +192,7 @@ class KeptStatement:
         if self.request.scan is not None:
             rows = [after if before is None else before for before, after in self.answer.rows]
             keys = [self.tables.key_of(row) for row in rows if row is not None]
-        return StoredChange(self.tables, keys, ()).size_bytes
+        return size_bytes(keys)
 
     def parts(self) -> list[KeptRows | KeptChange | KeptCheck]:
         """The same as what is taken again."""
@@ -327,8 +327,8 @@ class TabletPlace:
             if not row_programs.compiled(request.program).only_locks:
                 keys = [tables.key_of(before) for before, _ in answer.rows if before is not None]
                 rows = [after for _, after in answer.rows if after is not None]
-                self._staged_bytes += StoredChange(tables, keys, rows).size_bytes
-                self.known.note(request.fragment_id, tables, answer.rows)
+                self._staged_bytes += size_bytes(keys) + size_bytes(rows)
+                self.known.note(request.fragment_id, tables, keys, rows)
             return [KeptStatement(request, tables, answer)]
 
         return await self.ask(call, keep, waits=True)

@@ -9,8 +9,8 @@ See `executor.point_writes`. `NotByRow` anywhere here means: nothing of it stays
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ from storage import row_programs
 from storage.index_reads import IndexScan
 from storage.row_programs import pack_values, stored_value
 from storage.row_tables import StoredKey, StoredRow
-from storage.stored_changes import StoredChange
+from storage.stored_changes import size_bytes
 from storage.types import Kind
 
 # Transactions of less are not measured where one statement is all of them.
@@ -300,7 +300,8 @@ class WriteRun:
 
     async def _on_several(self, pieces: Sequence[_Piece], packed: tuple[object, ...]) -> Changed:
         async with Transaction.opened_by(self._services, self._settings) as opened:
-            async with self._found_at(pieces, None) as timestamp:
+            timestamp = await self._found_at(pieces)
+            with self._held(timestamp):
                 answers = await self._changed(opened, pieces, packed, 0, 0, timestamp)
             result = self._answer(answers)
             await opened.commit(max(answer.as_of for answer in answers), checks=False)
@@ -320,27 +321,26 @@ class WriteRun:
             if piece.scan is not None:
                 transaction.note_range(piece.tablet_id, piece.fragment_id, piece.scan)
         opened = transaction.opened
-        async with self._found_at(pieces, base or None) as timestamp:
+        timestamp = base or await self._found_at(pieces)
+        with self._held(timestamp):
             command = transaction.command
             answers = await self._changed(opened, pieces, packed, command, base, timestamp)
         transaction.saw(max(answer.as_of for answer in answers))
         return self._answer(answers)
 
-    @asynccontextmanager
-    async def _found_at(
-        self, pieces: Sequence[_Piece], kept: int | None
-    ) -> AsyncIterator[int | None]:
-        """The snapshot at which rows are found: the transaction's, or one for all of several
-        tablets; None where the newest rows of one are meant (rule R2)."""
-        if kept is not None or len(pieces) == 1 or pieces[0].scan is None:
-            yield kept
-            return
-        timestamps = self._services.timestamps
-        timestamp, version = await timestamps.snapshot()
+    async def _found_at(self, pieces: Sequence[_Piece]) -> int | None:
+        """The snapshot at which the rows of several tablets are found; None where the newest rows
+        of one are meant (rule R2)."""
+        if len(pieces) == 1 or pieces[0].scan is None:
+            return None
+        timestamp, version = await self._services.timestamps.snapshot()
         if version > self._context.catalog.version:
             raise NotByRow("a snapshot of a newer catalog")
-        with timestamps.held(timestamp):
-            yield timestamp
+        return timestamp
+
+    def _held(self, timestamp: int | None) -> AbstractContextManager[None]:
+        """Keeps that snapshot's history while the block lasts."""
+        return nullcontext() if timestamp is None else self._services.timestamps.held(timestamp)
 
     async def _changed(
         self,
@@ -368,12 +368,8 @@ class WriteRun:
     def _is_small(self, piece: _Piece) -> bool:
         """Whether it is surely within the limit of a transaction."""
         most = self._settings.max_bytes
-        tables = self._point.tables
-        if most is None:
-            return True
-        size_bytes = StoredChange(tables, (), piece.rows).size_bytes
         # A new value may be as long as the message that brings it.
-        return size_bytes + LARGEST_MESSAGE_BYTES < most
+        return most is None or size_bytes(piece.rows) + LARGEST_MESSAGE_BYTES < most
 
     # -- the answer
 

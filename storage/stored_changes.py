@@ -103,7 +103,7 @@ class StoredChange(FragmentChange):
 
     @property
     def size_bytes(self) -> int:
-        return sum(map(_size_bytes, (*self.keys, *self.rows)))
+        return size_bytes(self.keys) + size_bytes(self.rows)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StoredChange):
@@ -114,9 +114,15 @@ class StoredChange(FragmentChange):
     __hash__ = None  # type: ignore[assignment]
 
 
-def _size_bytes(values: Sequence[Any]) -> int:
-    texts = sum(len(value) for value in values if isinstance(value, str | bytes))
-    return VALUE_BYTES * len(values) + texts
+def size_bytes(listed: Iterable[Sequence[Any]]) -> int:
+    """What keys or rows count for where changes are bounded."""
+    size = 0
+    for values in listed:
+        size += VALUE_BYTES * len(values)
+        for value in values:
+            if isinstance(value, str | bytes):
+                size += len(value)
+    return size
 
 
 def encode_rows(rows: Sequence[Sequence[Any]]) -> bytes:
