@@ -339,6 +339,10 @@ def _window_function(
     binder: ExpressionBinder, written: Written, candidates: Sequence[Signature]
 ) -> exp.Expr:
     position = build.error_position(written.node)
+    if written.within_group is not None:
+        raise FeatureNotSupported(
+            f"hypothetical-set aggregate {written.name} is not supported", position=position
+        )
     if written.window is None:
         raise WrongObjectType(
             f"window function {written.name} requires an OVER clause", position=position

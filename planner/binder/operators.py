@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from planner.binder.trees import errors_at
+from cluster.errors import FeatureNotSupported
+from planner.binder.trees import errors_at, inner_query
 from planner.bound import type_of
 from planner.functions import Call, resolve
 from planner.semantics import build, comparison, numbers, patterns
@@ -139,6 +140,12 @@ def root(binder: ExpressionBinder, node: exp.Expr) -> exp.Expr:
 
 def compared(binder: ExpressionBinder, node: exp.Expr) -> exp.Expr:
     """A comparison of two values; those with ANY and ALL are in `quantifiers`."""
+    if isinstance(node.this, exp.Tuple) and inner_query(node.expression) is not None:
+        raise FeatureNotSupported(
+            "comparing a row with a subquery is not supported",
+            hint="Use IN or = ANY with the subquery.",
+            position=build.error_position(node),
+        )
     left, right = binder.bind(node.this), binder.bind(node.expression)
     with errors_at(node):
         return comparison.compare(comparison.NAMES[type(node)], left, right, binder.casts)

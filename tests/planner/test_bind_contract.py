@@ -247,6 +247,29 @@ def test_bind_scalar_gives_text_over_plain_columns() -> None:
     assert caught.value.sqlstate == "42803"
 
 
+@pytest.mark.parametrize(
+    "check",
+    ["exists (select 1)", "a in (select 1)", "a = (select 1)", "a > all (select 1)"],
+)
+def test_a_check_takes_no_subquery(check: str) -> None:
+    with pytest.raises(DqeError) as caught:
+        bind_scalar(parse_expression(check), [("a", INT4)], CONTEXT)
+    assert caught.value.sqlstate == "0A000"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select 1 from t where (id, a) = (select id, a from u)",
+        "select rank(3) within group (order by a) from t",
+    ],
+)
+def test_what_postgresql_alone_can_do_is_refused_as_such(query: str) -> None:
+    with pytest.raises(DqeError) as caught:
+        bind_query(parse_query(query), CONTEXT)
+    assert caught.value.sqlstate == "0A000"
+
+
 def test_functions_of_duckdb_alone_pass_through() -> None:
     bound = bind_query(parse_query("select list_distinct(array[1, 1])"), CONTEXT)
     assert bound.columns[0].type == ANY
