@@ -26,6 +26,6 @@ In the order in which control flows through them:
   `locking_subqueries` (locked rows in newest versions), `own_transaction`, `deferred_keys`,
   `transaction_driver` (a transaction at its coordinator), `transaction_places` (at one tablet),
   `known_rows` (what it has made of them), `transaction_end` and `transaction` (how it ends),
-  `transaction_faces`, `transaction_tokens`,
+  `transaction_reads` (what it validates), `transaction_faces`, `transaction_tokens`,
   `formatting` (values as text)
 """
