@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from worlds import Client, World, in_world
 
-from cluster.errors import DqeError, SerializationFailure
+from cluster.errors import DqeError, RowMoved, SerializationFailure
 from cluster.raft.group import RaftGroup
 from executor.transaction_places import WAITED_S
 
@@ -203,6 +203,32 @@ def test_who_waits_for_a_lock_waits_on_at_the_new_leader(tmp_path: Path) -> None
         await two.ask("commit")
         rows = await one.ask("select v from t order by id")
         assert rows == [("12",), ("21",), ("31",)]
+
+    in_world(tmp_path, test, 3)
+
+
+@pytest.mark.parametrize("statement", ["update p set v = 0 where v + 0 = 10", "delete from p"])
+def test_who_waits_for_a_row_that_moves_is_told_by_the_new_leader(
+    tmp_path: Path, statement: str
+) -> None:
+    async def test(world: World) -> None:
+        one = await three(world)
+        two = await world.client(1)
+        await one.ask(
+            "create table p (id int primary key, v int) partition by range (id)"
+            " (partition low values from (0) to (100), partition high values from (100) to (200))"
+            " with (replicas = 3)"
+        )
+        await one.ask("insert into p values (1, 10), (2, 20)")
+        await one.ask("begin; update p set id = 101 where id = 1")
+        waiting = two.later(statement)
+        await world.waits(waiting)
+        await asyncio.sleep(WAITED_S)  # only from then on it lets those come first who held the row
+        await move_leader(world, "p")
+        await one.ask("commit")
+        with pytest.raises(RowMoved):
+            await waiting
+        assert await two.ask("select * from p order by id") == [("2", "20"), ("101", "10")]
 
     in_world(tmp_path, test, 3)
 
