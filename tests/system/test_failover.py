@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
+from asking import ask
 
 from benchmarks import bank, failover, tpch_failover
 from benchmarks.clients import CONNECTION_LOST, OUTCOME_UNKNOWN
@@ -59,12 +59,6 @@ def whole_cluster(cluster: LocalCluster) -> Iterator[None]:
         if node.held:
             cluster.release(node)
     cluster.wait_ready()
-
-
-def ask(node: NodeProcess, sql: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(node.url, autocommit=True, connect_timeout=10) as session:
-        cursor = session.execute(sql.encode())
-        return cursor.fetchall() if cursor.description else []
 
 
 def test_no_acknowledged_write_is_lost_whichever_node_dies(

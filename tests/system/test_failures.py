@@ -13,12 +13,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from asking import ask, until
 
 from benchmarks import rolling_restart
 from dqe.local_cluster import LocalCluster, NodeProcess
@@ -57,12 +58,6 @@ def make_rows(node: NodeProcess) -> None:
     ask(node, "INSERT INTO c SELECT g, 0 FROM generate_series(1, 2000) g")
 
 
-def ask(node: NodeProcess, sql: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(node.url, autocommit=True, connect_timeout=10) as session:
-        cursor = session.execute(sql.encode())
-        return cursor.fetchall() if cursor.description else []
-
-
 def ask_until(node: NodeProcess, sql: str) -> list[tuple[Any, ...]]:
     """The answer, however often the statement has to be tried again."""
     ends_s = time.monotonic() + SOON_S
@@ -73,13 +68,6 @@ def ask_until(node: NodeProcess, sql: str) -> list[tuple[Any, ...]]:
             if time.monotonic() > ends_s:
                 raise
             time.sleep(0.2)
-
-
-def until(happened: Callable[[], bool], what: str) -> None:
-    ends_s = time.monotonic() + SOON_S
-    while not happened():
-        assert time.monotonic() < ends_s, what
-        time.sleep(0.1)
 
 
 def check(node: NodeProcess) -> subprocess.CompletedProcess[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import uvloop
+from asking import PATIENCE_S, until
 
 from cluster.runtime import ProductionRuntime
 from dqe.commands import node as node_commands
@@ -20,8 +20,6 @@ from dqe.configuration import NodeConfiguration
 from dqe.node import Node
 
 pytestmark = pytest.mark.slow
-
-PATIENCE_S = 60.0
 
 
 class Nodes:
@@ -86,13 +84,6 @@ class Nodes:
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     with Nodes(tmp_path_factory.mktemp("nodes")) as running:
         yield running
-
-
-def until(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 def ask(session: psycopg.Connection[Any], sql: str) -> list[tuple[Any, ...]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
+from asking import PATIENCE_S, ask, connect, until
 
 from dqe.commands import check, node
 from dqe.configuration import FORGOTTEN_STATUS
@@ -17,8 +17,6 @@ from dqe.local_cluster import LocalCluster, NodeProcess
 
 pytestmark = pytest.mark.cluster
 
-# The machine may be busy; what is promised is a minute.
-PATIENCE_S = 120.0
 TABLE = (
     "CREATE TABLE t (k int PRIMARY KEY, v text) PARTITION BY HASH (k) PARTITIONS 6"
     " WITH (replicas = 3)"
@@ -63,22 +61,6 @@ class Load:
                 if connection.closed:
                     connection = connect(self._through)
         connection.close()
-
-
-def connect(of: NodeProcess) -> psycopg.Connection[Any]:
-    return psycopg.connect(of.url, autocommit=True, connect_timeout=10)
-
-
-def ask(of: NodeProcess, sql: str) -> list[tuple[Any, ...]]:
-    with connect(of) as session:
-        return session.execute(sql.encode()).fetchall()
-
-
-def until(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
 
 
 def number_of(cluster: LocalCluster, of: NodeProcess) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from asking import ask, connect, within
 
 from dqe.local_cluster import HOST, LocalCluster, NodeProcess
 
@@ -43,24 +44,6 @@ def table(cluster: LocalCluster) -> None:
             "CREATE TABLE t (id int PRIMARY KEY, v int) PARTITION BY HASH (id) PARTITIONS 6"
         )
         session.execute("INSERT INTO t SELECT g, 0 FROM generate_series(1, 1000) g")
-
-
-def connect(node: NodeProcess) -> psycopg.Connection[Any]:
-    return psycopg.connect(node.url, autocommit=True, connect_timeout=20)
-
-
-def ask(node: NodeProcess, sql: str) -> list[tuple[Any, ...]]:
-    with connect(node) as session:
-        cursor = session.execute(sql.encode())
-        return cursor.fetchall() if cursor.description else []
-
-
-def within(limit_s: float, action: Callable[[], Any]) -> Any:
-    started_s = time.monotonic()
-    try:
-        return action()
-    finally:
-        assert time.monotonic() - started_s < limit_s
 
 
 def vanish(session: psycopg.Connection[Any]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from asking import ask, connect, within
 
 from dqe.local_cluster import LocalCluster, NodeProcess
 
@@ -51,25 +52,6 @@ def whole_cluster(cluster: LocalCluster) -> Iterator[None]:
         if node.held:
             cluster.release(node)
     cluster.wait_ready()
-
-
-def connect(node: NodeProcess) -> psycopg.Connection[Any]:
-    return psycopg.connect(node.url, autocommit=True, connect_timeout=10)
-
-
-def ask(node: NodeProcess, sql: str) -> list[tuple[Any, ...]]:
-    with connect(node) as session:
-        cursor = session.execute(sql.encode())
-        return cursor.fetchall() if cursor.description else []
-
-
-def within(limit_s: float, action: Callable[[], Any]) -> Any:
-    """The action's result; fails when it took longer than the limit."""
-    started_s = time.monotonic()
-    try:
-        return action()
-    finally:
-        assert time.monotonic() - started_s < limit_s
 
 
 def refused(node: NodeProcess, sql: str, limit_s: float = SOON_S) -> str:
