@@ -65,7 +65,8 @@ def test_a_subquery_that_returns_sets_has_the_rows_that_they_have(cluster: PlanC
         "select k from t where k in (select unnest(array[1, 5, null])) order by k",
         "select k from t where k = any (select generate_series(3, 4)) or k = 9 order by k",
         "select k from t where k in (select generate_series(1, g)) order by k",
-        "select k, (select unnest(array[x]) from u where u.k = t.k and x % 2 = 1) from t order by k",
+        "select k, (select unnest(array[x]) from u where u.k = t.k and x % 2 = 1) from t"
+        " order by k",
     ):
         assert cluster.ask(sql) == cluster.answer(sql), sql
     none = "select unnest('{}'::int[])"
