@@ -12,8 +12,8 @@ In the order in which control flows through them:
   `past_tables`, `readings` (what EXPLAIN ANALYZE tells of it)
 - `quick_statements` (what goes a short way), `short_ways` (and when it leaves it),
   `lifted_literals`, `point_plans`, `quick_reads` and `point_queries` (one row by its key, or a
-  few), `index_queries` and `index_answers` (rows by an index), `joined_queries` and
-  `joined_answers` (joined by keys), `point_writes`, `write_runs` (single rows changed by key),
+  few), `kept_answers`, `index_queries` and `index_answers` (rows by an index), `joined_queries`
+  and `joined_answers` (joined by keys), `point_writes`, `write_runs` (single rows changed by key),
   `found_rows` (by an index), `point_references` (their foreign keys), `queries`,
   `plan_cache`, `explaining`, `analyze`, `changed_rows` and `load_watch` (statistics after loads),
   `rows` (answers made here)

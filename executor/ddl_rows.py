@@ -55,7 +55,7 @@ async def move_and_check(
             await _rewrite(before, after, plan, old, new)
             block.begin_part()
     for old, new in pairs:
-        await _check(after, plan, old, new)
+        await _check(after, old, new)
 
 
 def _is_rewritten(old: Table, new: Table) -> bool:
@@ -148,7 +148,7 @@ def _not_unique(table: Table, error: UniqueViolation) -> DqeError:
 # Checking
 
 
-async def _check(execution: Execution, plan: ChangeCatalog, old: Table, new: Table) -> None:
+async def _check(execution: Execution, old: Table, new: Table) -> None:
     rewritten = _is_rewritten(old, new)
     for column in _newly_not_null(old, new):
         if not rewritten:

@@ -15,9 +15,7 @@ that comes into it later is in none of the keys that were found.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlglot import exp
 
@@ -26,6 +24,7 @@ from catalog.fragment_schemas import fragment_schema, store_name
 from catalog.model import Catalog, Fragment
 from executor.execution import Execution, Result
 from executor.index_answers import IndexAnswer
+from executor.kept_answers import KeptAnswers
 from executor.services import ExecutorServices
 from executor.session_transaction import SessionTransaction
 from executor.short_ways import or_usual_way
@@ -40,17 +39,8 @@ from storage.index_reads import MOST_ROWS, IndexScan
 from storage.row_tables import RowTables, StoredRow
 from storage.types import SqlType
 
-PLANS_KEPT = 256
 # How often a snapshot is drawn anew where stores have gone past it.
 SNAPSHOTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A query that was looked at; `answer` is None where it goes the usual way."""
-
-    tree: exp.Expr
-    answer: IndexAnswer | None
 
 
 class IndexQueries:
@@ -58,8 +48,7 @@ class IndexQueries:
 
     def __init__(self, services: ExecutorServices) -> None:
         self._services = services
-        self._catalog: Catalog | None = None
-        self._kept: OrderedDict[tuple[object, ...], _Known] = OrderedDict()
+        self._answers = KeptAnswers(_answer)
 
     async def answer(
         self,
@@ -73,11 +62,11 @@ class IndexQueries:
 
         `context` holds the node's newest catalog.
         """
-        known = self._known(statement, types, context)
-        if known.answer is None:
+        answer = self._answers.of(statement, types, context)
+        if answer is None:
             return None
-        read = known.answer.read
-        scan = scan_of(read, known.answer.tables, values)
+        read = answer.read
+        scan = scan_of(read, answer.tables, values)
         fragments = None if scan is None else fragments_of(read, values)
         if scan is None or fragments is None:
             return None
@@ -85,29 +74,8 @@ class IndexQueries:
             return None
         with or_usual_way:
             rows = await self._rows(fragments, scan, context.catalog, transaction)
-            return None if rows is None else known.answer.result(rows, values)
+            return None if rows is None else answer.result(rows, values)
         return None
-
-    def _known(
-        self, statement: Query, types: tuple[SqlType, ...], context: PlannerContext
-    ) -> _Known:
-        if context.catalog is not self._catalog:
-            self._catalog = context.catalog
-            self._kept.clear()
-        path = context.settings.get("search_path")
-        tree = statement.tree
-        key = (id(tree), types, path, context.session.get("temporary_schema"))
-        known = self._kept.get(key)
-        if known is None or known.tree is not tree:
-            read = None if statement.as_of is not None else index_read(tree, context, types)
-            tables = None if read is None else _tables(read)
-            answer = None
-            if read is not None and tables is not None:
-                answer = IndexAnswer(read, tables, context)
-            known = self._kept[key] = _Known(tree, answer)
-            while len(self._kept) > PLANS_KEPT:
-                self._kept.popitem(last=False)
-        return known
 
     async def _rows(
         self,
@@ -155,6 +123,14 @@ class IndexQueries:
                 raise each
         rows = [each for each in found if not isinstance(each, BaseException) and each is not None]
         return rows if len(rows) == len(found) else None
+
+
+def _answer(
+    tree: exp.Expr, context: PlannerContext, types: tuple[SqlType, ...]
+) -> IndexAnswer | None:
+    read = index_read(tree, context, types)
+    tables = None if read is None else _tables(read)
+    return None if read is None or tables is None else IndexAnswer(read, tables, context)
 
 
 def _tables(read: IndexRead) -> RowTables | None:

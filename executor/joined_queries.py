@@ -15,7 +15,6 @@ key that was looked up, with a row or without (rule I4).
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from sqlglot import exp
 from catalog.model import Fragment, FragmentId
 from executor.execution import Execution, Result
 from executor.index_queries import (
-    PLANS_KEPT,
     fragments_of,
     noted,
     own_at,
@@ -34,6 +32,7 @@ from executor.index_queries import (
     shown_source,
 )
 from executor.joined_answers import Joined, JoinedAnswer, PlainKey
+from executor.kept_answers import KeptAnswers
 from executor.services import ExecutorServices
 from executor.session_transaction import SessionTransaction
 from executor.short_ways import or_usual_way
@@ -51,14 +50,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A query that was looked at; `answer` is None where it goes the usual way."""
-
-    tree: exp.Expr
-    answer: JoinedAnswer | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Reading:
     """Where and as whom one execution reads."""
 
@@ -73,8 +64,7 @@ class JoinedQueries:
 
     def __init__(self, services: ExecutorServices) -> None:
         self._services = services
-        self._catalog: object = None
-        self._kept: OrderedDict[tuple[object, ...], _Known] = OrderedDict()
+        self._answers = KeptAnswers(_answer)
 
     async def answer(
         self,
@@ -88,30 +78,12 @@ class JoinedQueries:
 
         `context` holds the node's newest catalog.
         """
-        answer = self._known(statement, types, context).answer
+        answer = self._answers.of(statement, types, context)
         if answer is None or (transaction is not None and transaction.definitions.any):
             return None
         with or_usual_way:
             return await self._answered(answer, values, context, transaction)
         return None
-
-    def _known(
-        self, statement: Query, types: tuple[SqlType, ...], context: PlannerContext
-    ) -> _Known:
-        if context.catalog is not self._catalog:
-            self._catalog = context.catalog
-            self._kept.clear()
-        path = context.settings.get("search_path")
-        tree = statement.tree
-        key = (id(tree), types, path, context.session.get("temporary_schema"))
-        known = self._kept.get(key)
-        if known is None or known.tree is not tree:
-            read = None if statement.as_of is not None else joined_read(tree, context, types)
-            answer = None if read is None else JoinedAnswer(read, context)
-            known = self._kept[key] = _Known(tree, answer)
-            while len(self._kept) > PLANS_KEPT:
-                self._kept.popitem(last=False)
-        return known
 
     async def _answered(
         self,
@@ -207,6 +179,13 @@ class _Wanted:
     fragment: Fragment
     plain: list[PlainKey]
     keys: list[StoredKey]
+
+
+def _answer(
+    tree: exp.Expr, context: PlannerContext, types: tuple[SqlType, ...]
+) -> JoinedAnswer | None:
+    read = joined_read(tree, context, types)
+    return None if read is None else JoinedAnswer(read, context)
 
 
 def _wanted(

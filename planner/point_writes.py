@@ -195,7 +195,7 @@ class _Shape:
         targets = self._targets(statement, len(rows[0]))
         codes = tuple(self._new_row(compiler, targets, row) for row in rows)
         self._learn(compiler)
-        new = self._new_rows(codes, targets, rows)
+        new = self._new_rows(codes)
         conflict = self._on_conflict(statement)
         returning, columns = self._returning(statement.returning)
         return PointWrite(
@@ -254,12 +254,7 @@ class _Shape:
             raise NotByRow("a default that differs from row to row")
         return compiler.assigned(tree, column.type)
 
-    def _new_rows(
-        self,
-        codes: tuple[tuple[Code | None, ...], ...],
-        targets: Sequence[Column],
-        rows: Sequence[Sequence[exp.Expr]],
-    ) -> NewRows:
+    def _new_rows(self, codes: tuple[tuple[Code | None, ...], ...]) -> NewRows:
         visible = self.table.visible_columns
         drawn = {place for row in codes for place, code in enumerate(row) if code is None}
         sequences = tuple(
