@@ -117,7 +117,7 @@ def joined_read(
         return None
     relations = _Relations(*found, parameters)
     conditions = _conditions(tree)
-    if conditions is None:
+    if conditions is None or not _sees_what_it_names(tree, relations):
         return None
     equalities = _Equalities(relations, conditions)
     for started in range(len(relations.tables)):
@@ -164,6 +164,19 @@ def _conditions(tree: exp.Select) -> list[exp.Expr] | None:
     asked += [join.args["on"] for join in tree.args["joins"] if join.args.get("on") is not None]
     found = [part for condition in asked for part in conjuncts(condition)]
     return found or None
+
+
+def _sees_what_it_names(tree: exp.Select, relations: _Relations) -> bool:
+    """Whether each ON names only what it joins: no relation behind it, none before a comma."""
+    first = 0
+    for number, join in enumerate(tree.args["joins"], 1):
+        condition = join.args.get("on")
+        if condition is None and not join.args.get("kind"):
+            first = number
+        used = frozenset[int]() if condition is None else relations.used_by(condition)
+        if used is None or not used <= set(range(first, number + 1)):
+            return False
+    return True
 
 
 class _Relations:

@@ -139,6 +139,10 @@ class RelationBinder:
 
     def _item(self, node: exp.Expr, before: Namespace, left: Namespace) -> Item:
         """One item; `before` and `left` are what LATERAL may look at."""
+        behind = node.args.get("joins")
+        if behind and not isinstance(node, exp.Select):
+            # `a JOIN b JOIN c ON ... ON ...`: the inner join stands behind its first relation.
+            return self._nested(_without_joins(node), behind, before)
         match node:
             case exp.Lateral():
                 return self._lateral(node, before, left)
@@ -210,8 +214,7 @@ class RelationBinder:
     def _parenthesised(self, node: exp.Subquery, before: Namespace) -> Item:
         table = node.this
         joins = table.args.get("joins") or []
-        first = table.copy()
-        first.set("joins", None)
+        first = _without_joins(table)
         alias = node.args.get("alias")
         if not joins and alias is None:
             return self._item(first, before, Namespace())
@@ -437,6 +440,12 @@ def _definitions(alias: exp.Expr | None) -> tuple[tuple[str, SqlType], ...]:
     if not columns or not isinstance(columns[0], exp.ColumnDef):
         return ()
     return tuple((fold(c.this), declared_type(c.args["kind"])) for c in columns)
+
+
+def _without_joins(node: exp.Expr) -> exp.Expr:
+    found = node.copy()
+    found.set("joins", None)
+    return found
 
 
 def segments(first: exp.Expr, joins: Sequence[exp.Join]) -> list[tuple[exp.Expr, list[exp.Join]]]:

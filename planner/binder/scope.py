@@ -62,6 +62,12 @@ class Source:
     def visible(self) -> tuple[ScopeColumn, ...]:
         return tuple(column for column in self.columns if not column.is_hidden)
 
+    def is_same_name(self, other: Source) -> bool:
+        """Whether one name stands for both: only tables of two schemas may share theirs."""
+        if not self.name or self.name != other.name:
+            return False
+        return self.schema == other.schema or None in (self.schema, other.schema)
+
     def named(self, name: str) -> list[ScopeColumn]:
         found = [column for column in self.columns if column.name == name]
         return found or [column for column in self.system if column.name == name]
@@ -76,9 +82,8 @@ class Namespace:
 
     def add(self, other: Namespace, position: int | None = None) -> None:
         """Both side by side; `DuplicateAlias` where a name comes twice."""
-        taken = {(source.schema, source.name) for source in self.sources}
         for source in other.sources:
-            if (source.schema, source.name) in taken and source.name:
+            if any(source.is_same_name(taken) for taken in self.sources):
                 raise DuplicateAlias(
                     f'table name "{source.name}" specified more than once', position=position
                 )

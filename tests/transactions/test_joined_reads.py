@@ -9,7 +9,12 @@ import pytest
 from short_ways import Watched
 from worlds import World, in_world
 
-from cluster.errors import InvalidTextRepresentation, NumericValueOutOfRange
+from cluster.errors import (
+    DuplicateAlias,
+    InvalidTextRepresentation,
+    NumericValueOutOfRange,
+    UndefinedTable,
+)
 from executor.joined_queries import JoinedQueries
 
 TABLES = """
@@ -126,6 +131,58 @@ def test_parameters_that_no_key_can_have(tmp_path: Path) -> None:
             await client.ask(query.format("'3000000000'"))
         with pytest.raises(InvalidTextRepresentation):
             await client.ask(query.format("'x'"))
+
+    in_world(tmp_path, test)
+
+
+NOT_IN_SIGHT = [
+    "lines l, items i join codes k on k.code = l.code where i.id = l.item and l.c = 1",
+    "lines l join items i on i.code = k.code join codes k on k.code = l.code"
+    " where i.id = l.item and l.c = 1",
+    "lines l cross join codes k, items i join orders o on o.c = l.c and o.o = l.o"
+    " where i.id = l.item and k.code = l.code and l.c = 1",
+]
+
+
+def test_a_condition_names_only_what_its_join_joins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(monkeypatch, JoinedQueries)
+
+    async def test(world: World) -> None:
+        (client,) = await world.clients(1)
+        await client.ask(TABLES.format(method="row"))
+        await client.ask(ROWS)
+        for source in NOT_IN_SIGHT:
+            await client.refused(f"select l.l from {source}", UndefinedTable)
+        await watched.both_ways(
+            client,
+            "select l.l from codes k, lines l cross join items i join orders o on o.c = l.c"
+            " and o.o = l.o where i.id = l.item and k.code = l.code and l.c = 1",
+        )
+        assert watched.taken == 1
+
+    in_world(tmp_path, test)
+
+
+def test_conditions_that_follow_each_other(tmp_path: Path) -> None:
+    """The inner of two joins stands between the outer one and its condition."""
+
+    async def test(world: World) -> None:
+        (client,) = await world.clients(1)
+        await client.ask(TABLES.format(method="row"))
+        await client.ask(ROWS)
+        text = "select l.l, k.words from lines l {} where l.c = 1 and l.o < 20 order by l.l"
+        for side in ("", "left "):
+            nested = f"{side}join items i join codes k on k.code = i.code on i.id = l.item"
+            within = f"{side}join (items i join codes k on k.code = i.code) on i.id = l.item"
+            plain = "join items i on i.id = l.item join codes k on k.code = i.code"
+            rows = await client.ask(text.format(nested))
+            assert rows == await client.ask(text.format(within))
+            assert (rows == await client.ask(text.format(plain))) is (side == "")
+        await client.refused(
+            "select 1 from items join lines items on items.c = items.item", DuplicateAlias
+        )
 
     in_world(tmp_path, test)
 
