@@ -204,6 +204,7 @@ class SessionTransaction:
             return
         for stage in plan.stages:
             for scan in stage.scans:
+                self._reads.note_table(scan.table_id)
                 for fragment in chain.from_iterable(scan.fragments):
                     self._reads.note_scan(fragment.tablet_id, fragment.fragment_id, scan.ranges)
 
@@ -293,10 +294,15 @@ class SessionTransaction:
     async def _commit_changes(self) -> None:
         if self._opened is not None:
             reads = None
-            if self.isolation == SERIALIZABLE and self._reads.tablets:
+            if self.isolation == SERIALIZABLE and self._reads.any:
                 assert self._snapshot is not None
                 reads = self._reads
-                reads.base = self._snapshot[0]
+                reads.base, planned_with = self._snapshot
+                catalog = self._services.catalog
+                if not self.definitions.any:
+                    reads.parts_stand = lambda: (
+                        not reads.has_other_parts(planned_with, catalog.current)
+                    )
             home = self.definitions if self.definitions.any else None
             if home is not None and reads is not None:
                 # Its timestamp is drawn after they are validated: they are to stay as they are.

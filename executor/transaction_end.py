@@ -19,6 +19,7 @@ from executor import transaction as machine
 from executor.transaction_faces import CatalogHome, TabletAccess, TimestampSource
 from executor.transaction_places import TabletPlace
 from executor.transaction_reads import Reads
+from storage.conflicts import read_write_conflict
 from storage.fragments import TabletId, Timestamp, TransactionId
 
 logger = logging.getLogger(__name__)
@@ -221,6 +222,8 @@ class TransactionEnd:
         for error in found:
             if error is not None:
                 raise error
+        if not reads.parts_stand():
+            raise read_write_conflict()
 
     def _announce(self, commits: Sequence[machine.SendCommit]) -> None:
         tablets, commit_ts = [commit.tablet for commit in commits], commits[0].timestamp

@@ -4,15 +4,21 @@
     rows by an index, or by conditions     the range of values that was asked for
     any other scan, and of too much        the fragment
 
+A table that gets another part meanwhile has rows where nobody would look for them: whoever has read
+the table has read that it has no more parts (`has_other_parts`). The transaction that makes the
+part holds the tablets of the others until every node knows of it, so who has validated those
+finds it in its node's catalog.
+
 What a statement read stays read where the statement is undone, by an error or a savepoint: the
 client has seen it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from catalog.model import Catalog, Table, TableId
 from storage.fragments import FragmentId, TabletId, Timestamp
 from storage.read_sets import ReadSet, RowRange
 from storage.row_tables import StoredKey
@@ -30,15 +36,50 @@ class Reads:
     """What was read at the snapshot `base`, by tablet."""
 
     base: Timestamp = 0
+    # Whether none of the tables has other parts by now; asked once the tablets have validated.
+    parts_stand: Callable[[], bool] = lambda: True
+    _tables: set[TableId] = field(default_factory=set)
     _fragments: dict[TabletId, _Whole] = field(default_factory=dict)
     _keys: dict[TabletId, _Keys] = field(default_factory=dict)
     _ranges: dict[TabletId, _Ranges] = field(default_factory=dict)
     _count: int = 0
 
     @property
+    def any(self) -> bool:
+        """Whether anything was read."""
+        return bool(self._tables) or bool(self.tablets)
+
+    @property
     def tablets(self) -> list[TabletId]:
         """Where anything was read."""
         return sorted({*self._fragments, *self._keys, *self._ranges})
+
+    def note_table(self, table_id: TableId) -> None:
+        """The table was scanned, whatever part of it has anything to look at."""
+        self._tables.add(table_id)
+
+    def has_other_parts(self, then: Catalog, now: Catalog) -> bool:
+        """Whether a table that was read has rows elsewhere now than `then`."""
+        if now is then:
+            return False
+        for table_id, table in then.tables.items():
+            other = now.tables.get(table_id)
+            if other is table or other is None or not self._has_read(table):
+                continue
+            if not _fragments_of(other) <= _fragments_of(table):
+                return True
+        return False
+
+    def _has_read(self, table: Table) -> bool:
+        if table.id in self._tables:
+            return True
+        read = (self._fragments, self._keys, self._ranges)
+        places = [(f.tablet_id, f.id) for part in table.parts for f in part.fragments]
+        return any(
+            fragment_id in by_tablet.get(tablet_id, ())
+            for by_tablet in read
+            for tablet_id, fragment_id in places
+        )
 
     def note(self, tablet_id: TabletId, fragment_id: FragmentId) -> None:
         """The fragment was read, or some part of it that nothing tells."""
@@ -83,3 +124,7 @@ class Reads:
             tuple((f, tuple(known)) for f, known in keys if f not in whole),
             tuple((f, tuple(known)) for f, known in ranges if f not in whole),
         )
+
+
+def _fragments_of(table: Table) -> set[FragmentId]:
+    return {fragment.id for part in table.parts for fragment in part.fragments}

@@ -107,8 +107,19 @@ class TabletValidation(TabletScans):
             await self._bring_rows_up(read.values())
         if not self.is_leader:
             raise not_leader(self.tablet_id, self._node_id, group.leader_id)
+        if self._defined_by_others(transaction_id):
+            raise read_write_conflict()
         if not all(self._stands(each, base, commit_ts) for each in read.values()):
             raise read_write_conflict()
+
+    def _defined_by_others(self, transaction_id: TransactionId) -> bool:
+        """Whether another transaction defines something of this tablet's tables, and may commit
+        before this one: its locks end when all nodes know what it has defined."""
+        holds = self._participant.locks.holds
+        return any(
+            other != transaction_id and holds(other, LockMode.ACCESS_EXCLUSIVE)
+            for other in self._participant.transactions
+        )
 
     def _reads_of(self, reads: ReadSet) -> Iterator[_Read]:
         keys, ranges = dict(reads.keys), dict(reads.ranges)

@@ -540,6 +540,7 @@ class Asking:
         if not ranges or self._chance.random() >= ranges:
             scan = SimpleNamespace(
                 fragments=[[SimpleNamespace(tablet_id=tablet_id, fragment_id=fragment_id)]],
+                table_id=tablet_id,
                 ranges=(),
             )
             transaction.note_reads(SimpleNamespace(stages=[SimpleNamespace(scans=[scan])]))  # type: ignore[arg-type]

@@ -9,6 +9,8 @@ import pytest
 from worlds import Client, World, in_world
 
 from cluster.errors import SerializationFailure
+from executor.transaction_reads import Reads
+from storage.tablet_validation import TabletValidation
 
 
 async def made(world: World) -> tuple[Client, Client, Client]:
@@ -141,3 +143,50 @@ def test_a_table_that_was_defined_anew_meanwhile(tmp_path: Path) -> None:
         await one.refused("commit", SerializationFailure)
 
     in_world(tmp_path, test)
+
+
+@pytest.mark.parametrize("planted", [False, True], ids=["kept", "planted"])
+def test_a_part_that_was_added_meanwhile(
+    tmp_path: Path, planted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are at no tablet that was read. Whoever is making it counts, too."""
+    if planted:
+        monkeypatch.setattr(Reads, "has_other_parts", lambda *_: False)
+        monkeypatch.setattr(TabletValidation, "_defined_by_others", lambda *_: False)
+    another = "create table q partition of p for values in (2); insert into p values (2, 0)"
+
+    async def test(world: World) -> None:
+        one, two, _ = await made(world)
+        await one.ask(f"rollback; create table u (id int primary key); {PARTED}")
+        await two.ask("rollback")
+        for place, read in enumerate(("count(*) from p", "1 from p where k = 2")):
+            await one.ask(f"begin isolation level serializable; select {read}")
+            await two.ask(another)
+            await one.ask(f"insert into u values ({place})")
+            await commits(one, planted)
+            await two.ask("drop table q")
+        await one.ask("begin isolation level serializable; select count(*) from p")
+        await two.ask(f"begin; {another}")
+        await one.ask("insert into u values (2)")
+        await commits(one, planted)
+        await two.ask("rollback")
+        # Other tables' parts are nothing to it.
+        await one.ask("begin isolation level serializable; select count(*) from t")
+        await two.ask(another)
+        await one.ask("insert into u values (3); commit")
+
+    in_world(tmp_path, test)
+
+
+PARTED = (
+    "create table p (k int, v int) using row partition by list (k);"
+    "create table q1 partition of p for values in (1)"
+)
+
+
+async def commits(client: Client, expected: bool) -> None:
+    if expected:
+        await client.ask("commit")
+        return
+    await client.refused("commit", SerializationFailure)
+    await client.ask("rollback")
