@@ -100,21 +100,20 @@ class SessionTransaction:
 
     async def snapshot(self) -> tuple[Timestamp, Catalog]:
         """Where the next statement reads, and what it is planned with."""
-        if self._snapshot is not None:
-            if self.definitions.any or self.is_past:
-                # The transaction's own tables are younger than its snapshot; the past is read
-                # with the tables of today, wherever they lie.
-                present = self.definitions.view(self._services.catalog.current)
-                self._snapshot = self._snapshot[0], present
-            return self._snapshot
-        timestamp, version = await self._services.timestamps.snapshot()
-        self._begun = self._begun or timestamp
-        catalog = await self._services.catalog.wait_version(version)
-        found = timestamp, self.definitions.view(catalog)
-        if self.keeps_snapshot:
-            self._snapshot = found
+        if self._snapshot is None:
+            timestamp, version = await self._services.timestamps.snapshot()
+            self._begun = self._begun or timestamp
+            catalog = await self._services.catalog.wait_version(version)
+            if not self.keeps_snapshot:
+                return timestamp, self.definitions.view(catalog)
+            self._snapshot = timestamp, catalog
             self._holds.enter_context(self._services.timestamps.held(timestamp))
-        return found
+        timestamp, catalog = self._snapshot
+        if self.definitions.any or self.is_past:
+            # The transaction's own tables are younger than its snapshot, and go again where it
+            # takes them back; the past is read with the tables of today, wherever they lie.
+            catalog = self.definitions.view(self._services.catalog.current)
+        return timestamp, catalog
 
     @property
     def kept_snapshot(self) -> tuple[Timestamp, Catalog] | None:

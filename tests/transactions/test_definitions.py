@@ -221,6 +221,29 @@ def test_a_kept_snapshot_goes_with_definitions(tmp_path: Path, level: str) -> No
     in_world(tmp_path, test)
 
 
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_a_kept_snapshot_forgets_definitions_that_are_taken_back(
+    tmp_path: Path, level: str
+) -> None:
+    """Its statements had gone on with the tables that there are no more: reading nothing, and
+    writing where nobody looks."""
+
+    async def test(world: World) -> None:
+        one, two = await world.clients(2)
+        await one.ask("create table t (id int primary key, v int); insert into t values (1, 1)")
+        await one.ask(f"begin isolation level {level}; select count(*) from t; savepoint a")
+        await one.ask("alter table t add column z int default 3; create table n (id int)")
+        assert await one.ask("select z from t") == [("3",)]
+        await one.ask("rollback to a")
+        assert await one.ask("select * from t where v > 0") == [("1", "1")]
+        await one.ask("insert into t values (9, 9); savepoint b")
+        await one.refused("select * from n", UndefinedTable)
+        await one.ask("rollback to b; commit")
+        assert await two.ask("select * from t order by id") == [("1", "1"), ("9", "9")]
+
+    in_world(tmp_path, test)
+
+
 def test_numbers_begin_again_with_the_transaction(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         one, two = await world.clients(2)
