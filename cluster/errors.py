@@ -74,7 +74,8 @@ def error_from_fields(fields: Mapping[str, str | int]) -> DqeError:
     if _ANSWER_LOST_FIELD in fields and sqlstate == AnswerLost.sqlstate:
         return AnswerLost(message, **optional)  # type: ignore[arg-type]
     if _LEADER_CHANGED_FIELD in fields and sqlstate == LeaderChanged.sqlstate:
-        return LeaderChanged(message, **optional)  # type: ignore[arg-type]
+        waited = bool(fields[_LEADER_CHANGED_FIELD])
+        return LeaderChanged(message, waited=waited, **optional)
     if _ROW_MOVED_FIELD in fields and sqlstate == RowMoved.sqlstate:
         return RowMoved(message, **optional)  # type: ignore[arg-type]
     error_class = _CLASSES.get(sqlstate)
@@ -257,11 +258,16 @@ class LeaderChanged(SerializationFailure):
     """A tablet's leader knows nothing of what the transaction holds there: it began at another.
 
     Nothing was done. A coordinator that remembers what it holds may begin again at this leader.
-    It crosses nodes.
+    `waited` says that the transaction was waiting for another's lock when that ended. It crosses
+    nodes.
     """
 
+    def __init__(self, message: str, *, waited: bool = False, **fields: str | int | None) -> None:
+        super().__init__(message, **fields)  # type: ignore[arg-type]
+        self.waited = waited
+
     def to_fields(self) -> dict[str, str | int]:
-        return {**super().to_fields(), _LEADER_CHANGED_FIELD: 1}
+        return {**super().to_fields(), _LEADER_CHANGED_FIELD: int(self.waited)}
 
 
 _LEADER_CHANGED_FIELD = "leader_changed"

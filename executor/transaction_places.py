@@ -80,7 +80,8 @@ KEPT_BYTES = 4 * 1024 * 1024
 DEFERRED_BYTES = 64 * 1024 * 1024
 ASK_DEADLINE_S = 30.0
 # Who was waiting for a lock lets those who held it come along first; they look for new leaders
-# twice as often (`executor.transaction_driver`).
+# twice as often (`executor.transaction_driver`). A leader that goes says who was waiting; where its
+# answer is lost, or another waited for than locks, a call that took so long may have been.
 WAITED_S = 0.1
 HOLDERS_FIRST_S = 1.0
 # A tablet that changes its leader more often than this while it is begun again is given up.
@@ -293,7 +294,8 @@ class TabletPlace:
                     self._quiet.set()
             if isinstance(changed, AnswerLost) and not await self._has_moved():
                 raise changed
-            if waits and self._runtime.monotonic() - asked_s >= WAITED_S:
+            long = waits and self._runtime.monotonic() - asked_s >= WAITED_S
+            if long or (isinstance(changed, LeaderChanged) and changed.waited):
                 await self._runtime.sleep(HOLDERS_FIRST_S)
             await self._begin_again(begun, changed)
 

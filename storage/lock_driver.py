@@ -216,7 +216,7 @@ class LockDriver:
             raise
         if not waiter.result():
             if self._participant().term != term:
-                raise leader_changed()
+                raise leader_changed(waited=True)
             raise lost_transaction("it ended while it waited for a lock")
 
     def edges(self) -> list[WaitEdge]:

@@ -519,10 +519,11 @@ def _out_of_order(transaction_id: TransactionId, state: str) -> InternalError:
     return InternalError(f"transaction {transaction_id} is {state} on this tablet")
 
 
-def leader_changed() -> LeaderChanged:
+def leader_changed(*, waited: bool = False) -> LeaderChanged:
     """The error for a transaction that holds nothing here, because it began elsewhere."""
     return LeaderChanged(
         "could not serialize access because a tablet changed its leader",
+        waited=waited,
         detail="The tablet has another leader than the transaction began with.",
         hint="The transaction might succeed if retried.",
     )

@@ -15,6 +15,7 @@ from cluster.errors import (
     LeaderChanged,
     SerializationFailure,
     UniqueViolation,
+    error_from_fields,
 )
 from cluster.simulation.loop import run_simulation
 from cluster.simulation.runtime import SimulatedRuntime
@@ -227,17 +228,25 @@ def test_a_lost_answer_is_the_callers_unless_the_leader_has_moved() -> None:
     play(scenario)
 
 
-def test_who_waited_for_a_lock_lets_its_holder_come_first() -> None:
+@pytest.mark.parametrize(
+    ("took_s", "told", "waits_s"),
+    [(0.01, True, HOLDERS_FIRST_S), (0.5, False, HOLDERS_FIRST_S), (0.01, False, 0.0)],
+    ids=["the leader says so", "it took long", "it did not wait"],
+)
+def test_who_waited_for_a_lock_lets_its_holder_come_first(
+    took_s: float, told: bool, waits_s: float
+) -> None:
     async def scenario(place: TabletPlace, leader: Leader, runtime: SimulatedRuntime) -> None:
         async def refused() -> None:
-            await runtime.sleep(0.5)
-            leader.move()
-            await leader.check()
+            await runtime.sleep(took_s)
+            if "begin" not in leader.calls:
+                leader.move()
+                ended = LeaderChanged("a tablet changed its leader", waited=told)
+                raise error_from_fields(ended.to_fields())
 
-        waits = [refused, leader.check]
         began_s = runtime.monotonic()
-        await place.ask(lambda: waits.pop(0)(), waits=True)
-        assert runtime.monotonic() - began_s == pytest.approx(0.5 + HOLDERS_FIRST_S)
+        await place.ask(refused, waits=True)
+        assert runtime.monotonic() - began_s == pytest.approx(2 * took_s + waits_s)
 
     play(scenario)
 

@@ -10,7 +10,6 @@ from worlds import Client, World, in_world
 
 from cluster.errors import DqeError, RowMoved, SerializationFailure
 from cluster.raft.group import RaftGroup
-from executor.transaction_places import WAITED_S
 
 
 async def three(world: World, method: str = "columnar") -> Client:
@@ -194,7 +193,6 @@ def test_who_waits_for_a_lock_waits_on_at_the_new_leader(tmp_path: Path) -> None
         await two.ask("begin; update t set v = v + 1 where id = 2")
         waiting = two.later("update t set v = v + 1 where id = 1")
         await world.waits(waiting)
-        await asyncio.sleep(WAITED_S)  # only from then on it lets those come first who held the row
         await move_leader(world)
         await one.ask("update t set v = v + 1 where id = 3")
         await world.waits(waiting)
@@ -223,7 +221,6 @@ def test_who_waits_for_a_row_that_moves_is_told_by_the_new_leader(
         await one.ask("begin; update p set id = 101 where id = 1")
         waiting = two.later(statement)
         await world.waits(waiting)
-        await asyncio.sleep(WAITED_S)  # only from then on it lets those come first who held the row
         await move_leader(world, "p")
         await one.ask("commit")
         with pytest.raises(RowMoved):
