@@ -13,10 +13,12 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -82,27 +84,30 @@ class LocalCluster:
 
     def __init__(
         self,
-        node_count: int,
-        data_directory: Path,
+        node_count: int = 3,
+        data_directory: str | os.PathLike[str] | None = None,
         pg_port: int = 0,
         *,
         regions: tuple[str, ...] = (),
         dead_after: str | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
-        """`pg_port` 0 picks free ports; otherwise nodes take pg_port, pg_port + 1, ...
+        """Without `data_directory` the nodes' data lie in a temporary one, which goes with `stop`.
 
-        `regions` are given to the nodes in turn.
+        `pg_port` 0 picks free ports; otherwise nodes take pg_port, pg_port + 1, ...
+        `regions` are given to the nodes in turn; `dead_after` is a time as the command line
+        takes it ("20s"); `environment` is added to that of the nodes' processes.
         """
         self._regions = regions
         self._dead_after = dead_after
         self._environment = environment or {}
-        self._directory = data_directory
-        data_directory.mkdir(parents=True, exist_ok=True)
+        self._temporary = data_directory is None
+        self._directory = Path(data_directory or tempfile.mkdtemp(prefix="dqe-"))
+        self._directory.mkdir(parents=True, exist_ok=True)
         addresses = self._addresses(node_count)
         ports = [pg_port + i if pg_port else free_port() for i in range(node_count)]
         self.nodes = [
-            NodeProcess(i + 1, data_directory / f"node{i + 1}", addresses[i], ports[i])
+            NodeProcess(i + 1, self._directory / f"node{i + 1}", addresses[i], ports[i])
             for i in range(node_count)
         ]
         self._was_ready = False
@@ -287,11 +292,13 @@ class LocalCluster:
         self.wait_ready()
 
     def stop(self) -> None:
-        """Ends every node: asked first, killed if it does not."""
+        """Ends every node: asked first, killed if it does not. A temporary directory goes."""
         self._terminate()
         for descriptor in (self._lifeline_read, self._lifeline_write):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+        if self._temporary:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def _terminate(self) -> None:
         running = [n for n in self.nodes if n.process is not None and n.process.poll() is None]
