@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import random
 import sys
 import time
@@ -99,6 +100,7 @@ async def _measured(count: int) -> dict[str, dict[str, float]]:
             found[f"A block rolled back, {mode}, led here"] = block
         await client.close()
         await session.close()
+        gc.unfreeze()
         return found
 
 

@@ -112,6 +112,7 @@ async def _serve(configuration: NodeConfiguration, stop_when_stdin_closes: bool)
         collect_rarely()
         await stop.wait()
     await node.stop()
+    gc.unfreeze()  # or DuckDB's bindings complain at the end of what was never collected
     return FORGOTTEN_STATUS if forgotten else 0
 
 
