@@ -88,6 +88,9 @@ async def _move(
     sources: dict[FragmentId, FragmentSource],
 ) -> None:
     fragment_id = schema.fragment_id
+    # A change that came shortly before may wait still: to drop it here, or to bring it there.
+    await target.flush()
+    await origin.flush()
     if fragment_id not in origin.store.fragments or fragment_id in target.store.fragments:
         return  # dropped later in a log that is replayed, or moved before a crash
     source = await origin.run(partial(origin.store.source, fragment_id))

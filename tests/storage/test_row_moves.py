@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from itertools import permutations
+import operator
+from itertools import permutations, product
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from storage.opening import damaged_path, rows_path
 from storage.tablet import Tablet
 
 PAIRS = list(permutations(METHODS, 2))
+PATHS = [path for path in product(METHODS, repeat=4) if all(map(operator.ne, path, path[1:]))]
 
 
 def of_method(method: AccessMethod, fragment_id: int = 12) -> FragmentSchema:
@@ -74,6 +76,32 @@ def test_a_table_changes_its_method_under_writes(
         await tablet.checkpoint()
         await bench.crash()
         await check(bench, await bench.open(), wanted)
+        await bench.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["goes on", "crashes"])
+@pytest.mark.parametrize("path", PATHS, ids=[" ".join(map(str, path)) for path in PATHS])
+def test_methods_in_quick_turn_lose_nothing(
+    tmp_path: Path, path: tuple[AccessMethod, ...], crash: bool
+) -> None:
+    """Each change meets stores that have not come to the one before."""
+
+    async def main(runtime: ProductionRuntime) -> None:
+        bench = Bench(runtime, tmp_path)
+        tablet = await bench.open(7, of_method(path[0]))
+        wanted: dict[int, list[tuple[int, str]]] = {}
+        rows = [(0, "a")]
+        wanted[await bench.write(tablet, insert(*rows))] = list(rows)
+        for version, method in enumerate(path[1:], 2):
+            await tablet.alter([of_method(method)], version)
+            rows.append((version - 1, "b"))
+            wanted[await bench.write(tablet, insert(rows[-1]))] = list(rows)
+        if crash:
+            await bench.crash()
+            tablet = await bench.open()
+        await check(bench, tablet, wanted)
         await bench.close()
 
     run(main)
