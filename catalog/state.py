@@ -49,7 +49,7 @@ from cluster.raft.log import Entry, EntryKind
 logger = logging.getLogger(__name__)
 
 REMEMBERED_COMMANDS = 10_000
-# Of transactions that committed definitions and rows: tablets in doubt ask within minutes.
+# Of transactions that committed here: tablets in doubt and clients ask within minutes.
 REMEMBERED_DECISIONS = 100_000
 
 
@@ -123,8 +123,8 @@ class CatalogState:
         )
 
     def _note_decision(self, command: commands.CommitDefinitions) -> None:
-        if not command.participants:
-            return
+        if not (command.participants or command.staged):
+            return  # nobody can ask
         self.decisions[command.transaction_id] = command.commit_ts
         while len(self.decisions) > REMEMBERED_DECISIONS:
             del self.decisions[next(iter(self.decisions))]

@@ -232,7 +232,9 @@ class TabletEnds(TabletCalls):
             outcome = await self._catalog.definitions.outcome(transaction_id, deadline_s)
             if outcome is None:
                 return "in progress"
-            return "committed" if outcome.committed else "aborted"
+            if outcome.committed:
+                return "committed"
+            return "aborted" if settles else "unknown"
         request = requests.AskStatus(tablet_id, transaction_id, 0, settles)
         status = await self._ask(request, Status, self._server.status, deadline_s, again=True)
         if not status.known:

@@ -44,6 +44,7 @@ from planner.statements import Query
 
 if TYPE_CHECKING:
     from executor.services import ExecutorServices
+    from executor.session_transaction import SessionTransaction
 
 _SCHEMA = "dqe"
 _WORD = f"{_SCHEMA}."
@@ -68,10 +69,13 @@ def with_words(statement: Query) -> Query:
 
 
 async def with_answers(
-    statement: Query, values: Sequence[Datum], services: ExecutorServices, token: str | None
+    statement: Query,
+    values: Sequence[Datum],
+    services: ExecutorServices,
+    transaction: SessionTransaction | None,
 ) -> Query:
-    """The query after its calls were carried out, with their answers instead of them; `token`
-    is that of the transaction it is part of."""
+    """The query after its calls were carried out, with their answers instead of them; it is part
+    of that transaction, or of none."""
     tree = statement.tree.copy()
     calls = _calls(replace(statement, tree=tree))
     if not isinstance(tree, exp.Select) or tree.args.get("from_") is not None:
@@ -80,7 +84,7 @@ async def with_answers(
         _check_place(call)
     for call in calls:
         if call.this.name.lower() == _TOKEN:
-            _put(call, token)
+            _put(call, None if transaction is None else await transaction.token())
             continue
         function = FUNCTIONS[call.this.name.lower()]
         arguments = [_constant(argument, values) for argument in call.this.expressions]

@@ -91,12 +91,21 @@ class TransactionDefinitions:
         patch = found.patch
         if patch.is_empty:
             return found.results, patch
-        if not self.transaction_id:
-            self.transaction_id = transaction_id
-            self.services.catalog.definitions.begin(transaction_id, self.view)
+        self._begin(transaction_id)
         await self._stage(found, patch)
         self._keep([*self._kept, (number, patch)])
         return found.results, patch
+
+    async def take_part(self, transaction_id: int) -> None:
+        """Has the catalog know of the transaction, so that it can be asked how this ended, also
+        where nothing is defined in the end."""
+        self._begin(transaction_id)
+        await self.mark()
+
+    def _begin(self, transaction_id: int) -> None:
+        if not self.transaction_id:
+            self.transaction_id = transaction_id
+            self.services.catalog.definitions.begin(transaction_id, self.view)
 
     async def _drafted(self, listed: Sequence[Command]) -> Drafted:
         catalog = self.services.catalog

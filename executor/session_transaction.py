@@ -41,7 +41,7 @@ from executor.services import ExecutorServices
 from executor.transaction_driver import EXCLUSIVE, SHARED, Transaction
 from executor.transaction_faces import Control
 from executor.transaction_reads import Reads
-from executor.transaction_tokens import TransactionToken
+from executor.transaction_tokens import TransactionToken, some_tablet
 from executor.write_settings import LOCK_DEADLINE_S, WriteSettings
 from planner.plan import QueryPlan
 from storage.fragments import FragmentChange, FragmentId, OwnChanges, TabletId, Timestamp
@@ -67,6 +67,8 @@ class SessionTransaction:
         self.is_past = False
         self._floor: Timestamp = 0
         self._begun: Timestamp = 0
+        # Who its token says is to be asked.
+        self._named: TabletId | None = None
         self._reads = Reads()
         self.definitions = TransactionDefinitions(services)
         self.isolation = READ_COMMITTED[0]
@@ -178,15 +180,25 @@ class SessionTransaction:
         self._opened.max_bytes = self.max_bytes
         return self._opened
 
-    @property
-    def token(self) -> str | None:
-        """What the transaction can be asked about by, once its home is known."""
-        if self._opened is None:
-            return None
-        home = CATALOG_TABLET if self.definitions.any else self._opened.home
+    async def token(self) -> str:
+        """What the transaction can be asked about by, from any of its statements on. The tablet
+        that it names, or the catalog, takes part in the end, so its log knows of that."""
+        await self.snapshot()
+        if self._named is None:
+            self._named = await self._take_part()
+        return str(TransactionToken(self.opened.id, self._begun, self._named))
+
+    async def _take_part(self) -> TabletId:
+        """A tablet where it has changed something, or some other that takes part from now on; the
+        catalog where it defines something, or nobody has a table yet."""
+        if not self.definitions.any and (home := self.opened.home) is not None:
+            return home
+        home = None if self.definitions.any else some_tablet(self._services)
         if home is None:
-            return None
-        return str(TransactionToken(self._opened.id, self._begun, home))
+            await self.definitions.take_part(self.opened.id)
+            return CATALOG_TABLET
+        await self.opened.take_part(home)
+        return home
 
     @property
     def written(self) -> tuple[TabletId, ...]:
@@ -302,7 +314,8 @@ class SessionTransaction:
                     reads.parts_stand = lambda: (
                         not reads.has_other_parts(planned_with, catalog.current)
                     )
-            home = self.definitions if self.definitions.any else None
+            in_catalog = self.definitions.any or self._named == CATALOG_TABLET
+            home = self.definitions if in_catalog else None
             if home is not None and reads is not None:
                 # Its timestamp is drawn after they are validated: they are to stay as they are.
                 await self._opened.lock(reads.tablets, LockMode.SHARE.value)

@@ -71,8 +71,7 @@ class TableStatements:
         if isinstance(statement, Query) and calls_set_config(statement):
             statement = with_values(statement, values, self._set_config)
         if isinstance(statement, Query) and calls_cluster_function(statement):
-            token = None if transaction is None else transaction.token
-            statement = await with_answers(statement, values, self._services, token)
+            statement = await with_answers(statement, values, self._services, transaction)
         if isinstance(statement, Query) and reads_session_tables(statement):
             statement = with_session_tables(statement, self._session)
         while True:

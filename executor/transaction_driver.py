@@ -110,8 +110,9 @@ class Transaction:
         self._end = TransactionEnd(runtime, tablets, timestamps, transaction_id, self.place)
         # The table modes held at each tablet, with the commands that took them.
         self._locked: dict[TabletId, dict[str, int]] = {}
-        # With the fragment written last, for renewals.
-        self._written: dict[TabletId, FragmentId] = {}
+        self._written: dict[TabletId, None] = {}
+        # Takes part in the end whether or not it was written.
+        self._witness: TabletId | None = None
         self._lanes: dict[TabletId, _Lane] = {}
         self._bytes = 0
         self._room = asyncio.Event()
@@ -273,7 +274,7 @@ class Transaction:
             await self._room.wait()
         self._raise()
         lane = self._lane(tablet_id)
-        self._written[tablet_id] = change.fragment_id
+        self._written.setdefault(tablet_id)
         lane.waiting.append((command, change))
         self._bytes += change.size_bytes
         if lane.task is None:
@@ -323,7 +324,7 @@ class Transaction:
             return answer
         self._locked.setdefault(request.tablet_id, {}).setdefault(SHARED, request.command)
         if answer.changed:
-            self._written[request.tablet_id] = request.fragment_id
+            self._written.setdefault(request.tablet_id)
             rows = [after for _, after in answer.rows if after is not None]
             self._grow(size_bytes(rows))
         return answer
@@ -407,12 +408,25 @@ class Transaction:
         """Whether there is anything to commit."""
         return bool(self._written)
 
+    async def take_part(self, tablet_id: TabletId) -> None:
+        """Has the tablet decide or be told how this ends as if it had been changed: its log can be
+        asked then."""
+        await self.lock([tablet_id], SHARED)
+        self._witness = tablet_id
+
     @property
     def home(self) -> TabletId | None:
         """The tablet whose log decides: the first that was written, of those whose acknowledged
         decisions outlive a node if there are any (rule C10)."""
-        firm = (t for t in self._written if not self._tablets.is_async(t))
-        return next(firm, next(iter(self._written), None))
+        firm = (t for t in self._participants if not self._tablets.is_async(t))
+        return next(firm, next(iter(self._participants), None))
+
+    @property
+    def _participants(self) -> dict[TabletId, None]:
+        """Who takes part in the commit, the first to be asked first."""
+        if self._witness is None or self._witness in self._written:
+            return self._written
+        return {self._witness: None, **self._written}
 
     @property
     def written(self) -> tuple[TabletId, ...]:
@@ -437,22 +451,22 @@ class Transaction:
         committing; StatementCompletionUnknown when nobody can tell.
         """
         await self.drain()
-        if not self._written and catalog is None:
+        if not self._participants and catalog is None:
             await self.abort(QueryCanceled("nothing was written"))
             return floor
         if self.control.optimistic:
             if checks:
                 # What is there now is a violation, what comes from here on a conflict.
-                await self.check(sorted(self._written))
+                await self.check(sorted(self._participants))
             await self._validate_changes()
         elif checks:
-            await self.check(sorted(self._written))
+            await self.check(sorted(self._participants))
         else:
-            await self.lock(self._written, SHARED)
+            await self.lock(self._participants, SHARED)
         await self._hold_where_only_locked()
         home = self.home if catalog is None else CATALOG_TABLET
         assert home is not None
-        tablets = (home, *sorted(t for t in self._written if t != home))
+        tablets = (home, *sorted(t for t in self._participants if t != home))
         try:
             three_phase = self.control.three_phase and catalog is None
             return await self._end.commit(
@@ -461,20 +475,20 @@ class Transaction:
                 reads,
                 three_phase=three_phase,
                 catalog=catalog,
-                held=[t for t in sorted(self._bound) if t not in self._written],
+                held=[t for t in sorted(self._bound) if t not in self._participants],
             )
         finally:
             self._stop_renewing()
-            self._end.release([t for t in sorted(self._lanes) if t not in self._written])
+            self._end.release([t for t in sorted(self._lanes) if t not in self._participants])
 
     async def _validate_changes(self) -> None:
         """Locks at last what was changed or locked; 40001 where others came first."""
         reached(Probe.OPTIMISTIC_VALIDATED)
         try:
-            await self.lock(self._written, SHARED)
+            await self.lock(self._participants, SHARED)
             for tablet_id in sorted(self._lanes):
                 await self._lanes[tablet_id].place.lock_deferred()
-            for tablet_id in sorted(self._written):
+            for tablet_id in sorted(self._participants):
                 await self._check_one(tablet_id, 0, LAST_COMMAND, locks=True, anew=True)
         except (UniqueViolation, DeadlockDetected) as error:
             reached(Probe.OPTIMISTIC_REFUSED)
@@ -486,7 +500,7 @@ class Transaction:
 
     async def _hold_where_only_locked(self) -> None:
         """Rows that are locked at tablets which take no part in the commit are still held."""
-        only_locked = [lane for t, lane in self._lanes.items() if t not in self._written]
+        only_locked = [lane for t, lane in self._lanes.items() if t not in self._participants]
         await asyncio.gather(*(lane.place.speak(RENEW_EVERY_S) for lane in only_locked))
 
     async def abort(self, error: DqeError | None = None) -> None:

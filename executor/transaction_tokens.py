@@ -1,6 +1,6 @@
 """Asking how a transaction ended whose answer was lost (rule C8).
 
-    SELECT dqe.transaction_token()          within it; NULL before it has changed anything
+    SELECT dqe.transaction_token()          within it; NULL outside of a block
     SELECT dqe.commit_status('...')         committed, aborted, in progress, unknown
 
 A token names the transaction, the timestamp of its first snapshot and its home tablet, whose
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from catalog.model import CATALOG_TABLET, Durability
 from cluster.errors import InvalidParameterValue, UndefinedFunction
 from storage.fragments import TIMESTAMP_COUNTER_BITS, TabletId, Timestamp, TransactionId
 from storage.participant import OUTCOME_RETENTION_MS
@@ -47,6 +48,18 @@ class TransactionToken:
         return cls(transaction_id, begun, home)
 
 
+def some_tablet(services: ExecutorServices) -> TabletId | None:
+    """For a transaction that has changed nothing yet: best one that this node leads, and only one
+    whose acknowledged decisions outlive a node. None where there is none."""
+    firm = [
+        tablet_id
+        for tablet_id, tablet in services.catalog.current.tablets.items()
+        if tablet.durability is not Durability.ASYNC
+    ]
+    led = (t for t in firm if services.leader_of(t) == services.node_id)
+    return next(led, next(iter(firm), None))
+
+
 async def commit_status(services: ExecutorServices, arguments: Sequence[str | None]) -> str | None:
     """The function's answer; NULL for NULL."""
     if len(arguments) != 1:
@@ -59,7 +72,7 @@ async def commit_status(services: ExecutorServices, arguments: Sequence[str | No
     if token.begun > now:
         raise InvalidParameterValue(f'invalid transaction token: "{arguments[0]}"')
     catalog = services.catalog.current
-    if token.home not in catalog.tablets:
+    if token.home != CATALOG_TABLET and token.home not in catalog.tablets:
         return "unknown"  # the table was dropped, and with it its log
     return await services.tablets.commit_status(
         token.home, token.transaction_id, age_ms < OUTCOME_RETENTION_MS, ASK_DEADLINE_S

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import pytest
 from worlds import Client, World, in_world
 
 from cluster.errors import DqeError, InvalidParameterValue, StatementCompletionUnknown
@@ -24,7 +25,6 @@ def test_a_token_tells_how_its_transaction_ended(tmp_path: Path) -> None:
         token_of = "select dqe.transaction_token()"
         assert await one.ask(token_of) == [(None,)]
         await one.ask("begin")
-        assert await one.ask(token_of) == [(None,)]
         await one.ask("insert into t select generate_series(1, 20)")
         ((committed,),) = await one.ask(token_of)
         assert committed is not None
@@ -50,6 +50,71 @@ def test_a_token_tells_how_its_transaction_ended(tmp_path: Path) -> None:
         never = TransactionToken(known.transaction_id - 2, known.begun, known.home)
         assert await status(two, str(never)) == "aborted"
         assert await status(two, str(forgotten)) == "unknown"
+
+    in_world(tmp_path, test, count=2)
+
+
+ENDS = {
+    "insert into t values (1)": "commit",
+    "insert into t select generate_series(1, 20)": "commit",
+    "select count(*) from t": "commit",
+    "create table made (id int)": "commit",
+    "savepoint s; create table made (id int); rollback to s; insert into t values (1)": "commit",
+    "insert into t select generate_series(1, 20); select 1": "rollback",
+    "create table made (id int); select 2": "rollback",
+}
+
+
+@pytest.mark.parametrize("optimistic", [False, True])
+@pytest.mark.parametrize("tables", ["some", "async", "none"])
+def test_a_token_of_the_first_statement_holds(
+    tmp_path: Path, tables: str, optimistic: bool
+) -> None:
+    """Whatever the transaction does behind it: what the token names takes part in the end."""
+
+    async def test(world: World) -> None:
+        one, two = await world.clients(2)
+        if optimistic:
+            await one.ask("set dqe.concurrency_control = 'optimistic'")
+        create = "create table t (id int) partition by hash (id) partitions 4"
+        if tables != "none":
+            durability = " with (durability = async)" if tables == "async" else ""
+            await one.ask(create + durability)
+        for work, end in ENDS.items():
+            await one.ask("begin isolation level serializable")
+            ((token,),) = await one.ask("select dqe.transaction_token()")
+            assert token is not None
+            if tables == "none":
+                await one.ask(create)
+            await one.ask(work)
+            assert await one.ask("select dqe.transaction_token()") == [(token,)]
+            assert await status(two, token) == "in progress"
+            await one.ask(end)
+            ended = "committed" if end == "commit" else "aborted"
+            assert await status(two, token) == ended
+            if end == "commit":
+                await one.ask("drop table if exists made")
+                if tables == "none":
+                    await one.ask("drop table t")
+
+    in_world(tmp_path, test, count=2)
+
+
+def test_a_token_of_the_catalog_stays_one(tmp_path: Path) -> None:
+    """Also where what was defined is taken back, and rows are changed elsewhere."""
+
+    async def test(world: World) -> None:
+        one, two = await world.clients(2)
+        await one.ask("create table t (id int primary key)")
+        for key, (end, ended) in enumerate([("commit", "committed"), ("rollback", "aborted")], 1):
+            await one.ask("begin; savepoint s; create table made (id int)")
+            ((token,),) = await one.ask("select dqe.transaction_token()")
+            assert token is not None
+            await one.ask(f"rollback to s; insert into t values ({key})")
+            assert await status(two, token) == "in progress"
+            await one.ask(end)
+            assert await status(two, token) == ended
+            assert await two.ask("select id from t") == [("1",)]
 
     in_world(tmp_path, test, count=2)
 
