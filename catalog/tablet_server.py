@@ -27,7 +27,7 @@ from storage.participant import leader_changed
 from storage.row_closures import NotByRow
 from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.tablet import Tablet
-from storage.tablet_rows import RowsFound, RowWork, Works
+from storage.tablet_row_locks import RowsFound, RowWork, Works
 
 ASK_WAITS = "tablet.AskWaits"
 COMMITTING = "tablet.Committing"
@@ -371,6 +371,7 @@ def row_works(request: requests.ChangeRows) -> Works:
                 mode,
                 inserts,
                 proposes=program.proposes,
+                updates=program.updates,
             )
             for key, row in zip(request.keys, request.rows, strict=True)
         ]

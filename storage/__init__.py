@@ -7,6 +7,7 @@ In the order control flows through them, from the node to the bytes:
     kept_file       a small state kept whole
     tablet          a tablet: definitions, reads at a timestamp
     tablet_rows     statements over single rows, at its leader
+    tablet_row_locks    which of them stay locked
     tablet_validation   whether what was read still stands, at its leader
     read_sets       what that is
     tablet_scans    rows by an index, at its leader

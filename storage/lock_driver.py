@@ -200,6 +200,17 @@ class LockDriver:
         await self._wait(request, deadline_s)
         return True
 
+    def weaken(
+        self,
+        transaction_id: TransactionId,
+        mode: LockMode,
+        resource: Resource,
+        command: int,
+        to: LockMode | None = None,
+    ) -> None:
+        """Holds what the command took only as `to`, or not at all."""
+        self._follow(self._participant().weaken_lock(transaction_id, mode, resource, command, to))
+
     async def _wait(self, request: LockRequest, deadline_s: float) -> None:
         term = self._participant().term
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

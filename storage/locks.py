@@ -199,6 +199,23 @@ class LockTable:
                 touched[request.resource] = None
         return [granted for resource in touched for granted in self._advance(resource)]
 
+    def weaken(
+        self,
+        transaction_id: TransactionId,
+        mode: LockMode,
+        resource: Resource,
+        command: int,
+        to: LockMode | None = None,
+    ) -> list[LockRequest]:
+        """Holds the mode that a command took only as `to`, or not at all; those who are granted
+        because of it. What other commands took stays."""
+        taken = self._held.get(transaction_id, {}).get(resource, [])
+        if (command, mode) not in taken:
+            return []
+        kept = [one for one in taken if one != (command, mode)]
+        self._keep(transaction_id, resource, kept if to is None else [*kept, (command, to)])
+        return self._advance(resource)
+
     def _forget_wish(self, request: LockRequest) -> None:
         self._queues[request.resource].waiting.remove(request)
         self._drop_wish(request)
@@ -235,15 +252,20 @@ class LockTable:
             if len(kept) == len(taken):
                 continue
             touched[resource] = None
-            queue = self._queues[resource]
-            if kept:
-                held[resource] = kept
-                queue.holders[transaction_id] = _mask({mode for _, mode in kept})
-            else:
-                del held[resource], queue.holders[transaction_id]
-        if not held:
-            self._held.pop(transaction_id, None)
+            self._keep(transaction_id, resource, kept)
         return touched
+
+    def _keep(
+        self, transaction_id: TransactionId, resource: Resource, kept: list[tuple[int, LockMode]]
+    ) -> None:
+        held, queue = self._held[transaction_id], self._queues[resource]
+        if kept:
+            held[resource] = kept
+            queue.holders[transaction_id] = _mask({mode for _, mode in kept})
+            return
+        del held[resource], queue.holders[transaction_id]
+        if not held:
+            del self._held[transaction_id]
 
     def _advance(self, resource: Resource) -> list[LockRequest]:
         queue = self._queues.get(resource)

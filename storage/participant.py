@@ -270,6 +270,17 @@ class Participant:
         """Nobody waits for the request any more; the transaction goes on without."""
         return [Granted(r) for r in self.locks.cancel(request)]
 
+    def weaken_lock(
+        self,
+        transaction_id: TransactionId,
+        mode: LockMode,
+        resource: Resource,
+        command: int,
+        to: LockMode | None = None,
+    ) -> list[Instruction]:
+        """A command needs no such lock any more, but `to`."""
+        return [Granted(r) for r in self.locks.weaken(transaction_id, mode, resource, command, to)]
+
     def take_back_locks(self, transaction_id: TransactionId, command: int) -> list[Instruction]:
         """Gives up the locks that this command and later ones took."""
         return [Granted(r) for r in self.locks.release(transaction_id, command)]

@@ -109,6 +109,11 @@ class CompiledProgram:
         return self._program.proposes
 
     @property
+    def updates(self) -> bool:
+        """Whether columns of rows that are there get values."""
+        return bool(self._sets)
+
+    @property
     def only_locks(self) -> bool:
         """Whether rows are locked and shown, and nothing becomes of them."""
         return self._program.only_locks

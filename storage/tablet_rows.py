@@ -31,49 +31,22 @@ from storage.fragments import (
     Timestamp,
     TransactionId,
 )
-from storage.index_reads import IndexScan
-from storage.locks import TABLET, LockMode
 from storage.row_checks import Conflict
 from storage.row_closures import NotByRow
-from storage.row_programs import RowChange
 from storage.row_store import RowStore
 from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.snapshot import definition_changed, fragment_gone
 from storage.stored_changes import StoredChange, lock_key
 from storage.surroundings import ReplicationGroup
 from storage.tablet_leader import DEADLINE_S
-from storage.tablet_validation import TabletValidation
-
-
-@dataclass(frozen=True, slots=True)
-class RowWork:
-    """One row by its key. `mode` None: nobody else can have the key. `inserts`: 23505 where
-    there is a row; else one that others changed after the base is a conflict. `only_locks`: the
-    row stays as it is, and `change` says whether it is meant. `proposes`: there may be a row or
-    none, the change has one for either."""
-
-    key: StoredKey
-    change: RowChange
-    mode: LockMode | None = LockMode.FOR_UPDATE
-    inserts: bool = False
-    only_locks: bool = False
-    proposes: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RowsFound:
-    """Rows by an index, the newest or as of `timestamp`; those that are `meant`, by the values that
-    they are found with, are worked on. All but these stay unlocked."""
-
-    scan: IndexScan
-    timestamp: Timestamp | None
-    table_mode: LockMode
-    meant: Callable[[RowTables, StoredRow], bool]
-    work: Callable[[RowTables, StoredKey], RowWork]
-
-
-# What is to be done, once it is known how the fragment's rows are stored.
-Works = Callable[[RowTables], Sequence[RowWork]] | RowsFound
+from storage.tablet_row_locks import (
+    Locking,
+    RowsFound,
+    RowWork,
+    TabletRowLocks,
+    Works,
+    same_unique,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +68,7 @@ class RowsChanged:
         return sum(before is not after for before, after in self.rows)
 
 
-class TabletRows(TabletValidation):
+class TabletRows(TabletRowLocks):
     """See the module."""
 
     async def change_rows(
@@ -126,12 +99,14 @@ class TabletRows(TabletValidation):
                 await self._locks.take(transaction_id, mode, deadline_s, command=command)
                 self._refuse_other(schema, definition)
                 wanted = await self._find(works, draft, tables, deadline_s)
-            await self._lock_keys(transaction_id, tables, wanted, command, deadline_s)
+            by_key = not isinstance(works, RowsFound)
+            locking = Locking(transaction_id, tables, wanted, command, base, by_key)
+            await self._lock_keys(locking, draft, deadline_s)
             store = await self._row_store(fragment_id)
             self._refuse_other(schema, definition)
             tables = store.tables(fragment_id)
-            self._refuse_moved(tables, works, wanted, begun_at, base)
-            changed = self._computed(store, draft, tables, wanted, base)
+            self._refuse_moved(works, locking, begun_at)
+            changed = self._computed(store, draft, tables, locking)
             if isinstance(changed, Conflict):
                 raise await self._runtime.run_blocking(
                     self._unique.violation, tables.schema, changed
@@ -187,25 +162,6 @@ class TabletRows(TabletValidation):
         tables = self._row_tables(fragment_id)
         return [found.work(tables, tables.key_of(row)) for row in rows if found.meant(tables, row)]
 
-    async def _lock_keys(
-        self,
-        transaction_id: TransactionId,
-        tables: RowTables,
-        works: Sequence[RowWork],
-        command: int,
-        deadline_s: float,
-    ) -> None:
-        take, fragment_id = self._locks.take, tables.schema.fragment_id
-        ends_s = self._runtime.monotonic() + deadline_s
-        only_locks = any(work.only_locks for work in works)
-        table_mode = LockMode.ROW_SHARE if only_locks else LockMode.ROW_EXCLUSIVE
-        await take(transaction_id, table_mode, deadline_s, TABLET, command=command)
-        for work in works:
-            if work.mode is not None:
-                left_s = max(ends_s - self._runtime.monotonic(), 0.001)
-                resource = fragment_id, lock_key(tables, work.key)
-                await take(transaction_id, work.mode, left_s, resource, command=command)
-
     async def _row_store(self, fragment_id: FragmentId) -> RowStore:
         while not self._rows.is_current([fragment_id], END_OF_TIME):
             await self._rows.bring_up([fragment_id], END_OF_TIME)
@@ -214,46 +170,38 @@ class TabletRows(TabletValidation):
             raise fragment_gone(self.tablet_id, fragment_id)
         return store
 
-    def _refuse_moved(
-        self,
-        tables: RowTables,
-        works: Works,
-        wanted: Sequence[RowWork],
-        begun_at: int,
-        base: Timestamp,
-    ) -> None:
+    def _refuse_moved(self, works: Works, locking: Locking, begun_at: int) -> None:
         """40001 where a row that the statement found has moved before it was locked. One that is
         told by its key, and got another in its part, is not meant any more."""
-        if not self._moved or base:
+        if not self._moved or locking.base:
             return
-        fragment_id, found = tables.schema.fragment_id, isinstance(works, RowsFound)
+        fragment_id = locking.tables.schema.fragment_id
         since = works.timestamp if isinstance(works, RowsFound) else None
-        for work in wanted:
-            if work.mode is None or work.inserts or work.proposes:
+        for place, work in enumerate(locking.works):
+            if work.mode is None or work.inserts or work.proposes or place in locking.passed:
                 continue
-            key = lock_key(tables, work.key)
+            key = lock_key(locking.tables, work.key)
             if since is None:
                 moved = self._moved.behind(fragment_id, key, begun_at)
             else:
                 moved = self._moved.after(fragment_id, key, since, is_gone=False)
             if moved is Moved.TO_PART:
                 raise moved_to_another_part()
-            if moved is Moved.TO_KEY and found:
+            if moved is Moved.TO_KEY and not locking.by_key:
                 raise concurrent_update()
 
     def _computed(
-        self,
-        store: RowStore,
-        draft: Draft,
-        tables: RowTables,
-        works: Sequence[RowWork],
-        base: Timestamp,
+        self, store: RowStore, draft: Draft, tables: RowTables, locking: Locking
     ) -> RowsChanged | Conflict:
         own = draft.own_rows(tables)
-        fragment_id, width = tables.schema.fragment_id, len(tables.names)
         rows: list[tuple[StoredRow | None, StoredRow | None]] = []
         fresh: dict[StoredKey, StoredRow | None] = {}
-        for work in works:
+        for place, work in enumerate(locking.works):
+            stored = False
+            if place in locking.passed:
+                left = None if work.only_locks else locking.passed[place]
+                rows.append((left, left))
+                continue
             if work.mode is None:
                 before = None
             elif work.key in fresh:
@@ -261,19 +209,33 @@ class TabletRows(TabletValidation):
             elif own.changes(work.key):
                 before = own.row(work.key)
             else:
-                found = store.get(fragment_id, work.key)
-                if base and not work.inserts:
-                    self._check_version(store, tables, work, found, base)
-                before = None if found is None else found[:width]
+                before = self._as_stored(store, tables, work, locking.base)
+                stored = True
             if work.inserts and before is not None:
                 return _conflict(tables, before)
             after = work.change(before)
+            if stored:
+                self._lock_less(locking, place, before, after)
             if work.only_locks:
                 rows.append((None, after))
                 continue
             fresh[work.key] = after
             rows.append((before, after))
         return RowsChanged(rows, self._participant.newest_ts)
+
+    def _as_stored(
+        self, store: RowStore, tables: RowTables, work: RowWork, base: Timestamp
+    ) -> StoredRow | None:
+        """The row as it is committed; as of `base` where it was not meant then."""
+        fragment_id, width = tables.schema.fragment_id, len(tables.names)
+        found = store.get(fragment_id, work.key)
+        if base and not work.inserts and (found is None or found[-1] > base):
+            former = store.get(fragment_id, work.key, base)
+            before = None if former is None else former[:width]
+            if not work.proposes and work.leaves(before, work.change(before)):
+                return before
+            self._check_version(store, tables, work, found, base)
+        return None if found is None else found[:width]
 
     def _check_version(
         self,
@@ -307,7 +269,7 @@ class TabletRows(TabletValidation):
             return
         keys = [tables.key_of(before) for before, _ in made if before is not None]
         rows = [after for _, after in made if after is not None]
-        settled = all(_same_values(tables, before, after) for before, after in made)
+        settled = all(same_unique(tables, before, after) for before, after in made)
         draft.add(StoredChange(tables, keys, rows), command, is_checked=settled)
         if not settled:
             await self._check_unique(transaction_id, draft, command, deadline_s)
@@ -324,13 +286,3 @@ def _conflict(tables: RowTables, row: StoredRow) -> Conflict:
             values = tuple(row[tables.names.index(name)] for name in unique.columns)
             return Conflict(unique, tables.to_batch([values], unique.columns))
     raise NotByRow("a key that nothing says is unique")
-
-
-def _same_values(tables: RowTables, before: StoredRow | None, after: StoredRow | None) -> bool:
-    """Whether no unique constraint but the key's has to be looked at."""
-    if after is None:
-        return True
-    for places in tables.unique_places:
-        if before is None or any(before[place] != after[place] for place in places):
-            return False
-    return True

@@ -107,6 +107,20 @@ def test_going_back_gives_up_what_came_since() -> None:
     assert not locks.holds(1, LockMode.FOR_UPDATE, ROW)
 
 
+def test_a_mode_is_weakened_to_another_or_none() -> None:
+    locks = LockTable()
+    locks.request(1, LockMode.FOR_UPDATE, ROW, command=1)
+    sharing = locks.request(2, LockMode.FOR_KEY_SHARE, ROW)
+    update = locks.request(3, LockMode.FOR_UPDATE, ROW)
+    assert locks.weaken(1, LockMode.FOR_UPDATE, ROW, 2) == []
+    assert locks.weaken(1, LockMode.FOR_UPDATE, ROW, 1, LockMode.FOR_NO_KEY_UPDATE) == [sharing]
+    assert not locks.holds(1, LockMode.FOR_UPDATE, ROW)
+    locks.request(1, LockMode.FOR_NO_KEY_UPDATE, ROW, command=2)
+    assert locks.weaken(1, LockMode.FOR_NO_KEY_UPDATE, ROW, 1) == []
+    assert locks.count_of(1) == 0
+    assert locks.release(2) == [update]
+
+
 def test_a_new_leader_holds_what_was_held() -> None:
     locks = LockTable()
     locks.request(9, EXCLUSIVE)

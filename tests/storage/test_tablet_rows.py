@@ -21,7 +21,7 @@ from storage.fragments import OwnChanges
 from storage.row_closures import NotByRow
 from storage.row_programs import RowProgram, compiled, encode_program
 from storage.row_tables import RowTables, StoredRow
-from storage.tablet_rows import RowWork
+from storage.tablet_row_locks import RowWork
 
 pytestmark = pytest.mark.usefixtures("row_method")
 
@@ -36,7 +36,8 @@ def of(program: RowProgram, *ids: int, text: str | None = "!") -> Works:
     made = compiled(encode_program(program))
 
     def works(tables: RowTables) -> list[RowWork]:
-        return [RowWork((i,), made.change(tables, (0, text))) for i in ids]
+        change = made.change(tables, (0, text))
+        return [RowWork((i,), change, only_locks=made.only_locks) for i in ids]
 
     return works
 
@@ -46,7 +47,13 @@ def new(*rows: StoredRow, program: RowProgram | None = None) -> Works:
 
     def works(tables: RowTables) -> list[RowWork]:
         return [
-            RowWork(row[:1], made.change(tables, (0, "!"), row), inserts=program is None)
+            RowWork(
+                row[:1],
+                made.change(tables, (0, "!"), row),
+                inserts=program is None,
+                proposes=made.proposes,
+                updates=made.updates,
+            )
             for row in rows
         ]
 
