@@ -22,6 +22,7 @@ from planner.ddl_names import find_relation
 from planner.statements import (
     CopyFrom,
     Delete,
+    Explain,
     Insert,
     Merge,
     ObjectName,
@@ -35,16 +36,25 @@ _CHANGING = (Insert, Update, Delete, Merge, CopyFrom)
 
 def is_bound(execution: Execution, statement: Statement) -> bool:
     """Whether the statement changes rows that something besides their tablets looks after."""
-    if not isinstance(statement, _CHANGING):
+    name = _changed(statement)
+    if name is None:
         return False
-    table = find_relation(execution.context, statement.table)
+    table = find_relation(execution.context, name)
     return isinstance(table, Table) and (table.is_bound or bool(own_indexes(execution, table)))
+
+
+def _changed(statement: Statement) -> ObjectName | None:
+    """The table whose rows it changes; EXPLAIN ANALYZE does what it explains."""
+    if isinstance(statement, Explain):
+        return _changed(statement.statement) if statement.analyze else None
+    return statement.table if isinstance(statement, _CHANGING) else None
 
 
 async def run_bound(handler: Handler, execution: Execution, statement: Statement) -> Result:
     """Runs such a statement, and what its foreign keys ask for."""
-    assert isinstance(statement, _CHANGING)
-    ending = _Ending(execution, statement.table)
+    name = _changed(statement)
+    assert name is not None
+    ending = _Ending(execution, name)
     async with ending:
         result = await handler(ending.execution, statement)
         if result.copy_in is None:

@@ -296,3 +296,25 @@ def test_optimistic_transactions_keep_what_they_refer_to(tmp_path: Path) -> None
         assert await first.ask(ORPHANS) == []
 
     in_world(tmp_path, test)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("begin", ["", "BEGIN"])
+def test_what_explain_analyze_changes_is_looked_after(
+    tmp_path: Path, layout: tuple[str, str], begin: str
+) -> None:
+    async def test(world: World) -> None:
+        (client,) = await world.clients(1)
+        await tables(client, layout, " ON DELETE CASCADE")
+        for change in ("INSERT INTO c VALUES (1, 1), (2, 2)", "DELETE FROM p WHERE id = 1"):
+            await client.ask(f"EXPLAIN ANALYZE {change}")
+        assert await client.ask("SELECT pid FROM c") == [("2",)]
+        if begin:
+            await client.ask(begin)
+        orphan = "EXPLAIN ANALYZE INSERT INTO c VALUES (1, 3)"
+        await client.refused(orphan, ForeignKeyViolation)
+        if begin:
+            await client.ask("ROLLBACK")
+        assert await client.ask(ORPHANS) == []
+
+    in_world(tmp_path, test, 1)
