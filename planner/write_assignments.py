@@ -19,6 +19,7 @@ from planner.datum import Datum
 from planner.parser.expressions import parse_expression
 from planner.plan import QueryPlan
 from planner.statements import Assignment, is_default
+from planner.types import TEXT_KINDS, bare_type
 from planner.write_plan import Returning, UpdatePlan
 from planner.write_rows import (
     OtherRelation,
@@ -150,16 +151,21 @@ def new_values(table: Table, assignments: Sequence[Assignment]) -> dict[ColumnId
                     position=assignment.position,
                 )
             if column.generated is None:
-                found[column.id] = typed_null(value, column)
+                found[column.id] = typed_constant(value, column)
     return found
 
 
-def typed_null(value: exp.Expr, column: Column) -> exp.Expr:
-    """A bare NULL as one of the column's type: among DISTINCT rows, and as the one result of a
-    CASE, it would be a text."""
-    if not isinstance(value, exp.Null):
+def typed_constant(value: exp.Expr, column: Column) -> exp.Expr:
+    """A bare NULL, string or parameter as one of the column's type: among DISTINCT rows, and as the
+    one result of a CASE, it would be a text."""
+    if isinstance(value, exp.Null):
+        return parse_expression(f"CAST(NULL AS {column.type})").copy()
+    is_string = isinstance(value, exp.Literal) and value.is_string
+    if column.type.kind in TEXT_KINDS or not (is_string or isinstance(value, exp.Parameter)):
         return value
-    return parse_expression(f"CAST(NULL AS {column.type})").copy()
+    cast = parse_expression(f"CAST(NULL AS {bare_type(column.type)})").copy()
+    cast.set("this", value.copy())
+    return cast
 
 
 def _check_assignable(column: Column, value: exp.Expr | None) -> None:

@@ -36,7 +36,7 @@ from planner.write_assignments import (
     changed_columns,
     others_of,
     own_column,
-    typed_null,
+    typed_constant,
 )
 from planner.write_plan import MergePlan, MergeStep, Returning
 from planner.write_rows import (
@@ -212,7 +212,7 @@ class _Merge:
         """The column's value in a row of the clause."""
         if place in self._inserted:
             given = self._inserted[place].get(column.id)
-            return typed_null(given or exp.Null(), column)
+            return typed_constant(given or exp.Null(), column)
         change = self._changes.get(place)
         value = change.values.get(column.id) if change is not None else None
         return value or own_column(self._table, column.id, self._alias)
