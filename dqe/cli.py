@@ -88,7 +88,10 @@ def local(
     data: Annotated[Path, typer.Option(help="The cluster's data directory; made when missing.")],
     nodes: Annotated[int, typer.Option(help="How many node processes.", min=1, max=64)] = 3,
     pg_port: Annotated[
-        int, typer.Option(help="PostgreSQL port of the first node; the others follow.")
+        int,
+        typer.Option(
+            help="PostgreSQL port of the first node; the others follow.", min=1, max=65535 - 64
+        ),
     ] = DEFAULT_PG_PORT,
     regions: Annotated[str, typer.Option(help="REGION,... given to the nodes in turn.")] = "",
     dead_after: DeadAfter = None,
@@ -107,7 +110,10 @@ def demo(
     ] = False,
     scale: Annotated[float, typer.Option(help="TPC-H scale factor.", min=0.001)] = 0.1,
     pg_port: Annotated[
-        int, typer.Option(help="PostgreSQL port of the first node; 0 picks free ports.")
+        int,
+        typer.Option(
+            help="PostgreSQL port of the first node; 0 picks free ports.", min=0, max=65535 - 3
+        ),
     ] = 0,
 ) -> None:
     """Start three nodes, load TPC-H, and show where the data lie and how queries run."""

@@ -58,6 +58,8 @@ class NodeProcess:
     process: subprocess.Popen[bytes] | None = None
     died_at: float | None = None
     early_deaths: int = 0
+    # Where its log begins what the last start said.
+    log_start: int = 0
     held: bool = False
 
     @property
@@ -76,7 +78,8 @@ class NodeProcess:
     def log_tail(self, lines: int = 12) -> str:
         if not self.log_path.exists():
             return "(no log)"
-        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+        said = self.log_path.read_bytes()[self.log_start :].decode(errors="replace")
+        return "\n".join(said.splitlines()[-lines:])
 
 
 class LocalCluster:
@@ -103,7 +106,6 @@ class LocalCluster:
         self._environment = environment or {}
         self._temporary = data_directory is None
         self._directory = Path(data_directory or tempfile.mkdtemp(prefix="dqe-"))
-        self._directory.mkdir(parents=True, exist_ok=True)
         addresses = self._addresses(node_count)
         ports = [pg_port + i if pg_port else free_port() for i in range(node_count)]
         self.nodes = [
@@ -177,6 +179,7 @@ class LocalCluster:
         if self._regions:
             command += ["--region", self._regions[(node.number - 1) % len(self._regions)]]
         with node.log_path.open("ab") as log:
+            node.log_start = log.tell()
             node.process = subprocess.Popen(
                 command,
                 stdin=self._lifeline_read,
@@ -319,11 +322,16 @@ class LocalCluster:
     def _addresses(self, node_count: int) -> list[str]:
         """The nodes' RPC addresses, the same at every start where the ports are still free."""
         path = self._directory / _ADDRESSES_FILE
-        kept: list[str] = json.loads(path.read_text()) if path.exists() else []
-        addresses = [a if _is_free(a) else _free_address() for a in kept[:node_count]]
-        while len(addresses) < node_count:
-            addresses.append(_free_address())
-        path.write_text(json.dumps(addresses + kept[node_count:]))
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            kept: list[str] = json.loads(path.read_text()) if path.exists() else []
+            addresses = [a if _is_free(a) else _free_address() for a in kept[:node_count]]
+            while len(addresses) < node_count:
+                addresses.append(_free_address())
+            path.write_text(json.dumps(addresses + kept[node_count:]))
+        except (OSError, ValueError) as error:
+            reason = f'the directory "{self._directory}" cannot be used: {error}'
+            raise LocalClusterError(reason) from error
         return addresses
 
 

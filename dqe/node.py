@@ -35,7 +35,12 @@ from catalog.tablet_rpc import TabletClient
 from catalog.tablet_server import TabletServer
 from catalog.tablets import TabletManager
 from catalog.transaction_watch import TransactionWatch
-from cluster.errors import CannotConnectNow, IoError, ObjectNotInPrerequisiteState
+from cluster.errors import (
+    CannotConnectNow,
+    InvalidParameterValue,
+    IoError,
+    ObjectNotInPrerequisiteState,
+)
 from cluster.raft.host import RaftHost
 from cluster.rpc import RpcNode
 from cluster.runtime import Runtime
@@ -62,6 +67,8 @@ JOIN_TIMEOUT_S = 20.0
 READY_TIMEOUT_S = 10.0
 # A stopping node's tablets have other leaders within milliseconds, where there is anybody.
 HAND_OVER_TIMEOUT_S = 1.0
+# A node told to listen everywhere would tell the others this instead of where it is.
+_EVERY_ADDRESS = ("0.0.0.0", "::")
 _MIB = 1 << 20
 
 
@@ -118,10 +125,7 @@ class Node:
     async def start(self) -> None:
         """Everything, up to answering clients. Raises a DqeError that says what is wrong."""
         configuration = self._configuration
-        for address in (configuration.listen, configuration.pg, *configuration.join):
-            split_address(address)
-        if configuration.dead_after is not None:
-            check_dead_after(configuration.dead_after)
+        _check(configuration)
         storage = await self._machine.open_storage(
             configuration.data_directory, _duckdb_limits(configuration), set_up_duckdb
         )
@@ -336,6 +340,24 @@ class Node:
             startup=settings,
             process_id=process_id,
         )
+
+
+def _check(configuration: NodeConfiguration) -> None:
+    """22023 for what no node can be started with."""
+    host, port = split_address(configuration.listen)
+    for address in (configuration.pg, *configuration.join):
+        split_address(address)
+    if host in _EVERY_ADDRESS:
+        raise InvalidParameterValue(
+            f'"{configuration.listen}" is no address at which other nodes could reach this one',
+            hint="Listen on the one of the machine's addresses that they know.",
+        )
+    if port and configuration.listen == configuration.pg:
+        raise InvalidParameterValue(
+            f'"{configuration.pg}" cannot be for other nodes and for PostgreSQL clients at once'
+        )
+    if configuration.dead_after is not None:
+        check_dead_after(configuration.dead_after)
 
 
 def _refuse_forgotten(catalog: Catalog, node_id: int) -> None:

@@ -7,15 +7,13 @@ or the statement failed.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-import psycopg
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dqe.commands.terminal import connect_or_say, wide_console
+from dqe.commands.terminal import ask_cluster, wide_console
 
 _QUERY = (
     "SELECT tablet_id, node_id, verdict, rows, digest, detail, rebuilt"
@@ -25,16 +23,11 @@ _QUERY = (
 
 def run(url: str | None) -> int:
     """Prints what is not equal, and a summary; the exit status."""
-    connection = connect_or_say(url)
-    if connection is None:
-        return 2
-    try:
-        with connection:
-            rows = connection.execute(_QUERY).fetchall()
-    except psycopg.Error as error:
-        print(f"dqe: replicas could not be compared: {error}", file=sys.stderr)
-        return 2
-    return report(rows, wide_console())
+    return ask_cluster(
+        url,
+        lambda connection: report(connection.execute(_QUERY).fetchall(), wide_console()),
+        failed=2,
+    )
 
 
 def report(rows: list[tuple[Any, ...]], console: Console) -> int:

@@ -6,6 +6,8 @@ import sys
 import threading
 from pathlib import Path
 
+from catalog.repair_settings import check_dead_after
+from cluster.errors import InvalidParameterValue
 from dqe.commands.stop_signal import StopSignal
 from dqe.local_cluster import LocalCluster, LocalClusterError
 
@@ -25,7 +27,13 @@ def run(
 ) -> int:
     """Until SIGINT or SIGTERM; the exit status."""
     stop = StopSignal()
-    cluster = LocalCluster(node_count, data, pg_port, regions=regions, dead_after=dead_after)
+    try:
+        if dead_after is not None:
+            check_dead_after(dead_after)
+        cluster = LocalCluster(node_count, data, pg_port, regions=regions, dead_after=dead_after)
+    except (InvalidParameterValue, LocalClusterError) as error:
+        print(f"dqe: {error}", file=sys.stderr)
+        return 1
     try:
         cluster.start()
         _wait_ready(cluster, stop)

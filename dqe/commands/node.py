@@ -7,7 +7,6 @@ without harm.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dqe.commands.status import size_text
-from dqe.commands.terminal import connect_or_say, print_table, told, wide_console
+from dqe.commands.terminal import ask_cluster, print_table, told, wide_console
 
 _LOOK_S = 0.5
 
@@ -28,7 +27,7 @@ def drain(node_id: int, url: str | None, *, wait: bool = True) -> int:
 
     def left(connection: psycopg.Connection[Any]) -> str | None:
         row = _node_row(connection, node_id)
-        return f"{row[1]} leaders left" if row is not None and row[1] else None
+        return f"it still leads {counted(row[1], 'tablet')}" if row is not None and row[1] else None
 
     done = f"node {node_id} leads nothing"
     return _ask(url, "drain_node", node_id, left if wait else None, done)
@@ -41,9 +40,9 @@ def decommission(node_id: int, url: str | None, *, wait: bool = True) -> int:
         row = _node_row(connection, node_id)
         if row is None:
             return None
-        return f"{row[0]} replicas and {row[1]} leaders left"
+        return f"{counted(row[0], 'replica')} and {counted(row[1], 'leader')} left"
 
-    done = f"node {node_id} is no member of the cluster any more; its process can be stopped"
+    done = f"node {node_id} is no member of the cluster any more; its process ends by itself"
     return _ask(url, "decommission_node", node_id, left if wait else None, done)
 
 
@@ -54,26 +53,26 @@ def activate(node_id: int, url: str | None) -> int:
 
 def status(url: str | None) -> int:
     """Prints the nodes and what repair has to do; the exit status."""
-    connection = connect_or_say(url)
-    if connection is None:
-        return 2
+    return ask_cluster(url, _show)
+
+
+def _show(connection: psycopg.Connection[Any]) -> int:
     console = wide_console()
-    with connection:
-        print_table(
-            console,
-            "Nodes",
-            ("node", "is", "state", "region", "zone", "replicas", "leads", "size"),
-            [(*row[:-1], size_text(row[-1])) for row in _nodes(connection)],
-        )
-        troubles = connection.execute(
-            "SELECT tablet_id, tables, trouble, good || ' of ' || wanted, detail FROM dqe.repairs"
-            " ORDER BY tablet_id"
-        ).fetchall()
-        if troubles:
-            header = ("tablet", "of table", "trouble", "replicas", "detail")
-            print_table(console, "To be repaired", header, troubles)
-        else:
-            console.print("Every tablet has all its replicas.")
+    print_table(
+        console,
+        "Nodes",
+        ("node", "is", "state", "region", "zone", "replicas", "leads", "size"),
+        [(*row[:-1], size_text(row[-1])) for row in _nodes(connection)],
+    )
+    troubles = connection.execute(
+        "SELECT tablet_id, tables, trouble, good || ' of ' || wanted, detail FROM dqe.repairs"
+        " ORDER BY tablet_id"
+    ).fetchall()
+    if troubles:
+        header = ("tablet", "of table", "trouble", "replicas", "detail")
+        print_table(console, "To be repaired", header, troubles)
+    else:
+        console.print("Every tablet has all its replicas.")
     return 0
 
 
@@ -90,6 +89,11 @@ def _node_row(connection: psycopg.Connection[Any], node_id: int) -> Row | None:
     ).fetchone()
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 replica`, `2 replicas`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _ask(
     url: str | None,
     function: str,
@@ -97,22 +101,17 @@ def _ask(
     left: Callable[[psycopg.Connection[Any]], str | None] | None,
     done: str,
 ) -> int:
-    connection = connect_or_say(url)
-    if connection is None:
-        return 2
-    with connection:
-        try:
-            row = connection.execute(f"SELECT dqe.{function}({int(node_id)})").fetchone()
-        except psycopg.Error as error:
-            print(f"dqe: {told(error)}", file=sys.stderr)
-            return 1
+    def ask(connection: psycopg.Connection[Any]) -> int:
+        row = connection.execute(f"SELECT dqe.{function}({node_id})".encode()).fetchone()
         assert row is not None
         print(row[0], flush=True)
         if left is not None:
             with _elsewhere(connection, node_id) as witness:
                 _wait(witness, node_id, left)
             print(done)
-    return 0
+        return 0
+
+    return ask_cluster(url, ask)
 
 
 def _elsewhere(connection: psycopg.Connection[Any], node_id: int) -> psycopg.Connection[Any]:

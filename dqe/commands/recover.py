@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from catalog.catalog_group import WORD
-from dqe.commands.terminal import connect_or_say, told
+from dqe.commands.terminal import ask_cluster, told
 
 Connection = psycopg.Connection[Any]
 
@@ -35,19 +35,15 @@ def run(what: str | None, url: str | None, *, accept_data_loss: bool = False) ->
     if what is not None and what not in (CATALOG, ALL) and not what.isdecimal():
         print(f'dqe: "{what}" is no tablet\'s number, "catalog" or "all"', file=sys.stderr)
         return 2
-    connection = connect_or_say(url)
-    if connection is None:
-        return 2
-    with connection:
-        try:
-            if what is None:
-                return _list(connection)
-            lost = _lost(connection)
-            wanted = [t for t, _, _ in lost] if what == ALL else [_number(what)]
-            return _recover(connection, wanted, accept_data_loss=accept_data_loss)
-        except psycopg.Error as error:
-            print(f"dqe: {told(error)}", file=sys.stderr)
-            return 1
+
+    def ask(connection: Connection) -> int:
+        if what is None:
+            return _list(connection)
+        lost = _lost(connection)
+        wanted = [t for t, _, _ in lost] if what == ALL else [_number(what)]
+        return _recover(connection, wanted, accept_data_loss=accept_data_loss)
+
+    return ask_cluster(url, ask)
 
 
 def _number(what: str) -> int:

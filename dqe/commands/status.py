@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dqe.commands.terminal import connect_or_say, print_table, wide_console
+from dqe.commands.terminal import ask_cluster, print_table, wide_console
 
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 # Every commit over several tablets is in doubt for milliseconds.
@@ -25,17 +25,17 @@ _LISTED_TABLETS = 60
 
 def run(url: str | None) -> int:
     """Prints the status as one node sees it; the exit status."""
-    connection = connect_or_say(url)
-    if connection is None:
-        return 2
+    return ask_cluster(url, _show)
+
+
+def _show(connection: psycopg.Connection[Any]) -> int:
     console = wide_console()
-    with connection:
-        show_nodes(connection, console)
-        show_tables(connection, console)
-        show_tablets(connection, console)
-        show_replicas(connection, console)
-        show_doubts(connection, console)
-        show_picture(connection, console)
+    show_nodes(connection, console)
+    show_tables(connection, console)
+    show_tablets(connection, console)
+    show_replicas(connection, console)
+    show_doubts(connection, console)
+    show_picture(connection, console)
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -14,15 +14,34 @@ from rich.text import Text
 from dqe.dbapi import connect, default_url
 
 _PIPE_COLUMNS = 160
+# The kernel accepts for a process that hangs: only silence tells.
+_CONNECT_TIMEOUT_S = 10
 
 
 def connect_or_say(url: str | None) -> psycopg.Connection[Any] | None:
     """A connection, or None after saying why there is none."""
     try:
-        return connect(url, autocommit=True)
-    except psycopg.OperationalError as error:
-        print(f"dqe: cannot connect to {url or default_url()}: {error}", file=sys.stderr)
+        return connect(url, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S)
+    except psycopg.Error as error:
+        reason = " ".join(str(error).split())
+        print(f"dqe: cannot connect to {url or default_url()}: {reason}", file=sys.stderr)
         return None
+
+
+def ask_cluster(
+    url: str | None, ask: Callable[[psycopg.Connection[Any]], int], *, failed: int = 1
+) -> int:
+    """What `ask` returns: the exit status. 2 without a connection, `failed` where a statement
+    fails, after saying why."""
+    connection = connect_or_say(url)
+    if connection is None:
+        return 2
+    try:
+        with connection:
+            return ask(connection)
+    except psycopg.Error as error:
+        print(f"dqe: {told(error)}", file=sys.stderr)
+        return failed
 
 
 def told(error: psycopg.Error) -> str:
