@@ -304,7 +304,7 @@ class Participant:
         return transaction
 
     def abandon(self, transaction_id: TransactionId) -> list[Instruction]:
-        """The transaction ends without effect, by its coordinator's word or silence."""
+        """The transaction ends without effect; nothing that would commit it is on its way."""
         transaction = self.transactions.get(transaction_id)
         if transaction is not None and transaction.logged:
             return [LogAbort(transaction_id, decided=transaction.phase is Phase.PREPARED)]
@@ -317,7 +317,16 @@ class Participant:
             for t in self.transactions.values()
             if t.phase is not Phase.PREPARED and t.expires_at <= now
         ]
-        return [instruction for t in silent for instruction in self.abandon(t)]
+        return [instruction for t in silent for instruction in self.lapse(t)]
+
+    def lapse(self, transaction_id: TransactionId) -> list[Instruction]:
+        """Nobody speaks for the transaction any more. What settles one that is marked may be on
+        its way into the log, however slow that is: the log says which came first, and until then
+        it is pending and holds its locks."""
+        transaction = self.transactions.get(transaction_id)
+        if transaction is not None and transaction.phase is Phase.MARKED:
+            return [LogAbort(transaction_id)]
+        return self.abandon(transaction_id)
 
     # What anybody may ask.
 

@@ -217,7 +217,7 @@ class TabletLeader(TabletReplica):
             idle = transaction.id not in self._busy and transaction.phase is not Phase.PREPARED
             if idle and is_orphan(transaction.id, transaction.expires_at - LEASE_S):
                 logger.info("transaction %d lost its coordinator", transaction.id)
-                self._follow(self._participant.abandon(transaction.id))
+                self._follow(self._participant.lapse(transaction.id))
 
     # The coordinator's word.
 

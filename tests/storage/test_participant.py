@@ -273,6 +273,20 @@ def test_a_new_leader_holds_the_locks_of_what_is_prepared() -> None:
     assert p.Granted(waiting) in instructions
 
 
+def test_what_is_marked_lapses_by_the_log() -> None:
+    """What settles it may be on its way there, behind slow disks: until the log has said which came
+    first, readers wait for it and its locks hold."""
+    leader = p.Participant()
+    leader.begin_term(1)
+    leader.request_lock(1, LockMode.EXCLUSIVE, 0.0)
+    leader.mark(1, 5, 0.0)
+    assert leader.expire(p.LEASE_S) == [p.LogAbort(1)]
+    assert leader.pending_below(6) == [1]
+    assert not leader.request_lock(2, LockMode.EXCLUSIVE, p.LEASE_S).granted
+    assert leader.apply(Write(1, 1, 7, 0, ()), 1, "chunk")[0] == p.Outcome(7)
+    assert leader.apply(Abort(1, decided=False), 1)[0] == p.Outcome(7)
+
+
 def test_who_leads_no_more_takes_no_word_for_a_transaction() -> None:
     """A call that waited for a lock may go on behind the end of its leader's term."""
     participant = p.Participant()
