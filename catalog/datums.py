@@ -25,7 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from uuid import UUID
 
 import numpy as np
@@ -40,6 +40,7 @@ from cluster.errors import (
     NumericValueOutOfRange,
     StringDataRightTruncation,
 )
+from storage.decimals import EXACT, at_scale
 from storage.types import Kind, SqlType, arrow_type
 
 Datum = int | float | str | bytes | Decimal
@@ -66,7 +67,6 @@ _INTEGER_LIMITS = {
     Kind.OID: (0, 2**32 - 1),
 }
 # Enough for DECIMAL(38) whatever arithmetic rounds.
-_decimal_context = Context(prec=80)
 
 
 def datum_from_text(sql_type: SqlType, text: str) -> Datum:
@@ -259,7 +259,7 @@ def _without_underscores(text: str) -> str:
 
 def _read_numeric(sql_type: SqlType, text: str) -> Decimal:
     try:
-        value = _decimal_context.create_decimal(_without_underscores(text))
+        value = EXACT.create_decimal(_without_underscores(text))
     except InvalidOperation:
         raise _invalid(sql_type, text) from None
     if not value.is_finite():
@@ -267,7 +267,7 @@ def _read_numeric(sql_type: SqlType, text: str) -> Decimal:
     if sql_type.precision is None:
         return _plain_decimal(value)
     scale = sql_type.scale or 0
-    rounded = value.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP, _decimal_context)
+    rounded = at_scale(value, scale)
     if abs(rounded) >= Decimal(10) ** (sql_type.precision - scale):
         raise NumericValueOutOfRange(
             "numeric field overflow",
@@ -281,10 +281,10 @@ def _plain_decimal(value: Decimal) -> Decimal:
     """Without trailing zeros and without an exponent above zero; no negative zero."""
     if value == 0:
         return Decimal(0)
-    value = value.normalize(_decimal_context)
+    value = value.normalize(EXACT)
     _, _, exponent = value.as_tuple()
     assert isinstance(exponent, int)
-    return value.quantize(Decimal(1), context=_decimal_context) if exponent > 0 else value
+    return value.quantize(Decimal(1), context=EXACT) if exponent > 0 else value
 
 
 def _read_float(sql_type: SqlType, text: str) -> float:

@@ -23,6 +23,7 @@ from cluster.errors import (
     InvalidBinaryRepresentation,
 )
 from executor.copy_values import checked_utf8
+from storage.decimals import at_scale, shifted
 from storage.types import Kind, SqlType, arrow_type, numeric_shape
 
 EPOCH_DAYS = 10_957  # 2000-01-01
@@ -149,8 +150,7 @@ def _one_by_one(sql_type: SqlType, field: Field) -> pa.Array:
 def _value_reader(sql_type: SqlType) -> Callable[[bytes], Any]:
     if sql_type.kind is Kind.NUMERIC:
         _, scale = numeric_shape(sql_type)
-        quantum = Decimal(1).scaleb(-scale)
-        return lambda data: read_numeric(data).quantize(quantum)
+        return lambda data: at_scale(read_numeric(data), scale)
     if sql_type.kind is Kind.INTERVAL:
         return _read_interval
     if sql_type.kind is Kind.ARRAY:
@@ -168,8 +168,8 @@ def read_numeric(data: bytes) -> Decimal:
     whole = 0
     for digit in digits:
         whole = whole * BASE + digit
-    value = Decimal(whole).scaleb(4 * (weight - count + 1)) if count else Decimal(0)
-    value = value.quantize(Decimal(1).scaleb(-scale))
+    value = shifted(Decimal(whole), 4 * (weight - count + 1)) if count else Decimal(0)
+    value = at_scale(value, scale)
     return value.copy_negate() if sign else value
 
 

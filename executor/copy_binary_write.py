@@ -17,6 +17,7 @@ from cluster.errors import (
     FeatureNotSupported,
 )
 from executor.copy_binary_read import BASE, NUMBERS, TEXTS
+from storage.decimals import EXACT
 from storage.types import Kind, SqlType, arrow_type, type_oid
 
 
@@ -96,7 +97,7 @@ def _packed(values: npt.NDArray[Any], dtype: str, column: pa.Array) -> pa.Binary
 def _value_writer(sql_type: SqlType) -> Callable[[Any], bytes]:
     if sql_type.kind is Kind.NUMERIC:
         if sql_type.precision is None:  # held with more zeros than the user gave
-            return lambda value: write_numeric(Decimal(value).normalize())
+            return lambda value: write_numeric(Decimal(value).normalize(EXACT))
         return lambda value: write_numeric(Decimal(value))
     if sql_type.kind is Kind.INTERVAL:
         return _write_interval

@@ -10,8 +10,10 @@ All of it is of at most some thousand rows (`storage.index_reads`).
 from __future__ import annotations
 
 import heapq
+import operator
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from decimal import Decimal
+from functools import reduce
 from itertools import islice
 from typing import Any
 
@@ -30,6 +32,7 @@ from planner.plan import ResultColumn
 from planner.row_casts import parameter_value
 from planner.row_expressions import RowFunction, row_function
 from planner.semantics.environment import Environment
+from storage.decimals import EXACT, shifted
 from storage.row_tables import RowTables, StoredRow
 from storage.row_values import encoding_of
 from storage.types import Kind, SqlType
@@ -160,14 +163,20 @@ def _brought_down(call: Aggregate, present: list[Any]) -> Any:
     if not present:
         return None
     ends: dict[str, Callable[[list[Any]], Any]] = {"min": min, "max": max}
-    return ends.get(call.name, sum)(present)
+    return ends.get(call.name, _sum)(present)
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    first, *others = values
+    add = EXACT.add if isinstance(first, Decimal) else operator.add
+    return reduce(add, others, first)
 
 
 def _average(total: Any, values: Sequence[Any], sum_type: SqlType) -> str | None:
     if total is None:
         return None
     scale = sum_type.scale or 0
-    unscaled = int(Decimal(total).scaleb(scale))
+    unscaled = int(shifted(Decimal(total), scale))
     return divide(unscaled, scale, sum(value is not None for value in values), 0)
 
 

@@ -17,8 +17,10 @@ In the order control flows through them, from the node to the bytes:
     own_rows        where a transaction's own changes left rows
     tablet_commits  how transactions end at its leader
     tablet_changes  what open ones do there: locks and drafts
+    tablet_unique   unique constraints of these: when they are checked, under which locks
     tablet_leader   whether this replica leads, and what it logs then
     surroundings    the faces of what a tablet needs: its Raft group, other tablets
+    open_checks     what deferred ones leave to be checked
     drafts          changes before the log has them
     doubts          asks for outcomes when a coordinator is gone
     unique_checker  unique constraints at the commit
@@ -71,6 +73,7 @@ In the order control flows through them, from the node to the bytes:
     tasks           work that runs to its end; deadlines
     wal ...         the node's one write-ahead log (docs/wal.md)
     keyhash         where a key lies on the ring
+    decimals        numerics as Python computes with them
     fragments       the nouns: fragments and changes to them
     types           SQL types, and what Arrow and DuckDB call them
 """

@@ -20,7 +20,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -32,6 +32,7 @@ from cluster.errors import (
     NumericValueOutOfRange,
     StringDataRightTruncation,
 )
+from storage.decimals import EXACT
 from storage.types import Kind, SqlType
 
 Code: TypeAlias = tuple[Any, ...]
@@ -40,8 +41,6 @@ RowFunction: TypeAlias = Callable[[Row, Sequence[Any]], Any]
 
 _LIMITS = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
 _NAMES = {"int2": "smallint", "int4": "integer", "int8": "bigint"}
-# Enough for every product and sum of two numerics of 38 digits.
-DECIMALS = Context(prec=100)
 _INTEGER = re.compile(r"\s*[+-]?\d+\s*")
 _TIMESTAMP_INFINITY = 2**63 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -176,13 +175,13 @@ def _decimals(name: str, limit: int, left: Code, right: Code) -> RowFunction:
 def _decimal_remainder(a: Decimal, b: Decimal) -> Decimal:
     if not b:
         raise DivisionByZero("division by zero")
-    return DECIMALS.remainder(a, b)
+    return EXACT.remainder(a, b)
 
 
 _DECIMAL_OPERATIONS: dict[str, Callable[[Decimal, Decimal], Decimal]] = {
-    "+": DECIMALS.add,
-    "-": DECIMALS.subtract,
-    "*": DECIMALS.multiply,
+    "+": EXACT.add,
+    "-": EXACT.subtract,
+    "*": EXACT.multiply,
     "%": _decimal_remainder,
 }
 
@@ -192,7 +191,7 @@ def _rescale(precision: int, scale: int, inner: Code) -> RowFunction:
     unit, bound = Decimal(1).scaleb(-scale), Decimal(10) ** (precision - scale)
 
     def rescale(value: Decimal) -> Decimal:
-        rounded = value.quantize(unit, ROUND_HALF_UP, DECIMALS)
+        rounded = value.quantize(unit, ROUND_HALF_UP, EXACT)
         if -bound < rounded < bound:
             return rounded if rounded else abs(rounded)
         limit = precision - scale
@@ -452,7 +451,7 @@ _MAKERS: dict[str, Callable[..., RowFunction]] = {
     "decimals": _decimals,
     "floats": _floats,
     "negative": _one(operator.neg),
-    "negative decimal": _one(lambda value: -value if value else value),
+    "negative decimal": _one(EXACT.minus),
     "abs": _one(abs),
     "compare": _compare,
     "compare floats": _compare_floats,

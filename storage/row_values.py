@@ -30,7 +30,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -38,6 +38,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from storage.decimals import shifted
 from storage.types import Kind, SqlType, arrow_type, numeric_shape
 
 Stored: TypeAlias = int | str | bytes | None
@@ -49,7 +50,6 @@ SMALL_LENGTH = 64
 _LOW_63 = 0x7FFF_FFFF_FFFF_FFFF
 _NANOSECONDS_A_DAY = 86_400 * 10**9
 _DAYS_A_MONTH = 30
-_decimals = Context(prec=80)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,14 +229,14 @@ def _numerics(sql_type: SqlType) -> Encoding:
     target = arrow_type(sql_type)
 
     def unscaled(value: Decimal | int) -> int:
-        scaled = Decimal(value).scaleb(scale, _decimals)
+        scaled = shifted(Decimal(value), scale)
         whole = int(scaled)
         if whole != scaled or len(str(abs(whole))) > precision:
             raise ValueError(f"{value} is no {sql_type}")
         return whole
 
     def plain(whole: int) -> Decimal:
-        return Decimal(whole).scaleb(-scale, _decimals)
+        return shifted(Decimal(whole), -scale)
 
     if precision <= INTEGER_DIGITS:
 

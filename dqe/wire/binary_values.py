@@ -114,7 +114,7 @@ def numeric_binary(text: str) -> bytes:
     value = Decimal(text)
     if value.is_nan():
         return struct.pack("!hhHh", 0, 0, _NUMERIC_NAN, 0)
-    whole, _, fraction = format(abs(value), "f").partition(".")
+    whole, _, fraction = format(value.copy_abs(), "f").partition(".")
     scale = len(fraction)
     whole = whole.lstrip("0")
     whole = whole.rjust(-(-len(whole) // 4) * 4, "0")

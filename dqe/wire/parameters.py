@@ -16,6 +16,7 @@ from cluster.errors import FeatureNotSupported, InvalidBinaryRepresentation
 from dqe.wire.messages import decode_text
 from executor.formatting.numbers import float_text
 from executor.formatting.times import interval_text
+from storage.decimals import shifted
 from storage.types import Kind, SqlType, type_from_oid
 
 _EPOCH = date(2000, 1, 1)
@@ -74,7 +75,7 @@ def _numeric(raw: bytes) -> str:
     total = 0
     for digit in digits:
         total = total * 10_000 + digit
-    value = Decimal(_NUMERIC_SIGNS[sign] * total).scaleb(4 * (weight + 1 - count))
+    value = shifted(Decimal(_NUMERIC_SIGNS[sign] * total), 4 * (weight + 1 - count))
     return _fixed_scale(value, scale)
 
 

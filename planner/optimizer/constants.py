@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlglot import exp
 
+from storage.decimals import EXACT
 from storage.types import Kind
 
 Value = bool | int | Decimal | float | str | date | datetime
@@ -110,7 +111,7 @@ def _evaluate(node: exp.Expr) -> Constant | _Interval | None:
     if isinstance(node, exp.Neg):
         inner = _evaluate(node.this)
         if isinstance(inner, Constant) and isinstance(inner.value, int | Decimal | float):
-            return Constant(-inner.value)
+            return Constant(_negated(inner.value))
         return None
     if isinstance(node, exp.Cast):
         return _cast(node)
@@ -214,8 +215,14 @@ def _sum(
     if isinstance(first, bool) or isinstance(second, bool):
         return None
     if isinstance(first, int | Decimal) and isinstance(second, int | Decimal):
-        return Constant(first - second if minus else first + second)
+        if isinstance(first, int) and isinstance(second, int):
+            return Constant(first - second if minus else first + second)
+        return Constant(EXACT.subtract(first, second) if minus else EXACT.add(first, second))
     return None
+
+
+def _negated(value: float | Decimal) -> float | Decimal:
+    return EXACT.minus(value) if isinstance(value, Decimal) else -value
 
 
 def _shifted(moment: datetime, interval: _Interval, sign: int) -> datetime:

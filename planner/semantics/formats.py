@@ -11,7 +11,7 @@ import json
 import re
 from calendar import monthrange
 from datetime import date, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any
 
 from cluster.errors import (
@@ -21,6 +21,7 @@ from cluster.errors import (
     InvalidTextRepresentation,
 )
 from planner.semantics.text_arrays import read_array
+from storage.decimals import at_scale, shifted
 
 _MONTHS = (
     "January",
@@ -452,8 +453,7 @@ class _NumberWriter:
         self.has_sign = bool(re.search("S|MI|PL|SG", body)) or self.bracket
 
     def write(self, value: Decimal) -> str:
-        shifted = value.scaleb(self.shift)
-        rounded = abs(shifted).quantize(Decimal(1).scaleb(-self.decimals), ROUND_HALF_UP)
+        rounded = at_scale(shifted(value, self.shift), self.decimals).copy_abs()
         digits, _, decimals = format(rounded, "f").partition(".")
         negative = value < 0 and rounded != 0
         if len(digits) > self.digits and not (digits == "0" and self.digits == 0):
@@ -551,7 +551,7 @@ def to_number(text: str, template: str) -> str:
         digits = f"{whole or '0'}.{fraction[:places]}".rstrip(".")
     if "V" in upper:
         shift = len(re.sub("[^90]", "", upper.split("V")[1]))
-        digits = format(Decimal(digits).scaleb(-shift), "f")
+        digits = format(shifted(Decimal(digits), -shift), "f")
     return ("-" if negative else "") + digits
 
 

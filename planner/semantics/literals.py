@@ -28,6 +28,7 @@ from planner.semantics.text_arrays import Elements, read_array
 from planner.semantics.text_intervals import Parts, duckdb_interval, read_interval
 from planner.semantics.text_json import normal_form, read_json
 from planner.semantics.text_times import aware_utc, read_moment, timestamp_of
+from storage.decimals import at_scale, shifted
 from storage.types import (
     BOOL,
     BYTEA,
@@ -130,16 +131,13 @@ def _read_numeric(text: str, sql_type: SqlType, _environment: Environment) -> ex
         raise malformed(text, sql_type) from None
     if not value.is_finite():
         raise FeatureNotSupported("NaN and infinity are not supported as numeric values")
-    node = numeric_constant(value)
-    if sql_type == NUMERIC:
-        return node
-    return rescaled(value, sql_type)
+    return numeric_constant(value) if sql_type == NUMERIC else rescaled(value, sql_type)
 
 
 def numeric_constant(number: Decimal | int) -> exp.Expr:
     """A numeric of just the digits written."""
     value = Decimal(number)
-    plain = format(abs(value), "f")
+    plain = format(value.copy_abs(), "f")
     whole, _, fraction = plain.partition(".")
     whole = whole.lstrip("0")
     if len(whole) + len(fraction) > MAX_NUMERIC_PRECISION:
@@ -162,16 +160,14 @@ def rescaled(value: Decimal, sql_type: SqlType) -> exp.Expr:
     """The value as numeric(p, s): rounded half away from zero; 22003 where it does not fit."""
     assert sql_type.precision is not None
     scale = sql_type.scale or 0
-    scaled = value.scaleb(scale)
-    nearest = int(abs(scaled) + Decimal("0.5"))
-    if nearest >= 10**sql_type.precision:
+    exact = at_scale(value, scale)
+    if abs(int(shifted(exact, scale))) >= 10**sql_type.precision:
         limit = sql_type.precision - scale
         raise NumericValueOutOfRange(
             "numeric field overflow",
             detail=f"A field with precision {sql_type.precision}, scale {scale} must round to "
             f"an absolute value less than {'1' if limit == 0 else f'10^{limit}'}.",
         )
-    exact = Decimal(nearest if value >= 0 else -nearest).scaleb(-scale)
     return constant(build.cast_as(build.text(format(exact, f".{scale}f")), sql_type), exact)
 
 

@@ -21,6 +21,7 @@ from planner.semantics import build, literals
 from planner.semantics.casts import Casts
 from planner.semantics.rules import define, forms, natural, operator_node
 from planner.types import FLOAT_KINDS, INTEGER_KINDS, Coercion, as_numeric
+from storage.decimals import EXACT
 from storage.types import (
     FLOAT4,
     FLOAT8,
@@ -178,7 +179,7 @@ def negative(node: exp.Expr) -> exp.Expr:
         return literals.constant(build.integer(-value, sql_type), -value)
     negated = build.unary(exp.Neg, node, sql_type)
     if isinstance(value, (int, float, Decimal)):
-        literals.constant(negated, -value)
+        literals.constant(negated, EXACT.minus(value) if isinstance(value, Decimal) else -value)
     return negated
 
 
