@@ -125,6 +125,7 @@ class Liveness:
         # Set by the node: who remembers how far the logs of others are.
         self.witness: LogWitness | None = None
         self._told_position_s = float("-inf")
+        self._keeping_fails = False
         # Set by the catalog: which incarnation it is of, and what follows from another's.
         self.incarnation: Callable[[], CatalogIncarnation] = CatalogIncarnation
         self.on_incarnation: Callable[[CatalogIncarnation], None] = lambda incarnation: None
@@ -262,14 +263,13 @@ class Liveness:
     async def _before_tick(self) -> None:
         gossip = self._gossip
         assert gossip is not None
-        await self._book.keep()
+        await self._keep_heard()
         gossip.set(_VERSION, str(self._catalog_version()).encode())
         gossip.set(_INCARNATION, msgspec.msgpack.encode(self.incarnation()))
         now_s = self._runtime.monotonic()
         if self.witness is not None and now_s - self._told_position_s >= TELL_S:
             self._told_position_s = now_s
             gossip.set(_POSITION, msgspec.msgpack.encode(self.witness.own()))
-            await self.witness.keep()
         if now_s - self._measured_s >= SIZES_S:
             self._measured_s = now_s
             self._sizes = self.measure_tablets()
@@ -278,6 +278,19 @@ class Liveness:
             self._reported_s = now_s
             self._tell_tablets(gossip)
             gossip.set(_TROUBLES, msgspec.msgpack.encode(self.report_troubles()))
+
+    async def _keep_heard(self) -> None:
+        """Writes down what was heard. A full disk silences nobody: it is tried again."""
+        try:
+            await self._book.keep()
+            if self.witness is not None:
+                await self.witness.keep()
+        except OSError as error:
+            if not self._keeping_fails:
+                logger.error("what other nodes told cannot be kept: %s; trying again", error)
+            self._keeping_fails = True
+        else:
+            self._keeping_fails = False
 
     def _tell_tablets(self, gossip: Gossip) -> None:
         led = set(self.list_led())

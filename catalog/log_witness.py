@@ -124,7 +124,11 @@ class LogWitness:
         now_s = self._runtime.monotonic()
         if self._changed and now_s - self._kept_s >= KEEP_S:
             self._changed, self._kept_s = False, now_s
-            await self._store.save(0, msgspec.msgpack.encode(self._remembered))
+            try:
+                await self._store.save(0, msgspec.msgpack.encode(self._remembered))
+            except OSError:
+                self._changed = True
+                raise
 
     async def verify(self) -> CatalogIncarnation:
         """The newest incarnation of the catalog that anybody follows; 55000 if somebody

@@ -18,10 +18,13 @@ Rules an implementation keeps:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
 from cluster.raft.log import Entry
+
+logger = logging.getLogger(__name__)
 
 # What of the log a small state holds up at most: as long as it is not saved, all entries of its
 # node from there on stay.
@@ -70,13 +73,15 @@ class DurableSnapshots:
     """Gives a state machine that lives in memory a durable index, by whole snapshots.
 
     For small states (the catalog's is a few hundred kilobytes): after every
-    `SAVED_EVERY_ENTRIES` the state is saved whole. `open` puts the saved state back.
+    `SAVED_EVERY_ENTRIES` the state is saved whole, or as soon after as there is room for it.
+    `open` puts the saved state back.
     """
 
     def __init__(self, machine: StateMachine, store: SnapshotStore) -> None:
         self._machine = machine
         self._store = store
         self._durable_index = 0
+        self._failing = False
 
     async def open(self) -> None:
         """Restore the saved state; call once, before the group is opened."""
@@ -97,8 +102,20 @@ class DurableSnapshots:
     async def apply(self, entries: Sequence[Entry]) -> list[object]:
         results = await self._machine.apply(entries)
         if entries[-1].index - self._durable_index >= SAVED_EVERY_ENTRIES:
-            await self.save()
+            await self._save_if_possible()
         return results
+
+    async def _save_if_possible(self) -> None:
+        """What is applied is applied: on a full disk the log is kept longer, and the next
+        entries have it tried again."""
+        try:
+            await self.save()
+        except OSError as error:
+            if not self._failing:
+                logger.error("a snapshot cannot be saved: %s; trying again", error)
+            self._failing = True
+        else:
+            self._failing = False
 
     async def save(self) -> None:
         """Makes all that is applied durable now."""

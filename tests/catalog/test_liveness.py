@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 from catalog_nodes import World, run_world
 
 from catalog import commands as c
+from catalog.addresses import AddressBook
 from catalog.liveness import NodeLoad, ReplicaTroubles
 from catalog.model import NodeId, NodeState
 
@@ -50,6 +53,31 @@ def test_silence_begins_with_the_death_and_ends_with_the_return() -> None:
         await world.until(lambda: first.liveness.silent_s(3) == second.liveness.silent_s(3) == 0)
 
     run_world(2, scenario)
+
+
+def test_a_full_disk_does_not_silence_a_node() -> None:
+    async def scenario(world: World) -> None:
+        first, second, _ = await world.three()
+        book = world.nodes["n1"].book
+        store = book._store
+        kept, full = store.save, True
+
+        async def save(index: int, data: bytes) -> None:
+            if full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            await kept(index, data)
+
+        store.save = save  # type: ignore[method-assign]
+        runtime = world.nodes["n1"].runtime
+        await world.nodes["n3"].crash()
+        await world.start("n3")  # announces itself anew
+        await runtime.sleep(30)
+        assert second.liveness.live_nodes() == (1, 2, 3)
+        assert first.liveness.live_nodes() == (1, 2, 3)
+        full = False
+        await world.until(lambda: AddressBook(store).announcements == book.announcements)
+
+    run_world(4, scenario)
 
 
 def test_forgotten_node_is_not_looked_for_any_more() -> None:
