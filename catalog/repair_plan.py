@@ -48,6 +48,8 @@ from catalog.placement import allows, voters_among
 from catalog.repair_balance import moved
 from catalog.repair_view import DEFAULT_REPLICAS, RepairView
 
+_IN_SERVICE = (NodeState.ACTIVE, NodeState.DRAINING)
+
 
 @dataclass(frozen=True, slots=True)
 class RepairLimits:
@@ -63,7 +65,9 @@ def node_changes(
 ) -> list[AnyCommand]:
     """Nodes silent for too long are dead; dead ones that answer are active again (rule G4).
 
-    `silent_s` says how long ago each node was heard of; nothing is said of who is not in it.
+    One that is being decommissioned stays so: its replicas move away whether it answers or not,
+    and it is to be forgotten, not to come back. `silent_s` says how long ago each node was heard
+    of; nothing is said of who is not in it.
     """
     changes: list[AnyCommand] = []
     for node in catalog.nodes.values():
@@ -72,7 +76,7 @@ def node_changes(
             continue
         if node.state is NodeState.DEAD and silence_s == 0:
             changes.append(SetNodeState(node.id, NodeState.ACTIVE))
-        elif node.state is not NodeState.DEAD and silence_s > dead_after_s:
+        elif node.state in _IN_SERVICE and silence_s > dead_after_s:
             changes.append(SetNodeState(node.id, NodeState.DEAD))
     return changes
 

@@ -55,8 +55,7 @@ def lost_catalog(voters: Sequence[NodeId], live: Set[NodeId]) -> Trouble | None:
     if not voters or 2 * len(good) > len(voters):
         return None
     silent = [n for n in voters if n not in live]
-    detail = f"nodes {_listed(silent)} do not answer"
-    return Trouble(CATALOG_TABLET, "no majority", len(voters), len(good), detail)
+    return Trouble(CATALOG_TABLET, "no majority", len(voters), len(good), _silent(silent))
 
 
 def _troubles_of(view: RepairView, tablet: Tablet) -> Iterator[Trouble]:
@@ -69,16 +68,17 @@ def _troubles_of(view: RepairView, tablet: Tablet) -> Iterator[Trouble]:
 
     if not view.has_quorum(tablet):
         silent = [n for n in tablet.holders if n not in view.live]
-        yield trouble("no majority", f"nodes {_listed(silent)} do not answer")
+        yield trouble("no majority", _silent(silent))
     misplaced = [n for n in tablet.holders if _is_misplaced(view, tablet, n)]
     if misplaced:
-        yield trouble("misplaced", f"not allowed on nodes {_listed(misplaced)}")
+        yield trouble("misplaced", f"not allowed on {_nodes(misplaced)}")
     if len(good) < wanted:
-        yield trouble("under-replicated", f"{len(good)} of {wanted} replicas are good")
+        stuck = not tablet.joining and not view.candidates(tablet, tablet.replicas)
+        why = "; no active node that answers may take another one" if stuck else ""
+        yield trouble("under-replicated", f"{len(good)} of {wanted} replicas are good{why}")
     if not tablet.is_settled:
-        yield trouble(
-            "moving", f"to nodes {_listed(tablet.joining)}, from nodes {_listed(tablet.leaving)}"
-        )
+        ways = ((" to", tablet.joining), (" from", tablet.leaving))
+        yield trouble("moving", ",".join(f"{way} {_nodes(n)}" for way, n in ways if n).strip())
 
 
 def _is_misplaced(view: RepairView, tablet: Tablet, node_id: NodeId) -> bool:
@@ -86,8 +86,16 @@ def _is_misplaced(view: RepairView, tablet: Tablet, node_id: NodeId) -> bool:
     return node is not None and not view.is_permitted(tablet, node)
 
 
-def _listed(nodes: tuple[NodeId, ...] | list[NodeId]) -> str:
+def _listed(nodes: Sequence[NodeId]) -> str:
     return ", ".join(map(str, nodes)) or "none"
+
+
+def _nodes(nodes: Sequence[NodeId]) -> str:
+    return f"{'node' if len(nodes) == 1 else 'nodes'} {_listed(nodes)}"
+
+
+def _silent(nodes: Sequence[NodeId]) -> str:
+    return f"{_nodes(nodes)} {'does' if len(nodes) == 1 else 'do'} not answer"
 
 
 # --- May a node be emptied? ----------------------------------------------------------------
@@ -142,16 +150,29 @@ def refuse_decommission(catalog: Catalog, live: Set[NodeId], node_id: NodeId) ->
 
 def _refuse_too_few(catalog: Catalog, after: RepairView, tablet: Tablet, node_id: NodeId) -> None:
     wanted = 1 if after.is_replicated(tablet) else after.wanted_replicas(tablet)
-    room = sum(after.may_keep(tablet, n) and n in after.live for n in catalog.nodes)
-    if room >= wanted:
+    room = [n for n in after.live if _may_have(after, tablet, n)]
+    if len(room) >= wanted:
         return
     where = _in_words(tablet.placement)
+    draining = [n for n in sorted(after.live) if after.may_keep(tablet, n) and n not in room]
+    others = "1 other node" if len(room) == 1 else f"{len(room)} other nodes"
+    but = f"; those draining ({_listed(draining)}) take nothing new" if draining else ""
     raise ObjectNotInPrerequisiteState(
         f"node {node_id} cannot be decommissioned: {_named(catalog, tablet)} could not keep its"
         f" replicas{where}",
-        detail=f"It has {wanted} replicas{where}; {room} other nodes could hold one.",
-        hint="Add a node first, or give the table fewer replicas or another placement.",
+        detail=f"It has {wanted} replicas{where}; {others} could hold one{but}.",
+        hint=f"Activate node {draining[0]} first, or add a node."
+        if draining
+        else "Add a node first, or give the table fewer replicas or another placement.",
     )
+
+
+def _may_have(view: RepairView, tablet: Tablet, node_id: NodeId) -> bool:
+    """Whether a replica stays there, or could come there."""
+    if node_id in tablet.replicas:
+        return view.may_keep(tablet, node_id)
+    node = view.node(node_id)
+    return node is not None and view.may_receive(tablet, node)
 
 
 def _named(catalog: Catalog, tablet: Tablet) -> str:

@@ -7,6 +7,7 @@ without harm.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,8 @@ from dqe.commands.status import size_text
 from dqe.commands.terminal import ask_cluster, print_table, told, wide_console
 
 _LOOK_S = 0.5
+# Replicas of some size take a while; what stands still for so long may wait for the operator.
+_STILL_S = 20.0
 
 Row = tuple[Any, ...]
 
@@ -134,7 +137,7 @@ def _wait(
     left: Callable[[psycopg.Connection[Any]], str | None],
 ) -> None:
     """Prints what is left whenever that changes, until nothing is."""
-    before = ""
+    before, changed_s = "", time.monotonic()
     while True:
         try:
             now = left(connection)
@@ -146,5 +149,8 @@ def _wait(
             return
         if now != before:
             print(f"node {node_id}: {now}", flush=True)
-            before = now
+            before, changed_s = now, time.monotonic()
+        elif time.monotonic() - changed_s > _STILL_S:
+            print(f"still {now}; `dqe node status` shows what stands in the way", flush=True)
+            changed_s = math.inf  # once is enough
         time.sleep(_LOOK_S)

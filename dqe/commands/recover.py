@@ -32,6 +32,8 @@ _LOOK_S = 0.5
 
 def run(what: str | None, url: str | None, *, accept_data_loss: bool = False) -> int:
     """The exit status."""
+    if what is not None and url is None and "://" in what:
+        what, url = None, what  # `dqe recover URL` lists, as `dqe status URL` shows
     if what is not None and what not in (CATALOG, ALL) and not what.isdecimal():
         print(f'dqe: "{what}" is no tablet\'s number, "catalog" or "all"', file=sys.stderr)
         return 2
@@ -71,22 +73,23 @@ def _recover(connection: Connection, wanted: list[int], *, accept_data_loss: boo
     if not wanted:
         print("The catalog and every tablet have a majority of their replicas.")
         return 0
+    possible = wanted
     if not accept_data_loss:
-        for tablet_id in wanted:
-            print(_at_stake(connection, tablet_id), file=sys.stderr)
-        if _typed() != WORD:
+        possible = [t for t in wanted if _says_stake(connection, t)]
+        if not possible or _typed() != WORD:
             print("dqe: nothing was done", file=sys.stderr)
             return 1
-    status = 0
-    for tablet_id in wanted:
+    status = 0 if possible == wanted else 1
+    for tablet_id in possible:
         try:
             print(_ask(connection, tablet_id, WORD), flush=True)
         except psycopg.errors.ObjectNotInPrerequisiteState as error:
             # None of its replicas answers, or it has its majority after all: the others still can.
             print(f"dqe: {told(error)}", file=sys.stderr)
             status = 1
-        if tablet_id == 0 and status == 0:
-            _wait_for_catalog(connection)
+        else:
+            if tablet_id == 0:
+                _wait_for_catalog(connection)
     return status
 
 
@@ -98,12 +101,16 @@ def _ask(connection: Connection, tablet_id: int, word: str) -> str:
     return str(row[0])
 
 
-def _at_stake(connection: Connection, tablet_id: int) -> str:
-    """What may be lost; an error that is none of the word's is raised."""
+def _says_stake(connection: Connection, tablet_id: int) -> bool:
+    """Prints what may be lost, or why it cannot go on at all; whether it can."""
     try:
-        return _ask(connection, tablet_id, "")
+        _ask(connection, tablet_id, "")
     except psycopg.errors.InvalidParameterValue as error:
-        return told(error)
+        print(told(error), file=sys.stderr)
+        return True
+    except psycopg.errors.ObjectNotInPrerequisiteState as error:
+        print(f"dqe: {told(error)}", file=sys.stderr)
+    return False
 
 
 def _wait_for_catalog(connection: Connection) -> None:

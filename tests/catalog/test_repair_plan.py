@@ -14,7 +14,8 @@ from catalog.commands import SetNodeState, SetTablePlacement, SetTableReplicas
 from catalog.model import NodeId, NodeState, PartitionMethod, Placement
 from catalog.placement import allows
 from catalog.repair_plan import next_changes, node_changes
-from cluster.errors import InvalidParameterValue
+from catalog.repair_report import refuse_decommission, troubles
+from cluster.errors import InvalidParameterValue, ObjectNotInPrerequisiteState
 
 EU = Place("eu", "a")
 US = Place("us", "a")
@@ -39,6 +40,33 @@ def test_silent_node_dies_and_one_that_answers_lives() -> None:
     assert node_changes(world.catalog, {NodeId(2): 0.0}, 20.0) == [
         SetNodeState(NodeId(2), NodeState.ACTIVE)
     ]
+
+
+def test_a_node_that_is_to_go_stays_so_while_it_is_silent() -> None:
+    world = World([Place("eu", "a")] * 4)
+    world.table("t", parts=4, replicas=3)
+    world.kill(NodeId(2))
+    world.run(SetNodeState(NodeId(2), NodeState.DECOMMISSIONING))
+    assert node_changes(world.catalog, {NodeId(2): 100.0}, 20.0) == []
+    world.settle()
+    assert NodeId(2) not in world.catalog.nodes
+    assert all(len(t.replicas) == 3 for t in world.catalog.tablets.values())
+
+
+def test_decommission_is_refused_where_only_a_draining_node_could_take_over() -> None:
+    world = World([Place("eu", "a")] * 4)
+    world.table("t", parts=8, replicas=3)
+    world.settle()
+    world.run(SetNodeState(NodeId(3), NodeState.DRAINING))
+    with pytest.raises(ObjectNotInPrerequisiteState) as refused:
+        refuse_decommission(world.catalog, world.live, NodeId(4))
+    assert refused.value.detail is not None
+    assert refused.value.detail.endswith("those draining (3) take nothing new.")
+    world.run(SetNodeState(NodeId(4), NodeState.DECOMMISSIONING))
+    world.settle()
+    left = [t.detail for t in troubles(world.catalog, world.live)]
+    assert left
+    assert all(t.endswith("no active node that answers may take another one") for t in left)
 
 
 def test_replicas_of_a_dead_node_are_rebuilt_elsewhere() -> None:

@@ -57,6 +57,55 @@ def test_a_statement_that_fails_is_said_in_one_line(
     assert result.stderr == "dqe: server closed the connection\n"
 
 
+class HalfLost:
+    """Of two tablets that have lost their majority the first has no replica left."""
+
+    def __init__(self) -> None:
+        self.recovered: list[str] = []
+
+    def __enter__(self) -> "HalfLost":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def execute(self, statement: str | bytes, *_: object) -> "HalfLost":
+        text = statement.decode() if isinstance(statement, bytes) else statement
+        if "recover_tablet(7" in text:
+            raise psycopg.errors.ObjectNotInPrerequisiteState("no replica of tablet 7 answers")
+        if "recover_tablet(9, '')" in text:
+            raise psycopg.errors.InvalidParameterValue("tablet 9 can go on with loss")
+        if "recover_tablet" in text:
+            self.recovered.append(text)
+        return self
+
+    def fetchall(self) -> list[tuple[int, str, str]]:
+        return [(7, "t", "nodes 4, 5 do not answer"), (9, "t", "node 4 does not answer")]
+
+    def fetchone(self) -> tuple[str]:
+        return ("tablet 9 goes on",)
+
+
+def test_recover_goes_on_past_a_tablet_that_nobody_can_recover(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = HalfLost()
+    monkeypatch.setattr(terminal, "connect", lambda *_, **__: cluster)
+    result = CliRunner().invoke(app, ["recover", "all"], input="accept data loss\n")
+    assert "no replica of tablet 7 answers" in result.stderr
+    assert "tablet 9 can go on with loss" in result.stderr
+    assert cluster.recovered == ["SELECT dqe.recover_tablet(9, 'accept data loss')"]
+    assert result.exit_code == 1
+    refused = CliRunner().invoke(app, ["recover", "all"], input="yes\n")
+    assert (refused.exit_code, len(cluster.recovered)) == (1, 1)
+
+
+def test_recover_takes_an_address_alone() -> None:
+    result = CliRunner().invoke(app, ["recover", "postgresql://127.0.0.1:1/dqe"])
+    assert result.exit_code == 2
+    assert "cannot connect to postgresql://127.0.0.1:1/dqe" in result.stderr
+
+
 def test_a_local_cluster_needs_a_directory_that_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = CliRunner().invoke(app, ["local", "--data", str(tmp_path / "file" / "data")])
