@@ -8,12 +8,15 @@ anybody wants to know.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterable
 
 from cluster.errors import CannotConnectNow, DqeError
 from cluster.raft.settings import RaftSettings
 from cluster.raft.waiters import in_time
 from cluster.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 
 class RemoteReads:
@@ -35,7 +38,8 @@ class RemoteReads:
         self._closed: DqeError | None = None
 
     async def index(self, deadline_s: float) -> int:
-        """A read index of after this call; CannotConnectNow where nobody gives one in time."""
+        """A read index of after this call; CannotConnectNow where nobody gives one in time, and
+        what else the leader raises."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         if not self._asking:
@@ -65,6 +69,11 @@ class RemoteReads:
             else:
                 await self._runtime.sleep(self._settings.heartbeat_interval_s / 2)
             return
+        except Exception as error:
+            if not isinstance(error, DqeError):
+                logger.exception("asking for a read index of %s failed", self._name)
+            _fail(waiting, error)
+            return
         for future in waiting:
             if not future.done():
                 future.set_result(index)
@@ -73,6 +82,10 @@ class RemoteReads:
         """Nothing is to be read here any more: who waits, now or later, gets that error."""
         self._closed = error
         waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_exception(error)
+        _fail(waiting, error)
+
+
+def _fail(waiting: Iterable[asyncio.Future[int]], error: Exception) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_exception(error)
