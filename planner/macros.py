@@ -239,6 +239,15 @@ _STRINGS = {
     "pg_quote_ident(s)": "CASE WHEN regexp_full_match(s, '[a-z_][a-z0-9_$]*') AND s NOT IN"
     " (SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved')"
     " THEN s ELSE '\"' || replace(s, '\"', '\"\"') || '\"' END",
+    "pg_folded_name(s)": "CASE WHEN contains(s, '\"') THEN s ELSE lower(s) END",
+    # `keys` are spellings of names: see planner.semantics.relation_names.
+    "pg_oid_of_name(s, keys, oids)": "CASE WHEN s IS NULL THEN NULL"
+    " WHEN regexp_full_match(s, '[0-9]+') THEN CAST(s AS BIGINT)"
+    " WHEN list_contains(keys, pg_folded_name(s))"
+    " THEN list_extract(oids, list_position(keys, pg_folded_name(s)))"
+    " ELSE error('[42P01] relation \"' || s || '\" does not exist') END",
+    "pg_serial_sequence(s, name, keys, sequences)": "list_extract(sequences,"
+    " list_position(keys, pg_folded_name(s) || ' ' || name))",
     "pg_quote_literal(s)": "CASE WHEN contains(s, '\\')"
     " THEN 'E''' || replace(replace(s, '\\', '\\\\'), '''', '''''') || ''''"
     " ELSE '''' || replace(s, '''', '''''') || '''' END",
@@ -425,6 +434,10 @@ _OVER_UDFS = {
     " ELSE pg_json_key(j, k) END",
     "pg_json_index(j, i)": "CASE WHEN json_type(j) = 'ARRAY'"
     " THEN json_extract(j, CAST(i AS BIGINT)) END",
+    # PostgreSQL keeps a jsonb scalar as an array of one element, and shows it here.
+    "pg_jsonb_index(j, i)": "CASE json_type(j) WHEN 'OBJECT' THEN NULL"
+    " WHEN 'ARRAY' THEN json_extract(j, CAST(i AS BIGINT))"
+    " ELSE CASE WHEN i IN (0, -1) THEN j END END",
     "pg_json_field(j, k)": "CASE WHEN json_type(j) = 'OBJECT' THEN pg_json_key(j, k) END",
     "pg_json_scalar_text(j)": "CASE json_type(j) WHEN 'NULL' THEN NULL"
     " WHEN 'VARCHAR' THEN json_extract_string(j, '$') ELSE CAST(j AS VARCHAR) END",

@@ -13,6 +13,7 @@ from planner.binder.operators import binary
 from planner.binder.trees import as_call, errors_at, inner_query
 from planner.bound import type_of
 from planner.semantics import build, records
+from planner.semantics.relation_names import name_cast
 from planner.semantics.system import registered_cast
 from planner.types import Coercion, common_type, declared_type
 from storage.types import ANY, BOOL, TEXT, UNKNOWN, Kind, SqlType, array_of
@@ -58,7 +59,8 @@ def cast(binder: ExpressionBinder, node: exp.Cast) -> exp.Expr:
     value = binder.bind(inner)
     if type_of(value) == target and target.kind is not Kind.NUMERIC:
         return value
-    special = registered_cast(value, target, binder.statement.environment)
+    environment = binder.statement.environment
+    special = registered_cast(value, target, environment) or name_cast(value, target, environment)
     if special is not None:
         return special
     with errors_at(node):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from catalog.model import Sequence, TableId
+from catalog.model import TableId
 from catalog.system_tables.objects import FIRST_OID
 from cluster.errors import FeatureNotSupported, UndefinedFunction, UndefinedTable, WrongObjectType
 from planner.context import PlannerContext
@@ -96,32 +96,9 @@ def _setval(binder: ExpressionBinder, node: exp.Anonymous) -> exp.Expr:
     return _call("setval", [sequence, _token(binder), value, called])
 
 
-def _serial_sequence(binder: ExpressionBinder, node: exp.Anonymous) -> exp.Expr:
-    """pg_get_serial_sequence(table, column)."""
-    texts = [build.literal_text(binder.bind(argument)) for argument in node.expressions]
-    if len(texts) != 2 or texts[0] is None or texts[1] is None:
-        raise FeatureNotSupported("pg_get_serial_sequence needs constant names")
-    environment = binder.statement.environment
-    oid = relation_oid(texts[0], environment)
-    catalog = environment.context.catalog
-    table = None if oid is None else catalog.tables.get(TableId(oid - FIRST_OID))
-    if table is None:
-        raise UndefinedTable(f'relation "{texts[0]}" does not exist')
-    column = table.column_named(texts[1])
-    for sequence in catalog.sequences.values():
-        if column is not None and sequence.owner == (table.id, column.id):
-            return build.text(_qualified(sequence))
-    return build.null(TEXT)
-
-
-def _qualified(sequence: Sequence) -> str:
-    return f"{sequence.schema}.{sequence.name}"
-
-
 SEQUENCE_CALLS: dict[str, Special] = {
     "nextval": _of_sequence("nextval"),
     "currval": _of_sequence("currval"),
     "lastval": _lastval,
     "setval": _setval,
-    "pg_get_serial_sequence": _serial_sequence,
 }

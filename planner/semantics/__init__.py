@@ -31,6 +31,7 @@ Modules:
     aggregates, windows, sets     calls over many rows, and those that return them
     session_values                the time, who is connected: constants of a statement
     system, system_constants      information functions; those that say the same of everything
+    relation_names                relations named by texts that are no constants
     catalogue                     all of them by name
     passthrough                   what only DuckDB knows
     system_relations              pg_catalog in FROM

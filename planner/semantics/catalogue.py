@@ -9,6 +9,7 @@ from planner.semantics import (
     characters,
     jsonb,
     numbers,
+    relation_names,
     sets,
     strings,
     system,
@@ -29,6 +30,7 @@ FAMILIES = (
     sets,
     system,
     system_constants,
+    relation_names,
 )
 
 

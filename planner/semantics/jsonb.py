@@ -142,9 +142,9 @@ def register(catalogue: Catalogue) -> None:
 
 def _register_access(catalogue: Catalogue, kind: str) -> None:
     define(catalogue, f"->({kind}, text) -> {kind}", _field)
-    define(catalogue, f"->({kind}, int4) -> {kind}", natural("pg_json_index"))
+    define(catalogue, f"->({kind}, int4) -> {kind}", natural(f"pg_{kind}_index"))
     define(catalogue, f"->>({kind}, text) -> text", _text_of("pg_json_field"))
-    define(catalogue, f"->>({kind}, int4) -> text", _text_of("pg_json_index"))
+    define(catalogue, f"->>({kind}, int4) -> text", _text_of(f"pg_{kind}_index"))
     define(catalogue, f"#>({kind}, text[]) -> {kind}", _path)
     define(catalogue, f"#>>({kind}, text[]) -> text", _text_of("pg_json_path"))
     define(catalogue, f"{kind}_extract_path({kind}, text...) -> {kind}", _path_variadic(False))

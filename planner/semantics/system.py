@@ -33,7 +33,7 @@ from storage.types import (
 )
 
 # pg_class's OIDs of system catalogs, for `'pg_class'::regclass`.
-_SYSTEM_OIDS = {
+SYSTEM_OIDS = {
     "pg_tablespace": 1213,
     "pg_shdepend": 1214,
     "pg_type": 1247,
@@ -89,7 +89,7 @@ _SYSTEM_OIDS = {
 def table_oid(found: Table | SystemTable) -> int | None:
     """A table's OID in pg_class; None for system tables that are not known by theirs."""
     if isinstance(found, SystemTable):
-        return _SYSTEM_OIDS.get(found.name) if found.schema == "pg_catalog" else None
+        return SYSTEM_OIDS.get(found.name) if found.schema == "pg_catalog" else None
     return objects.relation_oid(found.id)
 
 
@@ -110,7 +110,7 @@ def object_text(function: str, node: exp.Expr, environment: Environment) -> exp.
         if each.function == function and each.text is not None
     ]
     if function == "regclass":
-        answers += [objects.ObjectText("regclass", oid, n) for n, oid in _SYSTEM_OIDS.items()]
+        answers += [objects.ObjectText("regclass", oid, n) for n, oid in SYSTEM_OIDS.items()]
     oids = build.list_of([build.integer(each.oid, INT8) for each in answers], array_of(INT8))
     texts = build.texts([each.text or "" for each in answers])
     return _answer(build.cast_as(node, INT8), oids, texts)
@@ -163,8 +163,8 @@ def relation_oid(written: str, environment: Environment) -> int | None:
     schemas = parts[:-1] or environment.search_path
     catalog = environment.context.catalog
     for schema in schemas:
-        if schema == "pg_catalog" and name in _SYSTEM_OIDS:
-            return _SYSTEM_OIDS[name]
+        if schema == "pg_catalog" and name in SYSTEM_OIDS:
+            return SYSTEM_OIDS[name]
         found = (
             catalog.find_table(name, schema)
             or catalog.find_view(name, schema)

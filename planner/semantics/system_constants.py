@@ -62,7 +62,6 @@ _COLUMN_PRIVILEGE_ARGUMENTS = (
 _WITHOUT_TEXT = (
     "shobj_description(oid, name)",
     "pg_tablespace_location(oid)",
-    "pg_get_serial_sequence(text, text)",
     "pg_get_function_result(oid)",
     "pg_get_function_arguments(oid)",
     "pg_get_function_identity_arguments(oid)",

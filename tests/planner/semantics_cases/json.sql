@@ -25,3 +25,5 @@ to_jsonb(t), row_to_json(t) from t order by id
 to_jsonb(array[1.50, null]), to_json(array['NaN'::float8, 1.5]), array_to_json(array[timestamp '2024-01-01 10:00', null]), to_json(array['a"b', null]), to_json(array['ab'::char(4)]), to_jsonb('{}'::float8[]), to_json(array[date '2024-02-29'])
 to_jsonb(row('Infinity'::float8, 1.50, 'x'::char(3), null, array[1.5])), row_to_json(row(timestamptz '2024-01-01 10:00+00', interval '1 day', '\x01'::bytea, '{"a": [1]}'::jsonb))
 jsonb_agg(x) from (select id, f, ts, j, ta from t where id in (1, 4)) x group by id order by id
+-- A jsonb scalar is shown as an array of one element, a json scalar is not.
+'1'::jsonb -> 0, '"a"'::jsonb ->> -1, 'null'::jsonb -> 0, '1'::jsonb -> 1, '{"a": 1}'::jsonb -> 0, '[5]'::jsonb -> 0, '1'::json -> 0, '"a"'::json ->> 0
