@@ -32,7 +32,7 @@ from planner.bound import type_of
 from planner.semantics import build, comparison, records
 from planner.semantics.casts import stored_shape
 from planner.types import Coercion, bare_type, common_type
-from storage.types import TEXT, Kind, SqlType
+from storage.types import BOOL, INT8, TEXT, Kind, SqlType
 
 
 class QueryBinder:
@@ -381,6 +381,8 @@ class QueryBinder:
             selection.having = self.expression_binder(selection, Clause.HAVING).bind_condition(
                 having.this
             )
+        elif selection.has_sets and not selection.keys and not self.aggregates:
+            selection.having = _any_group()
 
     def _check_grouping(self, selection: Selection) -> None:
         grouped = self.aggregates or selection.group is not None or selection.having is not None
@@ -500,6 +502,13 @@ class QueryBinder:
         """The value as a column of that type stores it."""
         coerced = self.casts.coerce(node, target, Coercion.ASSIGNMENT)
         return stored_shape(comparison.normalised(coerced), target)
+
+
+def _any_group() -> exp.Expr:
+    """A condition that all groups meet: DuckDB, which has nothing to compute, makes one group of
+    several empty grouping sets."""
+    rows = build.typed(exp.Count(this=exp.Star(), big_int=True), INT8)
+    return build.binary(exp.GTE, rows, build.integer(0, INT8), BOOL)
 
 
 def _settles_on(start: Output, step: Output) -> bool:

@@ -63,6 +63,9 @@ select count(*), a from t group by 2 order by 2
 select a, sum(c) from t group by a having sum(c) > 0 order by a
 select id, d, c from t group by id order by id
 select a, bo, count(*) from t group by grouping sets ((a), (bo), ()) order by 1, 2, 3
+select 1 from t group by grouping sets ((), (), ())
+select 1 from t where false group by grouping sets ((), ()), grouping sets ((), ())
+select count(*) from t group by grouping sets ((), ()) having count(*) > 2
 select a, bo, count(*), grouping(a), grouping(bo) from t group by rollup (a, bo) order by 1, 2, 3, 4, 5
 select a, bo, count(*) from t group by cube (a, bo) order by 1, 2, 3
 select extract(year from e) as y, count(*) from t group by y order by y
