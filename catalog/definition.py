@@ -53,6 +53,8 @@ class UniqueDefinition:
 
     columns: tuple[str, ...]
     name: str | None = None
+    deferrable: bool = False
+    deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)

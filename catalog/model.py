@@ -138,8 +138,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class UniqueConstraint:
+    """One that is `deferrable` can be checked at the end of the transaction, and is where it is
+    `deferred`; else at the end of each statement."""
+
     name: str
     columns: tuple[ColumnId, ...]
+    deferrable: bool = False
+    deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +261,9 @@ class Table:
     """A table as the user sees it, and how it is cut.
 
     `key` are the columns that identify a row in every fragment: the primary key's, or the
-    hidden row id's where there is none (`hidden_row_id`; that column is in `columns`, too,
-    with a name no user can spell, and is never shown). `partition_columns` is empty for
+    hidden row id's where there is none, or one that is deferrable, which several rows may have
+    for a while (`hidden_row_id`; that column is in `columns`, too, with a name no user can spell,
+    and is never shown). `partition_columns` is empty for
     `NONE` and `REPLICATED`.
     """
 
@@ -324,6 +330,11 @@ class Table:
             if own <= set(group.columns):
                 return group.id
         return None
+
+    @property
+    def deferrable_keys(self) -> tuple[UniqueConstraint, ...]:
+        """Of its keys those whose checks can wait for the end of the transaction."""
+        return tuple(key for key in self.unique_keys if key.deferrable)
 
     @property
     def is_bound(self) -> bool:

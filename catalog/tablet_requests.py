@@ -29,6 +29,7 @@ from storage.fragments import (
 )
 from storage.index_reads import IndexScan
 from storage.lock_driver import Fate
+from storage.open_checks import Deferred
 from storage.read_sets import ReadSet
 
 
@@ -94,12 +95,13 @@ class TakeBack(TransactionRequest, frozen=True):
 
 class Check(TransactionRequest, frozen=True):
     """Checks unique constraints, with `locks` so that it stays so, and with `base` that no row
-    was changed by others after it; `anew` as of `storage.tablet_changes`."""
+    was changed by others after it; `anew` and `deferred` as of `storage.tablet_changes`."""
 
     base: Timestamp
     command: int = 0
     locks: bool = True
     anew: bool = False
+    deferred: tuple[Deferred, ...] = ()
 
 
 class AskOwnChanges(TransactionRequest, frozen=True):
@@ -266,6 +268,13 @@ class Done(msgspec.Struct, frozen=True):
 
     term: int
     value: int = 0
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """The constraints that are `left` to be checked, of the transaction at the tablet."""
+
+    term: int
+    left: tuple[Deferred, ...] = ()
 
 
 class Committed(msgspec.Struct, frozen=True):

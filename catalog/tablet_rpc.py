@@ -14,6 +14,8 @@ Which requests of statements may be sent again after an answer was lost:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pyarrow as pa
 
@@ -25,6 +27,7 @@ from catalog.tablet_requests import Done
 from storage.drafts import NO_COMMAND
 from storage.fragments import FragmentChange, Timestamp, TransactionId
 from storage.lock_driver import RowsLocked
+from storage.open_checks import Deferred
 
 
 class TabletClient(TabletPeers):
@@ -160,12 +163,17 @@ class TabletClient(TabletPeers):
         deadline_s: float = DEADLINE_S,
         locks: bool = True,
         anew: bool = False,
-    ) -> None:
+        deferred: Sequence[Deferred] = (),
+    ) -> Sequence[Deferred]:
         """Checks unique constraints over what the transaction has changed so far, and with
-        `base` that others changed none of these rows after it."""
+        `base` that others changed none of these rows after it; which of those `deferred` are to
+        be checked again."""
         term = self._term(transaction_id, tablet_id)
-        request = requests.Check(tablet_id, transaction_id, term, base, command, locks, anew)
-        await self._ask(request, Done, self._server.check, deadline_s, again=True)
+        request = requests.Check(
+            tablet_id, transaction_id, term, base, command, locks, anew, tuple(deferred)
+        )
+        here = self._server.check
+        return (await self._ask(request, requests.Checked, here, deadline_s, again=True)).left
 
     async def change_rows(self, request: requests.ChangeRows) -> requests.RowsChanged:
         """Changes rows by key as part of a transaction, whose `term` is filled in here."""

@@ -146,17 +146,18 @@ class TabletServer:
         )
         return self._done(request)
 
-    async def check(self, request: requests.Check, deadline_s: float) -> Done:
+    async def check(self, request: requests.Check, deadline_s: float) -> requests.Checked:
         tablet = await self._led(request)
-        await tablet.check(
+        left = await tablet.check(
             request.transaction_id,
             request.base,
             request.command,
             deadline_s,
             request.locks,
             request.anew,
+            request.deferred,
         )
-        return self._done(request)
+        return requests.Checked(self._done(request).term, tuple(left))
 
     async def _serve_own_changes(
         self, context: CallContext, request: requests.AskOwnChanges, body: bytes | memoryview

@@ -265,6 +265,8 @@ async def _locked(execution: Execution, statement: Statement) -> tuple[Execution
     while True:
         plan = plan_ddl(statement, execution.context)
         changed = _tables_changed(execution, plan)
+        for table in changed:
+            block.deferred_keys.refuse_pending(table, plan.tag)
         tablets = {tablet for table in changed for tablet in tablets_of(table)}
         if tablets:
             await _lock(execution, block, tablets)

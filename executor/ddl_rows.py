@@ -89,8 +89,14 @@ async def _fill(execution: Execution, plan: InsertPlan) -> int:
 async def _rewrite(
     before: Execution, after: Execution, plan: ChangeCatalog, old: Table, new: Table
 ) -> None:
-    # What the rows refer to does not change.
-    target = replace(new, foreign_keys=(), referenced_by=())
+    # What the rows refer to does not change, and nothing is deferred.
+    target = replace(
+        new,
+        foreign_keys=(),
+        referenced_by=(),
+        primary_key=new.primary_key and replace(new.primary_key, deferrable=False),
+        unique=tuple(replace(key, deferrable=False) for key in new.unique),
+    )
     kept = [c for c in new.visible_columns if _is_kept(old, c)]
     items = [_value(plan, old, column) for column in kept]
     tree = exp.Select(

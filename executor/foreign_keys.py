@@ -100,7 +100,7 @@ def _check_later(execution: Execution, table: Table, key: ForeignKey, check: _La
             if present is not None and each.name == key.name:
                 await check(current, present, each)
 
-    transaction.deferred_keys.wait(transaction.statement_command, table, key, run)
+    transaction.deferred_keys.wait(transaction.statement_command, (table.id, key.name), run)
 
 
 # ---------------------------------------------------------------------------------------

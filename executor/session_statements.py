@@ -234,7 +234,7 @@ async def set_constraints(session: Session, statement: SetConstraints) -> Result
     transaction.begin_command()
     transaction.deferred_keys.set(transaction.command, keys, deferred=statement.deferred)
     if not statement.deferred:
-        await transaction.deferred_keys.check(keys)
+        await transaction.deferred_keys.check(transaction.command, keys)
     return Result("SET CONSTRAINTS")
 
 
@@ -350,6 +350,7 @@ async def prepare(session: Session, statement: Prepare) -> Result:
 async def execute(session: Session, statement: Execute) -> Result:
     prepared = session.find_prepared(statement.name)
     values = await session.arguments_of(statement, prepared)
+    await session.check_described(prepared)
     return await session.run(prepared.statement, prepared.parameters, values)
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain
 
 import pyarrow as pa
@@ -34,7 +35,7 @@ from catalog.commands import Command, CommandResult
 from catalog.model import CATALOG_TABLET, Catalog, Table
 from catalog.patches import Patch
 from cluster.errors import DqeError, ObjectNotInPrerequisiteState, SerializationFailure
-from executor.deferred_keys import DeferredKeys
+from executor.deferred_keys import DeferredKeys, Named
 from executor.definitions import TransactionDefinitions
 from executor.key_changes import KeyChanges
 from executor.services import ExecutorServices
@@ -47,6 +48,7 @@ from planner.plan import QueryPlan
 from storage.fragments import FragmentChange, FragmentId, OwnChanges, TabletId, Timestamp
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
+from storage.open_checks import Deferred
 from storage.read_sets import RowRange
 from storage.row_tables import StoredKey, StoredRow
 
@@ -233,6 +235,21 @@ class SessionTransaction:
         """An oracle timestamp from before now: no commit timestamp is below it."""
         self._floor = max(self._floor, timestamp)
 
+    # -- unique constraints that wait for the end
+
+    def check_later(self, left: Iterable[Deferred]) -> None:
+        """What the statement did to these constraints is checked later."""
+        for constraint in left:
+            key = self.deferred_keys.named(constraint)
+            if key is not None and not self.deferred_keys.waits(key):
+                check = partial(self._check_unique, key)
+                self.deferred_keys.wait(self.statement_command, key, check)
+
+    async def _check_unique(self, key: Named) -> None:
+        """Checks what is left of a unique constraint, on all tablets of its table."""
+        deferred = self.deferred_keys.unique_on(but=key)
+        await self.opened.check(self.opened.written, 0, self.command, deferred)
+
     # -- ends
 
     def fail(self, command: int | None) -> None:
@@ -280,7 +297,7 @@ class SessionTransaction:
         await self._undone()
         try:
             # What it has read is looked at again as it was, so its snapshot holds until then.
-            await self.deferred_keys.check()
+            await self.deferred_keys.check(self.command)
             await self._commit_changes()
         except ObjectNotInPrerequisiteState as error:
             # Statements are planned again for what was defined anew; a whole transaction cannot.
@@ -388,6 +405,10 @@ class StatementChanges:
         self._transaction.key_changes.append(found)
         return found
 
+    def writes_deferrable(self, table: Table) -> None:
+        """Rows come into a table with unique constraints that may be checked later."""
+        self._transaction.deferred_keys.note_written(table)
+
     async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None:
         """Sends a change on its way, as one of the statement's."""
         self._written[tablet_id] = None
@@ -413,7 +434,10 @@ class StatementChanges:
             await self.lock(self._written, SHARED)
         base = floor if transaction.keeps_snapshot else 0
         if checks or base:
-            await opened.check(sorted(self._written), base, transaction.command)
+            deferred = transaction.deferred_keys.unique_on()
+            written = sorted(self._written)
+            left = await opened.check(written, base, transaction.command, deferred)
+            transaction.check_later(left)
         return floor
 
     async def abort(self, error: DqeError | None = None) -> None:

@@ -15,12 +15,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Self
 
 import pyarrow as pa
 
-from catalog.model import CATALOG_TABLET
+from catalog.model import CATALOG_TABLET, Table
 from catalog.tablet_requests import ChangeRows, RowsChanged
 from cluster.errors import (
     DeadlockDetected,
@@ -55,6 +56,7 @@ from storage.fragments import (
 )
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
+from storage.open_checks import Deferred
 from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.stored_changes import size_bytes
 
@@ -265,6 +267,9 @@ class Transaction:
 
     # -- changes
 
+    def writes_deferrable(self, table: Table) -> None:
+        """A statement that commits by itself defers nothing."""
+
     async def stage(self, tablet_id: TabletId, change: FragmentChange, command: int = 0) -> None:
         """Sends a change of a command on its way; waits while too much is. Raises what went
         wrong before, and 54000 for a transaction that grows too large."""
@@ -350,11 +355,16 @@ class Transaction:
         tablets: Iterable[TabletId],
         base: Timestamp = 0,
         command: int = 0,
-    ) -> None:
+        deferred: Mapping[TabletId, Sequence[Deferred]] = MappingProxyType({}),
+    ) -> list[Deferred]:
         """Checks there what was changed so far: unique constraints, and with `base` that no row
-        was changed by others after it."""
+        was changed by others after it. Which of the deferred ones are left to be checked."""
+        left: list[Deferred] = []
+        locks = not self.control.optimistic
         for tablet_id in tablets:
-            await self._check_one(tablet_id, base, command, locks=not self.control.optimistic)
+            here = deferred.get(tablet_id, ())
+            left += await self._check_one(tablet_id, base, command, locks=locks, deferred=here)
+        return left
 
     async def _check_one(
         self,
@@ -364,10 +374,13 @@ class Transaction:
         *,
         locks: bool,
         anew: bool = False,
-    ) -> None:
-        await self.place(tablet_id).ask(
+        deferred: Sequence[Deferred] = (),
+    ) -> Sequence[Deferred]:
+        place = self.place(tablet_id)
+        place.left_open = deferred
+        return await place.ask(
             lambda: self._tablets.check(
-                tablet_id, self.id, base, command, self.lock_deadline_s, locks, anew
+                tablet_id, self.id, base, command, self.lock_deadline_s, locks, anew, deferred
             ),
             lambda _: [KeptCheck(command, base)] if locks else [],
             waits=True,

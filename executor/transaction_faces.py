@@ -8,6 +8,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from catalog.model import Table
 from catalog.tablet_requests import ChangeRows, RowsChanged
 from cluster.errors import DqeError
 from storage.fragments import (
@@ -21,6 +22,7 @@ from storage.fragments import (
 from storage.index_reads import IndexScan
 from storage.lock_driver import RowsLocked
 from storage.locks import LockMode
+from storage.open_checks import Deferred
 from storage.read_sets import ReadSet
 from storage.row_tables import StoredKey, StoredRow
 
@@ -100,7 +102,8 @@ class TabletAccess(Protocol):
         deadline_s: float,
         locks: bool = True,
         anew: bool = False,
-    ) -> None: ...
+        deferred: Sequence[Deferred] = (),
+    ) -> Sequence[Deferred]: ...
 
     async def write(
         self,
@@ -237,6 +240,10 @@ class Changes(Protocol):
         *,
         binding: bool = ...,
     ) -> RowsLocked: ...
+
+    def writes_deferrable(self, table: Table) -> None:
+        """Rows come into a table with unique constraints that may be checked later."""
+        ...
 
     async def stage(self, tablet_id: TabletId, change: FragmentChange) -> None: ...
 

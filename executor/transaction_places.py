@@ -70,6 +70,7 @@ from storage.fragments import (
 )
 from storage.lock_driver import WAIT
 from storage.locks import CONFLICTS, LockMode
+from storage.open_checks import Deferred
 from storage.row_tables import RowTables, StoredKey
 from storage.stored_changes import StoredChange, size_bytes
 
@@ -166,7 +167,12 @@ class KeptCheck:
     async def repeat(self, place: TabletPlace) -> None:
         try:
             await place.tablets.check(
-                place.tablet_id, place.id, self.base, self.command, place.lock_deadline_s
+                place.tablet_id,
+                place.id,
+                self.base,
+                self.command,
+                place.lock_deadline_s,
+                deferred=place.left_open,
             )
         except UniqueViolation as error:
             raise SerializationFailure(
@@ -243,6 +249,8 @@ class TabletPlace:
         self.known = KnownRows()
         self._kept: list[Taken] = []
         self._kept_bytes = 0
+        # Unique constraints that the last check of new keys left for later.
+        self.left_open: Sequence[Deferred] = ()
         self._deferred: list[KeptRows] = []
         self._deferred_bytes = 0
         self._too_much = False

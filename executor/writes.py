@@ -356,6 +356,9 @@ async def run_truncate(execution: Execution, statement: Truncate) -> Result:
     plan = plan_truncate(statement, execution.context)
     for notice in plan.notices:
         execution.notice(notice)
+    if execution.transaction is not None:
+        for table in plan.tables:
+            execution.transaction.deferred_keys.refuse_pending(table, "TRUNCATE")
     async with transaction(execution) as opened:
         tablets = [tablet for table in plan.tables for tablet in tablets_of(table)]
         await opened.lock(tablets)

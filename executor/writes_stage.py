@@ -99,6 +99,8 @@ class TableWriter:
         self._moved: list[pa.RecordBatch] = []
         self._moved_bytes = 0
         self._keys = _key_changes(table, transaction)
+        if table.deferrable_keys:
+            transaction.writes_deferrable(table)
         self.rows = 0
 
     # -- what statements do

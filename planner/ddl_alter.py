@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from catalog import commands
-from catalog.definition import UniqueDefinition
 from catalog.drafting import draft
 from catalog.model import Table, TableId
 from cluster.errors import (
@@ -30,7 +29,7 @@ from planner.ddl_keys import foreign_key_definition
 from planner.ddl_names import creation_schema, find_relation, find_table, placement_of
 from planner.ddl_plan import AddReference, ChangeCatalog, DdlPlan, ValidateReference
 from planner.ddl_recut import scheme_with_key
-from planner.ddl_tables import check_definition
+from planner.ddl_tables import check_definition, key_definition
 from planner.parser.expressions import rename_in_expression
 from planner.statements import (
     AddColumn,
@@ -143,8 +142,7 @@ def _add_constraint(table: Table, action: AddConstraint, context: PlannerContext
         check = check_definition(table.name, definitions(table), clause, context)
         return changed(commands.AddCheck(table.id, check, action.validated))
     if clause.kind is ConstraintKind.UNIQUE:
-        unique = UniqueDefinition(clause.columns, clause.name)
-        return changed(commands.AddUnique(table.id, unique))
+        return changed(commands.AddUnique(table.id, key_definition(clause)))
     if table.primary_key is not None:
         raise InvalidTableDefinition(
             f'multiple primary keys for table "{table.name}" are not allowed',
@@ -156,9 +154,8 @@ def _add_constraint(table: Table, action: AddConstraint, context: PlannerContext
                 f'column "{name}" of relation "{table.name}" does not exist',
                 position=clause.position,
             )
-    key = UniqueDefinition(clause.columns, clause.name)
     scheme = scheme_with_key(table, clause.columns)
-    return changed(commands.PrepareRecut(table.id, scheme, key))
+    return changed(commands.PrepareRecut(table.id, scheme, key_definition(clause)))
 
 
 def _rename_constraint(table: Table, action: RenameConstraint, context: PlannerContext) -> DdlPlan:

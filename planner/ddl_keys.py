@@ -5,7 +5,7 @@ from __future__ import annotations
 from catalog import commands
 from catalog.changes.constraints import constraint_names
 from catalog.definition import ForeignKeyDefinition, IndexColumnDefinition, IndexDefinition
-from catalog.model import DEFAULT_SCHEMA, TableId
+from catalog.model import DEFAULT_SCHEMA, Table, TableId
 from cluster.errors import InvalidSchemaName, UndefinedObject, UndefinedTable, WrongObjectType
 from planner.context import PlannerContext
 from planner.ddl_names import SYSTEM_SCHEMAS, find_relation, find_table, search_path
@@ -57,17 +57,22 @@ def foreign_key_definition(
 
 
 def deferrable_keys(context: PlannerContext, name: ObjectName) -> list[tuple[TableId, str]]:
-    """The foreign keys of that name that SET CONSTRAINTS may be about: those of the first schema
+    """The constraints of that name that SET CONSTRAINTS may be about: those of the first schema
     of the search path that has some."""
     path = search_path(context) if name.schema is None else (name.schema,)
     for schema in path:
         tables = [table for table in context.catalog.tables.values() if table.schema == schema]
-        found = [(t.id, k) for t in tables for k in t.foreign_keys if k.name == name.name]
-        if any(key.deferrable for _, key in found):
-            return [(table_id, key.name) for table_id, key in found if key.deferrable]
-        if found or any(name.name in constraint_names(table) for table in tables):
+        found = [(t.id, name.name) for t in tables if name.name in _deferrable(t)]
+        if found:
+            return found
+        if any(name.name in constraint_names(table) for table in tables):
             raise WrongObjectType(f'constraint "{name.name}" is not deferrable')
     raise UndefinedObject(f'constraint "{name}" does not exist')
+
+
+def _deferrable(table: Table) -> set[str]:
+    names = {key.name for key in table.deferrable_keys}
+    return names | {key.name for key in table.foreign_keys if key.deferrable}
 
 
 # ---------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from catalog.model import (
     PartitionMethod,
     Placement,
     Table,
+    UniqueConstraint,
 )
 from catalog.system_tables.objects import relation_oid
 from cluster.errors import (
@@ -286,11 +287,16 @@ def _add_constraint(
                 f'multiple primary keys for table "{table_name}" are not allowed',
                 position=clause.position,
             )
-        draft.primary_key = UniqueDefinition(clause.columns, clause.name)
+        draft.primary_key = key_definition(clause)
     elif clause.kind is ConstraintKind.UNIQUE:
-        draft.unique.append(UniqueDefinition(clause.columns, clause.name))
+        draft.unique.append(key_definition(clause))
     else:
         draft.checks.append(check_definition(table_name, draft.columns, clause, context))
+
+
+def key_definition(clause: ConstraintClause) -> UniqueDefinition:
+    """A primary key or unique constraint."""
+    return UniqueDefinition(clause.columns, clause.name, clause.deferrable, clause.deferred)
 
 
 def check_definition(
@@ -342,8 +348,14 @@ def _copy_definition(draft: _Draft, like: LikeClause, context: PlannerContext) -
         draft.checks.extend(CheckDefinition(c.expression, c.name) for c in source.checks)
     if like.indexes:
         if source.primary_key is not None:
-            draft.primary_key = UniqueDefinition(_names(source, source.primary_key.columns))
-        draft.unique.extend(UniqueDefinition(_names(source, u.columns)) for u in source.unique)
+            draft.primary_key = _like(source, source.primary_key)
+        draft.unique.extend(_like(source, unique) for unique in source.unique)
+
+
+def _like(source: Table, key: UniqueConstraint) -> UniqueDefinition:
+    return UniqueDefinition(
+        _names(source, key.columns), deferrable=key.deferrable, deferred=key.deferred
+    )
 
 
 def _names(table: Table, columns: Iterable[ColumnId]) -> tuple[str, ...]:

@@ -399,7 +399,8 @@ def _ways(table: Table) -> Iterator[tuple[str, tuple[ColumnId, ...], int | None]
     """The names and columns of all that leads to rows, the key first, each with the column group
     that keeps it, None for the key: all do."""
     if table.primary_key is not None:
-        yield table.primary_key.name, table.key, None
+        group = ANCHOR_GROUP if table.hidden_row_id else None
+        yield table.primary_key.name, table.primary_key.columns, group
     for key in table.unique:
         yield key.name, key.columns, ANCHOR_GROUP
     for index in table.indexes:

@@ -165,6 +165,13 @@ def _table_of(name: ObjectName, context: PlannerContext) -> Table:
     return table
 
 
+def _refuse_deferrable(table: Table, assigned: Iterable[ColumnId]) -> None:
+    """What may be checked later is no matter of one call to a leader."""
+    deferrable = {column for key in table.deferrable_keys for column in key.columns}
+    if not deferrable.isdisjoint(assigned):
+        raise NotByRow("a constraint that can be deferred")
+
+
 class _Shape:
     """One statement over one table."""
 
@@ -188,6 +195,7 @@ class _Shape:
     def insert(self, statement: Insert) -> PointWrite:
         if statement.overriding or statement.source is None:
             raise NotByRow("such an INSERT")
+        _refuse_deferrable(self.table, (column.id for column in self.table.columns))
         rows = value_rows(statement.source)
         if rows is None or not 0 < len(rows) <= MOST_ROWS:
             raise NotByRow("rows of a query")
@@ -297,6 +305,7 @@ class _Shape:
         program = self._program(compiler, statement.assignments, where)
         self._learn(compiler)
         assigned = {self._column(name).id for a in statement.assignments for name in a.columns}
+        _refuse_deferrable(self.table, assigned)
         tied = assigned.intersection(self.table.tied_columns)
         unique = {column for each in self.table.unique_keys for column in each.columns}
         mode = LockMode.FOR_UPDATE if assigned & unique else LockMode.FOR_NO_KEY_UPDATE

@@ -15,7 +15,12 @@ import dataclasses
 from sqlglot import exp
 
 from catalog.model import Table, UniqueConstraint
-from cluster.errors import InvalidColumnReference, SyntaxError_, UndefinedObject
+from cluster.errors import (
+    InvalidColumnReference,
+    ObjectNotInPrerequisiteState,
+    SyntaxError_,
+    UndefinedObject,
+)
 from planner.bound import GIVEN_SCHEMA, BoundQuery, SystemTable
 from planner.context import PlannerContext
 from planner.optimizer import plan_query
@@ -31,7 +36,18 @@ ROW_NUMBER = "~row"
 
 
 def arbiters_of(table: Table, conflict: OnConflict) -> tuple[UniqueConstraint, ...]:
-    """The constraints that the clause means; 42P10 or 42704 where there is none."""
+    """The constraints that the clause means; 42P10 or 42704 where there is none, 55000 where one
+    is deferrable: whether a row is in conflict is not known at once."""
+    arbiters = _meant_arbiters(table, conflict)
+    if any(arbiter.deferrable for arbiter in arbiters):
+        raise ObjectNotInPrerequisiteState(
+            "ON CONFLICT does not support deferrable unique constraints/exclusion constraints as"
+            " arbiters"
+        )
+    return arbiters
+
+
+def _meant_arbiters(table: Table, conflict: OnConflict) -> tuple[UniqueConstraint, ...]:
     building = {index.name for index in table.indexes if not index.ready}
     known = tuple(c for c in table.unique_keys if c.name not in building)
     if conflict.constraint is not None:

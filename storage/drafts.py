@@ -36,6 +36,7 @@ from storage.entries import (
 )
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema
 from storage.key_overlay import Key
+from storage.open_checks import OpenChecks
 from storage.own_rows import OwnRows
 from storage.row_closures import NotByRow
 from storage.row_keys import row_keys
@@ -94,6 +95,8 @@ class Draft:
     unchecked_rows: int = 0
     unchecked: list[FragmentChange] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
+    # What deferred unique constraints have left to check.
+    open_checks: OpenChecks = field(default_factory=OpenChecks)
     # Of each fragment that changed: the first command that did, and the version of the table's
     # definition that its changes were made for.
     made_for: dict[FragmentId, tuple[int, int]] = field(default_factory=dict)
@@ -158,6 +161,7 @@ class Draft:
 
     def take_back(self, command: int) -> None:
         """Forgets the changes of this command and later ones."""
+        self.open_checks.take_back(command)
         start = self._start_of(command)
         if start is None:
             return

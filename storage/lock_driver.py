@@ -34,10 +34,12 @@ from storage.fragments import (
     Moved,
     Timestamp,
     TransactionId,
+    UniqueKey,
 )
 from storage.key_overlay import Key
 from storage.locks import TABLET, LockMode, LockRequest, Resource
 from storage.moved_rows import MovedRows
+from storage.open_checks import Wanted, every_constraint
 from storage.participant import Instruction, Participant, leader_changed, lost_transaction
 from storage.row_checks import Finder, changed_places
 from storage.row_keys import has_keys, row_keys
@@ -366,34 +368,59 @@ class LockDriver:
         many: bool,
         command: int,
         deadline_s: float,
+        wanted: Wanted = every_constraint,
     ) -> None:
-        """Locks the keys and unique values that these changes add, so that they stay as they
-        are found until the transaction's outcome; the tablet for `many`."""
+        """Locks the keys, and the values of wanted constraints, that these changes add, so that
+        they stay as they are found until the transaction's outcome; the tablet for `many`."""
         rows = [c.insert_rows for c in changes if c.insert_rows is not None]
-        columns = [schema.key, *(unique.columns for unique in schema.unique)]
+        unique = [each for each in schema.unique if wanted(schema.fragment_id, each.constraint)]
+        columns = [schema.key, *(each.columns for each in unique)]
         await self.take(transaction_id, LockMode.ROW_EXCLUSIVE, deadline_s, command=command)
         if many or not all(has_keys(schema, names) for names in columns):
             await self.take(transaction_id, LockMode.EXCLUSIVE, deadline_s, command=command)
             return
         ends_s = self._runtime.monotonic() + deadline_s
-        for resource in self._new_resources(schema, rows):
+        for resource in self._new_resources(schema, unique, rows):
             if self._participant().locks.holds(transaction_id, LockMode.FOR_KEY_SHARE, resource):
                 continue  # its own row, or a new one of an earlier statement
             left_s = max(ends_s - self._runtime.monotonic(), 0.001)
             await self.take(transaction_id, LockMode.FOR_UPDATE, left_s, resource, command=command)
 
     def _new_resources(
-        self, schema: FragmentSchema, rows: Sequence[pa.RecordBatch]
+        self, schema: FragmentSchema, unique: Sequence[UniqueKey], rows: Sequence[pa.RecordBatch]
     ) -> Iterable[Resource]:
         for batch in rows:
             for key in row_keys(schema, batch, schema.key):
                 yield schema.fragment_id, key
-            for constraint, columns in schema.unique:
+            for constraint, columns in unique:
                 if set(columns) == set(schema.key):
                     continue
                 for values in row_keys(schema, batch, columns):
                     if None not in values:
                         yield schema.fragment_id, (constraint, *values)
+
+    async def take_values(
+        self,
+        transaction_id: TransactionId,
+        schema: FragmentSchema,
+        unique: UniqueKey,
+        values: Iterable[Key],
+        command: int,
+        deadline_s: float,
+        *,
+        wait: bool,
+    ) -> None:
+        """Locks values of one unique constraint, as `take_new_keys` does; 55P03 for one that
+        others hold where it is not to `wait`."""
+        if set(unique.columns) == set(schema.key):
+            return  # new keys are locked as such
+        ends_s = self._runtime.monotonic() + deadline_s
+        for each in values:
+            resource = schema.fragment_id, (unique.constraint, *each)
+            left_s = max(ends_s - self._runtime.monotonic(), 0.001)
+            await self.take(
+                transaction_id, LockMode.FOR_UPDATE, left_s, resource, command=command, wait=wait
+            )
 
 
 async def _answered(waiter: asyncio.Future[bool], seconds: float) -> bool:

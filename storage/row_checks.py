@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from storage.fragments import FragmentChange, FragmentId, Timestamp, UniqueKey
+from storage.open_checks import Wanted, every_constraint
 from storage.row_apply import pieces
 from storage.row_tables import RowTables, StoredKey, StoredRow
 
@@ -52,7 +53,10 @@ class Conflict:
 
 
 def find_conflict(
-    finder: Finder, fragment_id: FragmentId, changes: Sequence[FragmentChange]
+    finder: Finder,
+    fragment_id: FragmentId,
+    changes: Sequence[FragmentChange],
+    wanted: Wanted = every_constraint,
 ) -> Conflict | None:
     """The first conflict that these changes of one transaction would make, or None."""
     if fragment_id not in finder:
@@ -65,6 +69,8 @@ def find_conflict(
         return rows.conflict(tables.schema.unique[0], row)
     look_up = not rows.truncated and bool(rows.inserted) and not finder.is_empty(fragment_id)
     for unique in tables.schema.unique:
+        if not wanted(fragment_id, unique.constraint):
+            continue
         seen: set[tuple[Any, ...]] = set()
         places = [tables.names.index(name) for name in unique.columns]
         for row in rows.inserted.values():

@@ -12,7 +12,6 @@ when this node does not lead the tablet (`NotLeader`), 40001 when the transactio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import pyarrow as pa
 
@@ -38,14 +37,14 @@ from storage.fragments import (
 )
 from storage.lock_driver import WAIT, RowsLocked
 from storage.locks import LockMode
+from storage.open_checks import Deferred
 from storage.participant import ABORTED, Phase, leader_changed, lost_transaction
 from storage.row_checks import Finder, any_changed_after
 from storage.row_keys import has_keys, row_keys
-from storage.row_tables import RowTables, StoredKey
 from storage.snapshot import definition_changed, fragment_gone
 from storage.staging import StagedEntry
-from storage.stored_changes import lock_key
-from storage.tablet_leader import DEADLINE_S, TabletLeader
+from storage.tablet_leader import DEADLINE_S
+from storage.tablet_unique import TabletUnique
 from storage.tasks import deadline
 from storage.unique_checker import MANY_ROWS
 
@@ -57,7 +56,7 @@ INLINE_BYTES = 64 * 1024
 COMING_PAUSE_S = 0.01
 
 
-class TabletChanges(TabletLeader):
+class TabletChanges(TabletUnique):
     """See the module."""
 
     # Locks.
@@ -207,9 +206,11 @@ class TabletChanges(TabletLeader):
         deadline_s: float = DEADLINE_S,
         locks: bool = True,
         anew: bool = False,
-    ) -> None:
+        deferred: Sequence[Deferred] = (),
+    ) -> list[Deferred]:
         """Checks the transaction's rows against unique constraints, under the lock that keeps
-        what was found so until its outcome. The transaction goes on after a violation.
+        what was found so until its outcome. The transaction goes on after a violation. Those
+        that are left to be checked, of the `deferred` ones (`storage.open_checks`).
 
         Without `locks` nothing keeps it so, and it is checked again with them, `anew`, at the
         commit: also rows that the transaction has made and changed since.
@@ -219,11 +220,12 @@ class TabletChanges(TabletLeader):
         with self._holding(transaction_id, known=True):
             draft = self._drafts.setdefault(transaction_id, Draft())
             await self._logged(draft)
-            await self._check_unique(transaction_id, draft, command, deadline_s, locks)
+            await self._check_unique(transaction_id, draft, command, deadline_s, locks, deferred)
             if base:
                 await self._check_versions(transaction_id, draft, base)
             if anew:
                 await self._check_made(transaction_id, draft)
+        return draft.open_checks.due(())
 
     async def _check_made(self, transaction_id: TransactionId, draft: Draft) -> None:
         """40001 where others have made a row that the transaction made, too."""
@@ -350,88 +352,3 @@ class TabletChanges(TabletLeader):
             return
         if result == ABORTED and draft.error is None:
             draft.error = lost_transaction("its chunks came to another leader's log")
-
-    # Unique constraints.
-
-    async def _logged(self, draft: Draft) -> None:
-        """Returns when no chunk of the draft is on its way; raises what went wrong with one."""
-        while draft.in_flight:
-            await draft.in_flight.pop(0)
-        if draft.error is not None:
-            raise draft.error
-
-    async def _check_unique(
-        self,
-        transaction_id: TransactionId,
-        draft: Draft,
-        command: int,
-        deadline_s: float,
-        locks: bool = True,
-    ) -> None:
-        checked = [f for f in draft.inserts_into if self._unique.checks(f)]
-        if not checked or not draft.unchecked_rows:
-            return
-        many = not draft.unchecked
-        for fragment_id in checked if locks else ():
-            schema = self._schemas.get(fragment_id)
-            new = [change for change in draft.unchecked if change.fragment_id == fragment_id]
-            if schema is not None and (new or many):
-                await self._locks.take_new_keys(
-                    transaction_id, schema, new, many, command, deadline_s
-                )
-        self._refuse_gone(draft)
-        chunks = self._participant.transactions[transaction_id].chunks
-        changes = draft.changes
-        if not chunks and not many:
-            checked = list(dict.fromkeys(change.fragment_id for change in draft.unchecked))
-            checked = [f for f in checked if self._unique.checks(f)]
-            changes = [c for f in checked for c in self._to_check(draft, f)]
-        wait_for = partial(self._wait_for_rows, transaction_id, command, deadline_s)
-        try:
-            await self._unique.check(
-                chunks, changes, checked, draft.cuts, wait_for if locks else None
-            )
-        except Exception:
-            self._refuse_gone(draft)
-            raise
-        if locks:
-            draft.checked()
-
-    async def _wait_for_rows(
-        self,
-        transaction_id: TransactionId,
-        command: int,
-        deadline_s: float,
-        fragment_id: FragmentId,
-        keys: Sequence[StoredKey],
-    ) -> bool:
-        """Waits for whoever is about to delete these rows, or to change their keys, as PostgreSQL
-        does before it says that a value is taken; whether there was anybody."""
-        schema = self._schemas.get(fragment_id)
-        if schema is None or not has_keys(schema, schema.key):
-            return False
-        tables, waited = RowTables(schema), False
-        for key in keys:
-            resource = fragment_id, lock_key(tables, key)
-            waited |= await self._locks.take(
-                transaction_id, LockMode.FOR_KEY_SHARE, deadline_s, resource, command=command
-            )
-        return waited
-
-    def _to_check(self, draft: Draft, fragment_id: FragmentId) -> list[FragmentChange]:
-        """What tells whether the draft's unchecked rows of a fragment conflict."""
-        schema = self._schemas[fragment_id]
-        of_fragment = [c for c in draft.unchecked if c.fragment_id == fragment_id]
-        by_key = all(set(unique.columns) == set(schema.key) for unique in schema.unique)
-        if by_key and has_keys(schema, schema.key):
-            return draft.touching(schema, of_fragment)
-        return [c for c in draft.changes if c.fragment_id == fragment_id]
-
-    def _refuse_gone(self, draft: Draft) -> None:
-        """Raises when a table was defined anew before the transaction had its lock (rule S1)."""
-        for fragment_id, (_, definition) in draft.made_for.items():
-            schema = self._schemas.get(fragment_id)
-            if schema is None:
-                raise fragment_gone(self.tablet_id, fragment_id)
-            if definition and schema.definition > definition:
-                raise definition_changed(schema)

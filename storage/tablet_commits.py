@@ -3,8 +3,8 @@
 On this tablet alone (rule C3): validate unique keys under the lock, mark it, draw C, log
 `write`. With others (C4): `prepare` here, or at its home the same as alone, but log `decision`;
 `mark_home` and `decide` where C is drawn apart. Then `commit` here.
-Whatever is cancelled or fails half-way is settled by the log: a mark stays until an entry, the
-end of the lease or of the leader's term says how it ended.
+Whatever is cancelled or fails half-way is settled by the log: a mark stays until an entry or the
+end of the leader's term says how it ended; one that nobody speaks for any more gets an abort there.
 """
 
 from __future__ import annotations
@@ -379,7 +379,7 @@ class TabletCommits(TabletChanges):
     async def _validate(self, transaction_id: TransactionId) -> Draft:
         draft = self._drafts.setdefault(transaction_id, Draft())
         await self._logged(draft)
-        await self._check_unique(transaction_id, draft, LAST_COMMAND, DEADLINE_S)
+        await self._check_unique(transaction_id, draft, LAST_COMMAND, DEADLINE_S, deferred=())
         self._refuse_gone(draft)
         # Other calls may have run meanwhile.
         self._participant.known(transaction_id, self._runtime.monotonic())

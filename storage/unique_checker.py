@@ -17,6 +17,7 @@ from storage.columnar import ColumnarStore
 from storage.entries import Cut
 from storage.fragments import FragmentChange, FragmentId, FragmentSchema, UniqueKey
 from storage.key_overlay import KeyOverlay
+from storage.open_checks import Wanted, every_constraint
 from storage.row_checks import Conflict, Finder, find_conflict
 from storage.row_side import RowSide
 from storage.row_tables import StoredKey
@@ -112,8 +113,10 @@ class UniqueChecker:
         fragment_ids: Sequence[FragmentId],
         cuts: Sequence[Cut] = (),
         wait_for: WaitFor | None = None,
+        wanted: Wanted = every_constraint,
     ) -> None:
-        """Raises UniqueViolation if the transaction's rows of these fragments conflict.
+        """Raises UniqueViolation if the transaction's rows of these fragments conflict by any of
+        the wanted constraints.
 
         `chunks` are its changes in the log, without the `cuts`, `changes` those behind them.
         Where the row store is asked, `wait_for` is told which rows are in the way: they may be
@@ -123,14 +126,14 @@ class UniqueChecker:
             self._learn(fragment_id)
         looked_up = [f for f in fragment_ids if self._looks_up(f, chunks, changes)]
         if looked_up:
-            await self._check_by_lookups(looked_up, chunks, cuts, changes, wait_for)
+            await self._check_by_lookups(looked_up, chunks, cuts, changes, wait_for, wanted)
         fragment_ids = [f for f in fragment_ids if f not in looked_up]
         if not fragment_ids:
             return
-        left = None if chunks else self._check_queued(changes, fragment_ids)
+        left = None if chunks else self._check_queued(changes, fragment_ids, wanted)
         if left is None:
             find = partial(
-                self._find_violation, list(chunks), list(cuts), list(changes), fragment_ids
+                self._find_violation, list(chunks), list(cuts), list(changes), fragment_ids, wanted
             )
             violation = await self._applier.run(find)
         else:
@@ -159,6 +162,7 @@ class UniqueChecker:
         cuts: Sequence[Cut],
         changes: Sequence[FragmentChange],
         wait_for: WaitFor | None,
+        wanted: Wanted,
     ) -> None:
         ordered = sorted(chunks, key=lambda entry: entry.sequence)
 
@@ -166,7 +170,7 @@ class UniqueChecker:
             every = [*self._load(ordered, cuts), *changes] if ordered else changes
             for fragment_id in fragment_ids:
                 own = [change for change in every if change.fragment_id == fragment_id]
-                conflict = find_conflict(finder, fragment_id, own)
+                conflict = find_conflict(finder, fragment_id, own, wanted)
                 if conflict is not None:
                     return fragment_id, conflict
             return None
@@ -185,7 +189,10 @@ class UniqueChecker:
             return violation_of_batch(cursor, schema, conflict.unique, conflict.values)
 
     def _check_queued(
-        self, changes: Sequence[FragmentChange], fragment_ids: Sequence[FragmentId]
+        self,
+        changes: Sequence[FragmentChange],
+        fragment_ids: Sequence[FragmentId],
+        wanted: Wanted,
     ) -> list[OpenKeys] | None:
         left: list[OpenKeys] = []
         store = self._applier.store
@@ -194,7 +201,8 @@ class UniqueChecker:
                 return None
             own = [change for change in changes if change.fragment_id == fragment_id]
             schema = self._schemas()[fragment_id]
-            found = check_queued(self._overlay, schema, own, store.position.applied_index)
+            applied = store.position.applied_index
+            found = check_queued(self._overlay, schema, own, applied, wanted)
             if found is None:
                 return None
             left += found
@@ -216,6 +224,7 @@ class UniqueChecker:
         cuts: Sequence[Cut],
         last: Sequence[FragmentChange],
         fragment_ids: Sequence[FragmentId],
+        wanted: Wanted,
     ) -> UniqueViolation | None:
         ordered = sorted(chunks, key=lambda entry: entry.sequence)
         changes = [*self._load(ordered, cuts), *last]
@@ -225,7 +234,7 @@ class UniqueChecker:
                 if fragment_id not in store.fragments:
                     continue
                 own = [change for change in changes if change.fragment_id == fragment_id]
-                violation = find_violation(cursor, store.tables(fragment_id), own)
+                violation = find_violation(cursor, store.tables(fragment_id), own, wanted)
                 if violation is not None:
                     return violation
         return None

@@ -22,6 +22,7 @@ from storage.columnar_apply import FragmentTables, registered
 from storage.duckdb_node import quote_name
 from storage.fragments import FragmentChange, FragmentSchema, UniqueKey
 from storage.key_overlay import Key, KeyOverlay, batch_keys, is_exact, is_small
+from storage.open_checks import Wanted, every_constraint
 from storage.own_changes import last_segment
 from storage.types import Kind, SqlType
 
@@ -30,7 +31,10 @@ _LOOKED_UP_AT_ONCE = 20
 
 
 def find_violation(
-    cursor: duckdb.DuckDBPyConnection, tables: FragmentTables, changes: Sequence[FragmentChange]
+    cursor: duckdb.DuckDBPyConnection,
+    tables: FragmentTables,
+    changes: Sequence[FragmentChange],
+    wanted: Wanted = every_constraint,
 ) -> UniqueViolation | None:
     """The first conflict that these changes of one transaction would make, or None."""
     schema = tables.schema
@@ -41,6 +45,8 @@ def find_violation(
     deleted = segment.deletes.table() if segment.deletes else _no_keys(schema)
     with registered(cursor, "new_rows", new), registered(cursor, "deleted_keys", deleted):
         for constraint, columns in schema.unique:
+            if not wanted(schema.fragment_id, constraint):
+                continue
             found = _duplicate_among(cursor, columns)
             if found is None and not truncated:
                 found = _duplicate_with_current(cursor, tables, columns)
@@ -60,7 +66,11 @@ class OpenKeys:
 
 
 def check_queued(
-    overlay: KeyOverlay, schema: FragmentSchema, changes: Sequence[FragmentChange], applied: int
+    overlay: KeyOverlay,
+    schema: FragmentSchema,
+    changes: Sequence[FragmentChange],
+    applied: int,
+    wanted: Wanted = every_constraint,
 ) -> list[OpenKeys] | None:
     """Checks a transaction's changes of a fragment against themselves and the queue.
 
@@ -73,6 +83,8 @@ def check_queued(
         return None
     left = []
     for constraint, columns in schema.unique:
+        if not wanted(schema.fragment_id, constraint):
+            continue
         own = _own_keys(schema, columns, changes)
         if own is None:
             return None

@@ -147,7 +147,8 @@ def set_column_default(draft: Draft, command: commands.SetColumnDefault) -> Tabl
 def set_column_not_null(draft: Draft, command: commands.SetColumnNotNull) -> TableId:
     table = table_to_alter(draft, command.table_id)
     column = column_to_alter(table, command.name)
-    if column.id in table.key and not command.not_null:
+    key = table.primary_key.columns if table.primary_key is not None else ()
+    if column.id in key and not command.not_null:
         raise InvalidTableDefinition(f'column "{column.name}" is in a primary key')
     changed = replace(column, not_null=command.not_null)
     store(draft, replace(table, columns=_replaced(table, changed)))

@@ -116,7 +116,8 @@ def add_unique(draft: Draft, command: commands.AddUnique) -> TableId:
     if definition.name is not None:
         _check_key_name_free(draft, table.schema, definition.name)
     name = _new_name(table, definition.name, definition.columns, "key")
-    grown = replace(table, unique=(*table.unique, UniqueConstraint(name, ids)))
+    constraint = UniqueConstraint(name, ids, definition.deferrable, definition.deferred)
+    grown = replace(table, unique=(*table.unique, constraint))
     check_keys_contain_partition_columns(grown)
     draft.recuts[table.id] = with_new_fragments(draft, grown)
     return table.id
@@ -169,6 +170,8 @@ def _drop_key(draft: Draft, table: Table, key: UniqueConstraint, *, cascade: boo
 
 def _without_primary_key(draft: Draft, table: Table) -> Table:
     """The table identified by hidden row ids; its columns stay NOT NULL, as PostgreSQL's do."""
+    if table.hidden_row_id:
+        return replace(table, primary_key=None)
     row_id = Column(ColumnId(draft.new_id()), HIDDEN_ROW_ID_NAME, INT8, not_null=True)
     first = {*table.key, *table.groups[0].columns}
     ordered = tuple(c.id for c in table.columns if c.id in first)

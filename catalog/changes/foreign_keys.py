@@ -33,6 +33,7 @@ from cluster.errors import (
     FeatureNotSupported,
     InvalidForeignKey,
     InvalidTableDefinition,
+    ObjectNotInPrerequisiteState,
     SyntaxError_,
     UndefinedColumn,
     UndefinedObject,
@@ -143,12 +144,17 @@ def _target_columns(target: Table, definition: ForeignKeyDefinition) -> list[Col
 
 def _check_unique(target: Table, columns: Sequence[Column], *, given: bool) -> None:
     wanted = {column.id for column in columns}
-    if not given:
-        return
-    if not any(set(unique) == wanted for unique in unique_column_sets(target)):
+    if given and not any(set(unique) == wanted for unique in unique_column_sets(target)):
         raise InvalidForeignKey(
             "there is no unique constraint matching given keys for referenced table"
             f' "{target.name}"'
+        )
+    keys = (target.primary_key, *target.unique)
+    found = [key for key in keys if key is not None and set(key.columns) == wanted]
+    if found and all(key.deferrable for key in found):
+        kind = "unique constraint" if given else "primary key"
+        raise ObjectNotInPrerequisiteState(
+            f'cannot use a deferrable {kind} for referenced table "{target.name}"'
         )
 
 

@@ -75,7 +75,7 @@ def _shell(draft: Draft, definition: TableDefinition) -> Table:
     table_id = TableId(draft.new_id())
     key_names = definition.primary_key.columns if definition.primary_key else ()
     columns = _columns(draft, definition.columns, key_names)
-    hidden = definition.primary_key is None
+    hidden = definition.primary_key is None or definition.primary_key.deferrable
     if hidden:
         row_id = Column(ColumnId(draft.new_id()), HIDDEN_ROW_ID_NAME, INT8, not_null=True)
         columns = (row_id, *columns)
@@ -89,7 +89,7 @@ def _shell(draft: Draft, definition: TableDefinition) -> Table:
         schema=definition.schema,
         name=definition.name,
         columns=columns,
-        key=primary_key.columns if primary_key else (columns[0].id,),
+        key=(columns[0].id,) if primary_key is None or hidden else primary_key.columns,
         hidden_row_id=hidden,
         primary_key=primary_key,
         unique=unique,
@@ -137,7 +137,8 @@ def _unique(
     kind: str,
 ) -> UniqueConstraint:
     ids = unique_columns(columns, definition, kind)
-    return UniqueConstraint(names.of_key(definition, is_primary=kind == "primary key"), ids)
+    name = names.of_key(definition, is_primary=kind == "primary key")
+    return UniqueConstraint(name, ids, definition.deferrable, definition.deferred)
 
 
 def unique_columns(
@@ -314,7 +315,7 @@ def prepare_recut(draft: Draft, command: commands.PrepareRecut) -> TableId:
 
 
 def _with_primary_key(table: Table, key: UniqueDefinition) -> Table:
-    """The table identified by this key instead of a hidden row id."""
+    """The table identified by this key instead of a hidden row id, unless it is deferrable."""
     if table.primary_key is not None:
         raise InvalidTableDefinition(
             f'multiple primary keys for table "{table.name}" are not allowed'
@@ -325,6 +326,10 @@ def _with_primary_key(table: Table, key: UniqueDefinition) -> Table:
     if name in taken:
         raise DuplicateObject(f'constraint "{name}" for relation "{table.name}" already exists')
     ids = unique_columns(visible, key, "primary key")
+    primary_key = UniqueConstraint(name, ids, key.deferrable, key.deferred)
+    if key.deferrable:
+        columns = tuple(replace(c, not_null=True) if c.id in ids else c for c in table.columns)
+        return replace(table, columns=columns, primary_key=primary_key)
     columns = tuple(replace(c, not_null=True) if c.id in ids else c for c in visible)
     groups = tuple(
         replace(group, columns=tuple(c for c in group.columns if c not in ids))
@@ -336,7 +341,7 @@ def _with_primary_key(table: Table, key: UniqueDefinition) -> Table:
         groups=groups,
         key=ids,
         hidden_row_id=False,
-        primary_key=UniqueConstraint(name, ids),
+        primary_key=primary_key,
     )
 
 
@@ -383,7 +388,8 @@ def check_alterable_key(table: Table, column: Column) -> None:
             f'cannot drop column "{column.name}" because it is part of the partition key of'
             f' relation "{table.name}"'
         )
-    if column.id in table.key:
+    primary_key = table.primary_key.columns if table.primary_key is not None else ()
+    if column.id in (*table.key, *primary_key):
         raise FeatureNotSupported(
             f'cannot drop column "{column.name}" because it is part of the primary key of'
             f' relation "{table.name}"',

@@ -44,7 +44,7 @@ def pg_index(context: SystemContext) -> Iterator[Row]:
                 "indnkeyatts": count,
                 "indisunique": index.unique,
                 "indisprimary": index.primary,
-                "indimmediate": True,
+                "indimmediate": index.constraint is None or not index.constraint.deferrable,
                 "indisvalid": index.ready,
                 "indisready": True,
                 "indislive": True,

@@ -166,9 +166,14 @@ def foreign_key_definition(catalog: Catalog, table: Table, key: ForeignKey) -> s
         if action is not ReferentialAction.NO_ACTION:
             text += f" ON {event} {action.upper()}"
     text += f" ({column_list(table, key.set_columns)})" if key.set_columns else ""
-    if key.deferrable:
-        text += " DEFERRABLE INITIALLY DEFERRED" if key.deferred else " DEFERRABLE"
+    text += _timing(key)
     return text if key.validated else f"{text} NOT VALID"
+
+
+def _timing(key: ForeignKey | UniqueConstraint) -> str:
+    if not key.deferrable:
+        return ""
+    return " DEFERRABLE INITIALLY DEFERRED" if key.deferred else " DEFERRABLE"
 
 
 def constraint_definition(table: Table, constraint: UniqueConstraint | CheckConstraint) -> str:
@@ -177,7 +182,7 @@ def constraint_definition(table: Table, constraint: UniqueConstraint | CheckCons
         valid = "" if constraint.validated else " NOT VALID"
         return f"CHECK ({constraint.expression}){valid}"
     kind = "PRIMARY KEY" if constraint is table.primary_key else "UNIQUE"
-    return f"{kind} ({column_list(table, constraint.columns)})"
+    return f"{kind} ({column_list(table, constraint.columns)}){_timing(constraint)}"
 
 
 def index_definition(table: Table, index: ShownIndex) -> str:

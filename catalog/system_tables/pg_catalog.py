@@ -239,6 +239,8 @@ def pg_constraint(context: SystemContext) -> Iterator[Row]:
                 "oid": constraint_oid(table, unique),
                 "conname": unique.name,
                 "contype": "p" if unique is table.primary_key else "u",
+                "condeferrable": unique.deferrable,
+                "condeferred": unique.deferred,
                 "conindid": index_oid(table, unique),
                 "conkey": [numbers[column_id] for column_id in unique.columns],
             }

@@ -190,7 +190,7 @@ def _row_is_grouped(source: Source, grouped: set[exp.Expr]) -> bool:
     if has_rows and records.whole_row(source) in grouped:
         return True
     table = source.table
-    if table is None or table.primary_key is None:
+    if table is None or table.primary_key is None or table.primary_key.deferrable:
         return False
     names = {table.column(column_id).name for column_id in table.primary_key.columns}
     have = {

@@ -27,7 +27,7 @@ def references(cursor: Cursor) -> ReferencesClause:
         actions[event] = _action(cursor)
         if cursor.key == "(" and actions[event] in _SETTING:
             set_columns = _set_columns(cursor, event)
-    deferrable, deferred = _timing(cursor)
+    deferrable, deferred = timing(cursor)
     return ReferencesClause(
         target,
         columns,
@@ -48,7 +48,7 @@ _TIMING = (
 )
 
 
-def _timing(cursor: Cursor) -> tuple[bool, bool]:
+def timing(cursor: Cursor) -> tuple[bool, bool]:
     """Take DEFERRABLE and INITIALLY, in any order: whether it can wait for the transaction's end,
     and does."""
     given: list[tuple[str, ...]] = []

@@ -23,7 +23,7 @@ from planner.parser.clauses import (
     placement,
     storage_clauses,
 )
-from planner.parser.foreign_keys import references
+from planner.parser.foreign_keys import references, timing
 from planner.parser.sequences import sequence_options
 from planner.parser.tokens import Cursor
 from planner.parser.types import type_name
@@ -254,31 +254,22 @@ def _column_constraint(
     if cursor.key == "GENERATED":
         return _generated(cursor, column)
     if cursor.accept("PRIMARY KEY"):
-        constraints.append(
-            ConstraintClause(ConstraintKind.PRIMARY_KEY, position, name, (column.name,))
-        )
+        clause = ConstraintClause(ConstraintKind.PRIMARY_KEY, position, name, (column.name,))
     elif cursor.accept("UNIQUE"):
         _nulls_distinct(cursor)
-        constraints.append(ConstraintClause(ConstraintKind.UNIQUE, position, name, (column.name,)))
+        clause = ConstraintClause(ConstraintKind.UNIQUE, position, name, (column.name,))
     elif cursor.key == "CHECK":
-        clause = _check(cursor, position, name)
-        constraints.append(dataclasses.replace(clause, columns=(column.name,)))
+        clause = dataclasses.replace(_check(cursor, position, name), columns=(column.name,))
     elif cursor.key == "REFERENCES":
-        constraints.append(
-            ConstraintClause(
-                ConstraintKind.FOREIGN_KEY,
-                position,
-                name,
-                (column.name,),
-                references=references(cursor),
-            )
-        )
+        kind, names = ConstraintKind.FOREIGN_KEY, (column.name,)
+        clause = ConstraintClause(kind, position, name, names, references=references(cursor))
     elif cursor.accept("COLLATE"):
         collation(cursor)
+        return column
     else:
         _refuse_column_constraint(cursor)
         return None
-    _index_parameters(cursor)
+    constraints.append(_with_timing(cursor, clause))
     return column
 
 
@@ -355,8 +346,7 @@ def table_constraint(cursor: Cursor) -> ConstraintClause:
         refuse(cursor, "exclusion constraints are not supported")
     else:
         cursor.fail()
-    _index_parameters(cursor)
-    return clause
+    return _with_timing(cursor, clause)
 
 
 def _key_columns(cursor: Cursor) -> tuple[str, ...]:
@@ -378,7 +368,7 @@ def _nulls_distinct(cursor: Cursor) -> None:
 
 
 def _index_parameters(cursor: Cursor) -> None:
-    """What may follow a constraint: INCLUDE and USING INDEX are refused, so is deferring."""
+    """What may follow a constraint: INCLUDE and USING INDEX are refused."""
     if cursor.key in ("INCLUDE", "USING") or (cursor.key == "WITH" and cursor.peek() == "("):
         following = cursor.key
         if following == "USING" and cursor.peek() != "INDEX":
@@ -386,12 +376,19 @@ def _index_parameters(cursor: Cursor) -> None:
         if following == "WITH" and cursor.peek(2) != "FILLFACTOR":
             return
         refuse(cursor, "index parameters of a constraint are not supported")
-    while cursor.accept("NOT", "DEFERRABLE") or cursor.accept("INITIALLY", "IMMEDIATE"):
-        pass
-    if cursor.key in ("DEFERRABLE", "INITIALLY"):
-        refuse(
-            cursor,
-            "only foreign keys can be marked DEFERRABLE",
-            "Leave DEFERRABLE out: constraints are checked at the end of each statement, not row by"
-            " row.",
+
+
+_KEYS = (ConstraintKind.PRIMARY_KEY, ConstraintKind.UNIQUE)
+
+
+def _with_timing(cursor: Cursor, clause: ConstraintClause) -> ConstraintClause:
+    """Take when a key is checked, DEFERRABLE and INITIALLY; foreign keys have taken theirs."""
+    _index_parameters(cursor)
+    word = cursor.key
+    deferrable, deferred = timing(cursor)
+    if deferrable and clause.kind not in _KEYS:
+        raise FeatureNotSupported(
+            f"{clause.kind.name.replace('_', ' ')} constraints cannot be marked {word}",
+            position=clause.position,
         )
+    return dataclasses.replace(clause, deferrable=deferrable, deferred=deferred)

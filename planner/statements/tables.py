@@ -137,6 +137,9 @@ class ConstraintClause:
     columns: tuple[str, ...] = ()
     check: SourceExpression | None = None
     references: ReferencesClause | None = None
+    # Of a key: whether its check can wait for the end of the transaction, and does.
+    deferrable: bool = False
+    deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)

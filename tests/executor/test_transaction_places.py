@@ -79,7 +79,7 @@ class Leader:
     async def take_back(self, tablet: int, id: int, command: int, *_: object) -> None:
         await self._call(f"take back {command}" if command < 100 else "word")
 
-    async def check(self, *_: object) -> None:
+    async def check(self, *_: object, deferred: object = ()) -> None:
         await self._call("check")
 
 

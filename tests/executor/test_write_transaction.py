@@ -44,6 +44,7 @@ from executor.transaction_driver import Transaction
 from executor.writes_ids import UniqueIds
 from storage.fragments import FragmentChange
 from storage.lock_driver import RowsLocked
+from storage.open_checks import Deferred
 
 LOST = StatementCompletionUnknown("the answer was lost")
 MOVED = LeaderChanged("a tablet changed its leader")
@@ -302,8 +303,10 @@ class PretendedTablets:
         deadline_s: float,
         locks: bool = True,
         anew: bool = False,
-    ) -> None:
+        deferred: Sequence[Deferred] = (),
+    ) -> Sequence[Deferred]:
         await self._call("check", tablet_id, base)
+        return ()
 
     async def write(
         self,

@@ -146,7 +146,6 @@ def test_queries_of_many_forms(sql: str) -> None:
         "create index i on t (a) include (b)",
         "create index i on t using gin (a)",
         "create table t (a int references u match partial)",
-        "create table t (a int unique deferrable initially deferred)",
         "alter table t add unique (a) not valid",
         "copy t from program 'ls'",
         "copy t from stdin (on_error ignore)",
