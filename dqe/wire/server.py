@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 DATABASE = "dqe"
 MAX_CONNECTIONS = 20_000
+# As PostgreSQL's authentication_timeout.
+STARTUP_TIMEOUT_S = 60.0
 
 # (process id, user, startup settings) -> session
 SessionFactory = Callable[[int, str, dict[str, str]], Awaitable[Session]]
@@ -55,8 +57,14 @@ REPORTED_SETTINGS = (
 class WireServer:
     """The node's PostgreSQL port."""
 
-    def __init__(self, runtime: Runtime, open_session: SessionFactory) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        open_session: SessionFactory,
+        startup_timeout_s: float = STARTUP_TIMEOUT_S,
+    ) -> None:
         self._runtime = runtime
+        self._startup_timeout_s = startup_timeout_s
         self._open_session = open_session
         self._server: asyncio.Server | None = None
         self._transports: set[ClientTransport] = set()
@@ -105,14 +113,26 @@ class WireServer:
 
     async def _serve(self, transport: ClientTransport) -> None:
         try:
-            parameters = await self._start_up(transport)
+            parameters = await self._started_up(transport)
             if parameters is not None:
                 await self._run_session(transport, parameters)
         except DqeError as error:
+            if isinstance(error, ProtocolViolation):
+                _log.warning("turned away a client at %s: %s", transport.peer_host(), error)
             transport.write(messages.error_response(error, "FATAL"))
         finally:
             transport.close()
             self._transports.discard(transport)
+
+    async def _started_up(self, transport: ClientTransport) -> dict[str, str] | None:
+        """`_start_up` within its time: who says nothing must not hold a connection for good."""
+        try:
+            async with asyncio.timeout(self._startup_timeout_s):
+                return await self._start_up(transport)
+        except TimeoutError:
+            raise ProtocolViolation(
+                f"no startup packet came within {self._startup_timeout_s:.0f} s"
+            ) from None
 
     async def _start_up(self, transport: ClientTransport) -> dict[str, str] | None:
         """The StartupMessage's parameters, or None when the connection is over already."""

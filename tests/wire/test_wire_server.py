@@ -312,6 +312,25 @@ def test_hostile_bytes_end_only_their_own_connection(
     serve(work)
 
 
+def test_who_says_nothing_is_turned_away(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async def open_session(_: int, __: str, startup: dict[str, str]) -> ScriptedSession:
+            raise AssertionError("nobody asked for a session")
+
+        server = WireServer(ProductionRuntime(), open_session, startup_timeout_s=0.05)
+        _, port = await server.start("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\0\0")  # half of a length
+        told = await reader.read()  # ends when the server closes
+        assert b"C08P01" in told
+        assert b"no startup packet came" in told
+        writer.close()
+        await server.close()
+
+    asyncio.run(scenario())
+    assert "turned away a client at 127.0.0.1: no startup packet came" in caplog.text
+
+
 def test_startup_options_become_settings() -> None:
     given_options = {"user": "u", "options": r"-c timezone=UTC --search-path=a\ b -cx=1"}
     assert startup_settings(given_options) == {"timezone": "UTC", "search_path": "a b", "x": "1"}
