@@ -22,7 +22,9 @@ from executor.index_answers import Sums, batch_of, result_of
 from executor.point_plans import Computer
 from planner.context import PlannerContext
 from planner.datum import Datum
-from planner.joined_reads import JoinedRead, KeySource, Lookup, Place
+from planner.joined_reads import JoinedRead
+from planner.joined_relations import Place
+from planner.joined_ways import KeySource, Lookup
 from planner.point import Parameter
 from storage.row_closures import NotByRow, RowFunction
 from storage.row_tables import RowTables, StoredRow

@@ -38,7 +38,9 @@ from executor.session_transaction import SessionTransaction
 from executor.short_ways import or_usual_way
 from planner.context import PlannerContext
 from planner.datum import Datum
-from planner.joined_reads import JoinedRead, Lookup, Place, joined_read
+from planner.joined_reads import JoinedRead, joined_read
+from planner.joined_relations import Place
+from planner.joined_ways import Lookup
 from planner.plan import PlanNote
 from planner.statements import Query
 from storage.fragments import OwnChanges, Timestamp

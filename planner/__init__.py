@@ -20,6 +20,7 @@ In the order control flows:
     explain         the plan as text and JSON
     point*, row_*   single rows by key, and expressions over them as Python functions
     index_*         rows by an index, and aggregates over them
+    joined_*        rows of several tables joined by their keys
     key_conditions  the keys or the index that a change's WHERE leads to
     locking         what FOR UPDATE and its like lock; locked_relations: how rows tell
     ddl*, writes*   definitions as catalog commands; plans of INSERT, UPDATE, DELETE, COPY
