@@ -9,7 +9,9 @@ In the order control flows:
     tables, clauses       CREATE TABLE; foreign_keys, indexes, sequences: of and beside it
     alterations           ALTER TABLE
     objects, comments     schemas, views, DROP; COMMENT ON
-    session               settings, transactions, cursors, prepared statements
+    settings, transactions
+                          SET and SHOW; BEGIN to COMMIT
+    cursors, maintenance  prepared statements and cursors; ANALYZE and VACUUM
     distribute            calls that cut a table, as statements
     past, system_time     AS OF SYSTEM TIME
     grammar               what PostgreSQL accepts as a query, without building anything

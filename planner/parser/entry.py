@@ -16,7 +16,16 @@ from cluster.errors import (
     ProgramLimitExceeded,
     SyntaxError_,
 )
-from planner.parser import changes, copying, grammar, objects, session
+from planner.parser import (
+    changes,
+    copying,
+    cursors,
+    grammar,
+    maintenance,
+    objects,
+    settings,
+    transactions,
+)
 from planner.parser.alterations import alter_table
 from planner.parser.builder import build_query, source
 from planner.parser.comments import comment
@@ -112,7 +121,7 @@ def _alter(cursor: Cursor, start: int) -> Statement:
     if cursor.key == "SEQUENCE":
         return alter_sequence(cursor, start)
     if cursor.key == "SYSTEM":
-        return session.alter_system(cursor, start)
+        return settings.alter_system(cursor, start)
     if cursor.key == "INDEX":
         return alter_index(cursor, start)
     if cursor.key == "SCHEMA":
@@ -126,7 +135,7 @@ def _prepare(cursor: Cursor, start: int) -> Statement:
     """PREPARE name [(types)] AS statement."""
     cursor.expect("PREPARE")
     if cursor.key == "TRANSACTION" and cursor.peek() not in ("(", "AS"):
-        return session.prepare_transaction(cursor, start)
+        return transactions.prepare_transaction(cursor, start)
     name = cursor.name()
     types = []
     if cursor.accept("("):
@@ -197,7 +206,7 @@ def _explain_options(cursor: Cursor) -> dict[str, str]:
         position = cursor.position
         name = "analyze" if cursor.key in ("ANALYZE", "ANALYSE") else None
         name = cursor.label() if name is None else (cursor.label() and name)
-        value = "true" if cursor.key in (",", ")") else session.option_word(cursor).lower()
+        value = "true" if cursor.key in (",", ")") else settings.option_word(cursor).lower()
         if name == "format":
             if value not in ("text", "json"):
                 raise FeatureNotSupported(
@@ -246,30 +255,30 @@ _READERS: dict[str, Callable[[Cursor, int], Statement]] = {
     "COMMENT": comment,
     "REINDEX": reindex,
     "EXPLAIN": _explain,
-    "ANALYZE": session.analyze,
-    "ANALYSE": session.analyze,
-    "VACUUM": session.vacuum,
-    "SET": session.set_statement,
-    "SHOW": session.show,
-    "RESET": session.reset,
-    "DISCARD": session.discard,
-    "UNLISTEN": session.unlisten,
-    "BEGIN": session.begin,
-    "START": session.begin,
-    "COMMIT": session.commit,
-    "END": session.commit,
-    "ROLLBACK": session.rollback,
-    "ABORT": session.rollback,
-    "LOCK": session.lock,
-    "SAVEPOINT": session.savepoint,
-    "RELEASE": session.release,
+    "ANALYZE": maintenance.analyze,
+    "ANALYSE": maintenance.analyze,
+    "VACUUM": maintenance.vacuum,
+    "SET": settings.set_statement,
+    "SHOW": settings.show,
+    "RESET": settings.reset,
+    "DISCARD": settings.discard,
+    "UNLISTEN": settings.unlisten,
+    "BEGIN": transactions.begin,
+    "START": transactions.begin,
+    "COMMIT": transactions.commit,
+    "END": transactions.commit,
+    "ROLLBACK": transactions.rollback,
+    "ABORT": transactions.rollback,
+    "LOCK": transactions.lock,
+    "SAVEPOINT": transactions.savepoint,
+    "RELEASE": transactions.release,
     "PREPARE": _prepare,
-    "EXECUTE": session.execute,
-    "DEALLOCATE": session.deallocate,
-    "DECLARE": session.declare,
-    "FETCH": session.fetch,
-    "MOVE": session.fetch,
-    "CLOSE": session.close,
+    "EXECUTE": cursors.execute,
+    "DEALLOCATE": cursors.deallocate,
+    "DECLARE": cursors.declare,
+    "FETCH": cursors.fetch,
+    "MOVE": cursors.fetch,
+    "CLOSE": cursors.close,
 }
 
 # Statements that PostgreSQL has and dqe has not.
