@@ -16,9 +16,11 @@ import pyarrow as pa
 
 from cluster.errors import DqeError
 from planner.macros import OVER_UDFS_SQL
-from planner.semantics import formats, json_edits
+from planner.semantics import json_edits, number_templates, text_functions
 from planner.semantics.patterns import similar_to_regex, unescape_unicode
 from planner.semantics.text_json import normal_form, pretty_form
+from planner.semantics.time_reading import parse_time
+from planner.semantics.time_writing import time_to_char
 
 Scalar = Callable[..., object]
 
@@ -137,15 +139,15 @@ FUNCTIONS: tuple[tuple[str, Scalar, tuple[str, ...], str, pa.DataType], ...] = (
     ("pg_jsonb_strip_nulls", json_edits.strip_nulls, ("VARCHAR",), "VARCHAR", _TEXT),
     ("pg_jsonb_pretty", pretty_form, ("VARCHAR",), "VARCHAR", _TEXT),
     ("pg_json_at_path", json_edits.at_path, _PATH, "VARCHAR", _TEXT),
-    ("pg_to_char_numeric", formats.number_to_char, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
-    ("pg_to_char_time", formats.time_to_char, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
-    ("pg_to_number_text", formats.to_number, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
-    ("pg_parse_time_text", formats.parse_time, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
-    ("pg_format", formats.format_text, ("VARCHAR", "VARCHAR[]"), "VARCHAR", _TEXT),
+    ("pg_to_char_numeric", number_templates.number_to_char, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
+    ("pg_to_char_time", time_to_char, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
+    ("pg_to_number_text", number_templates.to_number, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
+    ("pg_parse_time_text", parse_time, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
+    ("pg_format", text_functions.format_text, ("VARCHAR", "VARCHAR[]"), "VARCHAR", _TEXT),
     ("pg_similar_pattern", similar_to_regex, ("VARCHAR",) * 2, "VARCHAR", _TEXT),
     ("pg_unistr", unescape_unicode, ("VARCHAR",), "VARCHAR", _TEXT),
-    ("pg_array_items", formats.array_items, ("VARCHAR",), "VARCHAR[]", _TEXTS),
-    ("pg_json_row", formats.json_row, ("VARCHAR",), "VARCHAR", _TEXT),
+    ("pg_array_items", text_functions.array_items, ("VARCHAR",), "VARCHAR[]", _TEXTS),
+    ("pg_json_row", text_functions.json_row, ("VARCHAR",), "VARCHAR", _TEXT),
 )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 DIVISION_BY_ZERO = "error('[22012] division by zero')"
 
 NUMBERS = {
-    "pg_divide_float(a, b)": f"CASE WHEN b = 0 AND a IS NOT NULL THEN {DIVISION_BY_ZERO} ELSE a / b END",
+    "pg_divide_float(a, b)": f"CASE WHEN b = 0 AND a IS NOT NULL THEN {DIVISION_BY_ZERO}"
+    " ELSE a / b END",
     # The integer that a decimal is in units of its last digit.
     "pg_raw(a, unit)": "CAST(trunc(a) AS HUGEINT) * unit"
     " + CAST((a - trunc(a)) * CAST(unit AS DECIMAL(17, 0)) AS HUGEINT)",

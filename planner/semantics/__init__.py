@@ -26,8 +26,11 @@ Modules:
     environment, build, rules     the session; typed nodes; short forms of rules
     literals                      constants, over text_times, text_intervals, text_arrays, text_json
     casts                         from one type to another
-    numbers, comparison, strings, patterns, characters, formats, times, arrays, jsonb, records
+    numbers, comparison, strings, patterns, characters, times, arrays, jsonb, records
                                   a family of types each; json_texts: the JSON text of any value
+    time_templates, time_writing, time_reading, number_templates
+                                  to_char, to_date, to_timestamp, to_number, run by planner.udfs
+    text_functions, json_edits    format() and changes of jsonb, run there, too
     aggregates, windows, sets     calls over many rows, and those that return them
     session_values                the time, who is connected: constants of a statement
     system, system_constants      information functions; those that say the same of everything

@@ -7,8 +7,8 @@ from sqlglot import exp
 from planner.bound import type_of
 from planner.functions import Call, Catalogue
 from planner.semantics import build
-from planner.semantics.formats import plain_strftime
 from planner.semantics.rules import define, natural
+from planner.semantics.time_writing import plain_strftime
 from storage.types import TEXT, TIMESTAMP, Kind
 
 
