@@ -202,16 +202,20 @@ class TabletUnique(TabletLeader):
         keys: Sequence[StoredKey],
     ) -> bool:
         """Waits for whoever is about to delete these rows, or to change their keys, as PostgreSQL
-        does before it says that a value is taken; whether there was anybody."""
+        does before it says that a value is taken; whether there was anybody. The rows are nothing
+        to it afterwards."""
         schema = self._schemas.get(fragment_id)
         if schema is None or not has_keys(schema, schema.key):
             return False
         tables, waited = RowTables(schema), False
         for key in keys:
-            resource = fragment_id, lock_key(tables, key)
+            resource, mode = (fragment_id, lock_key(tables, key)), LockMode.FOR_KEY_SHARE
+            if self._participant.locks.holds(transaction_id, mode, resource):
+                continue
             waited |= await self._locks.take(
-                transaction_id, LockMode.FOR_KEY_SHARE, deadline_s, resource, command=command
+                transaction_id, mode, deadline_s, resource, command=command
             )
+            self._locks.weaken(transaction_id, mode, resource, command)
         return waited
 
     def _to_check(self, draft: Draft, fragment_id: FragmentId) -> list[FragmentChange]:
