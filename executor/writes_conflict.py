@@ -15,7 +15,8 @@ partition key, so a row's conflicts lie where it would go.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,7 @@ from cluster.errors import (
 from executor import writes
 from executor.execution import Execution, Result
 from executor.given_rows import given
+from executor.messages import RefreshedRows
 from executor.transaction_faces import Changes, Control
 from executor.writes import (
     StatementRows,
@@ -52,7 +54,9 @@ from planner.statements import Insert
 from planner.write_conflict import EXCLUDED, ROW_NUMBER, plan_conflict
 from planner.write_plan import ConflictPlan, InsertPlan, UpdatePlan
 from planner.writes import plan_insert
+from storage.conflicts import concurrent_update
 from storage.fragments import END_OF_TIME
+from storage.lock_driver import Fate
 from storage.locks import LockMode
 from storage.types import INT8, arrow_type
 
@@ -84,11 +88,12 @@ async def run_insert(execution: Execution, statement: Insert) -> Result:
         async with transaction(execution) as opened:
             proposed = await _proposed(execution, plan, rows)
             if _is_by_key(execution, plan, statement):
-                await _lock_keys(opened, plan.table, proposed)
+                gone = await _lock_keys(execution, opened, plan.table, proposed)
             else:
+                gone = None
                 await opened.lock(_tablets_for(plan.table, statement, proposed))
             current = await _under_locks(execution, plan.table)
-            upsert = _Upsert(current, statement, plan, rows, proposed)
+            upsert = _Upsert(current, statement, plan, rows, proposed, gone)
             count = await upsert.run(opened)
             await opened.commit(current.timestamp, checks=True)
         return rows.result(f"INSERT 0 {count}")
@@ -134,10 +139,20 @@ def _is_by_key(execution: Execution, plan: InsertPlan, statement: Insert) -> boo
     return all(set(a.columns) == set(table.key) for a in plan.arbiters or ())
 
 
-async def _lock_keys(opened: Changes, table: Table, proposed: pa.RecordBatch) -> None:
-    """Locks the keys, in the order of tablets, so that statements meet each other in one order."""
+async def _lock_keys(
+    execution: Execution, opened: Changes, table: Table, proposed: pa.RecordBatch
+) -> pa.Table | None:
+    """Locks the keys, in the order of tablets, so that statements meet each other in one order.
+
+    Where the transaction keeps its snapshot: all keys, if rows with some are gone since then, and
+    so in nobody's way; 40001 where others have made or changed one.
+    """
     if not proposed.num_rows:
-        return
+        return None
+    transaction = execution.transaction
+    keeps = transaction is not None and transaction.keeps_snapshot
+    # Else, whatever their rows are, they are read once the locks are had.
+    base, any_gone = execution.timestamp if keeps else END_OF_TIME, False
     columns = [proposed.column(table.column(c).name) for c in table.partition_columns]
     ordinals = route(table, columns, proposed.num_rows)
     keys = pa.RecordBatch.from_arrays(
@@ -147,10 +162,13 @@ async def _lock_keys(opened: Changes, table: Table, proposed: pa.RecordBatch) ->
     parts = {int(o): fragment_of(table.parts[int(o)], ANCHOR_GROUP) for o in np.unique(ordinals)}
     for ordinal, fragment in sorted(parts.items(), key=lambda item: item[1].tablet_id):
         mine = keys.take(pa.array(np.flatnonzero(ordinals == ordinal)))
-        # Whatever their rows are, they are read once the locks are had.
-        await opened.lock_rows(
-            fragment.tablet_id, fragment.id, mine, LockMode.FOR_UPDATE, END_OF_TIME
+        locked = await opened.lock_rows(
+            fragment.tablet_id, fragment.id, mine, LockMode.FOR_UPDATE, base
         )
+        if keeps and Fate.UPDATED in locked.fates:
+            raise concurrent_update()
+        any_gone |= keeps and bool(locked.changed)
+    return pa.Table.from_batches([keys]) if any_gone else None
 
 
 def _places_anew(table: Table, statement: Insert) -> bool:
@@ -227,8 +245,11 @@ class _Upsert:
         plan: InsertPlan,
         rows: StatementRows,
         proposed: pa.RecordBatch,
+        gone: pa.Table | None = None,
     ) -> None:
+        """`gone`: keys by which rows are looked for as they are now, not at the snapshot."""
         self._execution = execution
+        self._gone = gone
         self._statement = statement
         self._plan = plan
         self._rows = rows
@@ -366,9 +387,30 @@ class _Upsert:
                 values=execution.values,
             )
             self._update = plan.update
-            async with rows_of(current, plan.source) as run:
+            async with (
+                self._without_gone(current, plan) as current,
+                rows_of(current, plan.source) as run,
+            ):
                 batches = [batch async for batch in run.batches()]
         return _Found.of(plan, batches)
+
+    @asynccontextmanager
+    async def _without_gone(
+        self, execution: Execution, plan: ConflictPlan
+    ) -> AsyncIterator[Execution]:
+        """The execution that finds no row which is gone; all else it reads at its snapshot."""
+        if self._gone is None:
+            yield execution
+            return
+        scans = (scan for stage in plan.source.stages for scan in stage.scans)
+        relations = {s.relation for s in scans if s.table_id == self._plan.table.id}
+        if len(relations) > 1:
+            raise concurrent_update()  # it reads the table in a subquery, too
+        timestamps = execution.services.timestamps
+        timestamp, _ = await timestamps.snapshot()
+        refreshed = (RefreshedRows.of(relations.pop(), timestamp, self._gone),)
+        with timestamps.held(timestamp):
+            yield dataclasses.replace(execution, refreshed=refreshed)
 
 
 def _twice(found: _Found) -> bool:

@@ -245,11 +245,16 @@ class TabletRows(TabletRowLocks):
         found: StoredRow | None,
         base: Timestamp,
     ) -> None:
-        """40001 where the row is not the one of `base` (I3)."""
+        """40001 where the row is not the one of `base` (I3). One that is gone is in nobody's way
+        who adds it."""
         fragment_id = tables.schema.fragment_id
         if found is not None and found[-1] > base:
             raise concurrent_update()
-        if found is None and store.get(fragment_id, work.key, base) is not None:
+        if (
+            found is None
+            and not work.proposes
+            and store.get(fragment_id, work.key, base) is not None
+        ):
             key = lock_key(tables, work.key)
             if work.only_locks or self._moved.after(fragment_id, key, base, is_gone=True):
                 raise concurrent_update()
