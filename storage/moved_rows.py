@@ -15,6 +15,7 @@ remembered; their rows count as deleted.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -70,9 +71,15 @@ class MovedRows:
         for key in keys:
             self._keys.pop((fragment_id, key), None)
             self._keys[fragment_id, key] = MovedKey(fragment_id, key, moved, timestamp, index)
-        while len(self._keys) > KEYS_KEPT:
-            oldest = self._keys.pop(next(iter(self._keys)))
-            self.note_any(oldest.fragment_id, oldest.timestamp)
+        if len(self._keys) > KEYS_KEPT:
+            self._forget_oldest(len(self._keys) - KEYS_KEPT)
+
+    def _forget_oldest(self, least: int) -> None:
+        """Many at once: what was taken from the front of a dictionary is gone past again by
+        whoever looks for its first."""
+        for oldest in list(islice(self._keys, max(least, KEYS_KEPT // 10))):
+            found = self._keys.pop(oldest)
+            self.note_any(found.fragment_id, found.timestamp)
 
     def note_any(self, fragment_id: FragmentId, timestamp: Timestamp) -> None:
         """Rows of the fragment have moved, nobody says which."""

@@ -125,6 +125,20 @@ def test_of_what_is_not_looked_into_any_row_that_is_gone_may_have_moved(
     run(main)
 
 
+def test_those_that_moved_first_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moved_rows, "KEYS_KEPT", 20)
+    rows = MovedRows(MovedImage())
+    rows.note(12, [(number,) for number in range(20)], Moved.TO_KEY, 100, 1)
+    rows.note(12, [(0,)], Moved.TO_KEY, 101, 2)
+    rows.note(12, [(20,)], Moved.TO_KEY, 102, 3)
+    # Two at once, and not the one that moved again.
+    known = [number for number in range(21) if rows.behind(12, (number,), 0)]
+    assert known == [0, *range(3, 21)]
+    rows.note(12, [(number,) for number in range(100, 160)], Moved.TO_KEY, 103, 4)
+    known = [number for number in range(160) if rows.behind(12, (number,), 0)]
+    assert known == list(range(140, 160))
+
+
 def test_more_keys_than_are_kept_leave_their_fragment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moved_rows, "KEYS_KEPT", 2)
     rows = MovedRows(MovedImage())

@@ -72,6 +72,10 @@ SCRIPTS = {
         1: begin; insert into c values (1, 10); savepoint a; insert into p values (10, 0)
         1: rollback to a
         1: commit
+        1: begin; insert into c values (1, 10); savepoint a; insert into p values (10, 0)
+        1: set constraints all immediate
+        1: rollback to a
+        1: commit
         1: begin; savepoint a; set constraints c_p immediate; rollback to a
         1: insert into c values (1, 10)
         1: insert into p values (10, 0); commit
