@@ -12,12 +12,16 @@ of two, the later wins. A wrong clock can only hide a node until it is heard of 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import msgspec
 
 from catalog.model import Catalog
+from cluster.errors import DataCorrupted
 from cluster.raft.state_machine import SnapshotStore
+
+logger = logging.getLogger(__name__)
 
 
 class Announcement(msgspec.Struct, frozen=True):
@@ -36,7 +40,12 @@ class AddressBook:
     def __init__(self, store: SnapshotStore) -> None:
         self._store = store
         self._known: Announcements = {}
-        kept = store.load()
+        try:
+            kept = store.load()
+        except DataCorrupted as error:
+            # The catalog's copy, --join and the others' gossip know them, too.
+            logger.error("%s; the addresses of other nodes are gathered anew", error)
+            kept = None
         if kept is not None:
             self._known = msgspec.msgpack.decode(kept[1], type=Announcements)
         self._saved = self._known

@@ -29,7 +29,12 @@ import msgspec
 
 from catalog.addresses import AddressBook
 from catalog.catalog_incarnations import CatalogIncarnation
-from cluster.errors import DqeError, ObjectNotInPrerequisiteState, UndefinedFunction
+from cluster.errors import (
+    DataCorrupted,
+    DqeError,
+    ObjectNotInPrerequisiteState,
+    UndefinedFunction,
+)
 from cluster.raft.state_machine import SnapshotStore
 from cluster.rpc import CallContext, RpcNode
 from cluster.runtime import Runtime
@@ -96,7 +101,12 @@ class LogWitness:
         self._own = own
         self._on_older = on_older
         self._incarnation = incarnation
-        kept = store.load()
+        try:
+            kept = store.load()
+        except DataCorrupted as error:
+            # The other nodes remember, too, and tell again how far they are.
+            logger.error("%s; what was remembered of other nodes' logs is lost", error)
+            kept = None
         self._remembered: dict[int, LogPosition] = {}
         if kept is not None:
             self._remembered = msgspec.msgpack.decode(kept[1], type=dict[int, LogPosition])

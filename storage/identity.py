@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +25,7 @@ FORMAT_VERSION = 1
 
 _LOCK = "lock"
 _IDENTITY = "identity.json"
+_PUT_BACK = "Restore that file, or start this node with an empty directory to join anew."
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -34,6 +36,11 @@ class Identity(msgspec.Struct, frozen=True):
     node_id: int = 0
     # The write-ahead log that belongs to it; 0 in directories from before this was kept.
     log_id: int = 0
+
+    def checksum(self) -> int:
+        """Tells a node's number from one that a flipped bit made: it would vote in its name."""
+        told = f"{self.format} {self.cluster_id} {self.node_id} {self.log_id}"
+        return zlib.crc32(told.encode())
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -49,6 +56,8 @@ class _Stored(msgspec.Struct, frozen=True):
     cluster_id: str
     node_id: int
     log_id: int = 0
+    # None in directories from before it was kept.
+    checksum: int | None = None
 
 
 @dataclass(slots=True)
@@ -118,7 +127,7 @@ class DataDirectory:
 
     def _write(self, cluster_id: str, node_id: int, log_id: int) -> None:
         identity = Identity(FORMAT_VERSION, cluster_id, node_id, log_id)
-        write_durably(self.path / _IDENTITY, msgspec.json.encode(identity))
+        _write_identity(self.path / _IDENTITY, identity)
         self.identity = identity
 
     def close(self) -> None:
@@ -175,7 +184,7 @@ def _read_identity(path: Path) -> Identity:
     if not file.exists():
         _refuse_ownerless(path)
         identity = Identity()
-        write_durably(file, msgspec.json.encode(identity))
+        _write_identity(file, identity)
         return identity
     try:
         data = file.read_bytes()
@@ -187,9 +196,21 @@ def _read_identity(path: Path) -> Identity:
                 hint="Run the version that wrote it.",
             )
         stored = msgspec.json.decode(data, type=_Stored)
-    except msgspec.DecodeError as error:
-        raise DataCorrupted(f'"{file}" is damaged', detail=str(error)) from error
-    return Identity(stored.format, stored.cluster_id, stored.node_id, stored.log_id)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(file, str(error)) from error
+    identity = Identity(stored.format, stored.cluster_id, stored.node_id, stored.log_id)
+    if stored.checksum not in (None, identity.checksum()):
+        raise _damaged(file, "Its checksum does not match.")
+    return identity
+
+
+def _write_identity(file: Path, identity: Identity) -> None:
+    whole = msgspec.to_builtins(identity) | {"checksum": identity.checksum()}
+    write_durably(file, msgspec.json.encode(whole))
+
+
+def _damaged(file: Path, why: str) -> DataCorrupted:
+    return DataCorrupted(f'"{file}" is damaged', detail=why, hint=_PUT_BACK)
 
 
 def _refuse_ownerless(path: Path) -> None:
@@ -197,5 +218,5 @@ def _refuse_ownerless(path: Path) -> None:
     if names:
         raise DataCorrupted(
             f'data directory "{path}" holds data, but its {_IDENTITY} is missing',
-            hint="Restore that file, or start this node with an empty directory to join anew.",
+            hint=_PUT_BACK,
         )

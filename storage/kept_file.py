@@ -32,7 +32,11 @@ class KeptFile:
         index, checksum = content[:_INDEX_BYTES], content[_INDEX_BYTES:_HEADER_BYTES]
         data = content[_HEADER_BYTES:]
         if int.from_bytes(checksum, "little") != zlib.crc32(index + data):
-            raise DataCorrupted(f'"{self._path}" is damaged: its checksum does not match')
+            raise DataCorrupted(
+                f'"{self._path}" is damaged: its checksum does not match',
+                hint="Restore that file, or start this node with an empty directory and --join:"
+                " it joins as a new one.",
+            )
         return int.from_bytes(index, "little"), data
 
     async def save(self, index: int, data: bytes) -> None:

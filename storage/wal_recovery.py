@@ -219,5 +219,6 @@ def _corrupted(number: int, offset: int, why: str) -> DataCorrupted:
     return DataCorrupted(
         "write-ahead log is damaged",
         detail=f"Segment {number} at byte {offset}: {why}.",
-        hint="Remove this node's data directory and let it rejoin the cluster as a new node.",
+        hint="Keep this directory. Where other nodes hold replicas of what it held, start the node"
+        " with an empty directory and --join: it joins as a new one.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 from catalog_nodes import KeptInMemory, World, run_world
 from hypothesis import given
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from catalog.addresses import AddressBook, Announcement
 from catalog.model import Catalog, Node, NodeId
+from cluster.runtime import ProductionRuntime
+from storage.kept_file import KeptFile
 
 
 def book(**known: tuple[str, int]) -> AddressBook:
@@ -79,3 +82,22 @@ def test_nodes_that_swap_their_addresses_find_each_other() -> None:
         await world.until(lambda: [book_of.address_of(n) for n in (2, 3)] == ["n3:1", "n2:1"])
 
     run_world(11, scenario)
+
+
+def test_a_damaged_book_is_gathered_anew(tmp_path: Path) -> None:
+    async def scenario(runtime: ProductionRuntime) -> None:
+        path = tmp_path / "addresses"
+        first = AddressBook(KeptFile(runtime, path))
+        first.learn({2: Announcement("p2", 1)})
+        await first.keep()
+        damaged = bytearray(path.read_bytes())
+        damaged[-1] ^= 1
+        path.write_bytes(damaged)
+        again = AddressBook(KeptFile(runtime, path))
+        assert not again.announcements
+        again.learn({2: Announcement("p2", 1)})
+        await again.keep()
+        assert AddressBook(KeptFile(runtime, path)).address_of(2) == "p2"
+        await runtime.close()
+
+    asyncio.run(scenario(ProductionRuntime()))

@@ -275,6 +275,28 @@ def test_a_foreign_directory_is_refused(tmp_path: Path) -> None:
         DataDirectory.open(tmp_path / "b")
 
 
+def test_no_flipped_bit_makes_another_node(tmp_path: Path) -> None:
+    directory = DataDirectory.open(tmp_path / "a")
+    directory.set_identity("one", 3, 9)
+    directory.close()
+    file = tmp_path / "a" / "identity.json"
+    whole = file.read_bytes()
+    refused = 0
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        try:
+            opened = DataDirectory.open(tmp_path / "a")
+        except (DataCorrupted, ObjectNotInPrerequisiteState):
+            refused += 1
+        else:
+            told = opened.identity
+            assert (told.cluster_id, told.node_id, told.log_id) == ("one", 3, 9)
+            opened.close()
+    assert refused > 7 * len(whole)
+
+
 def test_writers_and_readers_over_two_tablets(tmp_path: Path) -> None:
     """Readers beside writers, background application and checkpoints: counts only grow."""
 
