@@ -106,6 +106,17 @@ class FeatureNotSupported(DqeError):
     sqlstate = "0A000"
 
 
+class ResultTypeChanged(FeatureNotSupported):
+    """A prepared statement would answer with other columns than its client was told of. Drivers
+    (asyncpg, pgjdbc) know it by PostgreSQL's name of the routine, and prepare anew."""
+
+    def __init__(self) -> None:
+        super().__init__("cached plan must not change result type")
+
+    def to_fields(self) -> dict[str, str | int]:
+        return {**super().to_fields(), "routine": "RevalidateCachedQuery"}
+
+
 # Class 21, 22: data.
 class CardinalityViolation(DqeError):
     sqlstate = "21000"

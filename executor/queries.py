@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from cluster.errors import ResultTypeChanged
 from executor.coordinator import QueryRun
 from executor.execution import Execution, Result
 from executor.formatting.text import text_column
@@ -24,7 +25,7 @@ from planner.locking import locks_rows
 from planner.optimizer import plan_query
 from planner.plan import QueryPlan, ResultColumn
 from planner.statements import Query
-from storage.types import TEXT, Kind
+from storage.types import TEXT, Kind, SqlType
 
 # Longer texts are planned on a thread, so that other sessions of the node are served.
 PLAN_INLINE_CHARACTERS = 4096
@@ -97,18 +98,26 @@ def describe(bound: BoundQuery) -> tuple[ResultColumn, ...]:
     )
 
 
+def shown_columns(
+    columns: Sequence[ResultColumn] | None,
+) -> Sequence[tuple[str, SqlType]] | None:
+    """What a client is told of an answer's columns."""
+    return None if columns is None else [(column.name, column.type) for column in columns]
+
+
 def as_described(result: Result, described: Sequence[ResultColumn]) -> Result:
     """The answer in the types its client was told of before it ran.
 
-    Only columns told as text can differ, those that DuckDB alone could type.
+    Only columns told as text can differ, those that DuckDB alone could type, and numerics in their
+    digits; 0A000 where a definition has just changed others.
     """
     columns = result.columns
     assert columns is not None
-    changed = [
-        index
-        for index, (told, real) in enumerate(zip(described, columns, strict=True))
-        if told.type != real.type
-    ]
+    pairs = enumerate(zip(described, columns, strict=False))
+    changed = [index for index, (told, real) in pairs if told.type != real.type]
+    others = any(described[i].type.kind not in (Kind.TEXT, columns[i].type.kind) for i in changed)
+    if others or len(described) != len(columns):
+        raise ResultTypeChanged()
     if not changed:
         return result
     source = result.batches()

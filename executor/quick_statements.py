@@ -30,6 +30,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from catalog.model import Catalog
 from cluster.errors import QueryCanceled
 from executor import session_statements
 from executor.lifted_literals import lifted
@@ -100,8 +101,10 @@ class Surroundings(NamedTuple):
 
 @dataclass(slots=True)
 class PlanHold:
-    """The plan of a prepared statement in certain surroundings."""
+    """The plan of a prepared statement in certain surroundings, and the catalog that its
+    description holds with."""
 
+    catalog: Catalog | None = None
     surroundings: Surroundings | None = None
     plan: Plan | None = None
 

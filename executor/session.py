@@ -33,6 +33,7 @@ from cluster.errors import (
     IdleInTransactionSessionTimeout,
     IdleSessionTimeout,
     InvalidSqlStatementName,
+    ResultTypeChanged,
     SyntaxError_,
 )
 from executor import cluster_settings, session_statements
@@ -42,7 +43,7 @@ from executor.execution import Notice, Result
 from executor.formatting.text import text_columns
 from executor.locking_subqueries import locking_clause, unlocked
 from executor.past_times import LAST_READ, shown
-from executor.queries import as_described
+from executor.queries import as_described, shown_columns
 from executor.quick_statements import QuickStatements
 from executor.services import ExecutorServices
 from executor.session_limits import StatementLimits
@@ -220,11 +221,19 @@ class Session:
         self, statement: Statement, parameter_types: Sequence[SqlType | None] = ()
     ) -> Prepared:
         """Describes the statement; the types of parameters not given are inferred."""
+        catalog = self.surroundings.present
+        prepared = await self._described(statement, parameter_types)
+        prepared.hold.catalog = catalog
+        return prepared
+
+    async def _described(
+        self, statement: Statement, parameter_types: Sequence[SqlType | None]
+    ) -> Prepared:
         self._check_block(statement)
         types = tuple(parameter_types)
         now = self.services.runtime.now()
         if isinstance(statement, Declare):
-            query = await self.prepare(statement.query, types)
+            query = await self._described(statement.query, types)
             return Prepared(statement, query.parameters, None, now)
         if type(statement) in session_statements.HANDLERS:
             columns = session_statements.describe(self, statement)
@@ -257,6 +266,17 @@ class Session:
             described = with_words(statement)
         parameters, answer = describe_planned(execution, described, types)
         return Prepared(statement, parameters, answer, now)
+
+    async def check_described(self, prepared: Prepared) -> None:
+        """Raises 0A000 where definitions since have changed what the statement answers, and what
+        keeps it from being described again."""
+        catalog = self.surroundings.present
+        if prepared.columns is None or prepared.hold.catalog in (None, catalog):
+            return
+        again = await self._described(prepared.statement, prepared.parameters)
+        if shown_columns(again.columns) != shown_columns(prepared.columns):
+            raise ResultTypeChanged()
+        prepared.hold.catalog = catalog
 
     async def execute(
         self,
@@ -292,6 +312,7 @@ class Session:
         return result
 
     async def _run_one(self, prepared: Prepared, parameters: Sequence[Datum], more: bool) -> Result:
+        await self.check_described(prepared)
         block, statement = self.state.block, prepared.statement
         # A level above READ COMMITTED takes a transaction, for one statement too.
         level = self.state.settings["default_transaction_isolation"]

@@ -271,6 +271,7 @@ _FIELD_CODES = (
     ("table", b"t"),
     ("column", b"c"),
     ("constraint", b"n"),
+    ("routine", b"R"),
 )
 
 

@@ -81,6 +81,22 @@ def test_rows_in_and_out(cluster: LocalCluster, connection: psycopg.Connection[A
     run(cluster, work)
 
 
+def test_a_kept_statement_is_prepared_anew_where_its_columns_change(
+    cluster: LocalCluster, connection: psycopg.Connection[Any]
+) -> None:
+    """asyncpg does so by itself where it is told as PostgreSQL tells it."""
+
+    async def work(client: asyncpg.Connection) -> None:
+        for sql_type, value in (("int", 7), ("text", "seven"), ("numeric(6, 2)", Decimal("7.50"))):
+            connection.execute("DROP TABLE IF EXISTS retyped")
+            connection.execute(f"CREATE TABLE retyped (id int PRIMARY KEY, v {sql_type})")
+            connection.execute("INSERT INTO retyped VALUES (1, %s)", (value,))
+            for sql in ("SELECT v FROM retyped WHERE id = 1", "SELECT max(v) FROM retyped"):
+                assert await client.fetchval(sql) == value
+
+    run(cluster, work)
+
+
 def test_a_statement_that_lasts_too_long_is_cancelled(cluster: LocalCluster) -> None:
     async def work(client: asyncpg.Connection) -> None:
         endless = "select count(*) from generate_series(1, 10000000) a, generate_series(1, 10000) b"
