@@ -4,7 +4,7 @@ Nouns and language:
     model               tables, parts, fragments, tablets, nodes; immutable
     definition          what a statement says of a new table
     commands            what changes the catalog, as entries of its log
-    codec               both as bytes
+    codec               commands and their outcomes as bytes
 
 Values and parts (pure; the planner and the executor use them, too):
     datums              values of key types as text, as comparable values, as Arrow
@@ -21,6 +21,8 @@ The state machine (pure):
     repair_plan         which replicas are to be where: repair, drained nodes, new ones;
                         repair_view is what it looks at, repair_balance evens out
     repair_members      one group's next step towards that
+    repair_report       what stands in its way; repair_settings what it goes by
+    recovery            how far each replica's log is, where a majority is lost
 
 On a node:
     addresses           where the others are, over restarts
@@ -30,6 +32,7 @@ On a node:
                         a tablet does
     joining             how an empty node becomes a member
     membership          who votes on the catalog
+    catalog_group       the catalog's Raft group: opened, and again for a later incarnation
     sequence_service    numbers of sequences, on the catalog's leader
     definition_service  the home of transactions that define something
     service             the local copy, changing it, waiting for it
@@ -38,6 +41,8 @@ On a node:
     timestamp_client    how a node asks for them
     repair              the loop that has replicas rebuilt, moved, evened out
     tablets             local tablets kept as the catalog says; tablet_members their groups
+    tablet_watch        what they are told of the rest of the cluster
+    transaction_watch   who is in doubt in the whole cluster, who holds and awaits what
     replica_checks      replicas compared, wrong ones rebuilt; replica_verdicts says which
                         (pure), replica_results is what is shown of it
     tablet_requests     what goes to a tablet's leader; tablet_server the leader's side

@@ -216,18 +216,6 @@ def _list_cut(sql_type: SqlType, parts: tuple[Part, ...]) -> ListCut:
 # --- One row -------------------------------------------------------------------------------
 
 
-def part_for(table: Table, values: Sequence[object]) -> Part:
-    """The part that takes a row with these partition column values (none for a table of one
-    part). Values are Python's or texts in the form of the type.
-
-    Raises CheckViolation (23514) when no part does.
-    """
-    ordinal = ordinal_for(table, values)
-    if ordinal == NO_PART:
-        raise no_part_error(table, values)
-    return table.parts[ordinal]
-
-
 def ordinal_for(table: Table, values: Sequence[object]) -> int:
     """The ordinal of the part for a row, or NO_PART."""
     cut = cut_of(table)
@@ -304,12 +292,6 @@ def route(table: Table, columns: Sequence[pa.Array | pa.ChunkedArray], rows: int
     return ordinals
 
 
-def route_batch(table: Table, batch: pa.RecordBatch | pa.Table) -> Ordinals:
-    """`route` for a batch whose columns are named as the table's."""
-    names = [table.column(c).name for c in table.partition_columns]
-    return route(table, [batch.column(name) for name in names], batch.num_rows)
-
-
 def _route_by_list(cut: ListCut, array: pa.Array) -> Ordinals:
     # Row -> place in `values`, the place behind the last for none of them.
     index = pc.fill_null(pc.index_in(array, value_set=cut.values), len(cut.values))
@@ -367,16 +349,6 @@ def _raise_for_row(table: Table, columns: Sequence[pa.Array | pa.ChunkedArray], 
 
 
 # --- Words ---------------------------------------------------------------------------------
-
-
-def no_part_error(table: Table, values: Sequence[object]) -> CheckViolation:
-    """23514 in PostgreSQL's words for a row with these partition column values."""
-    types = partition_types(table)
-    texts = [
-        None if v is None else text_of_datum(t, datum_of(t, v))
-        for t, v in zip(types, values, strict=True)
-    ]
-    return _no_part_error(table, texts)
 
 
 def _no_part_error(table: Table, texts: Sequence[str | None]) -> CheckViolation:

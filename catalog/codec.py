@@ -1,7 +1,6 @@
-"""The catalog and its commands as bytes: msgpack of the nouns as they stand.
+"""Commands as the log holds them, and outcomes as they travel: msgpack of the nouns as they stand.
 
-The same bytes go into the log, into snapshots, over the wire to a joining node and into the
-copy a data directory keeps. Fields added later decode from older bytes by their defaults.
+Fields added later decode from older bytes by their defaults.
 """
 
 from __future__ import annotations
@@ -9,11 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from catalog.commands import CommandResult, Envelope
-from catalog.model import Catalog
 from cluster.errors import DqeError, error_from_fields
 
 _encoder = msgspec.msgpack.Encoder()
-_catalog_decoder = msgspec.msgpack.Decoder(Catalog)
 _envelope_decoder = msgspec.msgpack.Decoder(Envelope)
 
 
@@ -36,15 +33,6 @@ def outcome_of(result: CommandResult | DqeError) -> Outcome:
     if isinstance(result, DqeError):
         return Outcome(error=result.to_fields())
     return Outcome(result=result)
-
-
-def encode_catalog(catalog: Catalog) -> bytes:
-    return _encoder.encode(catalog)
-
-
-def decode_catalog(data: bytes | memoryview) -> Catalog:
-    """The catalog; msgspec.DecodeError or ValidationError when the bytes are not one."""
-    return _catalog_decoder.decode(data)
 
 
 def encode_envelope(envelope: Envelope) -> bytes:

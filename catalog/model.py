@@ -532,10 +532,3 @@ class Catalog:
             every = (s for staged in self.staged.values() for s in staged.sequences)
             found = next((s for s in every if s.id == sequence_id), None)
         return found
-
-    def find_part(self, name: str, schema: str | None = None) -> tuple[Table, Part] | None:
-        """The one part of that name among the tables of a schema; None when there are several."""
-        wanted = schema or DEFAULT_SCHEMA
-        tables = (table for table in self.tables.values() if table.schema == wanted)
-        found = [(table, part) for table in tables for part in table.parts if part.name == name]
-        return found[0] if len(found) == 1 else None

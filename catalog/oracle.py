@@ -87,7 +87,3 @@ class TimestampOracle:
             return None
         self._last = first + count - 1
         return first
-
-    def has_issued(self, timestamp: int) -> bool:
-        """Whether a read at that timestamp may be served (T4)."""
-        return timestamp <= self._last

@@ -11,5 +11,6 @@ In the order in which control flows:
   `rpc_handshake` (who may talk) and `rpc_frames` (bytes).
 - `gossip`: who is in the cluster, who answers, what each node says of itself; hints.
 - `raft`: the consensus core and its driver.
+- `probes`: marks at rare paths, for sweeps of simulations.
 - `simulation`: all of it again on a simulated clock, network and disk, from one seed.
 """

@@ -7,7 +7,8 @@ and `dqe.LocalCluster` for tests that want a real cluster of processes.
 
 Modules, in the order in which a node comes to life: `cli` (the commands), `commands/` (one a
 module), `local_cluster` (several node processes on one machine), `configuration`, `node` (puts
-the floors together), `wire/` (the PostgreSQL server), `dbapi` (connections for Python).
+the floors together), `wire/` (the PostgreSQL server), `dbapi` (connections for Python). Beside
+them `simulation/` (a whole cluster from one seed) and `tpch` (tables and rows for the demo).
 
 Importing this package loads neither the server nor a driver until they are used.
 """

@@ -41,8 +41,3 @@ def default_memory_limit_mib(nodes_on_machine: int = 1) -> int:
     """DuckDB's share of the machine's memory when `nodes_on_machine` nodes live on it."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(256, int(total * _MEMORY_SHARE / nodes_on_machine) // _MIB)
-
-
-def default_threads() -> int:
-    """One thread a core: stages of several nodes on one machine share the cores by turns."""
-    return max(1, os.cpu_count() or 1)

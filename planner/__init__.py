@@ -16,12 +16,15 @@ In the order control flows:
     optimizer       rewrites, join order, distribution
     nearness        which nodes are near to another
     localise*       a table as its fragments, reduced to those needed
+    duckdb_faults   what DuckDB refuses or answers wrongly, spelled so that it does not
     stages*, plan   stages and exchanges, and the plan they make
-    explain         the plan as text and JSON
+    explain*        the plan as text and JSON
     point*, row_*   single rows by key, and expressions over them as Python functions
     index_*         rows by an index, and aggregates over them
     joined_*        rows of several tables joined by their keys
     key_conditions  the keys or the index that a change's WHERE leads to
     locking         what FOR UPDATE and its like lock; locked_relations: how rows tell
-    ddl*, writes*   definitions as catalog commands; plans of INSERT, UPDATE, DELETE, COPY
+    foreign_keys    the queries and changes that keep a foreign key
+    ddl*            definitions as catalog commands
+    writes, write_* plans of INSERT, UPDATE, DELETE, MERGE, COPY
 """

@@ -34,6 +34,8 @@ In the order control flows through them, from the node to the bytes:
     lock_driver     takes locks, waits for them, says which rows changed meanwhile
     locks           the locks of a tablet and its rows; pure
     deadlocks       circles of waits over all tablets; pure
+    transaction_ids     what an id says of its transaction
+    closed              up to where a replica may be read without asking anybody
     transaction_facts   what a replica tells of transactions without outcome
     versions        the rows that changed last
     moved_rows      rows that went to another key or part, and so are not gone

@@ -4,6 +4,7 @@
     definition          columns and rows made whole
     columns             PostgreSQL's column lists
     objects             OIDs, and the texts of PostgreSQL's system functions
+    keys                indexes and foreign keys
     sequences           sequences, and columns that take their values from one
     pg_catalog, information_schema, dqe_schema, replicas, transactions    a row source a relation
 

@@ -12,5 +12,6 @@ run         one simulation: set up, faults and clients, calm, checks
     linearizability   the checker of registers
     dependencies      the checker of lists
   checks    progress, equal replicas, equal catalogs
+  errors    how it ends badly
   trace     everything that happened, as one number
 """

@@ -18,7 +18,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from catalog.bounds import route_batch
+from catalog.bounds import route
 from catalog.commands import (
     AddNode,
     AnyCommand,
@@ -281,7 +281,9 @@ class MiniCluster:
         """Puts rows where they belong; their columns are named as the table's."""
         table = self.nodes[0].catalog.current.find_table(name)
         assert table is not None
-        ordinals = route_batch(table, rows)
+        partition_names = [table.column(c).name for c in table.partition_columns]
+        columns = [rows.column(each) for each in partition_names]
+        ordinals = route(table, columns, rows.num_rows)
         for part, fragment, holder in self._fragments(table):
             chosen = rows.filter(pa.array(ordinals == part.ordinal))
             columns = table.group_columns(fragment.group_id)
