@@ -3,7 +3,8 @@
 In the order control flows:
 
     statement               what all blocks of a statement share
-    query, blocks           blocks, CTEs, set operations; their parts
+    query, blocks           blocks, set operations, VALUES; their parts
+      common_tables, settling WITH; the final types of outputs
     relations, scope        FROM, and the names that it puts in sight
       tables, using           what a name in FROM means; columns that a join makes one
     clause                  what may stand where
@@ -31,6 +32,7 @@ from planner.binder.expressions import ExpressionBinder
 from planner.binder.output import finished, shown
 from planner.binder.query import QueryBinder
 from planner.binder.scope import Namespace, Scope, ScopeColumn, Source
+from planner.binder.settling import Settling
 from planner.binder.statement import Statement
 from planner.bound import BoundQuery
 from planner.context import PlannerContext
@@ -58,10 +60,10 @@ def bind_query(
     binder = QueryBinder(statement)
     block = binder.bind(tree, None, expected)
     if expected is not None:
-        binder.assign(block, expected)
+        binder.settling.assign(block, expected)
         columns = tuple(ResultColumn(o.name, o.type, (o.alias,)) for o in block.outputs)
     else:
-        binder.settle(block)
+        binder.settling.settle(block)
         columns = finished(block, statement.casts)
     types = statement.parameter_types()
     return BoundQuery(block.tree, columns, tuple(statement.relations), types)
@@ -94,7 +96,7 @@ def bind_scalar(
         return shown(bound, statement.casts)
     if expected is None:
         return bound
-    return QueryBinder(statement).assigned(
+    return Settling(statement).assigned(
         statement.casts.coerce(bound, expected, Coercion.ASSIGNMENT), expected
     )
 

@@ -190,7 +190,7 @@ class Ordering:
         """FETCH ... WITH TIES: the rank of each row is kept beside it and compared."""
         if not selection.order:
             raise SyntaxError_("WITH TIES cannot be specified without ORDER BY clause")
-        self.block.settle(block)
+        self.block.settling.settle(block)
         taken = {o.alias for o in block.outputs}
         rank_alias, row_alias = (
             self.block.free_alias("rank", taken),
@@ -202,7 +202,7 @@ class Ordering:
                 this=exp.Anonymous(this=function, expressions=[]), order=exp.Order(expressions=keys)
             )
             block.tree.append("expressions", build.aliased(build.typed(window, INT8), alias))
-        wrapped = self.block.wrapped(block)
+        wrapped = self.block.settling.wrapped(block)
         relation = wrapped.tree.args["from_"].this.alias
         limit = self._row_count(node.args["limit"], Clause.LIMIT, selection.scope)
         offset = node.args.get("offset")

@@ -1,8 +1,7 @@
 """Query blocks: SELECT, set operations, VALUES, and the CTEs around them.
 
 A block is bound in PostgreSQL's order: FROM, WHERE, select list, GROUP BY, HAVING, ORDER BY,
-LIMIT. Its outputs may still be untyped literals; `settle` gives every output its final type,
-once the place of the block (a UNION's other side, INSERT's target) has said what it wants.
+LIMIT. Its outputs may still be untyped literals until `settling` gives them their final types.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from sqlglot import exp
 
 from cluster.errors import (
     DatatypeMismatch,
-    DuplicateAlias,
     FeatureNotSupported,
-    InvalidColumnReference,
     SyntaxError_,
 )
 from planner.binder.blocks import Block, CommonTable, Item, Output, Selection
 from planner.binder.clause import Clause
+from planner.binder.common_tables import CommonTables
 from planner.binder.expressions import ExpressionBinder
 from planner.binder.grouping import GroupBinder, check_grouped
 from planner.binder.naming import output_name
 from planner.binder.ordering import Ordering
 from planner.binder.relations import FromClause, RelationBinder
-from planner.binder.scope import Scope, ScopeColumn
+from planner.binder.scope import Scope
+from planner.binder.settling import Settling
 from planner.binder.statement import Statement
 from planner.binder.trees import fold
 from planner.bound import type_of
@@ -50,6 +49,7 @@ class QueryBinder:
         self.view_depth = view_depth
         self.aggregates = False
         self.ordering = Ordering(self)
+        self.settling = Settling(statement)
         self._windows: dict[str, exp.Window] = {}
 
     # Faces for expressions and relations
@@ -59,8 +59,11 @@ class QueryBinder:
 
     def nested(self, node: exp.Expr, outer: Scope | None) -> Block:
         """A query inside this block, untyped outputs still open."""
-        inner = QueryBinder(self.statement, self.common_tables, self.view_depth)
-        return inner.bind(node, outer)
+        return self.inside().bind(node, outer)
+
+    def inside(self) -> QueryBinder:
+        """A binder for a query inside this block."""
+        return QueryBinder(self.statement, self.common_tables, self.view_depth)
 
     def view(self, query: exp.Expr) -> Block:
         """A view's query: it sees no names of the block that uses it."""
@@ -70,7 +73,7 @@ class QueryBinder:
     def subquery(self, node: exp.Expr, scope: Scope) -> Block:
         """A query inside an expression."""
         block = self.nested(node, scope)
-        self.settle(block)
+        self.settling.settle(block)
         return block
 
     def comparable_subquery(
@@ -94,7 +97,7 @@ class QueryBinder:
             parts[index] = first
             if type_of(second) != targets[-1]:
                 targets[-1] = type_of(second)
-        self.settle(block, targets)
+        self.settling.settle(block, targets)
         row = exp.Tuple(expressions=parts) if isinstance(left, exp.Tuple) else parts[0]
         subquery = exp.Subquery(this=block.tree)
         return build.typed(row, type_of(left)), subquery
@@ -118,7 +121,7 @@ class QueryBinder:
         self, node: exp.Expr, outer: Scope | None, targets: Sequence[SqlType] | None = None
     ) -> Block:
         """Any query; `targets` are the columns that its rows are assigned to."""
-        ctes = self._bind_ctes(node, outer)
+        ctes = CommonTables(self).bind(node, outer)
         match node:
             case exp.Select():
                 block = self._select(node, outer)
@@ -141,83 +144,11 @@ class QueryBinder:
         keys = ("order", "limit", "offset")
         if not any(node.args.get(key) for key in keys):
             return block
-        self.settle(block)
-        wrapped = self.wrapped(block)
+        self.settling.settle(block)
+        wrapped = self.settling.wrapped(block)
         self.ordering.of_outputs(wrapped, node)
         self.ordering.limits(wrapped.tree, node, Scope(FromClause().namespace, outer))
         return wrapped
-
-    def wrapped(self, block: Block) -> Block:
-        """The block as a derived table of a plain SELECT."""
-        unique = self.statement.unique_name("q")
-        outputs = [
-            build.aliased(build.column(o.alias, unique, o.type), o.alias) for o in block.outputs
-        ]
-        inner = exp.Subquery(this=block.tree, alias=exp.TableAlias(this=build.identifier(unique)))
-        select = exp.Select(expressions=outputs, from_=exp.From(this=inner))
-        return Block(select, list(block.outputs))
-
-    # CTEs
-
-    def _bind_ctes(self, node: exp.Expr, outer: Scope | None) -> exp.With | None:
-        clause = node.args.get("with_")
-        if clause is None:
-            return None
-        recursive = bool(clause.args.get("recursive"))
-        bound: list[exp.Expr] = []
-        seen: set[str] = set()
-        for cte in clause.expressions:
-            name = fold(cte.args["alias"].this)
-            if name in seen:
-                raise DuplicateAlias(f'WITH query name "{name}" specified more than once')
-            seen.add(name)
-            bound.append(self._common_table(name, cte, recursive, outer))
-        return exp.With(expressions=bound, recursive=recursive)
-
-    def _common_table(
-        self, name: str, cte: exp.CTE, recursive: bool, outer: Scope | None
-    ) -> exp.CTE:
-        unique = self.statement.unique_name(name)
-        names = [fold(c) for c in cte.args["alias"].args.get("columns") or []]
-        query = cte.this
-        if not isinstance(query, (exp.Query, exp.Subquery, exp.Values)):
-            raise FeatureNotSupported("data-modifying statements in WITH are not supported")
-        if recursive and isinstance(query, exp.Union) and _mentions(query.expression, name):
-            block = self._recursive(name, unique, query, names, outer)
-        else:
-            block = self.nested(query, outer)
-            self.settle(block)
-        self.common_tables[name] = CommonTable(unique, _cte_columns(block, names, name))
-        materialized = cte.args.get("materialized")
-        alias = exp.TableAlias(this=build.identifier(unique))
-        return exp.CTE(this=block.tree, alias=alias, materialized=materialized)
-
-    def _recursive(
-        self,
-        name: str,
-        unique: str,
-        query: exp.Union,
-        names: Sequence[str],
-        outer: Scope | None,
-    ) -> Block:
-        start = self.nested(query.this, outer)
-        self.settle(start)
-        inner = QueryBinder(self.statement, self.common_tables, self.view_depth)
-        inner.common_tables[name] = CommonTable(unique, _cte_columns(start, names, name))
-        step = inner.bind(query.expression, outer)
-        if len(step.outputs) != len(start.outputs):
-            raise SyntaxError_("each UNION query must have the same number of columns")
-        for index, (first, second) in enumerate(zip(start.outputs, step.outputs, strict=True), 1):
-            if common_type([first.type, second.type]) is None or not _settles_on(first, second):
-                raise DatatypeMismatch(
-                    f'recursive query "{name}" column {index} has type {first.type} in '
-                    f"non-recursive term but type {bare_type(second.type)} overall",
-                    hint="Cast the output of the non-recursive term to the correct type.",
-                )
-        self.settle(step, [o.type for o in start.outputs])
-        distinct = bool(query.args.get("distinct"))
-        tree = exp.Union(this=start.tree, expression=step.tree, distinct=distinct)
-        return Block(tree, start.outputs)
 
     # Set operations and VALUES
 
@@ -234,8 +165,8 @@ class QueryBinder:
             self._set_type(operator, a, b, node)
             for a, b in zip(left.outputs, right.outputs, strict=True)
         ]
-        self.settle(left, types)
-        self.settle(right, types)
+        self.settling.settle(left, types)
+        self.settling.settle(right, types)
         distinct = bool(node.args.get("distinct", True))
         tree = type(node)(
             this=_branch(left.tree), expression=_branch(right.tree), distinct=distinct
@@ -276,7 +207,7 @@ class QueryBinder:
         if targets is not None and len(targets) >= width:
             types = list(targets[:width])
             for row in rows:
-                row[:] = [self.assigned(c, t) for c, t in zip(row, types, strict=True)]
+                row[:] = [self.settling.assigned(c, t) for c, t in zip(row, types, strict=True)]
         else:
             columns = [binder.unify([row[i] for row in rows], "VALUES") for i in range(width)]
             types = [common_type([type_of(c) for c in column]) or TEXT for column in columns]
@@ -446,75 +377,12 @@ class QueryBinder:
         self.ordering.limits(block.tree, node, selection.scope)
         return block
 
-    # Types of outputs
-
-    def settle(self, block: Block, targets: Sequence[SqlType] | None = None) -> None:
-        """Every output in its final type: the target's, or text where none was found."""
-        settled = []
-        for index, output in enumerate(block.outputs):
-            target = targets[index] if targets is not None else None
-            settled.append(self._settle_output(block.tree, index, output, target))
-        block.outputs = settled
-
-    def _settle_output(
-        self, tree: exp.Expr, index: int, output: Output, target: SqlType | None
-    ) -> Output:
-        if isinstance(tree, exp.SetOperation):
-            wanted = target or (TEXT if output.type.kind is Kind.UNKNOWN else output.type)
-            left = self._settle_output(tree.this, index, output, wanted)
-            self._settle_output(tree.expression, index, output, wanted)
-            return left
-        if isinstance(tree, (exp.Subquery, exp.Paren)):
-            return self._settle_output(tree.this, index, output, target)
-        alias = tree.expressions[index]
-        node = alias.this
-        source = type_of(node)
-        wanted = target or (TEXT if source.kind is Kind.UNKNOWN else source)
-        coerced = comparison.normalised(self.casts.coerce(node, wanted, Coercion.IMPLICIT))
-        if target is not None:
-            coerced = stored_shape(coerced, target)
-        if coerced is not node:
-            alias.set("this", coerced)
-        final = type_of(coerced)
-        alias.meta["type"] = final
-        return Output(output.name, output.alias, final)
-
-    def assign(self, block: Block, targets: Sequence[SqlType]) -> None:
-        """Every output as a value stored in a column of that type."""
-        tree = block.tree
-        if not isinstance(tree, exp.Select) or tree.args.get("distinct") is not None:
-            self.settle(block)
-            wrapped = self.wrapped(block)
-            block.tree, tree = wrapped.tree, wrapped.tree
-        assigned = []
-        for index, output in enumerate(block.outputs):
-            alias = tree.expressions[index]
-            if index < len(targets):
-                node = self.assigned(alias.this, targets[index])
-            else:
-                node = alias.this
-            alias.set("this", node)
-            alias.meta["type"] = type_of(node)
-            assigned.append(Output(output.name, output.alias, type_of(node)))
-        block.outputs = assigned
-
-    def assigned(self, node: exp.Expr, target: SqlType) -> exp.Expr:
-        """The value as a column of that type stores it."""
-        coerced = self.casts.coerce(node, target, Coercion.ASSIGNMENT)
-        return stored_shape(comparison.normalised(coerced), target)
-
 
 def _any_group() -> exp.Expr:
     """A condition that all groups meet: DuckDB, which has nothing to compute, makes one group of
     several empty grouping sets."""
     rows = build.typed(exp.Count(this=exp.Star(), big_int=True), INT8)
     return build.binary(exp.GTE, rows, build.integer(0, INT8), BOOL)
-
-
-def _settles_on(start: Output, step: Output) -> bool:
-    """Whether the recursive term's type is that of the start, as PostgreSQL demands."""
-    common = common_type([start.type, step.type])
-    return common is not None and common.kind is start.type.kind
 
 
 def _branch(tree: exp.Query) -> exp.Expr:
@@ -524,24 +392,3 @@ def _branch(tree: exp.Query) -> exp.Expr:
     ):
         return exp.Subquery(this=tree)
     return tree
-
-
-def _mentions(node: exp.Expr, name: str) -> bool:
-    return any(
-        fold(t.this) == name
-        for t in node.find_all(exp.Table)
-        if t.args.get("db") is None and isinstance(t.this, exp.Identifier)
-    )
-
-
-def _cte_columns(block: Block, names: Sequence[str], cte: str) -> tuple[ScopeColumn, ...]:
-    if len(names) > len(block.outputs):
-        raise InvalidColumnReference(
-            f'WITH query "{cte}" has {len(block.outputs)} columns available but '
-            f"{len(names)} columns specified"
-        )
-    shown = [*names, *(o.name for o in block.outputs[len(names) :])]
-    return tuple(
-        ScopeColumn(name, output.type, "", output.alias)
-        for name, output in zip(shown, block.outputs, strict=True)
-    )

@@ -189,7 +189,7 @@ class RelationBinder:
     def _derived_item(
         self, block: Block, alias: exp.Expr | None, *, lateral: bool, name: str = ""
     ) -> Item:
-        self.block.settle(block)
+        self.block.settling.settle(block)
         shown = fold(alias.this) if alias is not None and alias.this is not None else name
         unique = self.statement.unique_name(shown or "subquery")
         names = _column_names(alias, [o.name for o in block.outputs], shown)
