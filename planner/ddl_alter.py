@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from catalog import commands
 from catalog.drafting import draft
-from catalog.model import Table, TableId
+from catalog.model import Placement, Table, TableId
 from cluster.errors import (
     FeatureNotSupported,
     InvalidTableDefinition,
@@ -45,6 +45,7 @@ from planner.statements import (
     RenameColumn,
     RenameConstraint,
     RenameTable,
+    ResetPlacement,
     SetAccessMethod,
     SetDefault,
     SetIdentity,
@@ -192,6 +193,17 @@ def _set_storage(table: Table, action: SetStorage, context: PlannerContext) -> D
     return changed(*found)
 
 
+def _reset_placement(table: Table, action: ResetPlacement, context: PlannerContext) -> DdlPlan:
+    kept = table.placement or Placement()
+    kept = Placement(
+        None if "region" in action.names else kept.region,
+        None if "zone" in action.names else kept.zone,
+        () if "nodes" in action.names else kept.nodes,
+    )
+    where = None if kept == Placement() else kept
+    return changed(commands.SetTablePlacement(table.id, where))
+
+
 def _set_access_method(table: Table, action: SetAccessMethod, context: PlannerContext) -> DdlPlan:
     return changed(commands.SetAccessMethod(table.id, action.method))
 
@@ -212,5 +224,6 @@ _ACTIONS: dict[type[AlterAction], Callable[..., DdlPlan]] = {
     AddConstraint: _add_constraint,
     DropConstraint: _drop_constraint,
     SetStorage: _set_storage,
+    ResetPlacement: _reset_placement,
     SetAccessMethod: _set_access_method,
 }

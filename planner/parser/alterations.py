@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from cluster.errors import FeatureNotSupported
-from planner.parser.builder import object_name, source, source_expression
+from cluster.errors import FeatureNotSupported, InvalidParameterValue
+from planner.parser.builder import (
+    names_in_parentheses,
+    object_name,
+    source,
+    source_expression,
+)
 from planner.parser.clauses import access_method, table_options
 from planner.parser.sequences import sequence_options
 from planner.parser.tables import CONSTRAINT_STARTS, column_clause, refuse, table_constraint
@@ -22,6 +27,7 @@ from planner.statements import (
     RenameColumn,
     RenameConstraint,
     RenameTable,
+    ResetPlacement,
     SequenceOptions,
     SetAccessMethod,
     SetDefault,
@@ -86,11 +92,28 @@ def _alter_action(cursor: Cursor) -> AlterAction:
         if cursor.accept("ACCESS", "METHOD"):
             return SetAccessMethod(None if cursor.accept("DEFAULT") else access_method(cursor))
         refuse(cursor, "this form of ALTER TABLE ... SET is not supported")
+    if cursor.accept("RESET"):
+        return _reset(cursor)
     if not cursor.at_word:
         cursor.fail()
     raise FeatureNotSupported(
         f"ALTER TABLE ... {cursor.key} is not supported", position=cursor.position
     )
+
+
+def _reset(cursor: Cursor) -> ResetPlacement:
+    position = cursor.position
+    names = names_in_parentheses(cursor)
+    for name in names:
+        if name in ("replicas", "durability"):
+            raise FeatureNotSupported(
+                f'ALTER TABLE ... RESET of "{name}" is not supported',
+                hint="SET it to what it is to be.",
+                position=position,
+            )
+        if name not in ("region", "zone", "nodes"):
+            raise InvalidParameterValue(f'unrecognized parameter "{name}"', position=position)
+    return ResetPlacement(names)
 
 
 def _add(cursor: Cursor) -> AlterAction:

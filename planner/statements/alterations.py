@@ -126,6 +126,13 @@ class SetStorage:
     clauses: StorageClauses
 
 
+@dataclass(frozen=True, slots=True)
+class ResetPlacement:
+    """RESET (region, ...): takes these back, each a field of `PlacementClause`."""
+
+    names: tuple[str, ...]
+
+
 AlterAction = (
     RenameTable
     | RenameColumn
@@ -143,6 +150,7 @@ AlterAction = (
     | ValidateConstraint
     | DropConstraint
     | SetStorage
+    | ResetPlacement
 )
 
 

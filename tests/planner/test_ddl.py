@@ -7,7 +7,7 @@ from ddl_support import Definitions
 
 from catalog.commands import PrepareRecut
 from catalog.definition import UniqueDefinition
-from catalog.model import Durability, PartitionMethod
+from catalog.model import Durability, NodeId, PartitionMethod, Placement
 from cluster.errors import DqeError
 from planner.ddl_plan import ChangeCatalog, CreateAndFill, DdlPlan
 
@@ -62,6 +62,25 @@ def test_replicas_and_durability_are_changed() -> None:
     assert table.durability is Durability.SYNC
 
 
+def test_a_placement_is_taken_back_word_by_word() -> None:
+    definitions = Definitions()
+    definitions.run("create table t (a int primary key) with (replicas = 1)")
+
+    def placement() -> Placement | None:
+        table = definitions.catalog.find_table("t")
+        assert table is not None
+        tablet = definitions.catalog.tablets[table.parts[0].fragments[0].tablet_id]
+        assert tablet.placement == table.placement
+        return table.placement
+
+    definitions.run("alter table t set (region = 'eu', nodes = '1,3')")
+    assert placement() == Placement("eu", None, (NodeId(1), NodeId(3)))
+    definitions.run("alter table t reset (nodes, zone)")
+    assert placement() == Placement("eu")
+    definitions.run("alter table t reset (region)")
+    assert placement() is None
+
+
 ERRORS = [
     ("create table x (a foo)", "42704", 'type "foo" does not exist'),
     ("create table x (a timestamp(3))", "0A000", None),
@@ -105,6 +124,8 @@ ERRORS = [
     ("alter table t add primary key (b)", "42P16", None),
     ("alter table t drop constraint nothing", "42704", None),
     ("alter table t set (region = 'eu')", "22023", None),
+    ("alter table t reset (durability)", "0A000", None),
+    ("alter table t reset (colour)", "22023", 'unrecognized parameter "colour"'),
     ("alter table t alter column q set default 1", "42703", None),
     ("alter table t drop column a", "42P16", None),
 ]  # fmt: skip
