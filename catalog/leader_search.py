@@ -80,7 +80,11 @@ def is_leaderless(error: DqeError) -> bool:
 def leaderless(tablet: Tablet, error: CannotConnectNow) -> CannotConnectNow:
     """What a client is told when nobody was found to lead the tablet."""
     if len(tablet.replicas) == 1:
-        return type(error)(error.message, detail=error.detail, hint=_ONLY_HINT)
+        return type(error)(
+            f"tablet {tablet.id} has no leader that can be reached",
+            detail=f"Its only replica is on node {tablet.replicas[0]}: {error.message}.",
+            hint=_ONLY_HINT,
+        )
     nodes = ", ".join(map(str, sorted(tablet.replicas)))
     return CannotConnectNow(
         f"tablet {tablet.id} has no leader that can be reached",

@@ -28,6 +28,18 @@ def connect_or_say(url: str | None) -> psycopg.Connection[Any] | None:
         return None
 
 
+class _Notices:
+    """Shows what the node warns of, each once: that it tells of a catalog nobody leads, say."""
+
+    def __init__(self) -> None:
+        self._shown: set[str | None] = set()
+
+    def show(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.message_primary not in self._shown:
+            self._shown.add(notice.message_primary)
+            print(f"{notice.severity}: {notice.message_primary}", file=sys.stderr)
+
+
 def ask_cluster(
     url: str | None, ask: Callable[[psycopg.Connection[Any]], int], *, failed: int = 1
 ) -> int:
@@ -36,6 +48,7 @@ def ask_cluster(
     connection = connect_or_say(url)
     if connection is None:
         return 2
+    connection.add_notice_handler(_Notices().show)
     try:
         with connection:
             return ask(connection)

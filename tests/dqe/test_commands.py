@@ -1,7 +1,10 @@
 """What the commands say, and end with, where they cannot do what they were asked for."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Self
 
 import psycopg
 import pytest
@@ -34,14 +37,24 @@ def test_an_address_that_is_none_is_said_in_one_line(command: list[str], url: st
     assert len(result.stderr.splitlines()) == 1
 
 
-class Silent:
-    """A connection whose node dies with the first statement."""
+class Connected:
+    """What every connection of these tests can do."""
 
-    def __enter__(self) -> "Silent":
+    def __init__(self) -> None:
+        self.handlers: list[Callable[[object], None]] = []
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         pass
+
+    def add_notice_handler(self, handler: Callable[[object], None]) -> None:
+        self.handlers.append(handler)
+
+
+class Silent(Connected):
+    """Its node dies with the first statement."""
 
     def execute(self, *_: object) -> None:
         raise psycopg.OperationalError("server closed the connection")
@@ -57,17 +70,30 @@ def test_a_statement_that_fails_is_said_in_one_line(
     assert result.stderr == "dqe: server closed the connection\n"
 
 
-class HalfLost:
+class Stale(Connected):
+    """Its node answers from what it knew last, and warns of that with every statement."""
+
+    def execute(self, *_: object) -> "Stale":
+        for handler in self.handlers:
+            handler(SimpleNamespace(severity="WARNING", message_primary="nobody leads the catalog"))
+        return self
+
+    def fetchall(self) -> list[tuple[object, ...]]:
+        return []
+
+
+def test_what_the_node_warns_of_is_shown_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "connect", lambda *_, **__: Stale())
+    result = CliRunner().invoke(app, ["status"])
+    assert (result.exit_code, result.stderr) == (0, "WARNING: nobody leads the catalog\n")
+
+
+class HalfLost(Connected):
     """Of two tablets that have lost their majority the first has no replica left."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.recovered: list[str] = []
-
-    def __enter__(self) -> "HalfLost":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
 
     def execute(self, statement: str | bytes, *_: object) -> "HalfLost":
         text = statement.decode() if isinstance(statement, bytes) else statement
