@@ -2,6 +2,7 @@
 
     python tests/raft/raft_simulation.py --seed 7          one run, says what it saw
     python tests/raft/raft_simulation.py --seeds 0-999     a sweep
+                                         --world 'cut off' in a world of `raft_worlds`
 
 The world: messages are lost, late, repeated and reordered; links are cut one way or both;
 nodes pause and crash, losing every write that was not yet durable; disks are slow; state
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import shlex
 import sys
 import zlib
 from collections import Counter, deque
@@ -30,7 +32,7 @@ from functools import partial
 from random import Random
 from typing import NamedTuple
 
-from raft_worlds import Mixture
+from raft_worlds import WORLDS, Mixture
 
 from cluster.errors import ObjectNotInPrerequisiteState
 from cluster.raft.core import RaftCore, Ready
@@ -517,6 +519,13 @@ class Simulation:
             if not one_way:
                 self.cut.add((node.id, other))
 
+    def break_a_connection(self) -> None:
+        """A node hears that its connection to the leader broke; the leader may live."""
+        node = self.any_node()
+        if node.core is not None and node.core.leader_id not in (None, node.id):
+            node.core.leader_lost(node.core.leader_id, node.local_s(self.now_s))
+            self.settle(node)
+
     def cut_leader_from_one(self) -> None:
         leader = self.some_leader()
         if leader is not None:
@@ -664,15 +673,22 @@ def run_seed(seed: int, mixture: Mixture | None = None) -> Simulation:
     except Exception as error:
         raise Violation(
             f"seed {seed} at {simulation.now_s:.3f} s: {error or type(error).__name__}\n"
-            f"replay: python tests/raft/raft_simulation.py --seed {seed}"
+            f"replay: {_command(seed, mixture)}"
         ) from error
     return simulation
+
+
+def _command(seed: int, mixture: Mixture | None) -> str:
+    command = f"python tests/raft/raft_simulation.py --seed {seed}"
+    name = next((name for name, world in WORLDS.items() if world == mixture), None)
+    return command if name is None else f"{command} --world {shlex.quote(name)}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seeds", default="0-99", help="first-last")
+    parser.add_argument("--world", choices=WORLDS, help="instead of the seed's own")
     arguments = parser.parse_args()
     first, last = map(int, arguments.seeds.split("-"))
     seeds = [arguments.seed] if arguments.seed is not None else range(first, last + 1)
@@ -680,7 +696,7 @@ def main() -> int:
     failed = 0
     for seed in seeds:
         try:
-            probes += run_seed(seed).probes
+            probes += run_seed(seed, WORLDS.get(arguments.world)).probes
         except Violation as error:
             print(error)
             failed += 1

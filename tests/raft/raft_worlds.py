@@ -100,6 +100,21 @@ WORLDS = {
         nemesis_every_s=0.1,
         faults=("heal", "cut_off_leader", "pause_leader", "cut_leader_from_one"),
     ),
+    # Others are elected as soon as promises to a leader let them, and answer clients at once.
+    "promises": Mixture(
+        voters=3,
+        nemesis_every_s=0.04,
+        faults=(
+            "heal",
+            "cut_leader_from_one",
+            "cut_leader_from_one",
+            "crash_and_restart_one",
+            "break_a_connection",
+        ),
+        election_spread=0.05,
+        delay_s=0.002,
+        sync_s=0.001,
+    ),
     # What is not yet durable is lost again and again.
     "slow disks": Mixture(
         voters=3,

@@ -173,6 +173,24 @@ def new_voter_counted_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(state.RaftState, "voters_agree_on", agree)
 
 
+def promise_not_kept(patch: pytest.MonkeyPatch) -> None:
+    """A voter that follows a leader votes for whoever asks (rule G1)."""
+    patch.setattr(election, "_bound_to_a_leader", lambda raft: False)
+
+
+def promise_ends_with_the_connection(patch: pytest.MonkeyPatch) -> None:
+    """Who hears that the connection to its leader broke campaigns, and votes, at once: but that
+    leader may live, and hold a lease."""
+    original = election.on_leader_lost
+
+    def lost(raft: state.RaftState, leader_id: int) -> None:
+        if raft.leader_id == leader_id:
+            raft.promised_until_s = raft.now_s
+        original(raft, leader_id)
+
+    patch.setattr(election, "on_leader_lost", lost)
+
+
 BUGS: list[tuple[Patch, str]] = [
     (answer_before_the_write, "slow disks"),
     (count_own_disk_early, "short logs"),
@@ -187,6 +205,8 @@ BUGS: list[tuple[Patch, str]] = [
     (wiped_voter_under_its_old_identity, "slow disks"),
     (heartbeat_renews_a_deposed_leader, "handovers"),
     (new_voter_counted_twice, "moving house"),
+    (promise_not_kept, "promises"),
+    (promise_ends_with_the_connection, "promises"),
 ]
 
 

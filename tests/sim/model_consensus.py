@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,9 @@ from cluster.errors import CannotConnectNow, StatementCompletionUnknown
 from cluster.raft.errors import not_leader
 from cluster.raft.log import Entry, EntryKind
 from cluster.runtime import Runtime
+
+# The index and contents of a snapshot of another replica; None where there is none to be had.
+Snapshot = Callable[[], Awaitable[tuple[int, Any] | None]]
 
 COMMIT_S = 0.004
 APPLY_S = 0.002
@@ -51,6 +54,10 @@ class Consensus:
         self.lag_s = APPLY_S
         # Who gossip says leads.
         self.said_to_lead: int | None = None
+        # How long a proposal is waited for, and until when nothing is committed, although its
+        # leader leads: disks are slow, and heartbeats are answered.
+        self.deadline_s = 2.0
+        self.stalled_until_s = 0.0
 
     def append(self, kind: EntryKind, data: bytes) -> int:
         """Commits an entry; its index."""
@@ -126,10 +133,11 @@ class Replica:
     _answers: dict[int, asyncio.Future[object]] = field(default_factory=dict)
     _callbacks: list[_Callbacks] = field(default_factory=list)
 
-    def start(self) -> None:
+    def start(self, snapshot: Snapshot | None = None) -> None:
+        """With the whole log to take in, or with a snapshot where one is had."""
         self.consensus.replicas[self.node_id] = self
         self.term, self.leader_id = self.consensus.term, self.consensus.leader
-        self.runtime.spawn(self._apply(), f"log of {self.consensus.tablet_id}")
+        self.runtime.spawn(self._follow(snapshot), f"log of {self.consensus.tablet_id}")
 
     # What the model tells it.
 
@@ -176,6 +184,16 @@ class Replica:
             return not_leader(self.consensus.tablet_id, self.node_id, self.consensus.leader)
         return StatementCompletionUnknown("the proposal's fate was not known in time")
 
+    async def _follow(self, snapshot: Snapshot | None) -> None:
+        found = None if snapshot is None else await snapshot()
+        if found is not None:
+            index, data = found
+            await self.machine.install_snapshot(index, data)
+            self.applied = index
+            if self._begins_at is not None and self._begins_at <= index:
+                self._serve()
+        await self._apply()
+
     async def _apply(self) -> None:
         consensus, chance = self.consensus, self.consensus.chance
         while True:
@@ -216,7 +234,7 @@ class Replica:
             delay_s = self.consensus.chance.random() * COMMIT_S
             self.runtime.call_later(delay_s, self._commit, proposal)
         try:
-            async with asyncio.timeout(min(deadline_s, 2.0)):
+            async with asyncio.timeout(min(deadline_s, self.consensus.deadline_s)):
                 result = await answer
         except TimeoutError:
             raise StatementCompletionUnknown("the proposal's fate was not known in time") from None
@@ -225,7 +243,12 @@ class Replica:
         return result
 
     def _commit(self, proposal: _Proposal) -> None:
-        self.consensus.commit_until(proposal)
+        consensus = self.consensus
+        left_s = consensus.stalled_until_s - asyncio.get_running_loop().time()
+        if left_s > 0:
+            self.runtime.call_later(left_s, self._commit, proposal)
+        else:
+            consensus.commit_until(proposal)
 
     async def read_barrier(self, *, deadline_s: float) -> int:
         if not self.is_leader:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from model_consensus import Consensus, Replica
+from model_consensus import Consensus, Replica, Snapshot
 
 from catalog.model import ColocationId, Durability, NodeId, TabletId
 from catalog.model import Tablet as TabletRecord
@@ -27,7 +27,7 @@ from catalog.state import CatalogStateMachine
 from catalog.tablet_rpc import TabletClient
 from catalog.tablet_server import TabletServer
 from catalog.timestamp_client import TakeTimestamps, TimestampClient, TimestampsTaken
-from cluster.errors import AnswerLost, CannotConnectNow
+from cluster.errors import AnswerLost, CannotConnectNow, DqeError
 from cluster.rpc import Reply
 from cluster.simulation.host import SimulatedHost
 from cluster.simulation.loop import SimulatedLoop
@@ -243,8 +243,8 @@ class Life:
             if node_id in nodes:
                 self._open_tablet(tablet_id)
         self._make_client()
-        for group in self.groups.values():
-            group.start()
+        for tablet_id, group in self.groups.items():
+            group.start(None if tablet_id == ORACLE else self._snapshot_of(tablet_id))
         self.runtime.spawn(self._tick(), "tick")
         self.runtime.spawn(self._close(), "closed timestamps")
 
@@ -264,6 +264,19 @@ class Life:
         group = Replica(self.cluster.consensus[tablet_id], self.runtime, self.node_id, tablet)
         tablet.attach(group)
         self.tablets[tablet_id], self.groups[tablet_id] = tablet, group
+
+    def _snapshot_of(self, tablet_id: int) -> Snapshot | None:
+        """One of another node's replica, for some of those that have missed something."""
+        cluster = self.cluster
+        others = [n for n in cluster.homes(tablet_id) if n != self.node_id]
+        if not others or not cluster.snapshots or cluster.chance.random() >= cluster.snapshots:
+            return None
+        source = cluster.lives[cluster.chance.choice(others)]
+
+        async def snapshot() -> tuple[int, Any] | None:
+            return await asked_on(source, source.tablets[tablet_id].open_snapshot())
+
+        return snapshot
 
     def _make_client(self) -> None:
         catalog = SimpleNamespace(
@@ -339,6 +352,23 @@ class Life:
                         other.runtime.call_later(delay_s, partial(follower.closed.learn, closed))
 
 
+async def asked_on(life: Life, work: Awaitable[Any]) -> Any:
+    """Runs something on a node; None where it dies or refuses."""
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def run() -> None:
+        try:
+            found = await work
+        except DqeError:
+            found = None
+        if not answer.done():
+            answer.set_result(found)
+
+    life.runtime.spawn(run(), "asked from outside")
+    life.host.on_death(lambda: None if answer.done() else answer.set_result(None))
+    return await answer
+
+
 @dataclass(slots=True)
 class Cluster:
     """Three nodes, an oracle, and tablets with their replicas."""
@@ -359,6 +389,9 @@ class Cluster:
     hearsay_s: float = 0.0
     # What these acknowledged may be lost.
     asynchronous: frozenset[int] = frozenset()
+    # Of the replicas on nodes that start: those that begin with a snapshot.
+    snapshots: float = 0.0
+    log_deadline_s: float = 2.0
     lives: dict[int, Life] = field(default_factory=dict)
     past: list[Life] = field(default_factory=list)
     cut: set[tuple[int, int]] = field(default_factory=set)
@@ -374,6 +407,7 @@ class Cluster:
         }
         for consensus in self.consensus.values():
             consensus.lag_s = self.lag_s
+            consensus.deadline_s = self.log_deadline_s
         records = {
             t: TabletRecord(
                 TabletId(t),

@@ -23,8 +23,12 @@ from rule_plants_more import (
     judged_where_it_is_applied,
     later_outcome_wins,
     leader_by_hearsay,
+    marked_forgotten_in_silence,
     ranges_as_they_will_be,
     ranges_of_another_term,
+    snapshot_without_decisions,
+    versions_unseen_in_a_call,
+    who_comes_late_gets_the_batch,
 )
 
 from catalog.oracle import TimestampOracle
@@ -555,9 +559,11 @@ RULES: Sequence[Planted] = (
     Planted("T1", oracle_without_lease, "oracles"),
     Planted("T1", oracle_without_ceiling, "oracles"),
     Planted("T2", answer_to_an_earlier_question, "late"),
+    Planted("T2", who_comes_late_gets_the_batch, "batches"),
     Planted("T4", future_not_refused, "ahead"),
     Planted("C1", timestamp_before_the_marks, "late", is_rare=True),
     Planted("C1", one_tablet_draws_before_its_mark, "slow", is_rare=True),
+    Planted("C1", marked_forgotten_in_silence, "stalled"),
     Planted("C2", locks_of_another_term, "moving"),
     Planted("C2", prepared_without_its_locks, "late and moving"),
     Planted("C3", answered_before_the_write, "moving", is_rare=True),
@@ -583,6 +589,7 @@ RULES: Sequence[Planted] = (
     Planted("R5", own_changes_unseen, "quiet"),
     Planted("I1", nothing_locked, "crowded"),
     Planted("I2", newer_versions_unseen, "crowded"),
+    Planted("I3", versions_unseen_in_a_call, "in a call"),
     Planted("I4", not_validated, "serializable"),
     Planted("I4", validated_too_early, "late and serializable", is_rare=True),
     Planted("I4", ranges_as_they_will_be, "ranges"),
@@ -593,5 +600,6 @@ RULES: Sequence[Planted] = (
     Planted("L6", chunks_of_the_aborted, "chunks"),
     Planted("L6", some_chunks_lost, "chunks"),
     Planted("L7", horizon_unseen, "pruned"),
+    Planted("S2", snapshot_without_decisions, "forgetful"),
     Planted("G4", leader_by_hearsay, "hearsay", is_rare=True),
 )

@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from model_consensus import Replica
 from model_nodes import ORACLE
 
+from catalog.timestamp_client import TimestampClient
 from cluster.raft.log import Entry, EntryKind
 from executor import past
 from executor.transaction_driver import Transaction
 from executor.transaction_end import TransactionEnd
 from storage.entries import Abort, Write, decode_entry
 from storage.fragments import TIMESTAMP_COUNTER_BITS
-from storage.participant import ABORTED, Outcome, Participant
+from storage.participant import ABORTED, Outcome, Participant, ParticipantImage
 from storage.tablet import Tablet
 from storage.tablet_commits import TabletCommits
 from storage.tablet_leader import TabletLeader
+from storage.tablet_rows import TabletRows
 from storage.tablet_validation import TabletValidation
 from storage.tasks import run_to_end
 from storage.versions import RecentVersions
@@ -35,6 +38,30 @@ def future_not_refused(patch: pytest.MonkeyPatch) -> None:
         return timestamp
 
     patch.setattr(past, "_readable", readable)
+
+
+def who_comes_late_gets_the_batch(patch: pytest.MonkeyPatch) -> None:
+    """T2: who began to wait when a request was out already is answered by it, too."""
+    original = TimestampClient._note
+
+    def note(self: Any, number: int) -> None:
+        original(self, number)
+        late, self._gathering.snapshots = self._gathering.snapshots, []
+        for waiter in late:
+            if not waiter.done():
+                waiter.set_result((number, 1))
+
+    patch.setattr(TimestampClient, "_note", note)
+
+
+def marked_forgotten_in_silence(patch: pytest.MonkeyPatch) -> None:
+    """C1: what is marked is forgotten with its lease, what commits it being on its way."""
+    patch.setattr(Participant, "lapse", Participant.abandon)
+
+
+def versions_unseen_in_a_call(patch: pytest.MonkeyPatch) -> None:
+    """I3: a statement over single rows does not look whether others have changed them."""
+    patch.setattr(TabletRows, "_check_version", lambda self, *arguments: None)
 
 
 def later_outcome_wins(patch: pytest.MonkeyPatch) -> None:
@@ -103,6 +130,16 @@ def held_rows_not_looked_at(patch: pytest.MonkeyPatch) -> None:
         return await original(self, *arguments, **{**named, "held": ()})
 
     patch.setattr(TransactionEnd, "commit", commit)
+
+
+def snapshot_without_decisions(patch: pytest.MonkeyPatch) -> None:
+    """S2: a snapshot has no decisions that some participant has not confirmed."""
+    original = Participant.image
+
+    def image(self: Participant) -> ParticipantImage:
+        return msgspec.structs.replace(original(self), decisions=())
+
+    patch.setattr(Participant, "image", image)
 
 
 def judged_where_it_is_applied(patch: pytest.MonkeyPatch) -> None:

@@ -24,11 +24,12 @@ import dataclasses
 import gc
 import math
 import random
+import shlex
 import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,9 +38,10 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-from model_nodes import ORACLE, STEPS, Cluster, Life, schema_of
+from model_nodes import ORACLE, STEPS, Cluster, Life, asked_on, schema_of
 from tablet_worlds import WORLDS, World
 
+from catalog.tablet_requests import ChangeRows, RowsChanged
 from cluster.errors import DqeError, Outcome, SerializationFailure
 from cluster.raft.log import Entry, EntryKind
 from cluster.simulation.host import close_task
@@ -57,12 +59,14 @@ from dqe.simulation.errors import Violation
 from executor import past
 from executor.session_transaction import SessionTransaction
 from executor.transaction_faces import Control
-from executor.transaction_tokens import TransactionToken
+from executor.transaction_tokens import TransactionToken, commit_status
 from storage.entries import Commit, Confirmed, Horizon, decode_entry
 from storage.fragments import FragmentChange
 from storage.locks import LockMode
 from storage.opening import open_stores, rows_path
+from storage.participant import Outcome as Ended
 from storage.read_sets import RowRange
+from storage.row_programs import RowProgram, encode_program
 from storage.row_side import RowSide
 from storage.row_tables import RowTables
 from storage.snapshot import check_horizon, fragment_gone
@@ -71,6 +75,10 @@ from storage.tablet import Tablet
 
 DEADLINE_S = 3.0
 SETTLE_S = 60.0
+# Replicas that take in whole logs afterwards are tablets of numbers above this.
+TWINS = 1000
+# UPDATE lists SET items = items || $1
+APPEND = encode_program(RowProgram(sets=((1, ("concat", ("column", 1), ("parameter", 1))),)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +141,14 @@ class Simulation:
         self.cluster.close_every_s = world.close_every_s
         self.cluster.hearsay_s = world.hearsay_s
         self.cluster.asynchronous = frozenset(range(1, world.asynchronous + 1))
+        self.cluster.snapshots, self.cluster.log_deadline_s = world.snapshots, world.log_deadline_s
         self.history: list[Transaction] = []
         self.seen_at: list[SeenAt] = []
         # What a transaction held as it was, up to its commit.
         self.guarded: list[tuple[TransactionToken, int, Values]] = []
         self.told: list[tuple[TransactionToken, Fate]] = []
+        # By home and transaction, what its log said first.
+        self.outcomes: dict[tuple[int, int], Ended] = {}
         self.report = Report()
         self.tables = {t: RowTables(schema_of(t)) for t in placement}
         self._next_value = 0
@@ -171,6 +182,8 @@ class Simulation:
         cluster = self.cluster
         cluster.hook.armed, cluster.loss = None, 0.0
         cluster.cut.clear()
+        for consensus in cluster.consensus.values():
+            consensus.stalled_until_s = 0.0
         for node_id in cluster.nodes:
             cluster.resume(node_id)
             cluster.start(node_id)
@@ -259,7 +272,7 @@ class Simulation:
         anomaly = find_anomaly([self._firm_part(t) for t in self.history], final)
         if anomaly is not None:
             raise Violation(f"{anomaly.name}: {anomaly.text}")
-        for seen in [*self.seen_at, *self._guarded(twins)]:
+        for seen in [*self.seen_at, *self._guarded()]:
             if not self.is_firm(seen.key):
                 continue
             right = self._at(twins, seen.key, seen.timestamp)
@@ -271,15 +284,15 @@ class Simulation:
         for token, fate in self.told:
             if token.home in self.cluster.asynchronous:
                 continue
-            outcome = twins[token.home]._participant.outcome(token.transaction_id)
+            outcome = self.outcomes.get((token.home, token.transaction_id))
             committed = outcome is not None and outcome.committed
             if committed != (fate is Fate.COMMITTED):
                 raise Violation(f"{token} was said to be {fate.value}; its home has {outcome}")
 
-    def _guarded(self, twins: dict[int, Tablet]) -> Iterator[SeenAt]:
+    def _guarded(self) -> Iterator[SeenAt]:
         """What was held, as reads at the commit timestamps (rule I5)."""
         for token, key, values in self.guarded:
-            outcome = twins[token.home]._participant.outcome(token.transaction_id)
+            outcome = self.outcomes.get((token.home, token.transaction_id))
             if outcome is not None and outcome.committed:
                 name = f"{token} held, up to its commit, and"
                 yield SeenAt(name, outcome.commit_ts, key, values)
@@ -293,15 +306,24 @@ class Simulation:
         """A replica that has taken in the whole log, and forgets nothing."""
         life = next(iter(self.cluster.lives.values()))
         path = life.directory / f"twin-{tablet_id}.duckdb"
-        store, _ = open_stores(life.duckdb, 1000 + tablet_id, path)
-        rows = RowSide(life.runtime, 1000 + tablet_id, rows_path(path), None)
+        store, _ = open_stores(life.duckdb, TWINS + tablet_id, path)
+        rows = RowSide(life.runtime, TWINS + tablet_id, rows_path(path), None)
         staging = Staging(life.directory / f"twin-staging-{tablet_id}", MemoryBudget())
         twin = Tablet(life.runtime, store, staging, 0, lambda: life.client, rows)
         for entry in self.cluster.consensus[tablet_id].log:
             if not _prunes(entry):
                 await twin.apply([entry])
+                self._note_outcome(twin, entry)
         await twin._rows.applier.flush()
         return twin
+
+    def _note_outcome(self, twin: Tablet, entry: Entry) -> None:
+        """Of a transaction, the first; those who are told of it may forget it."""
+        decoded = decode_entry(entry.data)[0] if entry.kind is EntryKind.COMMAND else None
+        transaction_id = getattr(decoded, "transaction_id", 0)
+        outcome = twin._participant.outcome(transaction_id)
+        if outcome is not None:
+            self.outcomes.setdefault((twin.tablet_id - TWINS, transaction_id), outcome)
 
     def _compare_replicas(self, twins: dict[int, Tablet]) -> None:
         for life in self.cluster.lives.values():
@@ -383,6 +405,8 @@ class Asking:
         begun_s = loop.time()
         if self._chance.random() < simulation.world.readers:
             body = self._chance.choice((self._read_past, self._read_now, self._read_newest))
+        elif self._is_a_call() and self._chance.random() < 0.5:
+            body = self._change_by_itself
         else:
             body = self._change
         answer: asyncio.Future[Fate] = loop.create_future()
@@ -441,13 +465,19 @@ class Asking:
             )
             if life is None:
                 continue
-            word = await _on(life, _status(life, token))
+            word = await asked_on(life, self._word(life, token))
             if word in ("committed", "aborted"):
                 fate = Fate(word)
                 self._simulation.told.append((token, fate))
                 return fate
             await asyncio.sleep(0.2)
         return Fate.UNKNOWN
+
+    def _word(self, life: Life, token: TransactionToken) -> Coroutine[Any, Any, str | None]:
+        """What is told of it, which may be that nobody remembers."""
+        if self._simulation.world.forgets:
+            return commit_status(life.services, [str(token)])
+        return life.client.commit_status(token.home, token.transaction_id, True, DEADLINE_S)
 
     # Bodies, on the node.
 
@@ -466,6 +496,8 @@ class Asking:
                     await self._guard(transaction, key)
                 elif self._chance.random() < 0.4:
                     self._note(key, await self._read(transaction, key))
+                elif self._is_a_call():
+                    await self._append_in_a_call(transaction, key)
                 else:
                     await self._append(transaction, key)
                 await self._life.runtime.sleep(self._chance.expovariate(200.0))
@@ -600,6 +632,61 @@ class Asking:
         await changes.stage(tablet_id, change)
         await changes.commit(timestamp, checks=False)
 
+    def _is_a_call(self) -> bool:
+        share = self._simulation.world.in_a_call
+        return share > 0 and self._chance.random() < share
+
+    async def _append_in_a_call(self, transaction: SessionTransaction, key: int) -> None:
+        """As an UPDATE of one row by its key does: locked, read and changed by one request."""
+        base = (await transaction.snapshot())[0] if transaction.keeps_snapshot else 0
+        request, operation = self._row_change(key, transaction.opened.id)
+        request = msgspec.structs.replace(request, command=transaction.command, base=base)
+        (stored,) = request.keys
+        transaction.note_key(request.tablet_id, request.fragment_id, stored)
+        tables = self._simulation.tables[request.tablet_id]
+        answer = await transaction.opened.change_rows(request, tables)
+        transaction.saw(answer.as_of)
+        self._note_changed(tables, answer, operation)
+
+    async def _change_by_itself(self) -> None:
+        """The same as a transaction of its own."""
+        self._level = Level.READ_COMMITTED
+        key = self._chance.randrange(self._simulation.world.lists)
+        request, operation = self._row_change(key, self._life.services.ids.next())
+        # An answer with rows that is lost is not known any more.
+        request = msgspec.structs.replace(request, ends=True, shows=self._chance.random() < 0.5)
+        begun, _ = await self._life.timestamps.snapshot()
+        self._token = TransactionToken(request.transaction_id, begun, request.tablet_id)
+        self._committing = True
+        answer = await self._life.client.write_rows(request)
+        self._note_changed(self._simulation.tables[request.tablet_id], answer, operation)
+
+    def _row_change(self, key: int, transaction_id: int) -> tuple[ChangeRows, Append]:
+        tablet_id = self._simulation.tablet_of(key)
+        operation = Append(key, self._simulation.next_value())
+        self._operations.append(operation)
+        request = ChangeRows(
+            tablet_id,
+            transaction_id,
+            0,
+            schema_of(tablet_id).fragment_id,
+            (self._simulation.tables[tablet_id].encode_key((key,)),),
+            LockMode.FOR_NO_KEY_UPDATE.value,
+            APPEND,
+            (0, _text((operation.value,))),
+            shows=True,
+            lock_s=DEADLINE_S,
+        )
+        return request, operation
+
+    def _note_changed(self, tables: RowTables, answer: RowsChanged, operation: Append) -> None:
+        """What it found, before it made something of that."""
+        place = self._operations.index(operation)
+        for before, _ in answer.rows:
+            assert before is not None
+            found = Read(operation.key, _values(tables.decode_row(before)[1]))
+            self._operations.insert(place, found)
+
     async def _read_now(self) -> None:
         """All lists at one new timestamp."""
         self._level = Level.REPEATABLE_READ
@@ -630,27 +717,6 @@ class Asking:
             self._note(key, values)
 
 
-async def _on(life: Life, work: Any) -> Any:
-    """Runs something on a node; None where it dies or refuses."""
-    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    async def run() -> None:
-        try:
-            found = await work
-        except DqeError:
-            found = None
-        if not answer.done():
-            answer.set_result(found)
-
-    life.runtime.spawn(run(), "asked from outside")
-    life.host.on_death(lambda: None if answer.done() else answer.set_result(None))
-    return await answer
-
-
-async def _status(life: Life, token: TransactionToken) -> str:
-    return await life.client.commit_status(token.home, token.transaction_id, True, DEADLINE_S)
-
-
 class Nemesis:
     """What goes wrong."""
 
@@ -669,6 +735,7 @@ class Nemesis:
             "prune": self._prune,
             "lose a tail": lambda: self._lose_tail(self._cluster.asynchronous),
             "lose a decision": self._lose_decision,
+            "stall": lambda: self._stall(self._any_tablet()),
         }
 
     async def run(self) -> None:
@@ -707,6 +774,12 @@ class Nemesis:
             self._kill(victim or self._chance.choice(self._cluster.nodes))
 
         hook.armed = (self._chance.choice(STEPS), self._chance.random() < 0.5, act)
+
+    def _stall(self, tablet_id: int) -> None:
+        """The tablet's log commits nothing for a while, and its leader keeps its lease."""
+        consensus = self._cluster.consensus[tablet_id]
+        now_s = asyncio.get_running_loop().time()
+        consensus.stalled_until_s = now_s + self._chance.uniform(0.1, 1.5)
 
     def _prune(self) -> None:
         """History goes, whoever still reads it (rule L7)."""
@@ -769,7 +842,7 @@ def run_seed(seed: int, world: World = WORLDS["all"]) -> Report:
         with world.bounds():
             loop.run_until_complete(simulation.run())
     except Exception as error:
-        name = next((n for n, w in WORLDS.items() if w == world), "?")
+        name = shlex.quote(next((n for n, w in WORLDS.items() if w == world), "?"))
         command = f"python tests/sim/tablet_simulation.py --seed {seed} --world {name}"
         error.add_note(f"replay: {command}")
         raise

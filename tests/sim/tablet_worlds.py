@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from catalog import timestamp_client
 from dqe.simulation.dependencies import Level
-from storage import doubts, drafts, tablet_changes
+from executor import transaction_tokens
+from storage import doubts, drafts, participant, tablet_changes
 
 LISTS = 6
 
@@ -60,6 +62,22 @@ class World:
     hearsay_s: float = 0.0
     # So many tablets, the first ones, may lose what they acknowledged (rules C10 and G5).
     asynchronous: int = 0
+    # Of a transaction's changes: those that are one call to the row's leader.
+    in_a_call: float = 0.0
+    # Of the replicas on nodes that start: those that begin with a snapshot, not with the log.
+    snapshots: float = 0.0
+    # How many requests for timestamps a node has out at once.
+    asked_at_once: int = timestamp_client.MAX_IN_FLIGHT
+    # How long outcomes are remembered (rules C6 and C8).
+    remembered_ms: int = participant.OUTCOME_RETENTION_MS
+    # How long a transaction lives without a word, and what a log has not committed is waited for.
+    lease_s: float = participant.LEASE_S
+    log_deadline_s: float = 2.0
+
+    @property
+    def forgets(self) -> bool:
+        """Whether outcomes are forgotten within a run."""
+        return self.remembered_ms < 1000 * self.seconds
 
     @contextmanager
     def bounds(self) -> Iterator[None]:
@@ -68,6 +86,10 @@ class World:
             patch.setattr(doubts, "IN_DOUBT_S", self.in_doubt_s)
             patch.setattr(drafts, "CHUNK_BYTES", self.chunk_bytes)
             patch.setattr(tablet_changes, "CHUNK_BYTES", self.chunk_bytes)
+            patch.setattr(timestamp_client, "MAX_IN_FLIGHT", self.asked_at_once)
+            patch.setattr(participant, "LEASE_S", self.lease_s)
+            patch.setattr(participant, "OUTCOME_RETENTION_MS", self.remembered_ms)
+            patch.setattr(transaction_tokens, "OUTCOME_RETENTION_MS", self.remembered_ms)
             yield
 
 
@@ -162,5 +184,49 @@ WORLDS = {
         tick_s=0.03,
         readers=0.2,
         asynchronous=1,
+    ),
+    "batches": World(
+        faults=("depose oracle",),
+        fault_every_s=0.1,
+        clients=16,
+        loss=0.0,
+        replicas=1,
+        network_s=0.01,
+        late=0.05,
+        asked_at_once=1,
+    ),
+    "stalled": World(
+        faults=("stall", "move"),
+        fault_every_s=0.3,
+        clients=8,
+        loss=0.0,
+        lists=4,
+        tick_s=0.1,
+        readers=0.6,
+        lease_s=0.4,
+        log_deadline_s=0.3,
+    ),
+    "in a call": World(
+        faults=("move", "depose", "kill at a step"),
+        fault_every_s=0.15,
+        clients=8,
+        network_s=0.02,
+        loss=0.0,
+        lists=4,
+        optimistic=0.0,
+        in_a_call=0.7,
+    ),
+    "forgetful": World(
+        faults=("kill at a step", "kill"),
+        fault_every_s=0.1,
+        clients=14,
+        network_s=0.05,
+        loss=0.0,
+        in_doubt_s=0.3,
+        tick_s=0.05,
+        readers=0.1,
+        impatient=0.3,
+        snapshots=0.9,
+        remembered_ms=200,
     ),
 }
