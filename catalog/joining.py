@@ -52,7 +52,7 @@ async def join_cluster(
     request: JoinRequest,
     deadline_s: float,
 ) -> Joined:
-    """Asks the seeds in turn until one answers; the last error when none did in time."""
+    """Asks the seeds in turn until one answers; when none did in time, 57P03 with the last word."""
     ends_s = runtime.monotonic() + deadline_s
     last: DqeError = CannotConnectNow("no address to join was given")
     told: set[str] = set()
@@ -73,5 +73,9 @@ async def join_cluster(
                 continue
             return reply.header
         if runtime.monotonic() >= ends_s:
-            raise last
+            raise CannotConnectNow(
+                f"no member of a cluster let this node in at {', '.join(seeds)}",
+                detail=f"The last one asked: {last.message}.",
+                hint="The first node of a cluster is started without --join.",
+            ) from last
         await runtime.sleep(RETRY_PAUSE_S)

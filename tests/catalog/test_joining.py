@@ -94,8 +94,10 @@ def test_member_that_goes_away_is_asked_again_until_the_deadline() -> None:
         server = await silent_server(b"")
         port = server.sockets[0].getsockname()[1]
         try:
-            with pytest.raises(CannotConnectNow, match="cannot be reached"):
+            with pytest.raises(CannotConnectNow, match="let this node in") as refused:
                 await joining(runtime, f"127.0.0.1:{port}")
+            assert "cannot be reached" in (refused.value.detail or "")
+            assert "without --join" in (refused.value.hint or "")
         finally:
             server.close()
             await runtime.close()
