@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
 from random import Random
-from typing import Any, Protocol, TypeVar, TypeVarTuple
+from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple
 
 import uvloop
 
@@ -45,8 +45,16 @@ BLOCKING_THREADS = 32
 FAILURES_KEPT = 100
 
 
+# What becomes of a call: its result, or None and the error.
+Done: TypeAlias = Callable[[T | None, BaseException | None], object]
+
+
 class Worker(Protocol):
     """One thread of its own: calls run in order, beside the loop and beside `run_blocking`."""
+
+    def begin(self, function: Callable[[], T], done: Done[T]) -> None:
+        """Calls `done` on the loop with the function's result, or None and its error."""
+        ...
 
     def start(self, function: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """The function's result or error to come; it runs even where nobody waits any more."""
@@ -163,15 +171,21 @@ class ThreadWorker:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._calls: SimpleQueue[tuple[asyncio.Future[Any], partial[Any]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Callable[[], Any], Done[Any]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+
+    def begin(self, function: Callable[[], T], done: Done[T]) -> None:
+        if self._thread is None:
+            loop = asyncio.get_running_loop()
+            self._thread = threading.Thread(
+                target=self._work, args=(loop,), name=self._name, daemon=True
+            )
+            self._thread.start()
+        self._calls.put((function, done))
 
     def start(self, function: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
-        self._calls.put((future, partial(function, *args)))
+        self.begin(partial(function, *args), partial(_settle, future))
         return future
 
     async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -180,19 +194,19 @@ class ThreadWorker:
     def close(self) -> None:
         self._calls.put(None)
 
-    def _work(self) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while (call := self._calls.get()) is not None:
-            future, function = call
+            function, done = call
             result, error = None, None
             try:
                 result = function()
             except BaseException as caught:  # noqa: BLE001 - whoever waits gets it
                 error = caught
             try:
-                future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+                loop.call_soon_threadsafe(done, result, error)
             except RuntimeError:
                 return  # the loop is closed: nobody waits for this, or anything behind it
-            del call, future, function, result, error  # nothing outlives its call here
+            del call, function, done, result, error  # nothing outlives its call here
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:

@@ -177,7 +177,7 @@ class NodeStorage:
         *,
         limits: DuckDbLimits | None = None,
         setup: Setup = _no_setup,
-        on_log_failure: Callable[[Exception], None] = stop_process,
+        on_log_failure: Callable[[BaseException], None] = stop_process,
         log_disk: Disk | None = None,
         log_settings: WalSettings | None = None,
         make_duckdb: Callable[[Path, DuckDbLimits | None, Setup], DuckDbNode] = DuckDbNode,

@@ -6,7 +6,7 @@ segment files; the index (`wal_index`) knows where each group's entries lie; rea
 after a crash is `wal_recovery`'s.
 
 Invariants:
-- When `append` returns, its writes survive any crash; before, all of them or none do.
+- When an append is done, its writes survive any crash; before, all of them or none do.
 - A failed write or sync is final. What the disk holds is then unknown (the kernel may have
   dropped the dirty pages and will report success next time), so nothing is retried: every
   later append fails and `on_failure` ends the process.
@@ -30,14 +30,22 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple, overload
+from typing import TypeAlias, TypeVar, TypeVarTuple, overload
 
 from cluster.disk import Disk, DiskFile, OsDisk
 from cluster.errors import DataCorrupted, IoError
 from cluster.probes import Probe, reached
-from cluster.raft.log import Entry, GroupId, GroupImage, GroupWrite, SnapshotMark
-from cluster.runtime import Runtime
+from cluster.raft.log import (
+    AppendDone,
+    Entry,
+    GroupId,
+    GroupImage,
+    GroupWrite,
+    SnapshotMark,
+)
+from cluster.runtime import Done, Runtime
 from storage.wal_format import (
     SEGMENT_HEADER_BYTES,
     Batch,
@@ -54,11 +62,15 @@ from storage.wal_format import (
 )
 from storage.wal_index import LogIndex, Place
 from storage.wal_recovery import Segment, recover
+from storage.wal_turn import Turn
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 logger = logging.getLogger(__name__)
+
+# How an append ends, without an error or with one.
+_End: TypeAlias = Callable[[BaseException | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,7 @@ class WalSettings:
     idle_s: float = 0.1
 
 
-def stop_process(error: Exception) -> None:
+def stop_process(error: BaseException) -> None:
     """What a failed log does by default: ends the process, at once and without cleaning up."""
     logger.critical("the write-ahead log has failed; stopping", exc_info=error)
     logging.shutdown()
@@ -91,7 +103,7 @@ class WriteAheadLog:
         runtime: Runtime,
         disk: Disk,
         settings: WalSettings,
-        on_failure: Callable[[Exception], None],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
         self._directory = directory
         self._runtime = runtime
@@ -99,7 +111,7 @@ class WriteAheadLog:
         self._settings = settings
         self._on_failure = on_failure
         self._worker = runtime.worker("wal")
-        self._lock = asyncio.Lock()
+        self._turn = Turn()
         self._index = LogIndex()
         self._segments: list[Segment] = []
         self._files: dict[int, DiskFile] = {}
@@ -110,7 +122,7 @@ class WriteAheadLog:
         self._unmarked = False
         self._appended = False  # since the last idle check
         self._idle: asyncio.TimerHandle | None = None
-        self._failed: Exception | None = None
+        self._failed: BaseException | None = None
         self._closed = False
         self._sync_s = settings.inline_sync_s  # not quick until measured
         self._cached: tuple[Place, list[Entry]] | None = None
@@ -127,7 +139,7 @@ class WriteAheadLog:
         disk: Disk | None = None,
         *,
         settings: WalSettings | None = None,
-        on_failure: Callable[[Exception], None] = stop_process,
+        on_failure: Callable[[BaseException], None] = stop_process,
     ) -> WriteAheadLog:
         """The log in this directory, a new one where there is none.
 
@@ -198,15 +210,33 @@ class WriteAheadLog:
 
     # Writing.
 
-    async def append(self, writes: Sequence[GroupWrite]) -> None:
-        """Makes the batch durable with one sync; raises IoError when the log has failed."""
-        async with self._lock:
-            await self._append(writes)
+    def begin_append(self, writes: Sequence[GroupWrite], done: AppendDone) -> None:
+        """Makes the batch durable with one sync, behind what was begun before, and calls `done`:
+        with None, or with the error where the log has failed."""
+        assert not self._closed, "append to a closed log"
+        self._turn.take(partial(self._append, writes, done))
 
-    async def _append(self, writes: Sequence[GroupWrite]) -> None:
-        self._check_usable()
-        if self._segments[-1].end >= self._settings.segment_bytes:
-            await self._rotate()
+    async def append(self, writes: Sequence[GroupWrite]) -> None:
+        """The same for who waits for it; raises IoError when the log has failed."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.begin_append(writes, partial(_settle, future))
+        await future
+
+    def _append(self, writes: Sequence[GroupWrite], done: AppendDone) -> None:
+        end = partial(self._end_append, done)
+        if self._failed is not None:
+            end(self._failed)
+        elif self._segments[-1].end < self._settings.segment_bytes:
+            self._write_batch(writes, end)
+        else:
+            self._rotate(partial(self._write_batch, writes, end), end)
+
+    def _end_append(self, done: AppendDone, error: BaseException | None) -> None:
+        failure = None if error is None else self._fail(error)
+        self._turn.leave()
+        done(failure)
+
+    def _write_batch(self, writes: Sequence[GroupWrite], end: _End) -> None:
         segment = self._segments[-1]
         batch, payload = self._take_batch(writes)
         record = encode_record(
@@ -218,11 +248,16 @@ class WriteAheadLog:
         self._index.apply(batch, number, segment.end, len(record), start)
         needed_from = self._oldest_needed()
         offset, segment.end = segment.end, segment.end + len(record)
-        await self._write_synced(self._file_of(number), offset, record)
-        self._durable = segment.end_position
-        self._needed_from = needed_from
-        self._unmarked = self._appended = True
-        self._watch_idle()
+
+        def written(_: object, error: BaseException | None) -> None:
+            if error is None:
+                self._durable = segment.end_position
+                self._needed_from = needed_from
+                self._unmarked = self._appended = True
+                self._watch_idle()
+            end(error)
+
+        self._write_synced(self._file_of(number), offset, record, written)
 
     def _take_batch(self, writes: Sequence[GroupWrite]) -> tuple[Batch, bytes]:
         dropped, self._dropped = self._dropped, []
@@ -236,12 +271,19 @@ class WriteAheadLog:
             return newest
         return self._index.oldest_segment() or newest
 
-    async def _rotate(self) -> None:
+    def _rotate(self, then: Callable[[], None], end: _End) -> None:
         last = self._segments[-1]
         header = SegmentHeader(last.header.log_id, last.header.number + 1, last.end_position)
         old = self._file_of(last.header.number)
         opening = encode(self._index.opening())
-        await self._off_loop(self._sync_and_begin, old, header, opening)
+
+        def begun(_: object, error: BaseException | None) -> None:
+            if error is None:
+                then()
+            else:
+                end(error)
+
+        self._worker.begin(partial(self._sync_and_begin, old, header, opening), begun)
 
     def _sync_and_begin(self, old: DiskFile, header: SegmentHeader, opening: bytes) -> None:
         # The old segment may end with a mark that was never synced, and the new one's header
@@ -249,18 +291,25 @@ class WriteAheadLog:
         old.sync()
         self._begin_segment(header, opening)
 
-    async def _write_synced(self, file: DiskFile, offset: int, record: bytes) -> None:
-        small = len(record) <= self._settings.inline_batch_bytes
-        if small and self._sync_s < self._settings.inline_sync_s:
-            try:
-                took_s = self._write_and_sync(file, offset, record)
-            except Exception as error:
-                raise self._fail(error) from error
+    def _write_synced(self, file: DiskFile, offset: int, record: bytes, done: Done[float]) -> None:
+        write = partial(self._write_and_sync, file, offset, record)
+        if len(record) > self._settings.inline_batch_bytes:
+            self._worker.begin(write, done)
+        elif self._sync_s >= self._settings.inline_sync_s:
+            self._worker.begin(write, partial(self._timed, done))
         else:
-            took_s = await self._off_loop(self._write_and_sync, file, offset, record)
-        if small:
+            took_s, error = 0.0, None
+            try:
+                took_s = write()
+            except Exception as failure:  # noqa: BLE001 - it goes where that of a thread goes
+                error = failure
+            self._timed(done, took_s, error)
+
+    def _timed(self, done: Done[float], took_s: float | None, error: BaseException | None) -> None:
+        if took_s is not None:
             # Rises at once and falls slowly: one slow sync in place stops the whole node.
             self._sync_s = max(took_s, 0.9 * self._sync_s + 0.1 * took_s)
+        done(took_s, error)
 
     def _write_and_sync(self, file: DiskFile, offset: int, record: bytes) -> float:
         """Seconds it took; runs on the log's thread or in place."""
@@ -284,17 +333,12 @@ class WriteAheadLog:
         except Exception as error:
             raise self._fail(error) from error
 
-    def _fail(self, error: Exception) -> IoError:
+    def _fail(self, error: BaseException) -> IoError:
         if self._failed is None:
             reached(Probe.LOG_FAILED)
             self._failed = error
             self._on_failure(error)
         return IoError("the write-ahead log has failed", detail=str(error))
-
-    def _check_usable(self) -> None:
-        if self._failed is not None:
-            raise IoError("the write-ahead log has failed", detail=str(self._failed))
-        assert not self._closed, "append to a closed log"
 
     # Reading.
 
@@ -385,17 +429,24 @@ class WriteAheadLog:
 
     async def _tidy(self) -> None:
         """Makes what was forgotten durable, removes segments, marks an idle log."""
-        async with self._lock:
-            if self._closed or self._failed is not None:
+        await self._append_what_was_forgotten()
+        async with self._turn:
+            if not self._is_usable:
                 return
-            if self._dropped or self._compacted:
-                await self._append(())
             await self._remove_unneeded()
             if self._appended:
                 self._appended = False
                 self._watch_idle()
             elif self._unmarked:
                 await self._off_loop(self._write_mark)
+
+    async def _append_what_was_forgotten(self) -> None:
+        if self._is_usable and (self._dropped or self._compacted):
+            await self.append(())
+
+    @property
+    def _is_usable(self) -> bool:
+        return not self._closed and self._failed is None
 
     async def _remove_unneeded(self) -> None:
         first = self._segments[0].header.number
@@ -429,12 +480,11 @@ class WriteAheadLog:
         """Marks the log durable to its end and gives files and thread back."""
         if self._idle is not None:
             self._idle.cancel()
-        async with self._lock:
+        await self._append_what_was_forgotten()
+        async with self._turn:
             if self._closed:
                 return
             if self._failed is None:
-                if self._dropped or self._compacted:
-                    await self._append(())
                 await self._off_loop(self._mark_and_sync)
             self._closed = True
             for file in self._files.values():
@@ -445,6 +495,15 @@ class WriteAheadLog:
         if self._unmarked:
             self._write_mark()
         self._file_of(self._segments[-1].header.number).sync()
+
+
+def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return  # given up
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
 class StoredEntries(Sequence[Entry]):

@@ -2,10 +2,10 @@
 
     RPC notice -> RaftHost -> RaftGroup.step -> (dirty) -> RaftGroup.drive -> writer, outbox
 
-Whatever happens to a group marks it dirty; once in a turn of the loop the host drives the
-dirty ones and then flushes the outbox, so that all their messages to a peer share a frame and
-all their writes an append. Time is one task: it sleeps a tick and wakes the groups whose
-timers are due, from a heap in which each group has one place.
+Whatever happens to a group marks it dirty; once in a turn of the loop, and when an append has
+become durable, the host drives the dirty ones and then flushes the outbox, so that all their
+messages to a peer share a frame and all their writes an append. Time is one task: it sleeps a
+tick and wakes the groups whose timers are due, from a heap in which each group has one place.
 
 Groups that have nothing to say say nothing: one beat a pair of nodes stands for all their
 heartbeats (`beat_driver`), and they have no place in the timers.
@@ -102,7 +102,7 @@ class RaftHost:
         self._log_is_lost = False
         self._unknown_group: Callable[[GroupId, NodeId], None] | None = None
         self._early: dict[GroupId, VoteRequest] = {}
-        self.writer = LogWriter(runtime, log, self._log_failed)
+        self.writer = LogWriter(log, self._log_failed, self._drive)
         self._pace = SnapshotPace(self.settings.snapshot_bytes_per_s)
         self.outbox = Outbox(rpc, node_id, address_of)
         self._services = HostServices(
@@ -132,7 +132,6 @@ class RaftHost:
     async def start(self) -> None:
         """Read the log; then groups can be opened."""
         self._images = self._log.load()
-        self.writer.start()
         self._timer_task = self._runtime.spawn(self._keep_time(), "raft timers")
         self._beats.start()
 
@@ -302,6 +301,7 @@ class RaftHost:
             group.drive()
             self._schedule(group)
         self.outbox.flush()
+        self.writer.begin()
 
     def _schedule(self, group: RaftGroup) -> None:
         """Give the group its place in the heap; later timers keep the earlier place."""

@@ -19,7 +19,7 @@ only the mark up to which it has been cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, TypeAlias
@@ -149,15 +149,20 @@ class GroupImage:
     entries: Sequence[Entry]  # all that follow the mark
 
 
+# What an append ends with: None once all of it is durable, or the error.
+AppendDone: TypeAlias = Callable[[Exception | None], None]
+
+
 class LogStorage(Protocol):
-    """One node's log over all groups. `append` is called by one task; the rest are quick."""
+    """One node's log over all groups. Appends are begun one after the other; the rest are quick."""
 
     def load(self) -> dict[GroupId, GroupImage]:
         """Everything that survived, once, before the first append."""
         ...
 
-    async def append(self, writes: Sequence[GroupWrite]) -> None:
-        """Make the whole batch durable with one sync. An error means: stop the process (L1)."""
+    def begin_append(self, writes: Sequence[GroupWrite], done: AppendDone) -> None:
+        """Make the whole batch durable with one sync, then call `done`, now or later. An error
+        means: stop the process (L1)."""
         ...
 
     def entries(self, group_id: GroupId, low: int, high: int) -> list[Entry]:
@@ -180,7 +185,7 @@ class LogStorage(Protocol):
 class MemoryLogStorage:
     """The plain twin of the write-ahead log: keeps images in memory, forgets what it should.
 
-    `append` suspends nowhere, so a batch is durable at once; tests that need a crash in the
+    A batch is durable as soon as its append begins; tests that need a crash in the
     middle of a write use `keep_prefix`, which makes the next append keep only its first
     writes and fail as a dying disk would.
     """
@@ -193,11 +198,16 @@ class MemoryLogStorage:
     def load(self) -> dict[GroupId, GroupImage]:
         return dict(self._images)
 
-    async def append(self, writes: Sequence[GroupWrite]) -> None:
-        self.append_now(writes)
+    def begin_append(self, writes: Sequence[GroupWrite], done: AppendDone) -> None:
+        error = None
+        try:
+            self.append_now(writes)
+        except OSError as failure:
+            error = failure
+        done(error)
 
     def append_now(self, writes: Sequence[GroupWrite]) -> None:
-        """`append` for callers without an event loop."""
+        """The same, raising the error."""
         kept = writes if self._fail_after is None else writes[: self._fail_after]
         for write in kept:
             self._write(write)

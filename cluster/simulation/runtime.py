@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, TypeVar, TypeVarTuple
 
-from cluster.runtime import TaskKeeper, Worker
+from cluster.runtime import Done, TaskKeeper, Worker
 from cluster.simulation.host import SimulatedHost
 
 T = TypeVar("T")
@@ -40,6 +40,17 @@ class SimulatedWorker:
     def __init__(self, runtime: SimulatedRuntime) -> None:
         self._runtime = runtime
         self._turn = asyncio.Lock()
+
+    def begin(self, function: Callable[[], T], done: Done[T]) -> None:
+        self._runtime.spawn(self._tell(function, done), "worker")
+
+    async def _tell(self, function: Callable[[], T], done: Done[T]) -> None:
+        try:
+            result = await self.run(function)
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            done(None, error)
+        else:
+            done(result, None)
 
     def start(self, function: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         return self._runtime.spawn(self.run(function, *args), "worker")

@@ -298,7 +298,8 @@ def test_against_the_plain_twin_over_crashes(seed: int) -> None:
                 if chance.random() < 0.1:
                     # Makes durable what was dropped and compacted before.
                     await log.append([])
-                    task = asyncio.ensure_future(log.append([write]))
+                    # A task of the node's, which ends with it.
+                    task = log._runtime.spawn(log.append([write]), "append")
                     await asyncio.sleep(chance.random() * 0.002)
                     done = task.done()
                     await crash(disk, log)
