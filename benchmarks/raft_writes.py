@@ -38,6 +38,9 @@ class Nothing:
     applied_index = durable_index = 0
 
     async def apply(self, entries: Sequence[Entry]) -> list[object]:
+        return self.apply_now(entries)
+
+    def apply_now(self, entries: Sequence[Entry]) -> list[object]:
         self.applied_index = entries[-1].index
         return [None] * len(entries)
 

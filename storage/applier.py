@@ -121,9 +121,14 @@ class StoreApplier(Generic[S]):
         """Every entry up to `index` has been pushed, or has no effect on the store."""
         self._seen_index = max(self._seen_index, index)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the queue is not over its limit."""
+        return self._queue.memory_bytes <= QUEUE_LIMIT_BYTES
+
     async def wait_room(self) -> None:
         """Holds the log's driver back while the queue is over its limit."""
-        if self._queue.memory_bytes > QUEUE_LIMIT_BYTES:
+        if not self.has_room:
             await self.flush()
 
     def needed_by(self, fragments: Iterable[FragmentId], timestamp: Timestamp) -> bool:

@@ -72,31 +72,56 @@ class LogFollower(KeptReplica):
         await self._rows.wait_room()
         return results
 
+    def apply_now(self, entries: Sequence[Entry]) -> list[object] | None:
+        """The same where nothing has to be waited for; see `PromptStateMachine`."""
+        size_bytes = sum(len(entry.data) for entry in entries)
+        if not (self._applier.has_room and self._rows.has_room):
+            return None
+        if not self._staging.fits_in_memory(size_bytes):
+            return None
+        all_decoded = [self._decode(entry) for entry in entries]
+        if any(isinstance(decoded, Alter) for decoded in all_decoded):
+            return None
+        results = []
+        for decoded, entry in zip(all_decoded, entries, strict=True):
+            staged = self._staged(decoded, entry) if isinstance(decoded, ChangeEntry) else None
+            assert not isinstance(decoded, Alter)
+            results.append(self._take_in(decoded, entry, staged))
+            self._has_applied(entry)
+        self._rows.apply_now()
+        return results
+
     async def _apply_entry(self, entry: Entry) -> object:
-        decoded = decode_entry(entry.data)[0] if entry.kind is EntryKind.COMMAND else None
-        if entry.index <= self._image_index:
-            if self._is_unresolved(decoded):
-                reached(Probe.REPLAYED_UNRESOLVED)
-            else:
-                decoded = None
-        staged = None
-        if isinstance(decoded, ChangeEntry):
-            staged = await self._stage(decoded, entry)
-        moves = None
-        if isinstance(decoded, Alter):
-            moves = await self._moves_of(decoded, entry.index)
-        # No await from here on: a checkpoint must never see half an entry.
+        decoded = self._decode(entry)
         result: object = None
+        # A checkpoint must never see half an entry: nothing is awaited once it is begun with.
         if isinstance(decoded, Alter):
-            assert moves is not None
-            self._take_alter(decoded, entry, moves)
+            self._take_alter(decoded, entry, await self._moves_of(decoded, entry.index))
         else:
+            staged = None
+            if isinstance(decoded, ChangeEntry):
+                staged = await self._stage(decoded, entry)
             result = self._take_in(decoded, entry, staged)
+        self._has_applied(entry)
+        return result
+
+    def _decode(self, entry: Entry) -> TabletEntry | None:
+        """What the entry says, None where that is nothing, or in the participant's image."""
+        if entry.kind is not EntryKind.COMMAND:
+            return None
+        decoded = decode_entry(entry.data)[0]
+        if entry.index > self._image_index:
+            return decoded
+        if not self._is_unresolved(decoded):
+            return None
+        reached(Probe.REPLAYED_UNRESOLVED)
+        return decoded
+
+    def _has_applied(self, entry: Entry) -> None:
         self._applied_index = entry.index
         self._applier.seen(entry.index)
         self._rows.seen(entry.index)
         self._wake_index_waiters()
-        return result
 
     def _is_unresolved(self, decoded: TabletEntry | None) -> bool:
         if not isinstance(decoded, Ingest | Prepare | Precommit):
@@ -104,12 +129,16 @@ class LogFollower(KeptReplica):
         return decoded.transaction_id in self._unresolved
 
     async def _stage(self, decoded: ChangeEntry, entry: Entry) -> StagedEntry:
+        is_kept = isinstance(decoded, Ingest | Prepare)
+        if not is_kept or self._staging.fits_in_memory(len(entry.data)):
+            return self._staged(decoded, entry)
+        return await self._runtime.run_blocking(self._staged, decoded, entry)
+
+    def _staged(self, decoded: ChangeEntry, entry: Entry) -> StagedEntry:
         staged = staged_entry(decoded, entry.term, entry.index, entry.data)
         if not isinstance(decoded, Ingest | Prepare):
             return staged  # its outcome is here already
-        if self._staging.fits_in_memory(len(entry.data)):
-            return self._staging.keep(staged)
-        return await self._runtime.run_blocking(self._staging.keep, staged)
+        return self._staging.keep(staged)
 
     def _take_in(
         self,
@@ -302,4 +331,4 @@ def _itself(operation: AlterOperation) -> AlterOperation:
 
 
 def _kept(cuts: Sequence[Cut], chunk: int, change: int) -> bool:
-    return all(cut.keeps(chunk, change) for cut in cuts)
+    return not cuts or all(cut.keeps(chunk, change) for cut in cuts)

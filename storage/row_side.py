@@ -114,6 +114,11 @@ class RowSide:
         finally:
             self._relieving = False
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `wait_room` would not wait."""
+        return self._applier is None or self._applier.has_room
+
     async def wait_room(self) -> None:
         """Holds the log's driver back while too much is queued."""
         if self._applier is not None:

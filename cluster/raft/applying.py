@@ -3,7 +3,8 @@
 Only one thing is done at a time, and in this order: a snapshot that takes the place of the state
 is restored once its mark is durable in the log; what is committed is applied, when it has
 gathered for long enough (`gathering`); a snapshot that the core wants is taken once the machine
-is that far. There is a task only while there is work, so an idle replica has none.
+is that far. There is a task only while something has to be waited for: what a machine can apply in
+place (`PromptStateMachine`) it does in the turn of the loop in which that was committed.
 
 A machine that fails stops its replica: nobody knows what it holds then.
 """
@@ -11,6 +12,7 @@ A machine that fails stops its replica: nobody knows what it holds then.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -21,7 +23,10 @@ from cluster.raft.proposals import Proposals
 from cluster.raft.settings import MIB, RaftSettings
 from cluster.raft.snapshot_data import Machine, snapshots_of
 from cluster.raft.state import OutgoingSnapshot
+from cluster.raft.state_machine import PromptStateMachine
 from cluster.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 # Handed to the state machine in one call.
 MAX_APPLY_BYTES = 8 * MIB
@@ -64,6 +69,7 @@ class Applying:
         self._runtime = runtime
         self._core = core
         self._machine = machine
+        self._prompt = machine if isinstance(machine, PromptStateMachine) else None
         self._snapshots = snapshots_of(machine)
         self._proposals = proposals
         self._replica = replica
@@ -71,6 +77,7 @@ class Applying:
         self._persisted_sequence = 0
         self._to_restore: tuple[int, OutgoingSnapshot] | None = None
         self._snapshot_wanted: int | None = None
+        self._taken: tuple[Entry, ...] = ()  # of the core, for the task to apply
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self.applied_index = machine.applied_index
@@ -102,15 +109,20 @@ class Applying:
         """Begin with what there is to do now, if that is not under way."""
         if self._task is not None or self._closed:
             return
+        if self._prompt is not None:
+            self._apply_in_place(self._prompt)
         may_have_work = (
-            self._core.has_committed
+            bool(self._taken)
+            or self._core.has_committed
             or self._to_restore is not None
             or self._snapshot_wanted is not None
         )
-        if may_have_work and self._has_work():
+        if may_have_work and not self._closed and self._has_work():
             self._task = self._runtime.spawn(self._work(), f"apply tablet {self._core.group_id}")
 
     def _has_work(self) -> bool:
+        if self._taken:
+            return True
         return self._restore_is_due() or self._apply_is_due() or self._snapshot_is_due()
 
     def _restore_is_due(self) -> bool:
@@ -129,13 +141,32 @@ class Applying:
 
     # Doing it.
 
+    def _apply_in_place(self, machine: PromptStateMachine) -> None:
+        """Apply what is due until the machine has to wait for something."""
+        try:
+            while self._apply_is_due() and not self._restore_is_due():
+                self._gathering.taken()
+                entries = self._core.take_committed(MAX_APPLY_BYTES)
+                results = machine.apply_now(entries)
+                if results is None:
+                    self._taken = entries
+                    return
+                self._applied(entries, results)
+        except Exception as error:  # the driver of foreign code: the replica stops, and no other
+            logger.exception("tablet %d cannot apply its log", self._core.group_id)
+            self._replica.failed(error)
+
     async def _work(self) -> None:
         """Apply, restore and take snapshots until there is nothing left to do."""
         try:
             while not self._closed:
-                if self._restore_is_due():
+                if self._taken:
+                    entries, self._taken = self._taken, ()
+                    await self._apply(entries)
+                elif self._restore_is_due():
                     await self._restore()
                 elif self._apply_is_due():
+                    self._gathering.taken()
                     await self._apply(self._core.take_committed(MAX_APPLY_BYTES))
                 elif self._snapshot_is_due():
                     await self._take_snapshot()
@@ -150,8 +181,9 @@ class Applying:
                 self._replica.stirred()
 
     async def _apply(self, entries: tuple[Entry, ...]) -> None:
-        self._gathering.taken()
-        results = await self._machine.apply(entries)
+        self._applied(entries, await self._machine.apply(entries))
+
+    def _applied(self, entries: tuple[Entry, ...], results: list[object]) -> None:
         assert len(results) == len(entries), "one result an entry"
         self.applied_index = entries[-1].index
         self._replica.applied(entries, results)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cluster.raft.log import Entry
 
@@ -54,6 +54,16 @@ class StateMachine(Protocol):
 
     async def restore(self, index: int, data: bytes) -> None:
         """Replace the state by that of a snapshot, durably."""
+        ...
+
+
+@runtime_checkable
+class PromptStateMachine(Protocol):
+    """One that can apply most entries without waiting: no task is made for these."""
+
+    def apply_now(self, entries: Sequence[Entry]) -> list[object] | None:
+        """`apply`, in place; None where something has to be waited for: then nothing is done, and
+        `apply` is called with the same entries."""
         ...
 
 

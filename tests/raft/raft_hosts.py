@@ -31,6 +31,9 @@ class Notes:
         return self.applied_index if self._durable else 0
 
     async def apply(self, entries: Sequence[Entry]) -> list[object]:
+        return self.take(entries)
+
+    def take(self, entries: Sequence[Entry]) -> list[object]:
         self.applies += 1
         results: list[object] = []
         for entry in entries:
@@ -53,6 +56,20 @@ class Notes:
         self.notes = data.split(b"\n") if data else []
         self.applied_index = index
         self._durable = True
+
+
+class PromptNotes(Notes):
+    """The same, in place; entries that begin so have to wait for something."""
+
+    waits = 0
+
+    def apply_now(self, entries: Sequence[Entry]) -> list[object] | None:
+        return None if any(e.data.startswith(b"wait") for e in entries) else self.take(entries)
+
+    async def apply(self, entries: Sequence[Entry]) -> list[object]:
+        self.waits += 1
+        await asyncio.sleep(0.01)
+        return self.take(entries)
 
 
 class Hosts:
@@ -101,11 +118,16 @@ class Hosts:
             await self.stop_node(node_id)
 
     async def open(
-        self, voters: Sequence[int], group_id: int = GROUP, *, durable: bool = False
+        self,
+        voters: Sequence[int],
+        group_id: int = GROUP,
+        *,
+        durable: bool = False,
+        notes: type[Notes] = Notes,
     ) -> tuple[dict[int, RaftGroup], dict[int, Notes]]:
         groups, machines = {}, {}
         for node_id in voters:
-            machines[node_id] = Notes(durable=durable)
+            machines[node_id] = notes(durable=durable)
             groups[node_id] = await self.hosts[node_id].open_group(
                 group_id, machines[node_id], Configuration.of(voters)
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from raft_hosts import GROUP, Hosts, Notes, leader_of, until
+from raft_hosts import GROUP, Hosts, Notes, PromptNotes, leader_of, until
 
 from cluster.errors import (
     CannotConnectNow,
@@ -401,11 +401,31 @@ def test_a_failed_log_ends_everything_and_confirms_nothing() -> None:
     run_simulation(main())
 
 
-def test_a_machine_that_fails_stops_its_replica_only() -> None:
+def test_what_has_to_wait_is_applied_in_its_place_all_the_same() -> None:
+    async def main() -> None:
+        hosts = await Hosts(3).start()
+        groups, machines = await hosts.open([1, 2, 3], notes=PromptNotes)
+        leader = await leader_of(groups)
+        commands = [b"a", b"wait", b"b", b"c", b"wait more", b"d"]
+        proposed = [asyncio.ensure_future(leader.propose(c, deadline_s=1)) for c in commands[:3]]
+        await asyncio.gather(*proposed)
+        for command in commands[3:]:
+            await leader.propose(command, deadline_s=1)
+        await until(lambda: all(m.notes == commands for m in machines.values()))
+        machine = machines[leader.node_id]
+        assert isinstance(machine, PromptNotes)
+        assert machine.waits == 2
+        await hosts.close()
+
+    run_simulation(main())
+
+
+@pytest.mark.parametrize("notes", [Notes, PromptNotes])
+def test_a_machine_that_fails_stops_its_replica_only(notes: type[Notes]) -> None:
     async def main() -> None:
         hosts = await Hosts(1).start()
-        broken, _ = await hosts.open([1], group_id=1)
-        whole, _ = await hosts.open([1], group_id=2)
+        broken, _ = await hosts.open([1], group_id=1, notes=notes)
+        whole, _ = await hosts.open([1], group_id=2, notes=notes)
         with pytest.raises(StatementCompletionUnknown):
             await broken[1].propose(b"break me", deadline_s=1)
         with pytest.raises(InternalError):
