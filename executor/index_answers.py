@@ -4,14 +4,16 @@
     as many as are -> columns, or expressions over them
                    -> or brought down to one row of aggregates
 
-All of it is of at most some thousand rows (`storage.index_reads`).
+All of it is of at most some thousand rows (`storage.index_reads`). Few of them are shown as plain
+values, to a short statement (`executor.quick_statements`); a query that has shown many is left to
+batches from then on.
 """
 
 from __future__ import annotations
 
 import heapq
 import operator
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from decimal import Decimal
 from functools import reduce
 from itertools import islice
@@ -21,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.fragment_schemas import store_name
+from catalog.model import Column
 from executor.execution import Result
 from executor.numeric_division import divide
 from executor.point_plans import Computer
@@ -37,36 +40,75 @@ from storage.row_tables import RowTables, StoredRow
 from storage.row_values import encoding_of
 from storage.types import Kind, SqlType
 
+# More of them are written faster by whole columns.
+FEW_ROWS = 64
+
 
 class IndexAnswer:
-    """How one query's rows are answered, whatever its parameters."""
+    """How one query's rows are answered, whatever its parameters. `shows_few` as long as no
+    execution has shown more, and no average is shown, whose digits only batches have."""
 
     def __init__(self, read: IndexRead, tables: RowTables, context: PlannerContext) -> None:
         self.read = read
         self.tables = tables
+        sums = read.aggregates
+        self.shows_few = sums is None or not any(isinstance(of, int) for of in sums.outputs)
+        # What a layer above keeps with it.
+        self.kept: dict[Hashable, Any] = {}
+        self._readers = [_shown(tables, read.table.column(column_id)) for column_id in read.wanted]
         self._computer = None if read.computed is None else Computer(read.computed, context)
         self._sums = None if read.aggregates is None else Sums(read.aggregates, context)
 
+    @property
+    def columns(self) -> tuple[ResultColumn, ...]:
+        """What is shown."""
+        return self.read.columns
+
     def result(self, found: Sequence[Sequence[StoredRow]], values: Sequence[Datum]) -> Result:
         """The answer. Raises what computing it raises, `NotByRow` included."""
-        read, computer = self.read, self._computer
-        if computer is not None and computer.conditions:
-            given = computer.values(values)
-            found = [[row for row in rows if self._meets(row, given)] for rows in found]
-        if self._sums is not None:
-            plain = [self.tables.decode_row(row) for rows in found for row in rows]
-            return result_of(
-                read.columns, batch_of([self._sums.of(plain, values)], read.columns), 1
-            )
-        rows = list(self._merged(found))
-        if computer is not None and computer.outputs:
-            given = computer.values(values)
-            shown = [
-                [output(plain, given) for output in computer.outputs]
-                for plain in map(self.tables.decode_row, rows)
-            ]
+        read, found = self.read, self._meeting(found, values)
+        if self._is_computed:
+            shown = self._computed(found, values)
             return result_of(read.columns, batch_of(shown, read.columns), len(shown))
+        rows = list(self._merged(found))
         return result_of(read.columns, self._columns(rows), len(rows))
+
+    def plain(
+        self, found: Sequence[Sequence[StoredRow]], values: Sequence[Datum]
+    ) -> list[list[Any]]:
+        """The same as plain values (`storage.row_values`), char(n) with its padding."""
+        found = self._meeting(found, values)
+        if self._is_computed:
+            shown = self._computed(found, values)
+        else:
+            shown = [[of(row) for of in self._readers] for row in self._merged(found)]
+        self.shows_few = self.shows_few and len(shown) <= FEW_ROWS
+        return shown
+
+    @property
+    def _is_computed(self) -> bool:
+        return self._sums is not None or bool(self._computer and self._computer.outputs)
+
+    def _meeting(
+        self, found: Sequence[Sequence[StoredRow]], values: Sequence[Datum]
+    ) -> Sequence[Sequence[StoredRow]]:
+        computer = self._computer
+        if computer is None or not computer.conditions:
+            return found
+        given = computer.values(values)
+        return [[row for row in rows if self._meets(row, given)] for rows in found]
+
+    def _computed(
+        self, found: Sequence[Sequence[StoredRow]], values: Sequence[Datum]
+    ) -> list[list[Any]]:
+        """The rows of what is computed; an average is its text."""
+        decode = self.tables.decode_row
+        if self._sums is not None:
+            return [self._sums.of([decode(row) for rows in found for row in rows], values)]
+        assert self._computer is not None
+        given, outputs = self._computer.values(values), self._computer.outputs
+        rows = map(decode, self._merged(found))
+        return [[output(plain, given) for output in outputs] for plain in rows]
 
     def _meets(self, row: StoredRow, given: Sequence[Any]) -> bool:
         assert self._computer is not None
@@ -113,6 +155,18 @@ class IndexAnswer:
                 padded = pc.utf8_rpad(batch.column(place), found.length)
                 batch = batch.set_column(place, batch.schema.names[place], padded)
         return batch
+
+
+def _shown(tables: RowTables, column: Column) -> Callable[[StoredRow], Any]:
+    """A stored row's column as the client is shown it."""
+    name = store_name(column.id)
+    place, encoding = tables.names.index(name), tables.encoding(name)
+    decode, length = encoding.decode, column.type.length
+    if column.type.kind is Kind.BPCHAR and length is not None:
+        return lambda row: None if row[place] is None else decode(row[place]).ljust(length)
+    if encoding.same:
+        return operator.itemgetter(place)
+    return lambda row: None if row[place] is None else decode(row[place])
 
 
 class Sums:

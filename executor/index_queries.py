@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from sqlglot import exp
 
@@ -65,6 +66,38 @@ class IndexQueries:
         answer = self._answers.of(statement, types, context)
         if answer is None:
             return None
+        with or_usual_way:
+            found = await self._found(answer, values, context.catalog, transaction)
+            return None if found is None else answer.result(found, values)
+        return None
+
+    def answer_of(
+        self, statement: Query, types: tuple[SqlType, ...], context: PlannerContext
+    ) -> IndexAnswer | None:
+        """How the query is answered, if it is such a one, for as long as the catalog is this."""
+        return self._answers.of(statement, types, context)
+
+    async def plain(
+        self,
+        answer: IndexAnswer,
+        values: Sequence[Datum],
+        catalog: Catalog,
+        transaction: SessionTransaction | None,
+    ) -> list[list[Any]] | None:
+        """The answer's rows as plain values, or None where the query is to go the usual way;
+        `catalog` is the one that `answer_of` was asked with."""
+        with or_usual_way:
+            found = await self._found(answer, values, catalog, transaction)
+            return None if found is None else answer.plain(found, values)
+        return None
+
+    async def _found(
+        self,
+        answer: IndexAnswer,
+        values: Sequence[Datum],
+        catalog: Catalog,
+        transaction: SessionTransaction | None,
+    ) -> list[Sequence[StoredRow]] | None:
         read = answer.read
         scan = scan_of(read, answer.tables, values)
         fragments = None if scan is None else fragments_of(read, values)
@@ -72,10 +105,7 @@ class IndexQueries:
             return None
         if transaction is not None and transaction.definitions.any:
             return None
-        with or_usual_way:
-            rows = await self._rows(fragments, scan, context.catalog, transaction)
-            return None if rows is None else answer.result(rows, values)
-        return None
+        return await self._rows(fragments, scan, catalog, transaction)
 
     async def _rows(
         self,

@@ -5,6 +5,7 @@
     run_now(plan, values, then)                the same without a task, where that can be
 
     a read of one row by key                   `executor.quick_reads`
+    a prepared one of rows by an index         `executor.index_queries`
     a change of single rows by key, FOR UPDATE `executor.point_writes`
     BEGIN, COMMIT, ROLLBACK of no special kind the handlers of `executor.session_statements`
 
@@ -20,7 +21,8 @@ decline:
 What of that changes seldom is looked at once for each state of settings and catalog; what BEGIN
 says of its block alone is not part of that. `cancel` reaches a statement that waits.
 
-Left out: time limits; who sets one goes the usual way.
+Left out: time limits; who sets one goes the usual way. Reads by an index with literals, which are
+not told by their shape; what shows many rows is faster by batches.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from catalog.model import Catalog
 from cluster.errors import QueryCanceled
 from executor import session_statements
+from executor.index_answers import IndexAnswer
 from executor.lifted_literals import lifted
 from executor.point_plans import NamesMeant, PointPlan, names_meant
 from executor.quick_reads import Found, QuickReads, Rows
@@ -69,7 +72,8 @@ class BlockPlan:
     kept: dict[Hashable, Any] = field(default_factory=dict)
 
 
-Plan = PointPlan | Write | BlockPlan
+Plan = PointPlan | IndexAnswer | Write | BlockPlan
+_READS = (PointPlan, IndexAnswer)
 
 
 class Answered(NamedTuple):
@@ -143,11 +147,14 @@ class QuickStatements:
         self._context = context
         self._reads = QuickReads(session)
         self._plans = session.coordinator.points.plans
+        self._indexes = session.coordinator.indexes
         self._writes = session.coordinator.point_writes
         self._surroundings: Surroundings | None = None
         self._settings_version = -1
         self._catalog: object = None
         self._by_shape: dict[str, Plan | None] = {}
+        # What a block's changes are computed with: their clock stands still (`_block_context`).
+        self._kept_context: PlannerContext | None = None
         self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
 
@@ -168,7 +175,9 @@ class QuickStatements:
             return None
         plan: Plan | None = None
         if isinstance(statement, Query) and not locks_rows(statement.tree):
-            plan = self._plans.of_tree(statement, types, self._context())
+            context = self._context()
+            plan = self._plans.of_tree(statement, types, context)
+            plan = plan or self._indexes.answer_of(statement, types, context)
         elif may_be_by_row(statement):
             plan = self._writes.of_statement(statement, types, self._context())
         else:
@@ -205,11 +214,13 @@ class QuickStatements:
         if kind is BlockPlan:
             begins = type(plan.statement) is Begin  # type: ignore[union-attr]
             return now.plain and (block.transaction is None if begins else block.open)
+        if kind is IndexAnswer and not plan.shows_few:  # type: ignore[union-attr]
+            return False
         if block.transaction is None:
-            return now.reads_alone if kind is PointPlan else now.writes_alone
+            return now.reads_alone if kind in _READS else now.writes_alone
         if block.status is not Status.ACTIVE:
             return False
-        if kind is PointPlan:
+        if kind in _READS:
             return now.reads
         return now.writes and self._session.state.settings["transaction_read_only"] == "off"
 
@@ -302,6 +313,8 @@ class QuickStatements:
     async def _run(self, plan: Plan, values: Sequence[Datum]) -> Answered | None:
         if type(plan) is PointPlan:
             return await self._read(plan, values)
+        if type(plan) is IndexAnswer:
+            return await self._read_by_index(plan, values)
         if type(plan) is BlockPlan:
             handler = session_statements.HANDLERS[type(plan.statement)]
             return Answered((await handler(self._session, plan.statement)).tag, None)
@@ -313,6 +326,20 @@ class QuickStatements:
         rows = await self._reads.rows(plan, values, self._surroundings.names.catalog)
         return None if rows is None else _selected(rows)
 
+    async def _read_by_index(self, plan: IndexAnswer, values: Sequence[Datum]) -> Answered | None:
+        assert self._surroundings is not None
+        state, catalog = self._session.state, self._surroundings.names.catalog
+        transaction = state.block.transaction
+        if transaction is not None:
+            if transaction.is_past:
+                return None
+            transaction.begin_command()
+        rows = await self._indexes.plain(plan, values, catalog, transaction)
+        if rows is None:
+            return None
+        state.last_read = None
+        return _selected(rows)
+
     async def _write(self, plan: Write, values: Sequence[Datum]) -> Changed | None:
         state, now = self._session.state, self._surroundings
         assert now is not None
@@ -320,10 +347,20 @@ class QuickStatements:
         if transaction is not None:
             transaction.begin_command()
             transaction.settle(now.settings)
-        changed = await self._writes.run(plan, values, self._context(), transaction, now.settings)
+        context = self._context() if transaction is None else self._block_context()
+        changed = await self._writes.run(plan, values, context, transaction, now.settings)
         if changed is not None:
             state.last_read = None
         return changed
+
+    def _block_context(self) -> PlannerContext:
+        """The planner's view of the session, made once a block: single rows are computed with the
+        transaction's clock, never the statement's, and the session's settings as they are."""
+        kept, began = self._kept_context, self._session.state.block.started
+        catalog = self._session.services.catalog.current
+        if kept is None or kept.now is not began or kept.catalog is not catalog:
+            kept = self._kept_context = self._context()
+        return kept
 
     def cancel(self) -> None:
         """Stops a statement that waits; it raises 57014."""
