@@ -8,6 +8,7 @@ deferred    tried there, without waiting; what is left *open* is checked later, 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from cluster.errors import LockNotAvailable, UniqueViolation
@@ -27,6 +28,17 @@ from storage.snapshot import definition_changed, fragment_gone
 from storage.stored_changes import lock_key
 from storage.tablet_leader import TabletLeader
 from storage.unique_checker import WaitFor
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One look at a draft: for which command, with `locks` that keep what it finds or without."""
+
+    transaction_id: TransactionId
+    draft: Draft
+    command: int
+    deadline_s: float
+    locks: bool
 
 
 class TabletUnique(TabletLeader):
@@ -51,27 +63,21 @@ class TabletUnique(TabletLeader):
         """Checks what has not been checked, with `locks` so that it stays so; what cannot be told
         at once of the `deferred` constraints is left open, and what is open of others is due.
         None: what is open stays so, and nothing else is deferred."""
+        check = _Check(transaction_id, draft, command, deadline_s, locks)
         if draft.unchecked_rows:
-            await self._check_new(transaction_id, draft, command, deadline_s, locks, deferred or ())
+            await self._check_new(check, deferred or ())
             for each in deferred or ():
-                if not await self._holds(transaction_id, draft, each, command, deadline_s, locks):
+                if not await self._holds(check, each):
                     draft.open_checks.leave(command, each)
             if locks:
                 draft.checked()
         for due in () if deferred is None else draft.open_checks.due(deferred):
-            await self._check_again(transaction_id, draft, due, command, deadline_s, locks)
+            await self._check_again(check, due)
             draft.open_checks.close(command, due)
 
-    async def _check_new(
-        self,
-        transaction_id: TransactionId,
-        draft: Draft,
-        command: int,
-        deadline_s: float,
-        locks: bool,
-        deferred: Collection[Deferred],
-    ) -> None:
+    async def _check_new(self, check: _Check, deferred: Collection[Deferred]) -> None:
         """Checks the unchecked rows, but for what is deferred."""
+        draft = check.draft
 
         def wanted(fragment_id: FragmentId, constraint: str) -> bool:
             return (fragment_id, constraint) not in deferred
@@ -80,24 +86,29 @@ class TabletUnique(TabletLeader):
         if not checked:
             return
         many = not draft.unchecked
-        for fragment_id in checked if locks else ():
+        for fragment_id in checked if check.locks else ():
             schema = self._schemas.get(fragment_id)
             new = [change for change in draft.unchecked if change.fragment_id == fragment_id]
             if schema is not None and (new or many):
                 await self._locks.take_new_keys(
-                    transaction_id, schema, new, many, command, deadline_s, wanted
+                    check.transaction_id,
+                    schema,
+                    new,
+                    many,
+                    check.command,
+                    check.deadline_s,
+                    wanted,
                 )
         self._refuse_gone(draft)
-        chunks = self._participant.transactions[transaction_id].chunks
+        chunks = self._participant.transactions[check.transaction_id].chunks
         changes = draft.changes
         if not chunks and not many:
             checked = list(dict.fromkeys(change.fragment_id for change in draft.unchecked))
             checked = [f for f in checked if self._checks(f, wanted)]
             changes = [c for f in checked for c in self._to_check(draft, f)]
-        wait_for = partial(self._wait_for_rows, transaction_id, command, deadline_s)
         try:
             await self._unique.check(
-                chunks, changes, checked, draft.cuts, wait_for if locks else None, wanted
+                chunks, changes, checked, draft.cuts, self._waiting_for(check), wanted
             )
         except Exception:
             self._refuse_gone(draft)
@@ -110,18 +121,10 @@ class TabletUnique(TabletLeader):
 
     # What is deferred.
 
-    async def _holds(
-        self,
-        transaction_id: TransactionId,
-        draft: Draft,
-        constraint: Deferred,
-        command: int,
-        deadline_s: float,
-        locks: bool,
-    ) -> bool:
+    async def _holds(self, check: _Check, constraint: Deferred) -> bool:
         """Whether the unchecked rows keep the constraint, whatever others do; False where that
         is not seen at once. Waits for nobody."""
-        fragment_id = constraint[0]
+        draft, fragment_id = check.draft, constraint[0]
         new = [change for change in draft.unchecked if change.fragment_id == fragment_id]
         if draft.unchecked and not new:
             return True
@@ -132,53 +135,58 @@ class TabletUnique(TabletLeader):
         if draft.chunks or not draft.unchecked or not _in_memory(schema, unique):
             return False
         try:
-            if locks:
-                values = values_left(schema, unique.columns, new)
-                await self._locks.take_values(
-                    transaction_id, schema, unique, values, command, deadline_s, wait=False
-                )
-            await self._check_only(transaction_id, draft, constraint)
+            if check.locks:
+                await self._take_values(check, schema, unique, new, wait=False)
+            await self._check_only(check, constraint)
         except (LockNotAvailable, UniqueViolation):
             return False
         return True
 
-    async def _check_again(
-        self,
-        transaction_id: TransactionId,
-        draft: Draft,
-        constraint: Deferred,
-        command: int,
-        deadline_s: float,
-        locks: bool,
-    ) -> None:
+    async def _check_again(self, check: _Check, constraint: Deferred) -> None:
         """Checks all rows of the transaction, those of earlier statements, too."""
         found = self._constraint(constraint)
         if found is None:
             return
         schema, unique = found
-        many = draft.chunks or sum(c.insert_count for c in draft.changes) > FEW_ROWS
-        if locks and (many or not _in_memory(schema, unique)):
-            take = self._locks.take
-            await take(transaction_id, LockMode.EXCLUSIVE, deadline_s, command=command)
-        elif locks:
-            values = values_left(schema, unique.columns, draft.changes)
-            await self._locks.take_values(
-                transaction_id, schema, unique, values, command, deadline_s, wait=True
+        changes = check.draft.changes
+        many = check.draft.chunks or sum(each.insert_count for each in changes) > FEW_ROWS
+        if check.locks and (many or not _in_memory(schema, unique)):
+            await self._locks.take(
+                check.transaction_id, LockMode.EXCLUSIVE, check.deadline_s, command=check.command
             )
-        wait_for = partial(self._wait_for_rows, transaction_id, command, deadline_s)
-        await self._check_only(transaction_id, draft, constraint, wait_for if locks else None)
+        elif check.locks:
+            await self._take_values(check, schema, unique, changes, wait=True)
+        await self._check_only(check, constraint, self._waiting_for(check))
+
+    async def _take_values(
+        self,
+        check: _Check,
+        schema: FragmentSchema,
+        unique: UniqueKey,
+        changes: Sequence[FragmentChange],
+        *,
+        wait: bool,
+    ) -> None:
+        values = values_left(schema, unique.columns, changes)
+        await self._locks.take_values(
+            check.transaction_id,
+            schema,
+            unique,
+            values,
+            check.command,
+            check.deadline_s,
+            wait=wait,
+        )
 
     async def _check_only(
-        self,
-        transaction_id: TransactionId,
-        draft: Draft,
-        constraint: Deferred,
-        wait_for: WaitFor | None = None,
+        self, check: _Check, constraint: Deferred, wait_for: WaitFor | None = None
     ) -> None:
+        draft = check.draft
+
         def wanted(fragment_id: FragmentId, name: str) -> bool:
             return (fragment_id, name) == constraint
 
-        chunks = self._participant.transactions[transaction_id].chunks
+        chunks = self._participant.transactions[check.transaction_id].chunks
         changes = [c for c in draft.changes if c.fragment_id == constraint[0]]
         await self._unique.check(chunks, changes, [constraint[0]], draft.cuts, wait_for, wanted)
 
@@ -192,6 +200,12 @@ class TabletUnique(TabletLeader):
         return None
 
     # What it takes.
+
+    def _waiting_for(self, check: _Check) -> WaitFor | None:
+        if not check.locks:
+            return None
+        transaction_id, command, deadline_s = check.transaction_id, check.command, check.deadline_s
+        return partial(self._wait_for_rows, transaction_id, command, deadline_s)
 
     async def _wait_for_rows(
         self,
