@@ -16,6 +16,7 @@ from dqe.configuration import NodeConfiguration
 from dqe.node import Node
 from executor.formatting.text import text_columns
 from executor.session import Session
+from storage.deadlocks import WaitEdge
 
 Row = tuple[str | None, ...]
 # What a statement gets that is to wait, and waits for no lock.
@@ -123,12 +124,16 @@ class World:
         assert not task.done(), task
 
     def _waits(self) -> set[tuple[int, int, int]]:
-        return {
-            (edge.waiter, edge.tablet_id, edge.number)
+        return {(edge.waiter, edge.tablet_id, edge.number) for edge in self.wait_edges()}
+
+    def wait_edges(self) -> list[WaitEdge]:
+        """Who waits for whom at any tablet."""
+        return [
+            edge
             for node in self.nodes
             for tablet in node.parts.storage.tablets.values()
             for edge in tablet.wait_edges()
-        }
+        ]
 
     async def close(self) -> None:
         for client in self._clients:
