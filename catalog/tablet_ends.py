@@ -32,6 +32,7 @@ from cluster.errors import (
 )
 from cluster.probes import Probe, reached
 from storage.fragments import Timestamp, TransactionId
+from storage.participant import NO_TABLET
 from storage.participant import Outcome as TransactionOutcome
 from storage.read_sets import ReadSet
 
@@ -239,9 +240,13 @@ class TabletEnds(TabletCalls):
         status = await self._ask(request, Status, self._server.status, deadline_s, again=True)
         if not status.known:
             return "unknown"
-        if status.running:
+        if not status.running:
+            return "committed" if status.commit_ts else "aborted"
+        if status.home in (NO_TABLET, tablet_id):
             return "in progress"
-        return "committed" if status.commit_ts else "aborted"
+        # Decided already, it may be, and not yet told of it.
+        decided = await self.commit_status(status.home, transaction_id, False, deadline_s)
+        return "in progress" if decided == "unknown" else decided
 
     async def _settled(
         self,

@@ -30,6 +30,7 @@ from storage.fragments import (
 from storage.index_reads import IndexScan
 from storage.lock_driver import Fate
 from storage.open_checks import Deferred
+from storage.participant import NO_TABLET
 from storage.read_sets import ReadSet
 
 
@@ -284,11 +285,12 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """`running`, or ended with `commit_ts`, 0 when aborted."""
+    """`running`, or ended with `commit_ts`, 0 when aborted. `home` decides what is prepared."""
 
     running: bool
     commit_ts: Timestamp = 0
     known: bool = True
+    home: TabletId = NO_TABLET
 
 
 def encode_change(change: FragmentChange) -> tuple[int, bytes]:

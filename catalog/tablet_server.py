@@ -287,7 +287,7 @@ class TabletServer:
             return Status(running=False, known=False)
         outcome = await tablet.status(request.transaction_id)
         if outcome is None:
-            return Status(running=True)
+            return Status(running=True, home=tablet.home_of(request.transaction_id))
         return Status(running=False, commit_ts=outcome.commit_ts)
 
     async def read_rows(self, request: requests.ReadRows, deadline_s: float) -> requests.Rows:

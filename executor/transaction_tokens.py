@@ -75,5 +75,11 @@ async def commit_status(services: ExecutorServices, arguments: Sequence[str | No
     if token.home != CATALOG_TABLET and token.home not in catalog.tablets:
         return "unknown"  # the table was dropped, and with it its log
     return await services.tablets.commit_status(
-        token.home, token.transaction_id, age_ms < OUTCOME_RETENTION_MS, ASK_DEADLINE_S
+        token.home, token.transaction_id, age_ms < _settled_for_ms(), ASK_DEADLINE_S
     )
+
+
+def _settled_for_ms() -> int:
+    """For how long what nobody remembers is known to have aborted: the home must remember longer
+    than a question that was asked in time takes to reach it."""
+    return OUTCOME_RETENTION_MS * 10 // 11

@@ -50,7 +50,8 @@ from storage.entries import (
 from storage.fragments import TIMESTAMP_COUNTER_BITS, TabletId, Timestamp, TransactionId
 from storage.locks import TABLET, LockMode, LockRequest, LockTable, Resource
 
-OUTCOME_RETENTION_MS = 10 * 60 * 1000
+# Clients may ask for ten minutes, and a question may be a while on its way.
+OUTCOME_RETENTION_MS = 11 * 60 * 1000
 # How long a transaction lives without a word from its coordinator before it is prepared.
 LEASE_S = 10.0
 # A coordinator that hears of the end of its transaction later than after this many others is

@@ -31,7 +31,7 @@ from storage.entries import (
     Write,
 )
 from storage.fragments import TabletId, Timestamp, TransactionId
-from storage.participant import LogAbort, Outcome, Phase, lost_transaction
+from storage.participant import NO_TABLET, LogAbort, Outcome, Phase, lost_transaction
 from storage.row_side import RowSide
 from storage.staging import Staging
 from storage.surroundings import Peers
@@ -296,6 +296,11 @@ class TabletCommits(TabletChanges):
             return outcome
         abort = self._propose(Abort(transaction_id, decided=False))
         return _as_outcome(await run_to_end(self._runtime, abort, "status"))
+
+    def home_of(self, transaction_id: TransactionId) -> TabletId:
+        """The tablet whose word a prepared transaction waits for here."""
+        transaction = self._participant.transactions.get(transaction_id)
+        return NO_TABLET if transaction is None else transaction.home_tablet
 
     async def remembers(self, transaction_id: TransactionId) -> bool:
         """Whether the transaction runs here, or its outcome is known."""
