@@ -146,6 +146,10 @@ class Three:
     async def set_up(self) -> Three:
         for name in ("n1", "n2", "n3"):
             await self.start(name)
+        # Of two voters neither can be missed.
+        catalog = self.nodes["n1"].node.parts.services.catalog
+        while len(catalog.group.configuration.voters) < 3:
+            await asyncio.sleep(0.01)
         await self.ask("CREATE TABLE c (id int PRIMARY KEY, v text) REPLICATED")
         await self.ask("INSERT INTO c SELECT g, 'row ' || g FROM generate_series(1, 2000) g")
         return self
