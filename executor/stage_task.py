@@ -79,6 +79,8 @@ class StageTask:
                 self._register(cursor)
                 self._send_rows(cursor, self._sql(snapshot), stack)
         except DqeError as error:
+            if self._cancellation.error is None:
+                snapshot.check_damage(error)  # that a row store has met
             raise self._cancellation.error or error from None
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             if self._cancellation.error is not None:

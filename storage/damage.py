@@ -16,9 +16,16 @@ import duckdb
 
 from cluster.errors import DataCorrupted
 from storage.fragments import TabletId
+from storage.row_files import PAGE_DAMAGED
 
-# DuckDB's words for a block whose checksum is wrong, and for a file that cannot be one.
-_WORDS = ("Corrupt database file", "does not match stored checksum", "not a valid DuckDB")
+# DuckDB's words for a block whose checksum is wrong, and for a file that cannot be one; and what a
+# row store says that it reads.
+_WORDS = (
+    "Corrupt database file",
+    "does not match stored checksum",
+    "not a valid DuckDB",
+    PAGE_DAMAGED,
+)
 
 
 def is_damage(error: BaseException) -> bool:

@@ -28,7 +28,6 @@ from storage.fragments import END_OF_TIME, FragmentId, Timestamp
 from storage.own_rows import OwnRows
 from storage.participant import Participant
 from storage.read_sets import RangeIndex, RowRange
-from storage.row_files import store_error
 from storage.row_side import RowSide
 from storage.row_store import RowStore
 from storage.row_tables import RowTables, StoredKey, StoredRow
@@ -80,7 +79,7 @@ def scan_now(
     try:
         found = _found(store, fragment_id, scan, timestamp, own, changed)
     except apsw.Error as error:
-        raise store_error(error) from error
+        raise rows.failed(error) from error
     return None if found is None or len(found) > MOST_ROWS else found
 
 

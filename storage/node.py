@@ -38,7 +38,7 @@ from cluster.errors import CannotConnectNow, DataCorrupted, DqeError
 from cluster.raft.log import tablet_of
 from cluster.runtime import Runtime
 from storage.columnar_apply import FragmentTables
-from storage.damage import Suspects
+from storage.damage import Suspects, damaged_store
 from storage.deadlocks import WaitEdge
 from storage.duckdb_node import DuckDbLimits, DuckDbNode, Setup
 from storage.fragments import (
@@ -421,7 +421,11 @@ class NodeStorage:
                     raise fragment_gone(tablet_id, fragment_id)
                 tables[tablet_id, fragment_id] = found[fragment_id]
         changes = await self._own_changes(wanted, own) if own is not None else {}
-        cursor, views = await self._opened(tables, timestamp)
+        try:
+            cursor, views = await self._opened(tables, timestamp)
+        except DataCorrupted as error:
+            self._suspects.note(wanted)
+            raise damaged_store(", ".join(map(str, wanted)), error) from error
         own_rows = {}
         if changes:
             try:

@@ -22,7 +22,7 @@ from contextlib import suppress
 
 import apsw
 
-from cluster.errors import DqeError
+from cluster.errors import DataCorrupted, DqeError
 from cluster.runtime import Runtime
 from storage.applier import RETRY_S, StoreApplier
 from storage.apply_queue import Queued
@@ -89,8 +89,7 @@ class RowApplier(StoreApplier[RowStore]):
         try:
             self._store.settle()
         except apsw.Error as error:
-            self._take_back(error)
-            raise store_error(error) from error
+            raise self._take_back(error) from error
         applied, self._open, self._open_bytes = self._open, [], 0
         self._cancel_open_timer()
         self._count_applied(applied)
@@ -99,13 +98,17 @@ class RowApplier(StoreApplier[RowStore]):
         with suppress(DqeError):  # it was said, and is tried again
             self.settle()
 
-    def _take_back(self, error: apsw.Error) -> None:
-        """The transaction that was open has left nothing behind."""
-        logger.error("tablet %s: %s", self._store.tablet_id, store_error(error).message)
+    def _take_back(self, error: apsw.Error) -> DqeError:
+        """The transaction that was open has left nothing behind; what that means for callers."""
+        failure = store_error(error)
+        logger.error("tablet %s: %s", self._store.tablet_id, failure.message)
+        if isinstance(failure, DataCorrupted):
+            self.on_damage()
         self._queue.put_back(self._open)
         self._open, self._open_bytes = [], 0
         self._cancel_open_timer()
         self._start_background(RETRY_S)
+        return failure
 
     def _cancel_open_timer(self) -> None:
         if self._open_timer is not None:

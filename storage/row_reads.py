@@ -29,7 +29,6 @@ from storage.fragments import END_OF_TIME, FragmentChange, FragmentId, Timestamp
 from storage.key_overlay import Key
 from storage.locks import LockMode, LockTable
 from storage.participant import Participant
-from storage.row_files import store_error
 from storage.row_keys import has_keys
 from storage.row_side import RowSide
 from storage.row_tables import RowTables, StoredKey, StoredRow
@@ -89,7 +88,7 @@ def read_now(
     try:
         found = store.get_many(tables.schema.fragment_id, keys, at)
     except apsw.Error as error:
-        raise store_error(error) from error
+        raise rows.failed(error) from error
     whole = [None if row is None else row[:width] for row in found]
     return _with_own(tables, keys, whole, own) if own else whole
 

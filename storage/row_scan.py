@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
+import apsw
 import pyarrow as pa
 
 from storage.fragments import FragmentId, Timestamp
 from storage.operations import Batches, StorePosition
+from storage.row_files import store_error
 from storage.row_tables import BEGIN, END, RowTables, StoredKey, quoted
 
 Connection: TypeAlias = Any
@@ -107,9 +109,12 @@ class RowScan:
         return self._batches(tables, sql, names)
 
     def _batches(self, tables: RowTables, sql: str, names: Sequence[str]) -> Batches:
-        cursor = self._connection.execute(sql)
-        while rows := list(islice(cursor, SCAN_BATCH_ROWS)):
-            yield tables.to_batch(rows, names)
+        try:
+            cursor = self._connection.execute(sql)
+            while rows := list(islice(cursor, SCAN_BATCH_ROWS)):
+                yield tables.to_batch(rows, names)
+        except apsw.Error as error:
+            raise store_error(error) from error
 
     def close(self) -> None:
         """Ends the transaction; may be called again."""

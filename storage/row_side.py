@@ -21,7 +21,7 @@ from typing import TypeVar
 
 import apsw
 
-from cluster.errors import DqeError
+from cluster.errors import DataCorrupted, DqeError
 from cluster.runtime import Runtime
 from storage.apply_queue import Queued
 from storage.columnar_apply import FragmentTables
@@ -160,7 +160,14 @@ class RowSide:
             self.applier.settle()
             return await self._runtime.run_blocking(_on_snapshot, store, function)
         except apsw.Error as error:
-            raise store_error(error) from error
+            raise self.failed(error) from error
+
+    def failed(self, error: apsw.Error) -> DqeError:
+        """What a failure of the store is to callers; damage is told to who rebuilds it."""
+        failure = store_error(error)
+        if isinstance(failure, DataCorrupted):
+            self.on_damage()
+        return failure
 
     def tables(self, fragment_ids: Iterable[FragmentId]) -> dict[FragmentId, FragmentTables]:
         """Where the rows of these fragments lie, of those that are here, for any connection."""

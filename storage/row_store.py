@@ -133,7 +133,7 @@ class RowStore(RowKeyReads):
         self._readable = dict(self._fragments.tables)
 
     def _reader(self) -> Connection:
-        if self.position.applied_index < self._shown_index:
+        if self.position.applied_index < self._shown_index or self._is_lost:
             raise IoError(
                 f"the row store of tablet {self.tablet_id} could not keep what it took in"
             )
@@ -168,6 +168,7 @@ class RowStore(RowKeyReads):
     def _take_in(self, operations: Sequence[Operation], applied_index: int) -> None:
         assert applied_index >= self.position.applied_index
         self._announce(operations)
+        self._check_kept()
         if self._settled is None:
             # Anew: only what begins behind a whole `copy_back` may begin the log file anew.
             self._end_reading()
@@ -182,6 +183,7 @@ class RowStore(RowKeyReads):
     def settle(self) -> None:
         """Ends the transaction that is open, if one is. An error takes back all that was in it."""
         self._end_reading()
+        self._check_kept()
         before = self._settled
         if before is None:
             return
@@ -198,7 +200,19 @@ class RowStore(RowKeyReads):
     def _end_reading(self) -> None:
         if self._keeps_reading:
             self._keeps_reading = False
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether SQLite has ended the open transaction by itself: it met a page that it could not
+        read, in whatever statement."""
+        return self._settled is not None and not self._connection.in_transaction
+
+    def _check_kept(self) -> None:
+        if self._is_lost:
+            self._roll_back()
+            raise apsw.IOError("the transaction that was open is lost")
 
     def _roll_back(self) -> None:
         before, self._settled = self._settled, None

@@ -40,7 +40,6 @@ from storage.key_overlay import Key
 from storage.locks import LockMode
 from storage.participant import Transaction
 from storage.read_sets import RangeIndex, ReadSet, RowRange
-from storage.row_files import store_error
 from storage.row_store import RowStore
 from storage.row_tables import RowTables, StoredKey, StoredRow
 from storage.snapshot import fragment_gone
@@ -213,7 +212,7 @@ class TabletValidation(TabletScans):
         try:
             rows = [store.get(read.fragment_id, key, timestamp) for timestamp in timestamps]
         except apsw.Error as error:
-            raise store_error(error) from error
+            raise self._rows.failed(error) from error
         return any(row is not None and row in read.by_row for row in rows)
 
 

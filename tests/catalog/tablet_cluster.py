@@ -121,6 +121,9 @@ class StoreNode:
             names = [store_name(column.id) for column in table.columns]
             relation = snapshot.relation_sql(fragment.tablet_id, fragment.id, names)
             return snapshot.cursor.execute(f"SELECT * FROM {relation} ORDER BY 1").fetchall()
+        except Exception as error:
+            snapshot.check_damage(error)  # as who runs stages does
+            raise
         finally:
             snapshot.close()
 

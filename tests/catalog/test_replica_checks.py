@@ -31,7 +31,7 @@ from cluster.errors import CannotConnectNow, DataCorrupted, SnapshotTooOld
 from cluster.raft import retention
 from storage.checksum import FragmentChecksum, tablet_checksums
 from storage.duckdb_node import BLOCK_SIZE_BYTES
-from storage.fragments import AccessMethod, FragmentChange
+from storage.fragments import END_OF_TIME, AccessMethod, FragmentChange
 from storage.tablet import Tablet
 from storage.types import INT8, TEXT
 
@@ -363,6 +363,58 @@ def test_flipped_byte_in_a_store_is_an_error_and_then_rebuilt(
             # Its file is read by the keeper, without anybody asking.
             before = node.storage.tablet(checked.tablet_id)
             await checked.until(lambda: node.storage.tablets.get(checked.tablet_id) is not before)
+        await checked.all_right()
+
+    run_cluster(tmp_path, scenario)
+
+
+def flip_row(path: Path, key: int) -> None:
+    """Flips a bit in a row where a row store keeps it."""
+    data = bytearray(path.read_bytes())
+    at = data.index(f"row {key}".encode())
+    data[at + 4] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [AccessMethod.ROW, AccessMethod.HYBRID])
+@pytest.mark.parametrize("noticed_by", ["check", "scan", "key", "change"])
+def test_flipped_byte_in_a_row_store_is_an_error_and_then_rebuilt(
+    tmp_path: Path, noticed_by: str, method: AccessMethod
+) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        checked = await Checked(cluster).start(method=method)
+        await checked.all_right()
+        for node in cluster.nodes:
+            await node.storage.tablet(checked.tablet_id).checkpoint()
+        node = checked.follower()
+        path = node.storage.path / "tablets" / f"{checked.tablet_id}.rows"
+        await cluster.stop()
+        flip_row(path, 1234)
+        await checked.start(fill=False)
+        [node] = [n for n in cluster.nodes if path.is_relative_to(n.storage.path)]
+        before = node.storage.tablet(checked.tablet_id)
+        if noticed_by == "check":
+            found = await checked.check()
+            assert found.pop(node.id) == ("damaged", True)
+            assert set(found.values()) == {("equal", False)}
+        elif noticed_by == "change":
+            change = insertion(checked.table, checked.fragment, {1234: "row 1234"})
+            names = [store_name(column.id) for column in checked.table.columns]
+            keys = pa.record_batch([pa.array([1234], pa.int64())], names[:1])
+            again = FragmentChange(checked.fragment.id, keys, change.insert_rows)
+            with contextlib.suppress(DataCorrupted):  # where it leads
+                await write_one(cluster.nodes[0], checked.tablet_id, again, 78)
+        elif noticed_by == "key":
+            with pytest.raises(DataCorrupted, match="does not match its checksum"):
+                await before.read_rows(checked.fragment.id, [(1234,)], END_OF_TIME)
+        elif method is AccessMethod.ROW:
+            with pytest.raises(DataCorrupted, match="is damaged on this node"):
+                await checked.rows(node)
+        else:
+            assert await checked.rows(node) == ALL_ROWS  # out of the other store
+            return
+        await checked.until(lambda: node.storage.tablets.get(checked.tablet_id) is not before)
         await checked.all_right()
 
     run_cluster(tmp_path, scenario)
