@@ -133,12 +133,14 @@ class RowStore(RowKeyReads):
         self._readable = dict(self._fragments.tables)
 
     def _reader(self) -> Connection:
-        if self.position.applied_index < self._shown_index or self._is_lost:
+        is_idle = self.is_idle()
+        # Only where no thread is at the connection it may be asked.
+        if self.position.applied_index < self._shown_index or (is_idle and self._is_lost):
             raise IoError(
                 f"the row store of tablet {self.tablet_id} could not keep what it took in"
             )
         # What was written by one connection another one has to read again.
-        if self.is_idle():
+        if is_idle:
             if self._settled is None and not self._keeps_reading:
                 # Each statement would begin one of its own, which costs as much as it does.
                 self._connection.execute("BEGIN")
