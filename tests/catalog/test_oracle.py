@@ -125,6 +125,15 @@ def test_ceiling_is_raised_before_it_is_reached() -> None:
     assert oracle.take(1, 8_000) is None
 
 
+def test_a_batch_ends_at_the_ceiling_at_the_latest() -> None:
+    oracle = TimestampOracle()
+    oracle.start(0)
+    oracle.ceiling_logged(timestamp_at(10_000) + 9)
+    assert oracle.take(11, 10_000) is None
+    assert oracle.take(10, 10_000) == timestamp_at(10_000)
+    assert oracle.take(1, 10_000) is None
+
+
 # --- The client ----------------------------------------------------------------------------
 
 
@@ -301,6 +310,18 @@ def test_lease_is_checked_after_the_number_is_taken() -> None:
         group.has_lease = True
         later = await service.take(TakeTimestamps(1, 1, 0))
         assert later.first > first.first + 1, "the number that was not answered is never used"
+
+    serve(scenario)
+
+
+def test_a_ceiling_that_is_not_in_the_log_covers_nothing() -> None:
+    async def scenario(service: OracleService, group: FakeGroup) -> None:
+        group.proposals_fail = True
+        taking = asyncio.ensure_future(service.take(TakeTimestamps(1, 1, 0)))
+        await asyncio.sleep(5)
+        assert not taking.done()
+        group.proposals_fail = False
+        assert (await taking).first <= group.machine.state.timestamp_ceiling
 
     serve(scenario)
 
