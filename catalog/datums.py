@@ -40,7 +40,7 @@ from cluster.errors import (
     NumericValueOutOfRange,
     StringDataRightTruncation,
 )
-from storage.decimals import EXACT, at_scale
+from storage.decimals import EXACT, as_numeric
 from storage.types import Kind, SqlType, arrow_type
 
 Datum = int | float | str | bytes | Decimal
@@ -267,8 +267,8 @@ def _read_numeric(sql_type: SqlType, text: str) -> Decimal:
     if sql_type.precision is None:
         return _plain_decimal(value)
     scale = sql_type.scale or 0
-    rounded = at_scale(value, scale)
-    if abs(rounded) >= Decimal(10) ** (sql_type.precision - scale):
+    rounded = as_numeric(value, sql_type.precision, scale)
+    if rounded is None:
         raise NumericValueOutOfRange(
             "numeric field overflow",
             detail=f"A field with precision {sql_type.precision}, scale {scale} must round to an"

@@ -21,3 +21,12 @@ def shifted(value: Decimal, places: int) -> Decimal:
 def at_scale(value: Decimal, scale: int) -> Decimal:
     """The value with so many digits behind the point, rounded half away from zero."""
     return value.quantize(_ONE.scaleb(-scale), ROUND_HALF_UP, EXACT)
+
+
+def as_numeric(value: Decimal, precision: int, scale: int) -> Decimal | None:
+    """The value as numeric(precision, scale); None where that has too few digits for it."""
+    most = precision - scale
+    if value and value.adjusted() >= most:
+        return None
+    rounded = at_scale(value, scale)
+    return None if rounded and rounded.adjusted() >= most else rounded

@@ -28,7 +28,7 @@ from planner.semantics.text_arrays import Elements, read_array
 from planner.semantics.text_intervals import Parts, duckdb_interval, read_interval
 from planner.semantics.text_json import normal_form, read_json
 from planner.semantics.text_times import aware_utc, read_moment, timestamp_of
-from storage.decimals import at_scale, shifted
+from storage.decimals import as_numeric
 from storage.types import (
     BOOL,
     BYTEA,
@@ -160,8 +160,8 @@ def rescaled(value: Decimal, sql_type: SqlType) -> exp.Expr:
     """The value as numeric(p, s): rounded half away from zero; 22003 where it does not fit."""
     assert sql_type.precision is not None
     scale = sql_type.scale or 0
-    exact = at_scale(value, scale)
-    if abs(int(shifted(exact, scale))) >= 10**sql_type.precision:
+    exact = as_numeric(value, sql_type.precision, scale)
+    if exact is None:
         limit = sql_type.precision - scale
         raise NumericValueOutOfRange(
             "numeric field overflow",

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import Client, World, in_world
 
+from cluster.errors import NumericValueOutOfRange
 from dqe.wire.binary_values import numeric_binary
 from dqe.wire.parameters import _numeric
 from executor.copy_binary_read import read_numeric
@@ -40,6 +41,14 @@ def test_expressions(tmp_path: Path) -> None:
         await same(client, f"'{LONG}'::numeric(38, 10)", LONG)
         await same(client, f"'-{LONG}'::numeric(38, 9)", "-1234567890123456789012345678.098765432")
         await same(client, f"'{LONG}5'::numeric(38, 10)", LONG[:-1] + "2")
+        nines = "9" * 38
+        await same(client, f"'{nines}'::numeric(38, 0)", nines)
+        for beyond in ("1e200", "-1e200", "99999999.995", "1e8"):
+            await client.refused(f"SELECT '{beyond}'::numeric(10, 2)", NumericValueOutOfRange)
+        await client.ask(
+            "CREATE TABLE cut (n numeric(38, 0)) PARTITION BY RANGE (n) "
+            f"(PARTITION low VALUES FROM (MINVALUE) TO ({nines}))"
+        )
         shown = "to_char(1234567890123456789012345678.09, '" + "9" * 28 + ".99')"
         await same(client, shown, " 1234567890123456789012345678.09")
 
