@@ -26,6 +26,7 @@ from executor.session import Session
 # Whom a session waits for.
 Waits = Mapping[str, frozenset[str]]
 STUCK_S = 20.0
+SEEN_AGAIN_S = 0.02
 # What PostgreSQL calls a part and its constraints, dqe calls by the table.
 _PART = re.compile(r"_(low|high)(?=[_\"])")
 
@@ -87,13 +88,20 @@ class Sessions:
     async def settle(self) -> dict[str, Outcome]:
         """Until whoever is not done waits; the outcomes of those that are done now."""
         ends_s = asyncio.get_running_loop().time() + STUCK_S
+        seen: Waits | None = None
         while True:
             unfinished = frozenset(s for s, task in self._running.items() if not task.done())
             waits = await self.side.waits(unfinished) if unfinished else {}
             still = all(not self._running[session].done() for session in unfinished)
             if still and unfinished <= _at_rest(waits):
-                self.blockers = waits
-                break
+                if not unfinished or waits == seen:
+                    self.blockers = waits
+                    break
+                # Seen a second time: what one tablet tells may be older than what another does.
+                seen = waits
+                await asyncio.sleep(SEEN_AGAIN_S)
+                continue
+            seen = None
             if asyncio.get_running_loop().time() > ends_s:
                 raise TimeoutError(f"{self.side.name} goes on with {sorted(unfinished)}: {waits}")
             await asyncio.sleep(0.001)
